@@ -1,0 +1,375 @@
+"""A network is a list of layers, walked forward and walked back."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import MappingProxyType
+
+import numpy as np
+
+from . import files
+from ._arguments import integer
+from .architecture import build, network_dtype, parameter_shapes
+from .layers import Array, Layer, Shape
+from .losses import Loss
+from .plan import Mode, Plan, carve, draw
+from .summary import Summary, summarize
+
+# predict's activations stay below this, and so does what the pool of idle plans holds.
+PREDICT_BYTES = 64 * 2**20
+# More instances at once bring no speed, and cost cache.
+PREDICT_BATCH = 1024
+IDLE_PLANS = 8
+PREDICT = Mode()
+
+
+def stream(seed: int, *key: int) -> np.random.SeedSequence:
+    """An independent stream of random numbers for each key: (0, layer) weights, (1, layer) dropout,
+    (2,) the order of training instances, (3,) the validation split."""
+    return np.random.SeedSequence(seed, spawn_key=key)
+
+
+def generator(seed: int, *key: int) -> np.random.Generator:
+    """A counter-based generator on a stream of `stream`."""
+    return np.random.Generator(np.random.Philox(stream(seed, *key)))
+
+
+class Sequential:
+    """Layers in a row, f = f_L o ... o f_1; eq. (28)-(34).
+
+    Weights start by He's rule, normal with variance 2 / fan-in, and biases at 0. All are views into
+    one vector, and all random numbers come from ``seed``: same seed, same bits.
+
+    Parameters
+    ----------
+    *layers : Layer
+    input_shape : tuple of int, the shape of one instance, as (28, 28, 1)
+    seed : int
+    dtype : "float32" or "float64", of the weights and of everything computed
+
+    Attributes
+    ----------
+    layers : tuple of Layer
+    shapes : tuple of tuple, the instance's shape before each layer, and after the last
+    dtype : numpy.dtype
+    seed : int
+    vector, dvector : ndarray, the memory of all parameters and of all gradients: the named arrays in
+        turn, with zeros between them. `parameter_vector` is the one in the order of eq. (43)
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where an argument is none of the above, or a layer does not fit what comes before it.
+
+    Notes
+    -----
+    Several threads may call `predict`, `forward` and `loss_and_gradient` of one network at once.
+    """
+
+    def __init__(
+        self,
+        *layers: Layer,
+        input_shape: Shape,
+        seed: int = 0,
+        dtype: object = "float32",
+    ) -> None:
+        self._build(layers, input_shape, seed, dtype)
+        stream_of_layer = 0
+        for i, (layer, shape) in enumerate(zip(self.layers, self.shapes, strict=False)):
+            parameters = self.layer_parameters(i)
+            if parameters:
+                # Counted over layers with weights only: another ReLU leaves the others' values.
+                random = generator(self.seed, 0, stream_of_layer)
+                stream_of_layer += 1
+                weight = parameters["weight"]
+                weight[...] = random.normal(
+                    scale=math.sqrt(2 / layer.fan_in(shape)), size=weight.shape
+                )
+                parameters["bias"][...] = 0
+
+    def _build(
+        self, layers: tuple[Layer, ...], input_shape: Shape, seed: int, dtype: object
+    ) -> None:
+        self.layers = layers
+        self.shapes = build(layers, input_shape)
+        self.seed = integer("Sequential", "seed", seed, 0, 2**64 - 1)
+        self.dtype = network_dtype(dtype)
+        self._training = threading.Lock()
+        self._gradient_lock = threading.RLock()
+        self._idle_lock = threading.Lock()
+        self._idle: list[Plan] = []
+        self._count = 0
+        shapes = parameter_shapes(self.layers, self.shapes)
+        self.vector, self._parameters = carve(shapes, self.dtype)
+        self.dvector, self._gradients = carve(shapes, self.dtype)
+
+    # What it is
+
+    @property
+    def input_shape(self) -> Shape:
+        return self.shapes[0]
+
+    @property
+    def output_shape(self) -> Shape:
+        return self.shapes[-1]
+
+    def __repr__(self) -> str:
+        lines, line = [], ""
+        for layer in self.layers:
+            if line and len(line) + len(repr(layer)) > 88:
+                lines.append(line)
+                line = ""
+            line += f"{' ' if line else ''}{layer!r},"
+        end = f"input_shape={self.input_shape}, seed={self.seed}"
+        if self.dtype != np.float32:
+            end += f', dtype="{self.dtype}"'
+        return "\n    ".join(["Sequential(", *lines, *([line] if line else []), end + ")"])
+
+    def summary(self, batch_size: int = 128) -> Summary:
+        """Return a table of shapes, parameters, FLOPs and memory; print it, or show it in a notebook.
+
+        Parameters
+        ----------
+        batch_size : int, the batch for which memory is predicted
+        """
+        return summarize(self, integer("summary", "batch_size", batch_size, 1))
+
+    # Parameters
+
+    @property
+    def parameters(self) -> Mapping[str, Array]:
+        """Name -> array, as "0.weight": views, so that writing into one changes the network."""
+        return MappingProxyType(self._parameters)
+
+    @property
+    def gradients(self) -> Mapping[str, Array]:
+        """Name -> array: views of the gradient that was computed last."""
+        return MappingProxyType(self._gradients)
+
+    @property
+    def parameter_vector(self) -> Array:
+        """All parameters in the order of eq. (43): layer after layer, neuron after neuron (or filter
+        after filter), the bias first. A copy; assign to it to set them."""
+        return self._tutorial_order(self._parameters)
+
+    @parameter_vector.setter
+    def parameter_vector(self, value: Array) -> None:
+        size = sum(array.size for array in self._parameters.values())
+        if not isinstance(value, np.ndarray) or value.dtype != self.dtype:
+            got = getattr(value, "dtype", type(value).__name__)
+            raise TypeError(f"parameter_vector: must be a {self.dtype} array, got {got}")
+        if value.shape != (size,):
+            raise ValueError(f"parameter_vector: must have shape ({size},), got {value.shape}")
+        start = 0
+        for bias, weight in self._pairs(self._parameters):
+            rows = value[start : start + bias.size + weight.size].reshape(len(bias), -1)
+            bias[...] = rows[:, 0]
+            weight[...] = rows[:, 1:].reshape(weight.shape)
+            start += rows.size
+
+    @property
+    def gradient_vector(self) -> Array:
+        """The gradient of the last `loss_and_gradient`, in the order of eq. (44). A copy."""
+        return self._tutorial_order(self._gradients)
+
+    def layer_parameters(self, index: int) -> dict[str, Array]:
+        """Return the parameters of layer ``index``, under the layer's own names."""
+        return self._of_layer(self._parameters, index)
+
+    def layer_gradients(self, index: int) -> dict[str, Array]:
+        """Return the gradients of layer ``index``, under the layer's own names."""
+        return self._of_layer(self._gradients, index)
+
+    def dropout_seed(self, index: int) -> int:
+        """Return the seed of the masks of layer ``index``."""
+        return int(stream(self.seed, 1, index).generate_state(1, np.uint64)[0])
+
+    def _of_layer(self, arrays: Mapping[str, Array], index: int) -> dict[str, Array]:
+        names = self.layers[index].parameter_shapes(self.shapes[index])
+        return {name: arrays[f"{index}.{name}"] for name in names}
+
+    @staticmethod
+    def _pairs(arrays: Mapping[str, Array]) -> Iterator[tuple[Array, Array]]:
+        for name, array in arrays.items():
+            if name.endswith(".weight"):
+                yield arrays[name.removesuffix("weight") + "bias"], array
+
+    def _tutorial_order(self, arrays: Mapping[str, Array]) -> Array:
+        rows = [
+            np.concatenate([bias[:, None], weight.reshape(len(bias), -1)], axis=1).ravel()
+            for bias, weight in self._pairs(arrays)
+        ]
+        return np.concatenate(rows) if rows else np.empty(0, self.dtype)
+
+    # Running it
+
+    def forward(self, x: Array, training: bool = False) -> Array:
+        """Compute the network's output for all of ``x`` at once.
+
+        Parameters
+        ----------
+        x : ndarray (N, *input_shape), of the network's dtype, or uint8 which means value / 255
+        training : bool, whether dropout is active
+
+        Returns
+        -------
+        ndarray (N, *output_shape), a new array
+        """
+        x = self.checked("forward", x)
+        if len(x) == 0:
+            return np.empty((0, *self.output_shape), self.dtype)
+        with self.plan(len(x), Mode(dropout=training)) as plan:
+            plan.load(x)
+            return plan.forward(self.count_pass() if training else 0).copy()
+
+    def predict(self, x: Array, batch_size: int | None = None) -> Array:
+        """Compute the network's output, batch by batch: memory is bounded, but for the result.
+
+        Parameters
+        ----------
+        x : as in `forward`
+        batch_size : int; None: as many as keep the activations below 64 MiB, at most 1024
+
+        Returns
+        -------
+        ndarray (N, *output_shape)
+        """
+        x = self.checked("predict", x)
+        batch = self.prediction_batch("predict", batch_size)
+        result = np.empty((len(x), *self.output_shape), self.dtype)
+        for start in range(0, len(x), batch):
+            part = x[start : start + batch]
+            with self.plan(len(part), PREDICT) as plan:
+                plan.load(part)
+                np.copyto(result[start : start + len(part)], plan.forward())
+        return result
+
+    def loss_and_gradient(
+        self, x: Array, y: Array, loss: Loss, training: bool = False
+    ) -> tuple[float, dict[str, Array]]:
+        """Compute the mean loss and its gradient by every parameter; eq. (41)-(42) without L2.
+
+        Parameters
+        ----------
+        x : as in `forward`
+        y : ndarray, labels (N,) or targets (N, *output_shape), as the loss wants them
+        loss : Loss
+        training : bool, whether dropout is active
+
+        Returns
+        -------
+        loss : float
+        gradients : dict of name -> ndarray, copies; `gradient_vector` holds them too
+        """
+        x = self.checked("loss_and_gradient", x)
+        if not isinstance(loss, Loss):
+            raise TypeError(
+                f"loss_and_gradient: loss must be CrossEntropy() or SquaredError(), got {loss!r}"
+            )
+        if len(x) == 0:
+            raise ValueError("loss_and_gradient: x must hold at least one instance, got 0")
+        target = loss.check(y, len(x), self.output_shape, self.dtype)
+        mode = Mode(backward=True, dropout=training, logits=loss.takes_logits)
+        with self.plan(len(x), mode) as plan, self._gradient_lock:
+            plan.load(x)
+            output = plan.forward(self.count_pass() if training else 0)
+            loss.compare(output, target, plan.losses, plan.doutput)
+            plan.backward()
+            value = float(plan.losses.sum(dtype=np.float64)) / len(x)
+            return value, {name: array.copy() for name, array in self._gradients.items()}
+
+    def checked(self, operation: str, x: object) -> Array:
+        """Return ``x`` as an array that `Plan.load` takes; TypeError or ValueError otherwise."""
+        if not isinstance(x, np.ndarray):
+            if not hasattr(x, "__dlpack__"):
+                raise TypeError(f"{operation}: x must be an array, got {type(x).__name__}")
+            x = np.from_dlpack(x)
+        if x.dtype != self.dtype and x.dtype != np.uint8:
+            raise TypeError(
+                f"{operation}: x must be {self.dtype} as the network is, or uint8 (which means "
+                f'value / 255), got {x.dtype}: convert it with x.astype("{self.dtype}")'
+            )
+        if x.ndim == 0 or x.shape[1:] != self.input_shape:
+            hint = ""
+            if x.shape == self.input_shape:
+                hint = ": a single instance is x[None]"
+            elif (*x.shape[1:], 1) == self.input_shape:
+                hint = ": add the channel axis with x[..., None]"
+            raise ValueError(
+                f"{operation}: x must have shape ({', '.join(['N', *map(str, self.input_shape)])}), "
+                f"got {x.shape}{hint}"
+            )
+        return x
+
+    def count_pass(self) -> int:
+        """Return the number of training passes so far, and count one more."""
+        with self._idle_lock:
+            self._count += 1
+            return self._count - 1
+
+    def prediction_batch(self, operation: str, batch_size: int | None, mode: Mode = PREDICT) -> int:
+        """Return ``batch_size``, or the one that keeps a plan within `PREDICT_BYTES`."""
+        if batch_size is not None:
+            return integer(operation, "batch_size", batch_size, 1)
+        one, two = (draw(self, batch, mode).nbytes for batch in (1, 2))
+        return int(min(PREDICT_BATCH, max(1, PREDICT_BYTES // max(1, two - one, one // 2))))
+
+    # Plans and locks
+
+    @contextmanager
+    def plan(self, batch: int, mode: Mode) -> Iterator[Plan]:
+        """Lend a plan to one thread, from the pool where an idle one fits."""
+        with self._idle_lock:
+            fits = [idle for idle in self._idle if (idle.batch, idle.mode) == (batch, mode)]
+            if fits:
+                self._idle.remove(fits[0])
+        plan = fits[0] if fits else Plan(self, batch, mode)
+        try:
+            yield plan
+        finally:
+            with self._idle_lock:
+                self._idle.append(plan)
+                while len(self._idle) > 1 and (
+                    len(self._idle) > IDLE_PLANS
+                    or sum(idle.arena.size for idle in self._idle) > PREDICT_BYTES
+                ):
+                    del self._idle[0]
+
+    @contextmanager
+    def training(self, operation: str) -> Iterator[None]:
+        """Hold the right to change the parameters; RuntimeError where another thread has it."""
+        if not self._training.acquire(blocking=False):
+            raise RuntimeError(f"{operation}: this network is already training in another call")
+        try:
+            yield
+        finally:
+            self._training.release()
+
+    @property
+    def gradient_lock(self) -> threading.RLock:
+        """Held by whoever fills or reads `gradients`."""
+        return self._gradient_lock
+
+    # On disk
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write weights and architecture to a safetensors file, atomically; see `files.write`."""
+        stored = files.Stored(self.layers, self.input_shape, self.seed, str(self.dtype))
+        files.write(path, stored, self._parameters)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Sequential:
+        """Read a network that `save` wrote; ValueError beginning with ``load:`` for any other file."""
+        stored, arrays = files.read(path)
+        network = cls.__new__(cls)
+        network._build(stored.layers, stored.input_shape, stored.seed, stored.dtype)
+        for name, array in network._parameters.items():
+            np.copyto(array, arrays.pop(name))
+        return network
+
+
+load = Sequential.load

@@ -1,0 +1,190 @@
+"""Gradient descent, eq. (6), and schedules of its learning rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from . import ops
+from ._arguments import number
+from .layers import Array
+
+if TYPE_CHECKING:
+    from .network import Sequential
+
+Schedule: TypeAlias = Callable[[float], float]
+
+
+def _set(instance: object, **checked: object) -> None:
+    for name, value in checked.items():
+        object.__setattr__(instance, name, value)
+
+
+def _between(start: float, end: float, progress: float) -> float:
+    """Half a cosine from ``start`` at 0 to ``end`` at 1."""
+    return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The same learning rate throughout.
+
+    Parameters
+    ----------
+    learning_rate : float, at least 0
+    """
+
+    learning_rate: float
+
+    def __post_init__(self) -> None:
+        _set(self, learning_rate=number("Constant", "learning_rate", self.learning_rate, 0))
+
+    def __call__(self, progress: float) -> float:
+        return self.learning_rate
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Falls along half a cosine, after a linear rise from 0.
+
+    Parameters
+    ----------
+    learning_rate : float, at least 0, the highest value
+    final : float, at least 0, the value at the end
+    warmup : float in [0, 1), the fraction of training that rises
+    """
+
+    learning_rate: float
+    final: float = 0.0
+    warmup: float = 0.0
+
+    def __post_init__(self) -> None:
+        _set(
+            self,
+            learning_rate=number("Cosine", "learning_rate", self.learning_rate, 0),
+            final=number("Cosine", "final", self.final, 0),
+            warmup=number("Cosine", "warmup", self.warmup, 0, 1),
+        )
+
+    def __call__(self, progress: float) -> float:
+        if progress < self.warmup:
+            return self.learning_rate * progress / self.warmup
+        fall = (progress - self.warmup) / (1 - self.warmup)
+        return _between(self.learning_rate, self.final, fall)
+
+
+@dataclass(frozen=True)
+class OneCycle:
+    """Rises to a peak and falls far below the start, both along half a cosine.
+
+    Parameters
+    ----------
+    peak : float, at least 0
+    start : float; None: peak / 25
+    final : float; None: start / 10,000
+    warmup : float in (0, 1), the fraction of training that rises
+    """
+
+    peak: float
+    start: float | None = None
+    final: float | None = None
+    warmup: float = 0.3
+
+    def __post_init__(self) -> None:
+        _set(
+            self,
+            peak=number("OneCycle", "peak", self.peak, 0),
+            warmup=number("OneCycle", "warmup", self.warmup, 0, 1),
+        )
+        if self.start is not None:
+            _set(self, start=number("OneCycle", "start", self.start, 0))
+        if self.final is not None:
+            _set(self, final=number("OneCycle", "final", self.final, 0))
+
+    def __call__(self, progress: float) -> float:
+        start = self.peak / 25 if self.start is None else self.start
+        final = start / 10_000 if self.final is None else self.final
+        if progress < self.warmup:
+            return _between(start, self.peak, progress / self.warmup)
+        return _between(self.peak, final, (progress - self.warmup) / (1 - self.warmup))
+
+
+@dataclass(frozen=True)
+class SGD:
+    """Stochastic gradient descent with momentum; eq. (6) is the case without.
+
+    g = gradient + 2 l2 theta;  v = momentum v + g;  theta -= learning_rate (v, or g + momentum v
+    with ``nesterov``).
+
+    Parameters
+    ----------
+    learning_rate : float, at least 0, or a schedule: a callable from progress in [0, 1] to a float
+    momentum : float in [0, 1)
+    nesterov : bool
+    l2 : float, at least 0, lambda of eq. (40): weights only, never biases. (PyTorch's
+        ``weight_decay`` is twice this, and includes biases.)
+    """
+
+    learning_rate: float | Schedule
+    momentum: float = 0.0
+    nesterov: bool = False
+    l2: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not callable(self.learning_rate):
+            _set(self, learning_rate=number("SGD", "learning_rate", self.learning_rate, 0))
+        _set(
+            self,
+            momentum=number("SGD", "momentum", self.momentum, 0, 1),
+            l2=number("SGD", "l2", self.l2, 0),
+        )
+        if not isinstance(self.nesterov, bool):
+            raise TypeError(f"SGD: nesterov must be a bool, got {self.nesterov!r}")
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("SGD: nesterov needs a momentum above 0, got 0")
+
+    def rate(self, progress: float) -> float:
+        """Return the learning rate at ``progress`` in [0, 1]."""
+        if not callable(self.learning_rate):
+            return self.learning_rate
+        return number("SGD", "learning_rate", self.learning_rate(progress), 0)
+
+    def start(self, network: Sequential) -> Descent:
+        """Return a descent on ``network``, at rest."""
+        return Descent(self, network)
+
+
+class Descent:
+    """One optimizer at work on one network; it owns the velocities.
+
+    Parameters
+    ----------
+    optimizer : SGD
+    network : Sequential
+    """
+
+    def __init__(self, optimizer: SGD, network: Sequential) -> None:
+        self.optimizer = optimizer
+        self.velocity: dict[str, Array] = {}
+        if optimizer.momentum:
+            self.velocity = {name: np.zeros_like(a) for name, a in network.parameters.items()}
+        self._arrays = [
+            (array, network.gradients[name], self.velocity.get(name), self.l2(name))
+            for name, array in network.parameters.items()
+        ]
+
+    def l2(self, name: str) -> float:
+        """Return lambda for the parameter ``name``: 0 for biases, eq. (40)."""
+        return self.optimizer.l2 if name.endswith(".weight") else 0.0
+
+    def step(self, learning_rate: float) -> None:
+        """Move the parameters once along the network's gradients, in place."""
+        for array, gradient, velocity, l2 in self._arrays:
+            ops.sgd(
+                array, gradient, velocity, learning_rate=learning_rate,
+                momentum=self.optimizer.momentum, nesterov=self.optimizer.nesterov, l2=l2,
+            )

@@ -1,0 +1,261 @@
+"""The plan: every buffer that a network needs at one batch size, laid out once in one arena.
+
+A step in steady state runs the same kernels on the same memory and allocates nothing. The layout
+is drawn before anything is allocated, so that `draw` alone also predicts memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from .layers import Array, Shape, Slot, Softmax
+
+if TYPE_CHECKING:
+    from .network import Sequential
+
+# A cache line, and the widest vector register.
+ALIGNMENT = 64
+
+
+class Mode(NamedTuple):
+    """What a plan is for: with a backward pass, with dropout active, with a final softmax left out."""
+
+    backward: bool = False
+    dropout: bool = False
+    logits: bool = False
+
+
+@dataclass(frozen=True)
+class Place:
+    """An array's place in the arena."""
+
+    offset: int
+    shape: Shape
+    dtype: np.dtype[Any]
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def reshaped(self, shape: Shape) -> Place:
+        """The same memory under another shape, which may be smaller."""
+        return Place(self.offset, shape, self.dtype)
+
+    def view(self, arena: Array) -> Array:
+        return arena[self.offset : self.offset + self.nbytes].view(self.dtype).reshape(self.shape)
+
+
+@dataclass
+class Drawing:
+    """The layout of a plan. Lists run over layers."""
+
+    input: Place
+    output: Place
+    outputs: list[Place]
+    kept: list[dict[str, Place]]
+    fused: list[bool]
+    losses: Place
+    gradients: tuple[Place, Place]
+    extras: dict[str, Place]
+    nbytes: int = 0
+
+
+@dataclass
+class _Layout:
+    nbytes: int = 0
+
+    def place(self, shape: Shape, dtype: np.dtype[Any]) -> Place:
+        place = Place(self.nbytes, shape, dtype)
+        self.nbytes += -(-place.nbytes // ALIGNMENT) * ALIGNMENT
+        return place
+
+
+Extras = Mapping[str, tuple[Shape, "np.dtype[Any]"]]
+
+
+def fused_relus(network: Sequential) -> list[bool]:
+    """Whether layer i is a ReLU that the kernel of layer i - 1 applies."""
+    names = [type(layer).__name__ for layer in network.layers]
+    return [
+        name == "ReLU" and i > 0 and network.layers[i - 1].fuses_relu
+        for i, name in enumerate(names)
+    ]
+
+
+def first_with_parameters(network: Sequential) -> int:
+    """The layer where the way back ends: nothing before it has a gradient that anybody reads."""
+    for i, (layer, shape) in enumerate(zip(network.layers, network.shapes, strict=False)):
+        if layer.parameter_shapes(shape):
+            return i
+    return len(network.layers)
+
+
+def layers_run(network: Sequential, mode: Mode) -> int:
+    """The number of layers that run: all, or all but a final softmax that the loss takes over."""
+    count = len(network.layers)
+    return count - (mode.logits and isinstance(network.layers[-1], Softmax))
+
+
+def draw(network: Sequential, batch: int, mode: Mode, extras: Extras | None = None) -> Drawing:
+    """Lay out a plan without allocating anything.
+
+    With a backward pass every layer keeps its output; without, the outputs alternate between two
+    buffers. Gradients that flow back alternate between two buffers in any case.
+    """
+    layout = _Layout()
+    dtype, shapes = network.dtype, network.shapes
+    count, first = layers_run(network, mode), first_with_parameters(network)
+    fused = fused_relus(network)
+
+    def largest(wanted: Sequence[Shape]) -> Shape:
+        return (batch * max((math.prod(shape) for shape in wanted), default=0),)
+
+    current = source = layout.place((batch, *shapes[0]), dtype)
+    pingpong = () if mode.backward else tuple(
+        layout.place(largest(shapes[1 : count + 1]), dtype) for _ in range(2)
+    )
+    outputs, kept, turn = [], [], 0
+    for i, layer in enumerate(network.layers[:count]):
+        shape = (batch, *shapes[i + 1])
+        if layer.reshapes_only(mode.dropout) or fused[i]:
+            current = current.reshaped(shape)
+        elif mode.backward:
+            current = layout.place(shape, dtype)
+        else:
+            current, turn = pingpong[turn].reshaped(shape), 1 - turn
+        outputs.append(current)
+        declared = layer.buffers(shapes[i], batch)
+        kept.append({name: layout.place(*what) for name, what in declared.items()})
+
+    # Without a way back one buffer is left: the loss's kernel returns a gradient in any case.
+    flowing = largest([*(shapes[first + 1 : count] if mode.backward else ()), shapes[count]])
+    gradient = layout.place(flowing, dtype)
+    other = layout.place(flowing, dtype) if mode.backward else gradient
+    losses = layout.place((batch,), dtype)
+    placed = {
+        name: layout.place((batch, *shape), kind) for name, (shape, kind) in (extras or {}).items()
+    }
+    return Drawing(
+        source, current, outputs, kept, fused, losses, (gradient, other), placed, layout.nbytes
+    )
+
+
+def aligned(nbytes: int) -> Array:
+    """Zeros whose first byte lies on an ``ALIGNMENT`` boundary; pages are taken when first used."""
+    memory = np.zeros(nbytes + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + nbytes]
+
+
+def carve(shapes: Mapping[str, Shape], dtype: np.dtype[Any]) -> tuple[Array, dict[str, Array]]:
+    """One vector of zeros, and aligned views into it; what lies between them stays zero."""
+    layout = _Layout()
+    places = {name: layout.place(shape, dtype) for name, shape in shapes.items()}
+    memory = aligned(layout.nbytes)
+    return memory.view(dtype), {name: place.view(memory) for name, place in places.items()}
+
+
+class Plan:
+    """A network's buffers at one batch size, and the two walks over them.
+
+    Parameters
+    ----------
+    network : Sequential
+    batch : int, at least 1
+    mode : Mode
+    extras : mapping of name -> (shape of one instance, dtype), buffers for the caller's own use
+    arena : ndarray, the memory of a larger plan that is never used at the same time
+
+    Attributes
+    ----------
+    input, output : ndarray, (N, *input shape) and (N, *output shape)
+    losses : ndarray (N,)
+    doutput : ndarray like output, where a loss writes its gradient
+    extras : mapping of name -> ndarray
+    """
+
+    def __init__(
+        self,
+        network: Sequential,
+        batch: int,
+        mode: Mode,
+        extras: Extras | None = None,
+        arena: Array | None = None,
+    ) -> None:
+        drawing = draw(network, batch, mode, extras)
+        self.batch, self.mode = batch, mode
+        self.arena = aligned(drawing.nbytes) if arena is None else arena
+        self.input = drawing.input.view(self.arena)
+        self.output = drawing.output.view(self.arena)
+        self.losses = drawing.losses.view(self.arena)
+        self.extras = {name: place.view(self.arena) for name, place in drawing.extras.items()}
+        slots = self._slots(network, drawing)
+        self._forward = [
+            slot
+            for slot, fused in zip(slots, drawing.fused, strict=False)
+            if not (fused or slot.layer.reshapes_only(mode.dropout))
+        ]
+        dy = drawing.gradients[0].reshaped(self.output.shape)
+        self.doutput = dy.view(self.arena)
+        self._backward = self._way_back(network, slots, drawing, dy) if mode.backward else []
+
+    def _slots(self, network: Sequential, drawing: Drawing) -> list[Slot]:
+        slots: list[Slot] = []
+        x = drawing.input
+        for i, (y, kept) in enumerate(zip(drawing.outputs, drawing.kept, strict=True)):
+            slots.append(
+                Slot(
+                    network.layers[i],
+                    x.view(self.arena),
+                    y.view(self.arena),
+                    parameters=network.layer_parameters(i),
+                    gradients=network.layer_gradients(i) if self.mode.backward else {},
+                    kept={name: place.view(self.arena) for name, place in kept.items()},
+                    seed=network.dropout_seed(i),
+                )
+            )
+            if drawing.fused[i]:
+                slots[i - 1].activation = "relu"
+            x = y
+        return slots
+
+    def _way_back(
+        self, network: Sequential, slots: list[Slot], drawing: Drawing, dy: Place
+    ) -> list[Slot]:
+        first, turn, walk = first_with_parameters(network), 0, []
+        for i in range(len(slots) - 1, first - 1, -1):
+            slot = slots[i]
+            if slot.layer.reshapes_only(self.mode.dropout):
+                dy = dy.reshaped(slot.x.shape)
+                continue
+            slot.dy = dy.view(self.arena)
+            if not slot.layer.in_place_backward and i > first:
+                turn = 1 - turn
+                dy = drawing.gradients[turn].reshaped(slot.x.shape)
+                slot.dx = dy.view(self.arena)
+            walk.append(slot)
+        return walk
+
+    def load(self, x: Array) -> None:
+        """Copy instances in; uint8 becomes value / 255, the library's only cast."""
+        if x.dtype == np.uint8:
+            np.divide(x, self.input.dtype.type(255), out=self.input, dtype=self.input.dtype)
+        else:
+            np.copyto(self.input, x)
+
+    def forward(self, count: int = 0) -> Array:
+        """Walk forward from ``input``; ``count`` numbers the training pass, for dropout's masks."""
+        for slot in self._forward:
+            slot.offset = count
+            slot.layer.forward(slot)
+        return self.output
+
+    def backward(self) -> None:
+        """Walk back from ``doutput``; fills the network's gradients (eq. (41)-(42), without L2)."""
+        for slot in self._backward:
+            slot.layer.backward(slot)

@@ -1,0 +1,140 @@
+"""The table of a network: shapes, parameters, FLOPs and memory."""
+
+from __future__ import annotations
+
+import html
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .plan import Mode, draw, first_with_parameters, fused_relus
+
+if TYPE_CHECKING:
+    from .network import Sequential
+
+HEADERS = ("", "layer", "output shape", "parameters", "FLOPs", "activations")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One layer; FLOPs (forward) and bytes kept for backward are those of one instance."""
+
+    index: int
+    layer: str
+    output_shape: tuple[int, ...]
+    parameters: int
+    flops: int
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What `Sequential.summary` returns; ``print`` shows the table.
+
+    Attributes
+    ----------
+    rows : tuple of Row
+    parameters : int
+    flops : int, of a forward pass over one instance
+    training_flops : int, estimate for forward and backward over one instance
+    batch_size : int
+    parameter_bytes : int; gradients take the same again
+    activation_bytes : int, all other buffers of a training step on ``batch_size`` instances
+    """
+
+    rows: tuple[Row, ...]
+    parameters: int
+    flops: int
+    training_flops: int
+    batch_size: int
+    parameter_bytes: int
+    activation_bytes: int
+
+    @property
+    def nbytes(self) -> int:
+        """Parameters, gradients and activations together."""
+        return 2 * self.parameter_bytes + self.activation_bytes
+
+    def _cells(self) -> list[tuple[str, ...]]:
+        return [
+            (
+                str(row.index), row.layer, str(row.output_shape), f"{row.parameters:,}",
+                _scaled(row.flops), _bytes(row.nbytes),
+            )
+            for row in self.rows
+        ]
+
+    def _totals(self) -> list[str]:
+        return [
+            f"parameters: {self.parameters:,}",
+            f"FLOPs an instance: {_scaled(self.flops)} forward, "
+            f"about {_scaled(self.training_flops)} in a training step",
+            f"memory for a batch of {self.batch_size}: {_bytes(self.parameter_bytes)} parameters "
+            f"+ {_bytes(self.parameter_bytes)} gradients "
+            f"+ {_bytes(self.activation_bytes)} activations = {_bytes(self.nbytes)}",
+        ]
+
+    def __str__(self) -> str:
+        cells = [HEADERS, *self._cells()]
+        widths = [max(len(line[i]) for line in cells) for i in range(len(HEADERS))]
+        lines = [
+            "  ".join(
+                cell.ljust(width) if i in (1, 2) else cell.rjust(width)
+                for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+            )
+            for line in cells
+        ]
+        rule = "-" * max(len(line) for line in lines)
+        return "\n".join([lines[0], rule, *lines[1:], rule, *self._totals()])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        def row(tag: str, cells: tuple[str, ...]) -> str:
+            return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
+
+        body = "".join(row("td", cells) for cells in self._cells())
+        totals = "<br>".join(html.escape(line) for line in self._totals())
+        return f"<table>{row('th', HEADERS)}{body}</table><p>{totals}</p>"
+
+
+def summarize(network: Sequential, batch_size: int) -> Summary:
+    """Make the table; memory comes from the layout that a plan would have."""
+    mode = Mode(backward=True, dropout=True)
+    one = draw(network, 1, mode)
+    fused, first = fused_relus(network), first_with_parameters(network)
+    rows, training = [], 0
+    for i, (layer, shape) in enumerate(zip(network.layers, network.shapes, strict=False)):
+        flops = layer.flops(shape)
+        parameters = sum(math.prod(s) for s in layer.parameter_shapes(shape).values())
+        # Backward costs a product for the weights and one for dx, which the first layer leaves out.
+        back = 0 if i < first else 2 if parameters and i > first else 1
+        training += flops * (1 + back)
+        stored_next = i + 1 < len(fused) and fused[i + 1]
+        own = 0 if stored_next or layer.reshapes_only(True) else one.outputs[i].nbytes
+        kept = sum(place.nbytes for place in one.kept[i].values())
+        rows.append(Row(i, repr(layer), network.shapes[i + 1], parameters, flops, own + kept))
+    parameters = sum(row.parameters for row in rows)
+    return Summary(
+        tuple(rows),
+        parameters,
+        sum(row.flops for row in rows),
+        training,
+        batch_size,
+        parameters * network.dtype.itemsize,
+        draw(network, batch_size, mode).nbytes,
+    )
+
+
+def _scaled(count: int) -> str:
+    for unit, size in (("T", 10**12), ("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return str(count)
+
+
+def _bytes(count: int) -> str:
+    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} B"
