@@ -1,0 +1,139 @@
+"""Make ``traces.json``: losses of the golden networks' first steps, by PyTorch in float64.
+
+Needs chainrule (only for its embedded digits) and ``torch==2.13.0``, which no test needs::
+
+    python tests/golden/make_traces.py
+
+``float32_deviation`` is what float32 costs PyTorch itself: the largest relative distance of its
+float32 losses from the float64 ones, over several starts that differ in the weights' last bits.
+A ReLU or a maximum so near a tie that rounding decides it sends training another way (some seeds
+end 10 % apart), so a network's seed must be one where this number is far below the tolerance of
+``test_golden.py``; the script refuses others.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from chainrule.data import digits
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import golden
+
+DISTURBED_STARTS = 12
+LARGEST_DEVIATION = 1e-5
+
+
+def module(layer: golden.Layer, before: tuple[int, ...]) -> torch.nn.Module:
+    """The PyTorch layer of the same meaning; ``before`` is the shape (H, W, C) or (inputs,)."""
+    match layer.kind:
+        case "conv2d":
+            return torch.nn.Conv2d(before[-1], layer.size, layer.kernel, padding=layer.padding)
+        case "relu":
+            return torch.nn.ReLU()
+        case "max_pool2d":
+            return torch.nn.MaxPool2d(layer.size)
+        case "flatten":
+            return torch.nn.Flatten()
+        case "linear":
+            return torch.nn.Linear(before[0], layer.size)
+
+
+def torch_parameters(network: golden.Network) -> dict[str, torch.Tensor]:
+    """The initial parameters in PyTorch's layouts.
+
+    Images there are (C, H, W): convolution weights go from (K, R, S, C) to (K, C, R, S), and the
+    columns of the first linear layer after the flattening from (H, W, C) to (C, H, W) order.
+    """
+    shapes = [golden.INPUT_SHAPE, *golden.output_shapes(network)]
+    kinds = [layer.kind for layer in network.layers]
+    converted = {}
+    for name, values in golden.initial_parameters(network).items():
+        index = int(name.split(".")[0])
+        if values.ndim == 4:
+            values = values.transpose(0, 3, 1, 2)
+        elif values.ndim == 2 and kinds[index - 1] == "flatten":
+            images = values.reshape(len(values), *shapes[index - 1])
+            values = images.transpose(0, 3, 1, 2).reshape(values.shape)
+        converted[name] = torch.from_numpy(values.copy())
+    return converted
+
+
+def losses(
+    network: golden.Network,
+    images: golden.ByteArray,
+    labels: golden.ByteArray,
+    parameters: dict[str, torch.Tensor],
+    dtype: torch.dtype,
+) -> list[float]:
+    """The loss of each step, before its update."""
+    before = [golden.INPUT_SHAPE, *golden.output_shapes(network)]
+    model = torch.nn.Sequential(
+        *(module(layer, shape) for layer, shape in zip(network.layers, before, strict=False))
+    ).to(dtype)
+    model.load_state_dict(parameters)
+    weights = [p for name, p in model.named_parameters() if name.endswith("weight")]
+    biases = [p for name, p in model.named_parameters() if name.endswith("bias")]
+    optimizer = torch.optim.SGD(
+        [{"params": weights, "weight_decay": 2 * network.l2}, {"params": biases}],
+        lr=network.learning_rate, momentum=network.momentum, nesterov=network.nesterov,
+    )  # fmt: skip
+    trace = []
+    for x, y in golden.batches(network, images, labels):
+        optimizer.zero_grad()
+        logits = model(torch.from_numpy(x.transpose(0, 3, 1, 2).copy()).to(dtype))
+        loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(y))
+        loss.backward()  # type: ignore[no-untyped-call]  # torch 2.13 leaves it unannotated
+        optimizer.step()
+        trace.append(loss.item())
+    return trace
+
+
+def disturbed(parameters: dict[str, torch.Tensor], seed: int) -> dict[str, torch.Tensor]:
+    """Parameters changed by about float32's rounding."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def factor(values: torch.Tensor) -> torch.Tensor:
+        return 1 + 1e-7 * torch.randn(values.shape, generator=generator, dtype=values.dtype)
+
+    return {name: values * factor(values) for name, values in parameters.items()}
+
+
+def main() -> None:
+    """Write ``traces.json`` beside this file."""
+    train, _ = digits()
+    traces: dict[str, Any] = {
+        "made_with": {"torch": torch.__version__, "numpy": np.__version__},
+        "made_on": datetime.date.today().isoformat(),
+        "data": "first training images of chainrule.data.digits(), in file order",
+        "networks": {},
+    }
+    for name, network in golden.NETWORKS.items():
+        start = torch_parameters(network)
+        exact = losses(network, train.images, train.labels, start, torch.float64)
+        deviation = 0.0
+        for seed in range(DISTURBED_STARTS):
+            single = losses(
+                network, train.images, train.labels, disturbed(start, seed), torch.float32
+            )
+            deviation = max(deviation, float(np.max(np.abs(np.array(single) / exact - 1))))
+        print(f"{name}: {exact[0]:.4f} ... {exact[-1]:.4f}, float32 within {deviation:.1e}")
+        if deviation > LARGEST_DEVIATION:
+            raise SystemExit(f"{name}: seed {network.seed} lies near a tie, take another")
+        traces["networks"][name] = {
+            "inputs_sha256": golden.fingerprint(network, train.images, train.labels),
+            "float32_deviation": float(f"{deviation:.2g}"),
+            "losses": exact,
+        }
+    golden.TRACES.write_text(json.dumps(traces, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
