@@ -1,0 +1,245 @@
+"""What ``test_determinism.py`` and ``test_emulation.py`` run in a fresh interpreter.
+
+``python tests/children.py NAME [ARGUMENT ...]`` calls one of ``COMMANDS``. A hang, a crash or an
+abort then ends a child and not the test run, and importing starts from an untouched thread pool.
+A failed check is an exception, that is exit code 1 with its traceback.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import chainrule as cr
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+STEPS = 50
+BATCH = 120
+
+
+def conv_network() -> cr.Sequential:
+    """A small convolutional network with two dropout layers."""
+    return cr.Sequential(
+        cr.Conv2d(8, 3), cr.ReLU(), cr.Conv2d(16, 3), cr.ReLU(), cr.MaxPool2d(2), cr.Dropout(0.25),
+        cr.Flatten(), cr.Linear(48), cr.ReLU(), cr.Dropout(0.5), cr.Linear(10),
+        input_shape=(28, 28, 1), seed=7,
+    )  # fmt: skip
+
+
+def mlp_network() -> cr.Sequential:
+    """The mlp of the command line."""
+    return cr.Sequential(
+        cr.Flatten(), cr.Linear(128), cr.ReLU(), cr.Linear(10), input_shape=(28, 28, 1), seed=7
+    )
+
+
+def lenet_network() -> cr.Sequential:
+    """The lenet of the command line."""
+    return cr.Sequential(
+        cr.Conv2d(6, 5, padding="same"), cr.ReLU(), cr.MaxPool2d(2),
+        cr.Conv2d(16, 5), cr.ReLU(), cr.MaxPool2d(2),
+        cr.Flatten(), cr.Linear(120), cr.ReLU(), cr.Linear(84), cr.ReLU(), cr.Linear(10),
+        input_shape=(28, 28, 1), seed=7,
+    )  # fmt: skip
+
+
+NETWORKS: dict[str, Callable[[], cr.Sequential]] = {"conv": conv_network, "mlp": mlp_network}
+
+
+def fit_steps(network: cr.Sequential, steps: int, seed: int = 11) -> None:
+    """One shuffled epoch of ``steps`` batches of real digits."""
+    train, _ = cr.data.digits()
+    optimizer = cr.SGD(learning_rate=0.05, momentum=0.9)
+    cr.fit(
+        network, train[: steps * BATCH], loss=cr.CrossEntropy(), optimizer=optimizer,
+        batch_size=BATCH, epochs=1, seed=seed, progress=False,
+    )  # fmt: skip
+
+
+def bits(network: cr.Sequential) -> str:
+    """SHA-256 of every parameter's bytes."""
+    return hashlib.sha256(network.parameter_vector.tobytes()).hexdigest()
+
+
+def trained_bits(name: str, steps: int = STEPS, seed: int = 11) -> str:
+    """The bits in which ``steps`` steps end."""
+    network = NETWORKS[name]()
+    before = bits(network)
+    fit_steps(network, steps, seed)
+    vector = network.parameter_vector
+    # Equal bits mean something only if training moved, and stayed finite.
+    if bits(network) == before or not np.all(np.isfinite(vector)):
+        raise AssertionError(f"{name} did not train")
+    return bits(network)
+
+
+def operands(n: int = 384) -> tuple[Array, Array]:
+    """Two matrices large enough that their product is shared out among threads."""
+    random = np.random.default_rng(5)
+    a, b = random.standard_normal((2, n, n), dtype=np.float32)
+    return a, b
+
+
+def work(network: cr.Sequential, images: Array, a: Array, b: Array) -> bytes:
+    """The bits of one threaded matmul and one prediction."""
+    return bytes(cr.ops.matmul(a, b).tobytes() + network.predict(images).tobytes())
+
+
+def threads_of_process() -> int:
+    """How many operating-system threads this process has (Linux), 0 where unknown."""
+    tasks = "/proc/self/task"
+    return len(os.listdir(tasks)) if os.path.isdir(tasks) else 0
+
+
+def train() -> None:
+    """Train both networks; print bits and thread counts as JSON."""
+    before = threads_of_process()
+    report: dict[str, Any] = {name: trained_bits(name) for name in NETWORKS}
+    report["threads"] = cr.get_num_threads()
+    report["workers"] = threads_of_process() - before
+    print(json.dumps(report))
+
+
+def wait_for_child(pid: int, deadline: float) -> None:
+    """Collect a forked child; one that fails or outlives ``deadline`` is an error."""
+    while time.monotonic() < deadline:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            code = os.waitstatus_to_exitcode(status)
+            if code != 0:
+                raise AssertionError(f"a forked child ended with {code}")
+            return
+        time.sleep(0.002)
+    os.kill(pid, 9)
+    os.waitpid(pid, 0)
+    raise AssertionError("a forked child hung")
+
+
+def fork_and_check(network: cr.Sequential, images: Array, a: Array, b: Array, want: bytes) -> None:
+    """Fork; the child must compute ``want`` through a pool of its own."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            code = 0 if work(network, images, a, b) == want else 2
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    wait_for_child(pid, time.monotonic() + 20)
+
+
+def fork_after_use(children: str) -> None:
+    """Use the pool, then fork ``children`` times; every child and the parent still answer."""
+    network = conv_network()
+    images = cr.data.digits()[1].images[:64]
+    a, b = operands()
+    want = work(network, images, a, b)
+    for _ in range(int(children)):
+        fork_and_check(network, images, a, b, want)
+    if work(network, images, a, b) != want:
+        raise AssertionError("the parent's answer changed after fork")
+
+
+def busy_thread(a: Array, b: Array, stop: threading.Event) -> threading.Event:
+    """Start a daemon thread that multiplies without pause; the event says that it has begun."""
+    begun = threading.Event()
+
+    def multiply() -> None:
+        while not stop.is_set():
+            cr.ops.matmul(a, b)
+            begun.set()
+
+    threading.Thread(target=multiply, daemon=True).start()
+    return begun
+
+
+def fork_during_kernel(children: str) -> None:
+    """Fork while another thread is inside a kernel, so that the pool's locks may be held."""
+    network = mlp_network()
+    images = cr.data.digits()[1].images[:64]
+    a, b = operands()
+    want = work(network, images, a, b)
+    stop = threading.Event()
+    begun = busy_thread(*operands(768), stop)
+    if not begun.wait(60):
+        raise AssertionError("the busy thread never got an answer")
+    for pause in range(int(children)):
+        time.sleep(0.0007 * (pause % 7))  # so that the forks meet different moments of the product
+        fork_and_check(network, images, a, b, want)
+    stop.set()
+
+
+def resize_during_kernels(changes: str) -> None:
+    """Change the number of threads while four Python threads compute; every answer stays."""
+    network = mlp_network()
+    images = cr.data.digits()[1].images[:64]
+    a, b = operands(256)
+    want = work(network, images, a, b)
+    stop = threading.Event()
+    wrong: list[str] = []
+    answers = [0] * 4
+
+    def compute(slot: int) -> None:
+        try:
+            while not stop.is_set():
+                if work(network, images, a, b) != want:
+                    raise AssertionError("other bits")
+                answers[slot] += 1
+        except BaseException as error:
+            wrong.append(repr(error))
+
+    workers = [threading.Thread(target=compute, args=(slot,)) for slot in range(len(answers))]
+    for worker in workers:
+        worker.start()
+    for threads in itertools.islice(itertools.cycle((1, 4, 2, 3)), int(changes)):
+        cr.set_num_threads(threads)
+        time.sleep(0.002)
+    while min(answers) == 0 and not wrong:
+        time.sleep(0.01)
+    stop.set()
+    for worker in workers:
+        worker.join()
+    if wrong:
+        raise AssertionError(wrong[0])
+
+
+def exit_while_busy() -> None:
+    """Leave the interpreter while a daemon thread is inside a kernel."""
+    begun = busy_thread(*operands(768), threading.Event())
+    if not begun.wait(60):
+        raise AssertionError("the busy thread never got an answer")
+
+
+def emulated() -> None:
+    """``info()`` and two training steps of lenet; print both as JSON."""
+    network = lenet_network()
+    train, _ = cr.data.digits()
+    x, y = train.images[:8], train.labels[:8]
+    before, _ = network.loss_and_gradient(x, y, cr.CrossEntropy())
+    cr.fit(
+        network, train[:8], loss=cr.CrossEntropy(), optimizer=cr.SGD(learning_rate=0.01),
+        batch_size=8, epochs=1, progress=False,
+    )  # fmt: skip
+    after, _ = network.loss_and_gradient(x, y, cr.CrossEntropy())
+    print(json.dumps({"info": cr.info(), "backends": cr.backends(), "losses": [before, after]}))
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    command.__name__: command
+    for command in (
+        train, fork_after_use, fork_during_kernel, resize_during_kernels, exit_while_busy, emulated
+    )
+}  # fmt: skip
+
+if __name__ == "__main__":
+    COMMANDS[sys.argv[1]](*sys.argv[2:])
