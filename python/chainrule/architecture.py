@@ -59,10 +59,8 @@ def parameter_shapes(layers: Sequence[Layer], shapes: Sequence[Shape]) -> dict[s
 
 def network_dtype(dtype: object) -> np.dtype[Any]:
     """Return ``dtype`` as float32 or float64; TypeError for all others."""
-    try:
-        result = np.dtype(dtype)  # type: ignore[call-overload]  # TypeError is the answer sought
-    except TypeError:
-        result = None
-    if result not in (np.dtype(np.float32), np.dtype(np.float64)) or dtype is None:
-        raise TypeError(f'Sequential: dtype must be "float32" or "float64", got {dtype!r}')
-    return np.dtype(result)
+    for known in (np.dtype(np.float32), np.dtype(np.float64)):
+        # None means float64 to NumPy; here it is a mistake.
+        if dtype is not None and dtype == known:
+            return known
+    raise TypeError(f'Sequential: dtype must be "float32" or "float64", got {dtype!r}')

@@ -1,7 +1,8 @@
 """Networks on disk: one safetensors file, its metadata holding the architecture as JSON.
 
-A file from a stranger is data: it may be wrong, and is then refused with one ValueError that begins
-with ``load:``; it cannot run code, and cannot make the loader use memory out of proportion to its size.
+A file from a stranger is data: it may be wrong, and is then refused with one ValueError that
+begins with ``load:``; it cannot run code, and cannot make the loader use memory out of proportion
+to its size.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, NoReturn
@@ -37,6 +38,8 @@ FOREIGN = {
 }
 STALE_SECONDS = 3600
 
+_deserialize: Callable[[bytes], list[tuple[str, dict[str, Any]]]] = safetensors.deserialize
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -51,9 +54,9 @@ class Stored:
 def write(path: str | os.PathLike[str], stored: Stored, arrays: Mapping[str, Array]) -> None:
     """Write a network, wholly or not at all.
 
-    The bytes go to a temporary file in the same folder, are flushed to the disk with the folder, and
-    take the old file's place in one step. A new file has the mode that ``open`` would give it, an
-    old one keeps its own.
+    The bytes go to a temporary file in the same folder, are flushed to the disk with the folder,
+    and take the old file's place in one step. A new file has the mode that ``open`` would give it,
+    an old one keeps its own.
 
     Raises
     ------
@@ -74,7 +77,8 @@ def write(path: str | os.PathLike[str], stored: Stored, arrays: Mapping[str, Arr
         "seed": stored.seed,
         "dtype": stored.dtype,
         "layers": [
-            {"kind": type(layer).__name__, **{f.name: getattr(layer, f.name) for f in fields(layer)}}
+            {"kind": type(layer).__name__}
+            | {item.name: getattr(layer, item.name) for item in fields(layer)}
             for layer in stored.layers
         ],
     }
@@ -90,7 +94,7 @@ def write(path: str | os.PathLike[str], stored: Stored, arrays: Mapping[str, Arr
 def _replace(target: Path, data: bytes) -> None:
     temporary = target.parent / f".{target.name}.{secrets.token_hex(8)}.tmp"
     for stray in target.parent.glob(f".{_literal(target.name)}.{'[0-9a-f]' * 16}.tmp"):
-        # Left by a process that was killed while it wrote. A young one may belong to a live process.
+        # Left by a process that was killed while it wrote; a young one may be somebody's at work.
         with contextlib.suppress(OSError):
             if time.time() - stray.stat().st_mtime > STALE_SECONDS:
                 stray.unlink()
@@ -145,9 +149,9 @@ def read(path: str | os.PathLike[str]) -> tuple[Stored, dict[str, Array]]:
             _refuse(f"{source.name} is not a regular file")
         data = file.read()
     try:
-        tensors = dict(safetensors.deserialize(data))
-        # `deserialize` has checked the header of these very bytes but does not hand out the metadata;
-        # `safe_open` would, from a second reading of the file, which may have changed meanwhile.
+        tensors = dict(_deserialize(data))
+        # This has checked the header of these very bytes, but does not hand out the metadata;
+        # `safe_open` would, from a second reading of a file that may have changed meanwhile.
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     except (safetensors.SafetensorError, ValueError, RecursionError) as error:
         _refuse(f"{source.name} is not a safetensors file: {error}")
@@ -195,7 +199,8 @@ def _architecture(document: object) -> tuple[Stored, dict[str, Shape]]:
         raise ValueError(
             f"this version of chainrule reads format {FORMAT_VERSION}, the file has {version!r}"
         )
-    _keys("the architecture", document, {"version", "input_shape", "seed", "dtype", "layers"}, set())
+    known = {"version", "input_shape", "seed", "dtype", "layers"}
+    _keys("the architecture", document, known, set())
     listed, shape, dtype = document["layers"], document["input_shape"], document["dtype"]
     if not isinstance(listed, list) or not 0 < len(listed) <= MOST_LAYERS:
         raise ValueError(f"layers must be a list of 1 to {MOST_LAYERS} layers")

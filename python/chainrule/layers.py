@@ -259,7 +259,8 @@ class MaxPool2d(Layer):
         stride = window if self.stride is None else both(self.stride)
         if window[0] > rows or window[1] > columns:
             raise ValueError(f"its window {window} is larger than the input {input_shape}")
-        return ((rows - window[0]) // stride[0] + 1, (columns - window[1]) // stride[1] + 1, channels)
+        rows, columns = (rows - window[0]) // stride[0] + 1, (columns - window[1]) // stride[1] + 1
+        return (rows, columns, channels)
 
     def flops(self, input_shape: Shape) -> int:
         return math.prod(self.build(input_shape)) * (math.prod(both(self.window)) - 1)
@@ -341,10 +342,11 @@ class Softmax(Layer):
 
 @dataclass(frozen=True, repr=False)
 class Dropout(Layer):
-    """In training, sets a random fraction of the values to zero and scales the rest to keep the mean.
+    """In training, sets a random fraction of the values to zero and scales the rest up.
 
-    The mask is a function of the network's seed, the layer's index and the count of training
-    passes; backward draws it again instead of storing it. Outside training it is the identity.
+    The expectation is kept. The mask is a function of the network's seed, the layer's index and the
+    count of training passes; backward draws it again instead of storing it. Outside training the
+    layer is the identity.
 
     Parameters
     ----------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -18,8 +18,10 @@ class Loss:
     # A final Softmax layer is left out in training: the loss takes what goes into it.
     takes_logits: ClassVar[bool] = False
 
-    def check(self, target: object, count: int, output_shape: Shape, dtype: np.dtype) -> Array:
-        """Return ``target`` as the kernel wants it; TypeError or ValueError where it does not fit."""
+    def check(
+        self, target: object, count: int, output_shape: Shape, dtype: np.dtype[Any]
+    ) -> Array:
+        """Return ``target`` as the kernel wants it; TypeError or ValueError if it does not fit."""
         raise NotImplementedError
 
     def compare(self, output: Array, target: Array, losses: Array, doutput: Array) -> None:
@@ -41,7 +43,9 @@ class CrossEntropy(Loss):
 
     takes_logits: ClassVar[bool] = True
 
-    def check(self, target: object, count: int, output_shape: Shape, dtype: np.dtype) -> Array:
+    def check(
+        self, target: object, count: int, output_shape: Shape, dtype: np.dtype[Any]
+    ) -> Array:
         if len(output_shape) != 1:
             raise ValueError(
                 f"CrossEntropy: the network's output must have shape (classes,), got "
@@ -79,7 +83,9 @@ class SquaredError(Loss):
     ``chainrule.data.one_hot``; accuracy is then measured too.
     """
 
-    def check(self, target: object, count: int, output_shape: Shape, dtype: np.dtype) -> Array:
+    def check(
+        self, target: object, count: int, output_shape: Shape, dtype: np.dtype[Any]
+    ) -> Array:
         wanted = np.asarray(target)
         if wanted.ndim == 1 and wanted.dtype.kind in "iu":
             raise ValueError(

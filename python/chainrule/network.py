@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
@@ -57,8 +58,8 @@ class Sequential:
     shapes : tuple of tuple, the instance's shape before each layer, and after the last
     dtype : numpy.dtype
     seed : int
-    vector, dvector : ndarray, the memory of all parameters and of all gradients: the named arrays in
-        turn, with zeros between them. `parameter_vector` is the one in the order of eq. (43)
+    vector, dvector : ndarray, the memory of all parameters and of all gradients: the named arrays
+        in turn, with zeros between them. `parameter_vector` is the one in the order of eq. (43)
 
     Raises
     ------
@@ -98,11 +99,9 @@ class Sequential:
         self.shapes = build(layers, input_shape)
         self.seed = integer("Sequential", "seed", seed, 0, 2**64 - 1)
         self.dtype = network_dtype(dtype)
-        self._training = threading.Lock()
-        self._gradient_lock = threading.RLock()
-        self._idle_lock = threading.Lock()
-        self._idle: list[Plan] = []
         self._count = 0
+        self._unlock()
+        _networks.add(self)
         shapes = parameter_shapes(self.layers, self.shapes)
         self.vector, self._parameters = carve(shapes, self.dtype)
         self.dvector, self._gradients = carve(shapes, self.dtype)
@@ -130,7 +129,7 @@ class Sequential:
         return "\n    ".join(["Sequential(", *lines, *([line] if line else []), end + ")"])
 
     def summary(self, batch_size: int = 128) -> Summary:
-        """Return a table of shapes, parameters, FLOPs and memory; print it, or show it in a notebook.
+        """Return a table of shapes, parameters, FLOPs and memory, for print or a notebook.
 
         Parameters
         ----------
@@ -152,8 +151,8 @@ class Sequential:
 
     @property
     def parameter_vector(self) -> Array:
-        """All parameters in the order of eq. (43): layer after layer, neuron after neuron (or filter
-        after filter), the bias first. A copy; assign to it to set them."""
+        """All parameters in the order of eq. (43): layer after layer, neuron after neuron (or
+        filter after filter), the bias first. A copy; assign to it to set them."""
         return self._tutorial_order(self._parameters)
 
     @parameter_vector.setter
@@ -299,10 +298,8 @@ class Sequential:
                 hint = ": a single instance is x[None]"
             elif (*x.shape[1:], 1) == self.input_shape:
                 hint = ": add the channel axis with x[..., None]"
-            raise ValueError(
-                f"{operation}: x must have shape ({', '.join(['N', *map(str, self.input_shape)])}), "
-                f"got {x.shape}{hint}"
-            )
+            wanted = ", ".join(["N", *map(str, self.input_shape)])
+            raise ValueError(f"{operation}: x must have shape ({wanted}), got {x.shape}{hint}")
         return x
 
     def count_pass(self) -> int:
@@ -319,6 +316,12 @@ class Sequential:
         return int(min(PREDICT_BATCH, max(1, PREDICT_BYTES // max(1, two - one, one // 2))))
 
     # Plans and locks
+
+    def _unlock(self) -> None:
+        self._training = threading.Lock()
+        self._gradient_lock = threading.RLock()
+        self._idle_lock = threading.Lock()
+        self._idle: list[Plan] = []
 
     @contextmanager
     def plan(self, batch: int, mode: Mode) -> Iterator[Plan]:
@@ -363,7 +366,7 @@ class Sequential:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Sequential:
-        """Read a network that `save` wrote; ValueError beginning with ``load:`` for any other file."""
+        """Read a network that `save` wrote; ValueError that begins ``load:`` for any other file."""
         stored, arrays = files.read(path)
         network = cls.__new__(cls)
         network._build(stored.layers, stored.input_shape, stored.seed, stored.dtype)
@@ -373,3 +376,15 @@ class Sequential:
 
 
 load = Sequential.load
+
+_networks: weakref.WeakSet[Sequential] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    # A lock that another thread held at the fork would never be released in the child.
+    for network in _networks:
+        network._unlock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -86,7 +86,7 @@ class OneCycle:
     peak : float, at least 0
     start : float; None: peak / 25
     final : float; None: start / 10,000
-    warmup : float in (0, 1), the fraction of training that rises
+    warmup : float in [0, 1), the fraction of training that rises
     """
 
     peak: float

@@ -23,7 +23,7 @@ ALIGNMENT = 64
 
 
 class Mode(NamedTuple):
-    """What a plan is for: with a backward pass, with dropout active, with a final softmax left out."""
+    """With a backward pass or not; with dropout active; with a final softmax left out."""
 
     backward: bool = False
     dropout: bool = False

@@ -67,7 +67,7 @@ def _tqdm() -> Any:
 
 
 class Interrupt:
-    """Turns the first Ctrl-C into a flag, so that no step is cut in half; the second raises at once.
+    """Turns the first Ctrl-C into a flag, so that no step is cut in half; the second one raises.
 
     Only in the main thread, where Python handles signals, and only in place of Python's own
     handler: a program that has set another keeps it.

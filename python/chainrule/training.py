@@ -33,6 +33,10 @@ class _Examples:
     """Inputs and targets, checked against a network and a loss once."""
 
     def __init__(self, operation: str, network: Sequential, data: Data, loss: Loss) -> None:
+        if not isinstance(network, Sequential):
+            raise TypeError(
+                f"{operation}: network must be a Sequential, got {type(network).__name__}"
+            )
         x, y = _pair(operation, data)
         # Contiguous, because np.take would otherwise copy all of it for every batch.
         self.x = np.ascontiguousarray(network.checked(operation, x))
@@ -62,7 +66,7 @@ def _pair(operation: str, data: Data) -> tuple[Any, Any]:
 
 
 class _Steps:
-    """A training step on planned buffers: the full batch's, and the ragged last one's within them."""
+    """Training steps on planned buffers: the full batch's, and the ragged last one's in them."""
 
     def __init__(
         self, network: Sequential, examples: _Examples, loss: Loss, batch: int, count: int
@@ -83,7 +87,7 @@ class _Steps:
             self._plans[count % batch] = ragged
 
     def compute(self, chosen: Array) -> tuple[float, int]:
-        """Fill the network's gradients; return the sum of losses and the number of right answers."""
+        """Fill the network's gradients; return the sum of losses and the count of right answers."""
         plan, examples = self._plans[len(chosen)], self.examples
         extras = plan.extras
         # mode="clip" because the default buffers `out`; the indices are in range by construction.
@@ -160,8 +164,8 @@ def fit(
     if not isinstance(optimizer, SGD):
         raise TypeError(f"fit: optimizer must be SGD(...), got {optimizer!r}")
     epochs = integer("fit", "epochs", epochs, 1)
-    seed = network.seed if seed is None else integer("fit", "seed", seed, 0, 2**64 - 1)
     examples = _Examples("fit", network, data, loss)
+    seed = network.seed if seed is None else integer("fit", "seed", seed, 0, 2**64 - 1)
     order, held_out = _split(network, examples, validation, loss, seed)
     count = len(order)
     batch = min(count, count if batch_size is None else integer("fit", "batch_size", batch_size, 1))
@@ -206,15 +210,15 @@ def fit(
                 if interrupt.insisted:
                     raise
                 history.stopped_by = "interrupt"
-                report.say(
-                    f"fit: interrupted in epoch {epoch} after batch {run.batch} of {batches}: "
-                    f"the network has the weights of that batch"
-                )
             finally:
                 notes = [note for watch in watches if (note := watch.finish())]
-        if progress or history.stopped_by == "interrupt":
-            reason = history.stopped_by if history.stopped_by != "interrupt" else None
-            for note in [*([f"stopped by {reason}"] if reason else []), *notes]:
+        if history.stopped_by == "interrupt":
+            done = "; ".join(notes) or "the network has the weights of that batch"
+            where = f"epoch {epoch} after batch {run.batch} of {batches}"
+            report.say(f"fit: interrupted in {where}: {done}")
+        elif progress:
+            reason = [f"stopped by {history.stopped_by}"] if history.stopped_by else []
+            for note in [*reason, *notes]:
                 report.say(f"fit: {note}")
     return history
 
@@ -264,7 +268,7 @@ class _Run:
             report.batch(total / seen, right / seen if measured else None)
             if self.interrupt.asked:
                 break
-        # A finite loss can still have an infinite gradient; the next batch's loss would show it, but
+        # A finite loss can have an infinite gradient. The next batch's loss would show it, but
         # after the last one nothing would.
         if not np.isfinite(self.network.vector).all():
             raise DivergenceError(
