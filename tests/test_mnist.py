@@ -129,6 +129,7 @@ class Mirrors:
 
     def __init__(self, files: dict[str, bytes]) -> None:
         self.asked: list[str] = []
+        self.closing = threading.Event()
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -137,6 +138,11 @@ class Mirrors:
                 outer.asked.append(f"{fault}/{name}")
                 data = files[name.removesuffix(".gz")]
                 length = len(data)
+                if fault == "silent":
+                    if name.startswith(NAMES[0]):  # once is enough to wait for
+                        outer.closing.wait()
+                        return
+                    fault = "404"
                 if fault == "html":
                     data = b"<!DOCTYPE html><html><body>This domain is for sale</body></html>"
                     length = len(data)
@@ -165,6 +171,7 @@ class Mirrors:
         return f"http://127.0.0.1:{port}/{fault}/"
 
     def close(self) -> None:
+        self.closing.set()
         self.server.shutdown()
         self.server.server_close()
         self.thread.join()
@@ -175,12 +182,13 @@ def mirrors(small: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Iterato
     pytest.importorskip("pooch")
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.setenv(name, "127.0.0.1")
+    monkeypatch.setattr(sources, "TIMEOUT", 2)
     server = Mirrors(small)
     yield server
     server.close()
 
 
-FAULTS = ("404", "html", "short", "cut", "refused")
+FAULTS = ("404", "html", "short", "cut", "refused", "silent")
 
 
 def files_below(folder: Path) -> list[str]:

@@ -19,6 +19,8 @@ MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
 
+TIMEOUT = 30  # seconds of silence after which the next mirror is asked
+
 # SHA-256 of the .gz as the mirrors serve it, and of the file inside. Local copies are often
 # compressed anew or not at all, so only the second can vouch for them.
 CHECKSUMS: Mapping[str, tuple[str, str]] = {
@@ -159,12 +161,16 @@ def _download(folder: Path, looked: list[str]) -> dict[str, Path]:
     file. What each mirror answered is appended to `looked`.
     """
     pooch = require("pooch")
+    # Older versions of pooch wait for ever unless told otherwise.
+    downloader = pooch.HTTPDownloader(timeout=TIMEOUT)
     found = {}
     for name, (packed, _) in CHECKSUMS.items():
         for mirror in MIRRORS:
             url = f"{mirror}{name}.gz"
             try:
-                path = pooch.retrieve(url, f"sha256:{packed}", f"{name}.gz", folder)
+                path = pooch.retrieve(
+                    url, f"sha256:{packed}", f"{name}.gz", folder, downloader=downloader
+                )
             except (OSError, ValueError) as error:  # unreachable or refused; wrong hash
                 looked.append(f"{url}: {error}")
             else:
