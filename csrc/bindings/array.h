@@ -1,0 +1,109 @@
+// Arguments as kernels want them: checked, dense, and typed. Every entry point comes through here,
+// and behind it nobody checks anything again.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/ops.h"
+#include "cpu/cpu.h"
+#include "cpu/scratch.h"
+#include "cpu/threads.h"
+
+namespace chainrule::bindings {
+
+namespace py = pybind11;
+using Shape = std::vector<int64_t>;
+
+std::string to_string(const Shape& shape);        // "(2, 3)"
+std::string type_of(const py::handle& object);    // "int64" for an array, else the type's name
+// The product, or ValueError when it does not fit 63 bits.
+int64_t product(const std::string& op, const Shape& shape);
+
+// One call of an operation: collects its operands, so that their types can be compared, and its
+// results checked against overlap.
+class Call {
+ public:
+  explicit Call(std::string op) : op_(std::move(op)) {}
+
+  // A float32 or float64 array of `rank` dimensions (any, if negative), of the same type as those
+  // before. Not contiguous or not aligned: through a copy. An object with __dlpack__ is adopted.
+  py::array input(const char* name, const py::object& object, int rank = -1);
+  // Integers of any width as a dense int64 array of one dimension.
+  py::array_t<int64_t> integers(const char* name, const py::object& object);
+  // What `max_pool2d` returned as argmax.
+  py::array positions(const char* name, const py::object& object);
+
+  // A fresh array, or `given` if it is fit to be written to: same type and shape, contiguous,
+  // writeable, sharing no memory with an input or another result. An elementwise operation may
+  // write over the inputs named in `in_place`, exactly.
+  py::array output(const py::object& given, const Shape& shape,
+                   const std::vector<py::array>& in_place = {});
+  py::array output_positions(const py::object& given, const Shape& shape);
+  // An array that the operation updates.
+  py::array updated(const char* name, const py::object& object);
+
+  // The members of out=, or that many None. The first may be None where it is not wanted.
+  std::vector<py::object> outputs(const py::object& out, std::size_t count,
+                                  bool first_unused = false) const;
+
+  bool is_double() const { return type_ == Type::f64; }
+  const std::string& op() const { return op_; }
+  [[noreturn]] void value_error(const std::string& what) const;
+  [[noreturn]] void type_error(const std::string& what) const;
+
+  // f(ops, T()) with the active backend's table for the operands' type.
+  template <class F>
+  void run(F f) const {
+    const Backend& backend = active_backend();
+    if (is_double()) {
+      f(backend.f64, double());
+    } else {
+      f(backend.f32, float());
+    }
+  }
+
+  // The same without the interpreter's lock, with the workspace that workspace(ops, workers) asks
+  // for.
+  template <class Size, class F>
+  void run_with_workspace(Size size, F f) const {
+    const py::gil_scoped_release unlocked;
+    const int workers = num_threads();
+    run([&](const auto& ops, auto zero) {
+      const int64_t bytes = size(ops, workers);
+      f(ops, zero, Workspace{scratch(static_cast<std::size_t>(bytes)), workers});
+    });
+  }
+
+ private:
+  enum class Type { unknown, f32, f64 };
+
+  py::array accept(const char* name, const py::object& object, int rank);
+  py::array accept_output(const std::string& name, const py::object& given, const Shape& shape,
+                          const py::dtype& type, const std::vector<py::array>& in_place);
+  void note(const char* name, const py::array& array);
+
+  std::string op_;
+  Type type_ = Type::unknown;
+  std::string first_name_;
+  std::vector<py::array> inputs_, results_;
+};
+
+template <class T>
+const T* data(const py::array& array) {
+  return static_cast<const T*>(array.data());
+}
+template <class T>
+T* mutable_data(py::array& array) {
+  return static_cast<T*>(array.mutable_data());
+}
+inline int64_t dim(const py::array& array, int axis) {
+  return static_cast<int64_t>(array.shape(axis));
+}
+Shape shape_of(const py::array& array);
+
+}  // namespace chainrule::bindings

@@ -1,0 +1,52 @@
+#include <cmath>
+
+#include "bindings/array.h"
+#include "bindings/operations.h"
+#include "bindings/parameters.h"
+
+namespace chainrule::bindings {
+namespace {
+
+py::array masked(const char* op, const char* name, const py::object& x_, const py::object& rate_,
+                 const py::object& seed, const py::object& offset, const py::object& out) {
+  Call call(op);
+  const py::array x = call.input(name, x_);
+  const double rate = number(call, "rate", rate_);
+  if (rate < 0 || rate >= 1) {
+    call.value_error("rate must lie in [0, 1), got " + py::repr(rate_).cast<std::string>());
+  }
+  const Dropout s{
+      .size = static_cast<int64_t>(x.size()),
+      .seed = unsigned_integer(call, "seed", seed),
+      .offset = unsigned_integer(call, "offset", offset),
+      .threshold = static_cast<uint32_t>(
+          std::min(std::nearbyint(std::ldexp(rate, 32)), double{UINT32_MAX})),
+      .scale = 1 / (1 - rate),
+  };
+  py::array y = call.output(out, shape_of(x), {x});
+  const py::gil_scoped_release unlocked;
+  call.run([&]<class T>(const Ops<T>& ops, T) {
+    ops.dropout(data<T>(x), mutable_data<T>(y), s);
+  });
+  return y;
+}
+
+}  // namespace
+
+void bind_dropout(py::module_& m) {
+  m.def(
+      "dropout",
+      [](const py::object& x, const py::object& rate, const py::object& seed,
+         const py::object& offset,
+         const py::object& out) { return masked("dropout", "x", x, rate, seed, offset, out); },
+      py::arg("x"), py::arg("rate"), py::arg("seed"), py::arg("offset"), py::arg("out"));
+  m.def(
+      "dropout_backward",
+      [](const py::object& dy, const py::object& rate, const py::object& seed,
+         const py::object& offset, const py::object& out) {
+        return masked("dropout_backward", "dy", dy, rate, seed, offset, out);
+      },
+      py::arg("dy"), py::arg("rate"), py::arg("seed"), py::arg("offset"), py::arg("out"));
+}
+
+}  // namespace chainrule::bindings

@@ -1,0 +1,80 @@
+#include "bindings/array.h"
+#include "bindings/operations.h"
+#include "bindings/parameters.h"
+
+namespace chainrule::bindings {
+namespace {
+
+Linear shape_from(const Call& call, const py::array& x, const py::array& weight) {
+  if (dim(weight, 1) != dim(x, 1)) {
+    call.value_error("weight has " + std::to_string(dim(weight, 1)) + " inputs, x has " +
+                     std::to_string(dim(x, 1)));
+  }
+  return {dim(x, 0), dim(x, 1), dim(weight, 0)};
+}
+
+py::array linear(const py::object& x_, const py::object& weight_, const py::object& bias_,
+                 const py::object& activation, const py::object& out) {
+  Call call("linear");
+  const py::array x = call.input("x", x_, 2);
+  const py::array weight = call.input("weight", weight_, 2);
+  const Linear s = shape_from(call, x, weight);
+  py::array bias;
+  const bool biased = !bias_.is_none();
+  if (biased) {
+    bias = call.input("bias", bias_, 1);
+    if (dim(bias, 0) != s.out) {
+      call.value_error("bias has " + std::to_string(dim(bias, 0)) + " elements, weight has " +
+                       std::to_string(s.out) + " outputs");
+    }
+  }
+  const bool rectify = rectifies(call, activation);
+  py::array y = call.output(out, {s.batch, s.out});
+  if (y.size() > 0) {
+    call.run_with_workspace(
+        [&](const auto& ops, int workers) { return ops.linear_workspace(s, workers); },
+        [&]<class T>(const Ops<T>& ops, T, const Workspace& workspace) {
+          ops.linear(data<T>(x), data<T>(weight), biased ? data<T>(bias) : nullptr,
+                     mutable_data<T>(y), rectify, s, workspace);
+        });
+  }
+  return y;
+}
+
+py::tuple linear_backward(const py::object& dy_, const py::object& x_, const py::object& weight_,
+                          bool need_dx, const py::object& out) {
+  Call call("linear_backward");
+  const py::array dy = call.input("dy", dy_, 2);
+  const py::array x = call.input("x", x_, 2);
+  const py::array weight = call.input("weight", weight_, 2);
+  const Linear s = shape_from(call, x, weight);
+  if (shape_of(dy) != Shape{s.batch, s.out}) {
+    call.value_error("dy must have shape " + to_string({s.batch, s.out}) + ", got " +
+                     to_string(shape_of(dy)));
+  }
+  const auto given = call.outputs(out, 3, !need_dx);
+  py::object dx = py::none();
+  py::array input_gradient;
+  if (need_dx) dx = input_gradient = call.output(given[0], {s.batch, s.in});
+  py::array dweight = call.output(given[1], {s.out, s.in});
+  py::array dbias = call.output(given[2], {s.out});
+  call.run_with_workspace(
+      [&](const auto& ops, int workers) { return ops.linear_backward_workspace(s, workers); },
+      [&]<class T>(const Ops<T>& ops, T, const Workspace& workspace) {
+        ops.linear_backward(data<T>(dy), data<T>(x), data<T>(weight),
+                            need_dx ? mutable_data<T>(input_gradient) : nullptr,
+                            mutable_data<T>(dweight), mutable_data<T>(dbias), s, workspace);
+      });
+  return py::make_tuple(dx, dweight, dbias);
+}
+
+}  // namespace
+
+void bind_linear(py::module_& m) {
+  m.def("linear", &linear, py::arg("x"), py::arg("weight"), py::arg("bias"),
+        py::arg("activation"), py::arg("out"));
+  m.def("linear_backward", &linear_backward, py::arg("dy"), py::arg("x"), py::arg("weight"),
+        py::arg("need_dx"), py::arg("out"));
+}
+
+}  // namespace chainrule::bindings

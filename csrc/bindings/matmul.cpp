@@ -1,0 +1,37 @@
+#include "bindings/array.h"
+#include "bindings/operations.h"
+
+namespace chainrule::bindings {
+namespace {
+
+py::array matmul(const py::object& a_, const py::object& b_, bool transpose_a, bool transpose_b,
+                 const py::object& out) {
+  Call call("matmul");
+  const py::array a = call.input("a", a_, 2);
+  const py::array b = call.input("b", b_, 2);
+  const Matmul s{dim(a, transpose_a ? 1 : 0), dim(b, transpose_b ? 0 : 1),
+                 dim(a, transpose_a ? 0 : 1), transpose_a, transpose_b};
+  const int64_t depth_of_b = dim(b, transpose_b ? 1 : 0);
+  if (depth_of_b != s.k) {
+    call.value_error("a has inner size " + std::to_string(s.k) + ", b has " +
+                     std::to_string(depth_of_b));
+  }
+  py::array c = call.output(out, {s.m, s.n});
+  if (c.size() > 0) {
+    call.run_with_workspace(
+        [&](const auto& ops, int workers) { return ops.matmul_workspace(s, workers); },
+        [&]<class T>(const Ops<T>& ops, T, const Workspace& workspace) {
+          ops.matmul(data<T>(a), data<T>(b), mutable_data<T>(c), s, workspace);
+        });
+  }
+  return c;
+}
+
+}  // namespace
+
+void bind_matmul(py::module_& m) {
+  m.def("matmul", &matmul, py::arg("a"), py::arg("b"), py::arg("transpose_a"),
+        py::arg("transpose_b"), py::arg("out"));
+}
+
+}  // namespace chainrule::bindings

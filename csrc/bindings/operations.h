@@ -1,0 +1,21 @@
+// One binding an operation: bindings/<op>.cpp adds its functions to the module.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace chainrule::bindings {
+
+void bind_matmul(pybind11::module_& m);
+void bind_linear(pybind11::module_& m);
+void bind_relu(pybind11::module_& m);
+void bind_leaky_relu(pybind11::module_& m);
+void bind_softmax(pybind11::module_& m);
+void bind_softmax_cross_entropy(pybind11::module_& m);
+void bind_squared_error(pybind11::module_& m);
+void bind_conv2d(pybind11::module_& m);
+void bind_max_pool2d(pybind11::module_& m);
+void bind_dropout(pybind11::module_& m);
+void bind_sgd(pybind11::module_& m);
+void bind_system(pybind11::module_& m);
+
+}  // namespace chainrule::bindings

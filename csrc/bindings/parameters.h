@@ -1,0 +1,31 @@
+// Numbers that come with an operation, read from Python objects and refused by name.
+#pragma once
+
+#include <utility>
+
+#include "bindings/array.h"
+
+namespace chainrule::bindings {
+
+// An integer in [least, most]; anything that is no integer is a TypeError.
+int64_t integer(const Call& call, const char* name, const py::handle& object, int64_t least,
+                int64_t most);
+uint64_t unsigned_integer(const Call& call, const char* name, const py::handle& object);
+// A finite number.
+double number(const Call& call, const char* name, const py::handle& object);
+// An integer, or a pair of them: (rows, columns).
+std::pair<int64_t, int64_t> pair(const Call& call, const char* name, const py::handle& object,
+                                 int64_t least, int64_t most);
+// Whether `activation` asks for the rectifier: None or "relu".
+bool rectifies(const Call& call, const py::object& activation);
+// The sizes in a tuple or list of four.
+Shape image_shape(const Call& call, const char* name, const py::object& object);
+
+// No axis of an image, a window, a stride or a padding may be longer: every sum of a few of them
+// then fits, and only products need checking.
+constexpr int64_t longest_axis = int64_t{1} << 40;
+
+// The number of windows along an axis of `length` pixels, padding included.
+int64_t window_positions(int64_t length, int64_t window, int64_t stride);
+
+}  // namespace chainrule::bindings

@@ -1,0 +1,42 @@
+#include "bindings/elementwise.h"
+#include "bindings/operations.h"
+#include "bindings/parameters.h"
+
+namespace chainrule::bindings {
+
+void bind_sgd(py::module_& m) {
+  m.def(
+      "sgd",
+      [](const py::object& parameters_, const py::object& gradient_, const py::object& velocity_,
+         const py::object& learning_rate, const py::object& momentum, bool nesterov,
+         const py::object& l2) {
+        Call call("sgd");
+        const py::array gradient = call.input("gradient", gradient_);
+        py::array parameters = call.updated("parameters", parameters_);
+        require_same_shape(call, "parameters", parameters, "gradient", gradient);
+        const Sgd s{
+            .size = static_cast<int64_t>(parameters.size()),
+            .learning_rate = number(call, "learning_rate", learning_rate),
+            .momentum = number(call, "momentum", momentum),
+            .l2 = number(call, "l2", l2),
+            .nesterov = nesterov,
+        };
+        py::array velocity;
+        const bool moving = !velocity_.is_none();
+        if (moving) {
+          velocity = call.updated("velocity", velocity_);
+          require_same_shape(call, "parameters", parameters, "velocity", velocity);
+        } else if (s.momentum != 0) {
+          call.value_error("velocity must be an array when momentum is not 0, got None");
+        }
+        const py::gil_scoped_release unlocked;
+        call.run([&]<class T>(const Ops<T>& ops, T) {
+          ops.sgd(mutable_data<T>(parameters), data<T>(gradient),
+                  moving ? mutable_data<T>(velocity) : nullptr, s);
+        });
+      },
+      py::arg("parameters"), py::arg("gradient"), py::arg("velocity"), py::arg("learning_rate"),
+      py::arg("momentum"), py::arg("nesterov"), py::arg("l2"));
+}
+
+}  // namespace chainrule::bindings

@@ -1,0 +1,61 @@
+#include "bindings/elementwise.h"
+#include "bindings/operations.h"
+
+namespace chainrule::bindings {
+namespace {
+
+// The last axis is a row.
+Rows rows_of(const Call& call, const char* name, const py::array& x) {
+  if (x.ndim() == 0) call.value_error(std::string(name) + " must have at least 1 dimension, got 0");
+  const int64_t columns = dim(x, static_cast<int>(x.ndim()) - 1);
+  return {columns > 0 ? static_cast<int64_t>(x.size()) / columns : 0, columns};
+}
+
+template <class F>
+py::array over_rows(Call& call, const py::object& x_, const py::object& out, F kernel) {
+  const py::array x = call.input("x", x_);
+  const Rows s = rows_of(call, "x", x);
+  py::array y = call.output(out, shape_of(x), {x});
+  const py::gil_scoped_release unlocked;
+  call.run([&]<class T>(const Ops<T>& ops, T) {
+    kernel(ops, data<T>(x), mutable_data<T>(y), s);
+  });
+  return y;
+}
+
+}  // namespace
+
+void bind_softmax(py::module_& m) {
+  m.def(
+      "softmax",
+      [](const py::object& x, const py::object& out) {
+        Call call("softmax");
+        return over_rows(call, x, out, [](const auto& ops, auto... a) { ops.softmax(a...); });
+      },
+      py::arg("x"), py::arg("out"));
+  m.def(
+      "log_softmax",
+      [](const py::object& x, const py::object& out) {
+        Call call("log_softmax");
+        return over_rows(call, x, out, [](const auto& ops, auto... a) { ops.log_softmax(a...); });
+      },
+      py::arg("x"), py::arg("out"));
+  m.def(
+      "softmax_backward",
+      [](const py::object& dy_, const py::object& y_, const py::object& out) {
+        Call call("softmax_backward");
+        const py::array dy = call.input("dy", dy_);
+        const py::array y = call.input("y", y_);
+        require_same_shape(call, "dy", dy, "y", y);
+        const Rows s = rows_of(call, "dy", dy);
+        py::array dx = call.output(out, shape_of(dy), {dy, y});
+        const py::gil_scoped_release unlocked;
+        call.run([&]<class T>(const Ops<T>& ops, T) {
+          ops.softmax_backward(data<T>(dy), data<T>(y), mutable_data<T>(dx), s);
+        });
+        return dx;
+      },
+      py::arg("dy"), py::arg("y"), py::arg("out"));
+}
+
+}  // namespace chainrule::bindings

@@ -1,0 +1,79 @@
+// Which backend runs, on how many threads, and how this binary was made.
+#include <pybind11/stl.h>
+
+#include <climits>
+#include <cstdlib>
+
+#include "bindings/array.h"
+#include "bindings/operations.h"
+#include "bindings/parameters.h"
+
+namespace chainrule::bindings {
+namespace {
+
+std::vector<std::string> op_names() {
+  return {
+#define CR_OP(name, parameters) #name,
+#define CR_WORKSPACE(name, parameters)
+#include "core/ops.def"
+  };
+}
+
+std::string list(const std::vector<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
+std::string impossible(const std::string& who, const std::string& name) {
+  return who + ": unknown or impossible backend \"" + name +
+         "\"; possible here: " + list(backends_runnable());
+}
+
+std::string compiler() {
+#if defined(__clang__)
+  return "clang " __clang_version__;
+#elif defined(__GNUC__)
+  return "gcc " __VERSION__;
+#else
+  return "unknown";
+#endif
+}
+
+// A misspelt variable must not silently run something else.
+void obey_environment() {
+  if (const char* const name = std::getenv("CHAINRULE_BACKEND"); name && *name) {
+    if (!select_backend(name)) throw py::import_error(impossible("CHAINRULE_BACKEND", name));
+  }
+  if (const char* const text = std::getenv("CHAINRULE_NUM_THREADS"); text && *text) {
+    char* end = nullptr;
+    const long count = std::strtol(text, &end, 10);
+    if (*end != '\0' || count < 1 || count > 4096) {
+      throw py::import_error("CHAINRULE_NUM_THREADS: must be an integer in [1, 4096], got \"" +
+                             std::string(text) + '"');
+    }
+    set_num_threads(static_cast<int>(count));
+  }
+}
+
+}  // namespace
+
+void bind_system(py::module_& m) {
+  m.def("op_names", &op_names);
+  m.def("backends_compiled", &backends_compiled);
+  m.def("backends", &backends_runnable);
+  m.def("backend", [] { return std::string(active_backend().name); });
+  m.def("set_backend", [](const std::string& name) {
+    if (!select_backend(name)) throw py::value_error(impossible("set_backend", name));
+  }, py::arg("name"));
+  m.def("num_threads", &num_threads);
+  m.def("set_num_threads", [](const py::object& n) {
+    const Call call("set_num_threads");
+    set_num_threads(static_cast<int>(integer(call, "n", n, 1, 4096)));
+  }, py::arg("n"));
+  m.def("available_cpus", &available_cpus);
+  m.def("compiler", &compiler);
+  obey_environment();
+}
+
+}  // namespace chainrule::bindings

@@ -1,0 +1,21 @@
+// The table of one backend: a pointer for every line of ops.def, for each element type.
+#pragma once
+
+#include "core/shape.h"
+
+namespace chainrule {
+
+template <class T>
+struct Ops {
+#define CR_OP(name, parameters) void(*name) parameters;
+#define CR_WORKSPACE(name, parameters) int64_t(*name) parameters;
+#include "core/ops.def"
+};
+
+struct Backend {
+  const char* name;
+  Ops<float> f32;
+  Ops<double> f64;
+};
+
+}  // namespace chainrule

@@ -1,0 +1,66 @@
+// Loops over arrays, written once: the body and the tail run the same lambda, the tail with
+// partial loads, so the last few elements cannot behave differently. And loops over tasks.
+#pragma once
+
+#include "cpu/simd/vec.h"
+#include "cpu/threads.h"
+
+namespace chainrule::CR_ISA {
+
+// task(index, worker) for every index in [0, tasks); see run_tasks.
+template <class F>
+void parallel(int64_t tasks, int64_t cycles, int workers, F task) {
+  run_tasks(
+      tasks, cycles, workers,
+      [](void* context, int64_t index, int worker) { (*static_cast<F*>(context))(index, worker); },
+      &task);
+}
+
+CR_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+CR_INLINE int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+CR_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+CR_INLINE int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+
+// [0, n) in pieces of a fixed length, so the pieces never depend on the number of threads.
+// f(begin, end) is called for each.
+template <class F>
+void parallel_ranges(int64_t n, int64_t length, int64_t cycles_each, F f) {
+  parallel(ceil_div(n, length), n * cycles_each, num_threads(), [&](int64_t index, int) {
+    f(index * length, smaller(n, (index + 1) * length));
+  });
+}
+
+constexpr int64_t elementwise_piece = 16'384;
+
+// y[i] = f(x[i]...)
+template <class T, class F, class... X>
+void map(int64_t n, T* y, F f, const X*... x) {
+  using V = Vec<T>;
+  parallel_ranges(n, elementwise_piece, 1, [&](int64_t begin, int64_t end) {
+    int64_t i = begin;
+    for (; i + V::width <= end; i += V::width) f(V::load(x + i)...).store(y + i);
+    if (i < end) f(V::load(x + i, end - i, T(0))...).store(y + i, end - i);
+  });
+}
+
+// The same over one row, without threads.
+template <class T, class F>
+CR_INLINE void map_row(int64_t n, T* y, F f, const T* x) {
+  using V = Vec<T>;
+  int64_t i = 0;
+  for (; i + V::width <= n; i += V::width) f(V::load(x + i)).store(y + i);
+  if (i < n) f(V::load(x + i, n - i, T(0))).store(y + i, n - i);
+}
+
+// accumulator = f(accumulator, x[i]...) over a row; missing lanes of the tail read `fill`.
+template <class T, class F, class... X>
+CR_INLINE Vec<T> fold_row(int64_t n, Vec<T> start, T fill, F f, const X*... x) {
+  using V = Vec<T>;
+  V accumulator = start;
+  int64_t i = 0;
+  for (; i + V::width <= n; i += V::width) accumulator = f(accumulator, V::load(x + i)...);
+  if (i < n) accumulator = f(accumulator, V::load(x + i, n - i, fill)...);
+  return accumulator;
+}
+
+}  // namespace chainrule::CR_ISA

@@ -1,0 +1,31 @@
+// Loops over the independent rows of a matrix.
+#pragma once
+
+#include "cpu/kernels/loops.h"
+
+namespace chainrule::CR_ISA {
+
+// f(row) for every row; as many rows a task as make about `elementwise_piece` elements.
+template <class F>
+void parallel_rows(int64_t rows, int64_t columns, int64_t cycles_per_element, F f) {
+  const int64_t length = larger(1, elementwise_piece / larger(1, columns));
+  parallel_ranges(rows, length, cycles_per_element * columns, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) f(row);
+  });
+}
+
+template <class T>
+CR_INLINE T row_maximum(const T* x, int64_t n) {
+  using V = Vec<T>;
+  const T lowest = -__builtin_inff();
+  return largest(fold_row(
+      n, V::set(lowest), lowest, [](V best, V v) { return max(v, best); }, x));
+}
+
+template <class T>
+CR_INLINE T row_sum(const T* x, int64_t n) {
+  using V = Vec<T>;
+  return sum(fold_row(n, V::zero(), T(0), [](V total, V v) { return total + v; }, x));
+}
+
+}  // namespace chainrule::CR_ISA

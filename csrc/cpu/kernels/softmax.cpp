@@ -1,0 +1,67 @@
+// eq. (55)–(57) over rows. Each row's maximum is subtracted first, so no finite row overflows;
+// a row with NaN, with +inf, or of -inf only becomes NaN by inf - inf.
+#include "cpu/kernels/kernel.h"
+#include "cpu/kernels/rows.h"
+#include "cpu/simd/math.h"
+
+namespace chainrule::CR_ISA {
+
+template <class T>
+void softmax(const T* x, T* y, const Rows& s) {
+  using V = Vec<T>;
+  const int64_t n = s.columns;
+  parallel_rows(s.rows, n, 4, [&](int64_t row) {
+    const T* const from = x + row * n;
+    T* const to = y + row * n;
+    const V top = V::set(row_maximum(from, n));
+    map_row(n, to, [=](V v) { return exp(v - top); }, from);
+    const V inverse = V::set(T(1) / row_sum(to, n));
+    map_row(n, to, [=](V v) { return v * inverse; }, to);
+  });
+}
+
+// dx_i = y_i (dy_i - Σ_k dy_k y_k): eq. (56) and (57) in one line.
+template <class T>
+void softmax_backward(const T* dy, const T* y, T* dx, const Rows& s) {
+  using V = Vec<T>;
+  const int64_t n = s.columns;
+  parallel_rows(s.rows, n, 2, [&](int64_t row) {
+    const T* const g = dy + row * n;
+    const T* const p = y + row * n;
+    T* const to = dx + row * n;
+    const V inner = V::set(
+        sum(fold_row(n, V::zero(), T(0), [](V total, V a, V b) { return fma(a, b, total); }, g, p)));
+    int64_t i = 0;
+    for (; i + V::width <= n; i += V::width) {
+      (V::load(p + i) * (V::load(g + i) - inner)).store(to + i);
+    }
+    if (i < n) {
+      const int64_t left = n - i;
+      (V::load(p + i, left, T(0)) * (V::load(g + i, left, T(0)) - inner)).store(to + i, left);
+    }
+  });
+}
+
+template <class T>
+void log_softmax(const T* x, T* y, const Rows& s) {
+  using V = Vec<T>;
+  const int64_t n = s.columns;
+  parallel_rows(s.rows, n, 4, [&](int64_t row) {
+    const T* const from = x + row * n;
+    T* const to = y + row * n;
+    const T largest_x = row_maximum(from, n);
+    const V top = V::set(largest_x);
+    // Missing lanes read -inf, whose exponential is 0. The sum comes before y is written, because
+    // y may be x.
+    const T total = sum(fold_row(
+        n, V::zero(), T(-__builtin_inff()), [=](V sum, V v) { return sum + exp(v - top); }, from));
+    const V shift = V::set(log(total));
+    map_row(n, to, [=](V v) { return v - top - shift; }, from);
+  });
+}
+
+CR_INSTANTIATE(softmax);
+CR_INSTANTIATE(softmax_backward);
+CR_INSTANTIATE(log_softmax);
+
+}  // namespace chainrule::CR_ISA

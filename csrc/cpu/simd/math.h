@@ -1,0 +1,68 @@
+// exp on a register, written once for float and double.
+#pragma once
+
+#include "cpu/simd/vec.h"
+
+namespace chainrule::CR_ISA {
+
+template <class T>
+struct ExpConstants;
+
+template <>
+struct ExpConstants<float> {
+  // Beyond these the result is exactly 0 or infinity.
+  static constexpr float lowest = -150.0f, highest = 128.0f;
+  // Adding 1.5 · 2^23 leaves the rounded integer in the low bits of the sum.
+  static constexpr float shifter = 12582912.0f;
+  // ln 2 in two parts; the first has so few bits that its product with the exponent is exact.
+  static constexpr float ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
+  static constexpr int degree = 7, mantissa_bits = 23, bias = 127;
+};
+
+template <>
+struct ExpConstants<double> {
+  static constexpr double lowest = -800.0, highest = 800.0;
+  static constexpr double shifter = 6755399441055744.0;
+  static constexpr double ln2_high = 0x1.62e42fee00000p-1, ln2_low = 0x1.a39ef35793c76p-33;
+  static constexpr int degree = 13, mantissa_bits = 52, bias = 1023;
+};
+
+template <class T>
+struct InverseFactorials {
+  T value[16];
+  constexpr InverseFactorials() : value{} {
+    T factorial = 1;
+    for (int i = 0; i < 16; ++i) {
+      if (i > 1) factorial *= static_cast<T>(i);
+      value[i] = T(1) / factorial;
+    }
+  }
+};
+
+// e^x = 2^k · e^r with |r| <= ln 2 / 2, where the Taylor polynomial of this degree is exact to
+// rounding. NaN gives NaN; subnormal results are right because 2^k is applied in two halves.
+template <class T>
+CR_INLINE Vec<T> exp(Vec<T> x) {
+  using C = ExpConstants<T>;
+  using V = Vec<T>;
+  constexpr InverseFactorials<T> inverse;
+  x = max(V::set(C::lowest), x);  // these argument orders keep NaN
+  x = min(V::set(C::highest), x);
+  const V shifted = fma(x, V::set(static_cast<T>(1.4426950408889634074)), V::set(C::shifter));
+  const V k = shifted - V::set(C::shifter);
+  V r = fma(k, V::set(-C::ln2_high), x);
+  r = fma(k, V::set(-C::ln2_low), r);
+  V p = V::set(inverse.value[C::degree]);
+#pragma GCC unroll 16
+  for (int i = C::degree - 1; i >= 0; --i) p = fma(p, r, V::set(inverse.value[i]));
+  const typename V::Bits exponent = bits(shifted) - bits(V::set(C::shifter));
+  const typename V::Bits half = exponent >> 1;
+  const typename V::Bits rest = exponent - half;
+  return p * from_bits<T>((half + C::bias) << C::mantissa_bits) *
+         from_bits<T>((rest + C::bias) << C::mantissa_bits);
+}
+
+CR_INLINE float log(float x) { return __builtin_logf(x); }
+CR_INLINE double log(double x) { return __builtin_log(x); }
+
+}  // namespace chainrule::CR_ISA

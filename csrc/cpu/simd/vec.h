@@ -1,0 +1,211 @@
+// Vec<T>: one register of float or double, for every instruction set from one source.
+//
+// Arithmetic, comparison and selection are the compiler's vector extension, which GCC and Clang
+// turn into the same instructions that intrinsics would name; a * b + c is contracted to a fused
+// multiply-add where the hardware has one (-ffp-contract=fast). Only partial loads and stores need
+// intrinsics, since the extension has no masks.
+//
+// Everything here lives in the instruction set's own namespace: an inline function that two
+// instruction sets shared would be compiled for both, and the linker would keep either.
+#pragma once
+
+#include <cstdint>
+
+#include "cpu/simd/isa.h"
+
+#if defined(CR_ISA_avx2) || defined(CR_ISA_avx512)
+#include <immintrin.h>
+#endif
+
+namespace chainrule::CR_ISA {
+
+template <class T>
+struct Integer;
+template <>
+struct Integer<float> {
+  using type = int32_t;
+};
+template <>
+struct Integer<double> {
+  using type = int64_t;
+};
+
+#if CR_VECTOR_BYTES == 0
+template <class T>
+struct Native {
+  using type = T;
+  static constexpr int width = 1;
+};
+#else
+template <class T>
+struct Native {
+  typedef T type __attribute__((vector_size(CR_VECTOR_BYTES)));
+  static constexpr int width = CR_VECTOR_BYTES / static_cast<int>(sizeof(T));
+};
+#endif
+
+template <class T>
+struct Vec {
+  using Register = typename Native<T>::type;
+  using Mask = decltype(Register{} < Register{});
+  using Bits = typename Native<typename Integer<T>::type>::type;
+  static constexpr int width = Native<T>::width;
+
+  Register v;
+
+  static CR_INLINE Vec zero() { return {Register{}}; }
+  static CR_INLINE Vec set(T x) {
+    Vec r;
+    if constexpr (width == 1) {
+      __builtin_memcpy(&r.v, &x, sizeof x);
+    } else {
+      for (int i = 0; i < width; ++i) r.v[i] = x;
+    }
+    return r;
+  }
+  static CR_INLINE Vec load(const T* p) {
+    Vec r;
+    __builtin_memcpy(&r.v, p, sizeof r.v);
+    return r;
+  }
+  static Vec load(const T* p, int64_t n, T fill);
+  CR_INLINE void store(T* p) const { __builtin_memcpy(p, &v, sizeof v); }
+  void store(T* p, int64_t n) const;
+
+  friend CR_INLINE Vec operator+(Vec a, Vec b) { return {a.v + b.v}; }
+  friend CR_INLINE Vec operator-(Vec a, Vec b) { return {a.v - b.v}; }
+  friend CR_INLINE Vec operator*(Vec a, Vec b) { return {a.v * b.v}; }
+  friend CR_INLINE Vec operator/(Vec a, Vec b) { return {a.v / b.v}; }
+  friend CR_INLINE Mask operator>(Vec a, Vec b) { return a.v > b.v; }
+  friend CR_INLINE Mask operator<=(Vec a, Vec b) { return a.v <= b.v; }
+  friend CR_INLINE Mask operator==(Vec a, Vec b) { return a.v == b.v; }
+};
+
+template <class T>
+CR_INLINE Vec<T> fma(Vec<T> a, Vec<T> b, Vec<T> c) {
+  return {a.v * b.v + c.v};
+}
+
+template <class T>
+CR_INLINE Vec<T> select(typename Vec<T>::Mask mask, Vec<T> yes, Vec<T> no) {
+  return {mask ? yes.v : no.v};
+}
+
+// NaN in b is kept, NaN in a is not.
+template <class T>
+CR_INLINE Vec<T> max(Vec<T> a, Vec<T> b) {
+  return {a.v > b.v ? a.v : b.v};
+}
+
+template <class T>
+CR_INLINE Vec<T> min(Vec<T> a, Vec<T> b) {
+  return {a.v < b.v ? a.v : b.v};
+}
+
+template <class T>
+CR_INLINE typename Vec<T>::Bits bits(Vec<T> a) {
+  typename Vec<T>::Bits r;
+  __builtin_memcpy(&r, &a.v, sizeof r);
+  return r;
+}
+
+template <class T>
+CR_INLINE Vec<T> from_bits(typename Vec<T>::Bits b) {
+  Vec<T> r;
+  __builtin_memcpy(&r.v, &b, sizeof b);
+  return r;
+}
+
+// Lanes in order, pairwise: the same bits every time.
+template <class T>
+CR_INLINE T sum(Vec<T> a) {
+  T lane[Vec<T>::width];
+  a.store(lane);
+  for (int half = Vec<T>::width / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
+  }
+  return lane[0];
+}
+
+// NaN if any lane is: a > b is false for both orders, so the test also asks for a != a.
+template <class T>
+CR_INLINE T largest(Vec<T> a) {
+  T lane[Vec<T>::width];
+  a.store(lane);
+  T best = lane[0];
+  for (int i = 1; i < Vec<T>::width; ++i) {
+    if (lane[i] > best || lane[i] != lane[i]) best = lane[i];
+  }
+  return best;
+}
+
+#if defined(CR_ISA_avx512)
+
+template <>
+inline Vec<float> Vec<float>::load(const float* p, int64_t n, float fill) {
+  const __mmask16 mask = static_cast<__mmask16>((1u << n) - 1);
+  return {(Register)_mm512_mask_loadu_ps(_mm512_set1_ps(fill), mask, p)};
+}
+template <>
+inline void Vec<float>::store(float* p, int64_t n) const {
+  _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1), (__m512)v);
+}
+template <>
+inline Vec<double> Vec<double>::load(const double* p, int64_t n, double fill) {
+  const __mmask8 mask = static_cast<__mmask8>((1u << n) - 1);
+  return {(Register)_mm512_mask_loadu_pd(_mm512_set1_pd(fill), mask, p)};
+}
+template <>
+inline void Vec<double>::store(double* p, int64_t n) const {
+  _mm512_mask_storeu_pd(p, static_cast<__mmask8>((1u << n) - 1), (__m512d)v);
+}
+
+#elif defined(CR_ISA_avx2)
+
+CR_INLINE __m256i lanes_below(int64_t n, float) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)),
+                            _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+CR_INLINE __m256i lanes_below(int64_t n, double) {
+  return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
+}
+
+template <>
+inline Vec<float> Vec<float>::load(const float* p, int64_t n, float fill) {
+  const __m256i mask = lanes_below(n, 0.0f);
+  return {(Register)_mm256_blendv_ps(_mm256_set1_ps(fill), _mm256_maskload_ps(p, mask),
+                                     _mm256_castsi256_ps(mask))};
+}
+template <>
+inline void Vec<float>::store(float* p, int64_t n) const {
+  _mm256_maskstore_ps(p, lanes_below(n, 0.0f), (__m256)v);
+}
+template <>
+inline Vec<double> Vec<double>::load(const double* p, int64_t n, double fill) {
+  const __m256i mask = lanes_below(n, 0.0);
+  return {(Register)_mm256_blendv_pd(_mm256_set1_pd(fill), _mm256_maskload_pd(p, mask),
+                                     _mm256_castsi256_pd(mask))};
+}
+template <>
+inline void Vec<double>::store(double* p, int64_t n) const {
+  _mm256_maskstore_pd(p, lanes_below(n, 0.0), (__m256d)v);
+}
+
+#else
+
+template <class T>
+inline Vec<T> Vec<T>::load(const T* p, int64_t n, T fill) {
+  T lane[width];
+  for (int i = 0; i < width; ++i) lane[i] = i < n ? p[i] : fill;
+  return load(lane);
+}
+template <class T>
+inline void Vec<T>::store(T* p, int64_t n) const {
+  T lane[width];
+  store(lane);
+  for (int i = 0; i < width && i < n; ++i) p[i] = lane[i];
+}
+
+#endif
+
+}  // namespace chainrule::CR_ISA

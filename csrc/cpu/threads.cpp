@@ -1,0 +1,211 @@
+#include "cpu/threads.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <cstdio>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace chainrule {
+namespace {
+
+// Below this a wake-up (a few microseconds when the workers sleep) costs more than it brings.
+constexpr int64_t worthwhile_cycles = 30'000;
+// About 30 microseconds of watching for the next call before a worker sleeps: longer than the
+// pause between two operations of a training step, too short to be seen as load.
+constexpr int spin_rounds = 1'000;
+
+void pause() noexcept {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+// One call's work. Workers join while the gate is open; the caller closes it and waits for those
+// who joined, so a worker that wakes late delays nobody.
+class Pool {
+ public:
+  bool try_run(int64_t tasks, int workers, Task task, void* context) noexcept {
+    std::unique_lock<std::mutex> lock(busy_, std::try_to_lock);
+    if (!lock.owns_lock()) return false;
+    resize(workers - 1);
+    task_ = task;
+    context_ = context;
+    tasks_ = tasks;
+    limit_ = workers;
+    next_.store(0, std::memory_order_relaxed);
+    gate_.store(open, std::memory_order_release);
+    epoch_.fetch_add(1, std::memory_order_seq_cst);
+    if (sleepers_.load(std::memory_order_seq_cst) > 0) {
+      const std::lock_guard<std::mutex> wake(sleep_);
+      wake_.notify_all();
+    }
+    work(0);
+    gate_.fetch_and(~open, std::memory_order_acq_rel);
+    for (int round = 0; gate_.load(std::memory_order_acquire) != 0; ++round) {
+      if (round < spin_rounds) pause();
+      else sched_yield();
+    }
+    return true;
+  }
+
+ private:
+  static constexpr uint32_t open = 1u << 31;
+
+  void work(int worker) noexcept {
+    for (;;) {
+      const int64_t index = next_.fetch_add(1, std::memory_order_relaxed);
+      if (index >= tasks_) return;
+      task_(context_, index, worker);
+    }
+  }
+
+  bool join() noexcept {
+    uint32_t seen = gate_.load(std::memory_order_acquire);
+    while (seen & open) {
+      if (gate_.compare_exchange_weak(seen, seen + 1, std::memory_order_acq_rel)) return true;
+    }
+    return false;
+  }
+
+  void serve(int worker, int spins) noexcept {
+    uint32_t seen = 0;
+    for (;;) {
+      for (int round = 0; epoch_.load(std::memory_order_acquire) == seen; ++round) {
+        if (round < spins) {
+          pause();
+          continue;
+        }
+        std::unique_lock<std::mutex> lock(sleep_);
+        sleepers_.fetch_add(1, std::memory_order_seq_cst);
+        wake_.wait(lock, [&] { return epoch_.load(std::memory_order_seq_cst) != seen; });
+        sleepers_.fetch_sub(1, std::memory_order_seq_cst);
+      }
+      seen = epoch_.load(std::memory_order_acquire);
+      if (stop_.load(std::memory_order_acquire)) return;
+      if (!join()) continue;
+      if (worker < limit_) work(worker);
+      gate_.fetch_sub(1, std::memory_order_acq_rel);
+    }
+  }
+
+  // Only the holder of busy_ comes here, so no call is under way.
+  void resize(int count) noexcept {
+    if (count == wanted_) return;
+    wanted_ = count;
+    stop_.store(true, std::memory_order_release);
+    epoch_.fetch_add(1, std::memory_order_seq_cst);
+    {
+      const std::lock_guard<std::mutex> wake(sleep_);
+      wake_.notify_all();
+    }
+    for (std::thread& thread : threads_) thread.join();
+    threads_.clear();
+    stop_.store(false, std::memory_order_release);
+    epoch_.store(0, std::memory_order_release);
+    // Signals belong to the interpreter's threads: a handler on a worker would delay Ctrl-C.
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    // With fewer CPUs than threads a spinning worker takes time from one that has work.
+    const int spins = count < available_cpus() ? spin_rounds : 0;
+    try {
+      for (int worker = 1; worker <= count; ++worker) {
+        threads_.emplace_back([this, worker, spins] { serve(worker, spins); });
+      }
+    } catch (...) {
+      // The system refused a thread or its memory: those that exist do the work.
+    }
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  }
+
+  std::mutex busy_;
+  std::vector<std::thread> threads_;
+  int wanted_ = 0;  // of which the system may have refused some
+  Task task_ = nullptr;
+  void* context_ = nullptr;
+  int64_t tasks_ = 0;
+  int limit_ = 0;
+  std::atomic<bool> stop_{false};
+  std::mutex sleep_;
+  std::condition_variable wake_;
+  alignas(64) std::atomic<uint32_t> epoch_{0};
+  std::atomic<int> sleepers_{0};
+  alignas(64) std::atomic<int64_t> next_{0};
+  alignas(64) std::atomic<uint32_t> gate_{0};
+};
+
+// Never destroyed: at interpreter exit a daemon thread may still be inside a kernel.
+std::atomic<Pool*> current_pool{nullptr};
+std::atomic<int> threads_wanted{0};
+
+// The child of a fork has none of the pool's threads, and its locks may be held by threads that
+// no longer exist. It forgets the pool, and the next call makes a new one.
+void forget_pool() noexcept { current_pool.store(nullptr, std::memory_order_release); }
+
+Pool* pool() noexcept {
+  Pool* existing = current_pool.load(std::memory_order_acquire);
+  if (existing) return existing;
+  static const int registered = pthread_atfork(nullptr, nullptr, forget_pool);
+  if (registered != 0) return nullptr;
+  Pool* created = new (std::nothrow) Pool;
+  if (!created) return nullptr;
+  if (current_pool.compare_exchange_strong(existing, created, std::memory_order_acq_rel)) {
+    return created;
+  }
+  delete created;
+  return existing;
+}
+
+// cgroup v2 writes "quota period" or "max period" there, in microseconds.
+int cgroup_cpus() noexcept {
+  int cpus = 0;
+  if (std::FILE* file = std::fopen("/sys/fs/cgroup/cpu.max", "re")) {
+    long long quota = 0, period = 0;
+    if (std::fscanf(file, "%lld %lld", &quota, &period) == 2 && quota > 0 && period > 0) {
+      cpus = static_cast<int>(std::clamp<long long>((quota + period - 1) / period, 1, 1 << 20));
+    }
+    std::fclose(file);
+  }
+  return cpus;
+}
+
+}  // namespace
+
+int available_cpus() noexcept {
+  cpu_set_t mask;
+  CPU_ZERO(&mask);
+  int cpus = 1;
+  if (sched_getaffinity(0, sizeof mask, &mask) == 0) cpus = std::max(1, CPU_COUNT(&mask));
+  const int quota = cgroup_cpus();
+  return quota > 0 ? std::min(cpus, quota) : cpus;
+}
+
+int num_threads() noexcept {
+  int wanted = threads_wanted.load(std::memory_order_relaxed);
+  if (wanted == 0) {
+    wanted = available_cpus();
+    threads_wanted.store(wanted, std::memory_order_relaxed);
+  }
+  return wanted;
+}
+
+void set_num_threads(int n) noexcept { threads_wanted.store(n, std::memory_order_relaxed); }
+
+void run_tasks(int64_t tasks, int64_t cycles, int workers, Task task, void* context) noexcept {
+  if (tasks > 1 && workers > 1 && cycles >= worthwhile_cycles) {
+    Pool* const shared = pool();
+    if (shared && shared->try_run(tasks, workers, task, context)) return;
+  }
+  for (int64_t index = 0; index < tasks; ++index) task(context, index, 0);
+}
+
+}  // namespace chainrule

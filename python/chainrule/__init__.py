@@ -1,0 +1,155 @@
+"""chainrule: small neural networks on kernels of our own.
+
+`ops` holds every operation, array in and array out. Layers make a `Sequential` network, `fit`
+trains it, `evaluate` measures it, `data` finds MNIST and `plots` shows what was learnt.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+try:
+    from chainrule import _core
+except ModuleNotFoundError as error:
+    if error.name != "chainrule._core":
+        raise
+    raise ImportError(
+        "chainrule: the compiled kernels are missing; install the package with "
+        "`pip install .` in its source folder, and start Python somewhere else"
+    ) from error
+
+from chainrule import ops
+from chainrule.history import Evaluation, History
+from chainrule.layers import (
+    Conv2d,
+    Dropout,
+    Flatten,
+    Layer,
+    LeakyReLU,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Softmax,
+)
+from chainrule.losses import CrossEntropy, Loss, SquaredError
+from chainrule.network import Sequential
+from chainrule.optimizers import SGD, Constant, Cosine, OneCycle
+from chainrule.stopping import EarlyStopping, GradientBelow
+from chainrule.training import DivergenceError, evaluate, fit
+
+if TYPE_CHECKING:
+    from chainrule import data, plots, recipes
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "SGD",
+    "Constant",
+    "Conv2d",
+    "Cosine",
+    "CrossEntropy",
+    "DivergenceError",
+    "Dropout",
+    "EarlyStopping",
+    "Evaluation",
+    "Flatten",
+    "GradientBelow",
+    "History",
+    "Layer",
+    "LeakyReLU",
+    "Linear",
+    "Loss",
+    "MaxPool2d",
+    "OneCycle",
+    "ReLU",
+    "Sequential",
+    "Softmax",
+    "SquaredError",
+    "backends",
+    "data",
+    "evaluate",
+    "fit",
+    "get_num_threads",
+    "info",
+    "load",
+    "ops",
+    "plots",
+    "recipes",
+    "set_backend",
+    "set_num_threads",
+]
+
+load = Sequential.load
+
+_WHEN_USED = ("data", "plots", "recipes")
+
+
+def __getattr__(name: str) -> Any:
+    # Modules that a program with its own data and no pictures never needs to load.
+    if name in _WHEN_USED:
+        return importlib.import_module(f"chainrule.{name}")
+    raise AttributeError(f"module 'chainrule' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_WHEN_USED})
+
+
+def backends() -> tuple[str, ...]:
+    """Return the names of the backends that run on this machine, slowest first."""
+    return tuple(_core.backends())
+
+
+def set_backend(name: str) -> None:
+    """Run every operation from now on with another of `backends`.
+
+    The best one is chosen at import, or the one that the environment variable
+    CHAINRULE_BACKEND names.
+
+    Raises
+    ------
+    ValueError
+        If no such backend runs here; the message lists those that do.
+    """
+    _core.set_backend(name)
+
+
+def get_num_threads() -> int:
+    """Return how many threads an operation may use."""
+    return _core.num_threads()
+
+
+def set_num_threads(n: int) -> None:
+    """Let operations use up to n threads; results do not depend on it.
+
+    At import it is the value of CHAINRULE_NUM_THREADS, else the CPUs that this process may use.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If n is not an integer in [1, 4096].
+    """
+    _core.set_num_threads(n)
+
+
+def info() -> dict[str, Any]:
+    """Return what this installation is and what it runs on.
+
+    Returns
+    -------
+    dict
+        `version`; `compiler`; `backends_compiled` and `backends_runnable`, slowest first;
+        `backend`, the chosen one; `threads`; `cpus`, the ones this process may use; `cuda`, or
+        why there is none.
+    """
+    return {
+        "version": __version__,
+        "compiler": _core.compiler(),
+        "backends_compiled": tuple(_core.backends_compiled()),
+        "backends_runnable": backends(),
+        "backend": _core.backend(),
+        "threads": get_num_threads(),
+        "cpus": _core.available_cpus(),
+        "cuda": "off: this version has no CUDA backend",
+    }
