@@ -10,8 +10,8 @@ bool is_real(const py::dtype& type) {
 
 std::string name_of(const py::dtype& type) { return py::str(type).cast<std::string>(); }
 
-constexpr int dense = py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_ |
-                      py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+constexpr int dense =
+    py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_ | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
 
 bool is_dense(const py::array& array) { return (array.flags() & dense) == dense; }
 
@@ -117,8 +117,7 @@ py::array_t<int64_t> Call::integers(const char* name, const py::object& object) 
   }
   const py::array array = py::reinterpret_borrow<py::array>(candidate);
   if (array.ndim() != 1) {
-    value_error(std::string(name) + " must have 1 dimension, got " +
-                std::to_string(array.ndim()));
+    value_error(std::string(name) + " must have 1 dimension, got " + std::to_string(array.ndim()));
   }
   // uint64 beyond int64 turns negative, which the range check of the caller refuses too.
   py::array_t<int64_t, py::array::c_style | py::array::forcecast> converted(array);
@@ -148,7 +147,8 @@ py::array Call::accept_output(const std::string& name, const py::object& given, 
     type_error(name + " must be a " + wanted + " array, got " + type_of(given));
   }
   const py::array array = py::reinterpret_borrow<py::array>(given);
-  if (!array.dtype().equal(type)) type_error(name + " must be " + wanted + ", got " + type_of(array));
+  if (!array.dtype().equal(type))
+    type_error(name + " must be " + wanted + ", got " + type_of(array));
   if (shape_of(array) != shape) {
     value_error(name + " must have shape " + to_string(shape) + ", got " +
                 to_string(shape_of(array)));
@@ -202,7 +202,8 @@ std::vector<py::object> Call::outputs(const py::object& out, std::size_t count,
   std::vector<py::object> members;
   for (const py::handle& member : py::reinterpret_borrow<py::tuple>(out)) {
     if (member.is_none() && !(first_unused && members.empty())) {
-      type_error("out must be a tuple of " + std::to_string(count) + " arrays, got None among them");
+      type_error("out must be a tuple of " + std::to_string(count) +
+                 " arrays, got None among them");
     }
     members.push_back(py::reinterpret_borrow<py::object>(member));
   }

@@ -4,6 +4,7 @@
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/typing.h>
 
 #include <cstdint>
 #include <string>
@@ -18,9 +19,10 @@ namespace chainrule::bindings {
 
 namespace py = pybind11;
 using Shape = std::vector<int64_t>;
+using ArrayPair = py::typing::Tuple<py::array, py::array>;
 
-std::string to_string(const Shape& shape);        // "(2, 3)"
-std::string type_of(const py::handle& object);    // "int64" for an array, else the type's name
+std::string to_string(const Shape& shape);      // "(2, 3)"
+std::string type_of(const py::handle& object);  // "int64" for an array, else the type's name
 // The product, or ValueError when it does not fit 63 bits.
 int64_t product(const std::string& op, const Shape& shape);
 

@@ -146,7 +146,7 @@ py::array conv2d_backward_input(const py::object& dy_, const py::object& weight_
   return dx;
 }
 
-py::tuple conv2d_backward_weight(const py::object& dy_, const py::object& x_,
+ArrayPair conv2d_backward_weight(const py::object& dy_, const py::object& x_,
                                  const py::object& kernel_size, const py::object& stride,
                                  const py::object& padding, const py::object& out) {
   Call call("conv2d_backward_weight");

@@ -19,15 +19,13 @@ py::array masked(const char* op, const char* name, const py::object& x_, const p
       .size = static_cast<int64_t>(x.size()),
       .seed = unsigned_integer(call, "seed", seed),
       .offset = unsigned_integer(call, "offset", offset),
-      .threshold = static_cast<uint32_t>(
-          std::min(std::nearbyint(std::ldexp(rate, 32)), double{UINT32_MAX})),
+      .threshold =
+          static_cast<uint32_t>(std::min(std::nearbyint(std::ldexp(rate, 32)), double{UINT32_MAX})),
       .scale = 1 / (1 - rate),
   };
   py::array y = call.output(out, shape_of(x), {x});
   const py::gil_scoped_release unlocked;
-  call.run([&]<class T>(const Ops<T>& ops, T) {
-    ops.dropout(data<T>(x), mutable_data<T>(y), s);
-  });
+  call.run([&]<class T>(const Ops<T>& ops, T) { ops.dropout(data<T>(x), mutable_data<T>(y), s); });
   return y;
 }
 

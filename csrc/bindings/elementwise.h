@@ -35,8 +35,7 @@ py::array elementwise_backward(Call& call, const py::object& dy_, const char* sa
   py::array dx = call.output(out, shape_of(dy), {dy, saved});
   const py::gil_scoped_release unlocked;
   call.run([&]<class T>(const Ops<T>& ops, T) {
-    kernel(ops, data<T>(dy), data<T>(saved), mutable_data<T>(dx),
-           static_cast<int64_t>(dy.size()));
+    kernel(ops, data<T>(dy), data<T>(saved), mutable_data<T>(dx), static_cast<int64_t>(dy.size()));
   });
   return dx;
 }

@@ -21,10 +21,10 @@ void bind_leaky_relu(py::module_& m) {
          const py::object& out) {
         Call call("leaky_relu_backward");
         const double slope = number(call, "slope", slope_);
-        return elementwise_backward(
-            call, dy, "x", x, out, [=](const auto& ops, auto g, auto saved, auto to, int64_t n) {
-              ops.leaky_relu_backward(g, saved, to, slope, n);
-            });
+        return elementwise_backward(call, dy, "x", x, out,
+                                    [=](const auto& ops, auto g, auto saved, auto to, int64_t n) {
+                                      ops.leaky_relu_backward(g, saved, to, slope, n);
+                                    });
       },
       py::arg("dy"), py::arg("x"), py::arg("slope"), py::arg("out"));
 }

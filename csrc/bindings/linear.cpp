@@ -41,7 +41,9 @@ py::array linear(const py::object& x_, const py::object& weight_, const py::obje
   return y;
 }
 
-py::tuple linear_backward(const py::object& dy_, const py::object& x_, const py::object& weight_,
+using Gradients = py::typing::Tuple<py::typing::Optional<py::array>, py::array, py::array>;
+
+Gradients linear_backward(const py::object& dy_, const py::object& x_, const py::object& weight_,
                           bool need_dx, const py::object& out) {
   Call call("linear_backward");
   const py::array dy = call.input("dy", dy_, 2);
@@ -71,8 +73,8 @@ py::tuple linear_backward(const py::object& dy_, const py::object& x_, const py:
 }  // namespace
 
 void bind_linear(py::module_& m) {
-  m.def("linear", &linear, py::arg("x"), py::arg("weight"), py::arg("bias"),
-        py::arg("activation"), py::arg("out"));
+  m.def("linear", &linear, py::arg("x"), py::arg("weight"), py::arg("bias"), py::arg("activation"),
+        py::arg("out"));
   m.def("linear_backward", &linear_backward, py::arg("dy"), py::arg("x"), py::arg("weight"),
         py::arg("need_dx"), py::arg("out"));
 }

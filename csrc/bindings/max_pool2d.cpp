@@ -31,11 +31,9 @@ MaxPool2d shape_from(const Call& call, const Shape& x, const py::object& window_
   };
 }
 
-Shape output_shape(const MaxPool2d& s) {
-  return {s.batch, s.out_height, s.out_width, s.channels};
-}
+Shape output_shape(const MaxPool2d& s) { return {s.batch, s.out_height, s.out_width, s.channels}; }
 
-py::tuple max_pool2d(const py::object& x_, const py::object& window, const py::object& stride,
+ArrayPair max_pool2d(const py::object& x_, const py::object& window, const py::object& stride,
                      const py::object& out) {
   Call call("max_pool2d");
   const py::array x = call.input("x", x_, 4);

@@ -67,8 +67,7 @@ std::pair<int64_t, int64_t> pair(const Call& call, const char* name, const py::h
   if (py::isinstance<py::tuple>(object) || py::isinstance<py::list>(object)) {
     const py::sequence members = py::reinterpret_borrow<py::sequence>(object);
     if (members.size() != 2) {
-      call.value_error(std::string(name) + " must be an integer or a pair, got " +
-                       text_of(object));
+      call.value_error(std::string(name) + " must be an integer or a pair, got " + text_of(object));
     }
     return {integer(call, name, members[0], least, most),
             integer(call, name, members[1], least, most)};
@@ -89,8 +88,8 @@ bool rectifies(const Call& call, const py::object& activation) {
 Shape image_shape(const Call& call, const char* name, const py::object& object) {
   if ((!py::isinstance<py::tuple>(object) && !py::isinstance<py::list>(object)) ||
       py::len(object) != 4) {
-    call.value_error(std::string(name) +
-                     " must be (batch, height, width, channels), got " + text_of(object));
+    call.value_error(std::string(name) + " must be (batch, height, width, channels), got " +
+                     text_of(object));
   }
   Shape shape;
   for (const py::handle& member : py::reinterpret_borrow<py::sequence>(object)) {

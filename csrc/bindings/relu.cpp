@@ -8,9 +8,8 @@ void bind_relu(py::module_& m) {
       "relu",
       [](const py::object& x, const py::object& out) {
         Call call("relu");
-        return elementwise(call, x, out, [](const auto& ops, auto... arguments) {
-          ops.relu(arguments...);
-        });
+        return elementwise(call, x, out,
+                           [](const auto& ops, auto... arguments) { ops.relu(arguments...); });
       },
       py::arg("x"), py::arg("out"));
   m.def(

@@ -17,9 +17,7 @@ py::array over_rows(Call& call, const py::object& x_, const py::object& out, F k
   const Rows s = rows_of(call, "x", x);
   py::array y = call.output(out, shape_of(x), {x});
   const py::gil_scoped_release unlocked;
-  call.run([&]<class T>(const Ops<T>& ops, T) {
-    kernel(ops, data<T>(x), mutable_data<T>(y), s);
-  });
+  call.run([&]<class T>(const Ops<T>& ops, T) { kernel(ops, data<T>(x), mutable_data<T>(y), s); });
   return y;
 }
 

@@ -6,7 +6,7 @@ namespace chainrule::bindings {
 void bind_softmax_cross_entropy(py::module_& m) {
   m.def(
       "softmax_cross_entropy",
-      [](const py::object& logits_, const py::object& labels_, const py::object& out) {
+      [](const py::object& logits_, const py::object& labels_, const py::object& out) -> ArrayPair {
         Call call("softmax_cross_entropy");
         const py::array logits = call.input("logits", logits_, 2);
         const py::array_t<int64_t> labels = call.integers("labels", labels_);

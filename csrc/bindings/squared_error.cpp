@@ -6,7 +6,8 @@ namespace chainrule::bindings {
 void bind_squared_error(py::module_& m) {
   m.def(
       "squared_error",
-      [](const py::object& prediction_, const py::object& target_, const py::object& out) {
+      [](const py::object& prediction_, const py::object& target_,
+         const py::object& out) -> ArrayPair {
         Call call("squared_error");
         const py::array prediction = call.input("prediction", prediction_);
         const py::array target = call.input("target", target_);

@@ -63,16 +63,23 @@ void bind_system(py::module_& m) {
   m.def("backends_compiled", &backends_compiled);
   m.def("backends", &backends_runnable);
   m.def("backend", [] { return std::string(active_backend().name); });
-  m.def("set_backend", [](const std::string& name) {
-    if (!select_backend(name)) throw py::value_error(impossible("set_backend", name));
-  }, py::arg("name"));
+  m.def(
+      "set_backend",
+      [](const std::string& name) {
+        if (!select_backend(name)) throw py::value_error(impossible("set_backend", name));
+      },
+      py::arg("name"));
   m.def("num_threads", &num_threads);
-  m.def("set_num_threads", [](const py::object& n) {
-    const Call call("set_num_threads");
-    set_num_threads(static_cast<int>(integer(call, "n", n, 1, 4096)));
-  }, py::arg("n"));
+  m.def(
+      "set_num_threads",
+      [](const py::object& n) {
+        const Call call("set_num_threads");
+        set_num_threads(static_cast<int>(integer(call, "n", n, 1, 4096)));
+      },
+      py::arg("n"));
   m.def("available_cpus", &available_cpus);
   m.def("compiler", &compiler);
+  m.attr("version") = CHAINRULE_VERSION;
   obey_environment();
 }
 

@@ -24,8 +24,8 @@ struct Window {
   int64_t stride_rows, stride_columns;  // t
 };
 
-// x (batch, height, width, in), weight (out, rows, columns, in), y (batch, out_height, out_width, out).
-// Padding at the bottom and the right follows from the output's size.
+// x (batch, height, width, in), weight (out, rows, columns, in), y (batch, out_height, out_width,
+// out). Padding at the bottom and the right follows from the output's size.
 struct Conv2d {
   int64_t batch, height, width, in, out;
   Window window;

@@ -4,8 +4,8 @@
 
 namespace chainrule {
 
-#define CR_DECLARE(isa) \
-  namespace isa {       \
+#define CR_DECLARE(isa)         \
+  namespace isa {               \
   extern const Backend backend; \
   }
 CR_DECLARE(scalar)

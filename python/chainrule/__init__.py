@@ -41,7 +41,7 @@ from chainrule.training import DivergenceError, evaluate, fit
 if TYPE_CHECKING:
     from chainrule import data, plots, recipes
 
-__version__ = "0.1.0"
+__version__ = _core.version
 
 __all__ = [
     "SGD",

@@ -40,8 +40,8 @@ Correlation<T> forward(const Conv2d& s) {
 
 // The taps of a filter's axis that the pixels of one phase of the input's axis meet.
 struct Phase {
-  int64_t count;   // pixels phase, phase + stride, ... below the axis' length
-  int64_t first;   // the smallest of its taps; the others follow at distance `stride`
+  int64_t count;  // pixels phase, phase + stride, ... below the axis' length
+  int64_t first;  // the smallest of its taps; the others follow at distance `stride`
   int64_t taps;
   int64_t corner;  // the gradient's pixel under the turned filter's corner, for the first pixel
 };
@@ -172,8 +172,8 @@ void conv2d_backward_input(const T* dy, const T* weight, T* dx, const Conv2d& s,
       int64_t row = 0;
       for (int64_t r = rows.taps - 1; r >= 0; --r) {
         for (int64_t q = columns.taps - 1; q >= 0; --q, row += s.out) {
-          const int64_t tap = (rows.first + r * w.stride_rows) * w.columns + columns.first +
-                              q * w.stride_columns;
+          const int64_t tap =
+              (rows.first + r * w.stride_rows) * w.columns + columns.first + q * w.stride_columns;
           pack_sliver(weight + tap * s.in, w.rows * w.columns * s.in, false, filters, sliver, row,
                       s.out, packed);
         }
@@ -269,7 +269,8 @@ void conv2d_backward_weight(const T* dy, const T* x, T* dweight, T* dbias, const
       if (split.pack_size > 0) {  // whole registers: the tile reads past the last filter
         for (int64_t p = 0; p < pixels_out; ++p) {
           T* const to = pack + p * split.columns;
-          for (int64_t k = 0; k < split.columns; ++k) to[k] = k < s.out ? gradient[p * s.out + k] : T(0);
+          for (int64_t k = 0; k < split.columns; ++k)
+            to[k] = k < s.out ? gradient[p * s.out + k] : T(0);
         }
         gradient = pack;
       }

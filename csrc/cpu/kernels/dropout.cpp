@@ -8,7 +8,7 @@
 namespace chainrule::CR_ISA {
 namespace {
 
-constexpr int blocks = 16;            // computed side by side, so that the compiler vectorises
+constexpr int blocks = 16;  // computed side by side, so that the compiler vectorises
 constexpr int64_t words = 4 * blocks;
 
 void philox_words(uint64_t first_block, uint64_t offset, uint64_t seed, uint32_t* out) {

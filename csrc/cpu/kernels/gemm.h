@@ -66,7 +66,8 @@ void multiply_tile(const T* const* a, const T* b, T* const* c, int rows, int64_t
       for (int i = 0; i < tile_rows; ++i) {
         const V left = V::set(row[i][offset]);
 #pragma GCC unroll 4
-        for (int j = 0; j < vectors; ++j) accumulator[i][j] = fma(left, right[j], accumulator[i][j]);
+        for (int j = 0; j < vectors; ++j)
+          accumulator[i][j] = fma(left, right[j], accumulator[i][j]);
       }
       offset += s.a_step;
       b_row += s.b_step;
@@ -235,7 +236,8 @@ struct Product {
     if (copy) {
       if (a_step == 1) {
         row_stride = copy_row;
-        for (int64_t i = 0; i < rows; ++i) copy_run(copy + i * copy_row, source + i * a_row, packed.depth);
+        for (int64_t i = 0; i < rows; ++i)
+          copy_run(copy + i * copy_row, source + i * a_row, packed.depth);
       } else {
         row_stride = 1;
         step = copy_column;

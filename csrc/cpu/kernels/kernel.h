@@ -10,6 +10,6 @@ namespace chainrule::CR_ISA {
 }
 
 // Both element types, with the signature that ops.def declared.
-#define CR_INSTANTIATE(name)            \
+#define CR_INSTANTIATE(name)                  \
   template decltype(name<float>) name<float>; \
   template decltype(name<double>) name<double>

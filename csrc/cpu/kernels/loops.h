@@ -25,9 +25,8 @@ CR_INLINE int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 // f(begin, end) is called for each.
 template <class F>
 void parallel_ranges(int64_t n, int64_t length, int64_t cycles_each, F f) {
-  parallel(ceil_div(n, length), n * cycles_each, num_threads(), [&](int64_t index, int) {
-    f(index * length, smaller(n, (index + 1) * length));
-  });
+  parallel(ceil_div(n, length), n * cycles_each, num_threads(),
+           [&](int64_t index, int) { f(index * length, smaller(n, (index + 1) * length)); });
 }
 
 constexpr int64_t elementwise_piece = 16'384;

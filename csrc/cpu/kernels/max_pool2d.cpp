@@ -51,23 +51,25 @@ void max_pool2d(const T* x, T* y, uint16_t* argmax, const MaxPool2d& s) {
   const int64_t cycles = out_row * s.window.rows * s.window.columns / V::width;
   parallel_ranges(s.batch * s.out_height, larger(1, 4096 / larger(1, out_row)), larger(1, cycles),
                   [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      const int64_t image = row / s.out_height, top = row % s.out_height * s.window.stride_rows;
-      for (int64_t column = 0; column < s.out_width; ++column) {
-        const T* const corner = x + (image * s.height + top) * row_stride +
-                                column * s.window.stride_columns * s.channels;
-        const int64_t to = row * out_row + column * s.channels;
-        int64_t c = 0;
-        for (; c + V::width <= s.channels; c += V::width) {
-          pool_pixel<T, false>(corner + c, y + to + c, argmax + to + c, row_stride, V::width, s);
-        }
-        if (c < s.channels) {
-          pool_pixel<T, true>(corner + c, y + to + c, argmax + to + c, row_stride, s.channels - c,
-                              s);
-        }
-      }
-    }
-  });
+                    for (int64_t row = begin; row < end; ++row) {
+                      const int64_t image = row / s.out_height,
+                                    top = row % s.out_height * s.window.stride_rows;
+                      for (int64_t column = 0; column < s.out_width; ++column) {
+                        const T* const corner = x + (image * s.height + top) * row_stride +
+                                                column * s.window.stride_columns * s.channels;
+                        const int64_t to = row * out_row + column * s.channels;
+                        int64_t c = 0;
+                        for (; c + V::width <= s.channels; c += V::width) {
+                          pool_pixel<T, false>(corner + c, y + to + c, argmax + to + c, row_stride,
+                                               V::width, s);
+                        }
+                        if (c < s.channels) {
+                          pool_pixel<T, true>(corner + c, y + to + c, argmax + to + c, row_stride,
+                                              s.channels - c, s);
+                        }
+                      }
+                    }
+                  });
 }
 
 template <class T>

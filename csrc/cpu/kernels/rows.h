@@ -18,8 +18,7 @@ template <class T>
 CR_INLINE T row_maximum(const T* x, int64_t n) {
   using V = Vec<T>;
   const T lowest = -__builtin_inff();
-  return largest(fold_row(
-      n, V::set(lowest), lowest, [](V best, V v) { return max(v, best); }, x));
+  return largest(fold_row(n, V::set(lowest), lowest, [](V best, V v) { return max(v, best); }, x));
 }
 
 template <class T>

@@ -28,8 +28,9 @@ void sgd(T* parameters, const T* gradient, T* velocity, const Sgd& s) {
     }
     const int64_t left = end - i;
     if (left > 0) {
-      update(i, [=](const T* p) { return V::load(p, left, T(0)); },
-             [=](V v, T* p) { v.store(p, left); });
+      update(
+          i, [=](const T* p) { return V::load(p, left, T(0)); },
+          [=](V v, T* p) { v.store(p, left); });
     }
   });
 }

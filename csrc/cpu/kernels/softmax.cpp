@@ -29,8 +29,8 @@ void softmax_backward(const T* dy, const T* y, T* dx, const Rows& s) {
     const T* const g = dy + row * n;
     const T* const p = y + row * n;
     T* const to = dx + row * n;
-    const V inner = V::set(
-        sum(fold_row(n, V::zero(), T(0), [](V total, V a, V b) { return fma(a, b, total); }, g, p)));
+    const V inner = V::set(sum(
+        fold_row(n, V::zero(), T(0), [](V total, V a, V b) { return fma(a, b, total); }, g, p)));
     int64_t i = 0;
     for (; i + V::width <= n; i += V::width) {
       (V::load(p + i) * (V::load(g + i) - inner)).store(to + i);

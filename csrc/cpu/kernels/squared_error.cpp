@@ -5,8 +5,7 @@
 namespace chainrule::CR_ISA {
 
 template <class T>
-void squared_error(const T* prediction, const T* target, T* losses, T* dprediction,
-                   const Rows& s) {
+void squared_error(const T* prediction, const T* target, T* losses, T* dprediction, const Rows& s) {
   using V = Vec<T>;
   const int64_t n = s.columns;
   const V share = V::set(T(2) / static_cast<T>(larger(1, s.rows)));
