@@ -240,11 +240,9 @@ class Sequential:
         x = self.checked("predict", x)
         batch = self.prediction_batch("predict", batch_size)
         result = np.empty((len(x), *self.output_shape), self.dtype)
-        for start in range(0, len(x), batch):
-            part = x[start : start + batch]
-            with self.plan(len(part), PREDICT) as plan:
-                plan.load(part)
-                np.copyto(result[start : start + len(part)], plan.forward())
+        for part, plan in self.batches(len(x), batch, PREDICT):
+            plan.load(x[part])
+            np.copyto(result[part], plan.forward())
         return result
 
     def loss_and_gradient(
@@ -317,6 +315,19 @@ class Sequential:
 
     # Plans and locks
 
+    def batches(self, count: int, batch: int, mode: Mode) -> Iterator[tuple[slice, Plan]]:
+        """Cut ``count`` instances into batches, and lend each a plan; all have one arena."""
+        if count == 0:
+            return
+        with self.plan(min(batch, count), mode) as plan:
+            for start in range(0, count, batch):
+                size = min(batch, count - start)
+                fits = size == plan.batch
+                yield (
+                    slice(start, start + size),
+                    plan if fits else Plan(self, size, mode, arena=plan.arena),
+                )
+
     def _unlock(self) -> None:
         self._training = threading.Lock()
         self._gradient_lock = threading.RLock()
@@ -374,8 +385,6 @@ class Sequential:
             np.copyto(array, arrays.pop(name))
         return network
 
-
-load = Sequential.load
 
 _networks: weakref.WeakSet[Sequential] = weakref.WeakSet()
 

@@ -133,8 +133,8 @@ def fit(
     batch_size : int; None: the whole data in each step, so that the gradient is exact. The last
         batch of an epoch may be smaller; it counts by its size
     epochs : int, passes over the data, at most
-    validation : float in (0, 1), the fraction of the data held out by a seeded permutation; or data;
-        never used for gradients
+    validation : float in (0, 1), the fraction of the data held out by a seeded permutation; or
+        data; never used for gradients
     stop : stopping rule, or several: `GradientBelow`, `EarlyStopping`
     callbacks : callable, or several, called as ``callback(network, history)`` after each epoch
     shuffle : bool, whether each epoch takes the instances in another order
@@ -345,18 +345,15 @@ def _measure(
     batch = network.prediction_batch("evaluate", batch_size, mode)
     predicted = np.zeros(len(examples), np.int64)
     total = 0.0
-    for start in range(0, len(examples), batch):
+    for part, plan in network.batches(len(examples), batch, mode):
         if interrupt is not None and interrupt.asked:
             break
-        part = slice(start, start + batch)
-        x = examples.x[part]
-        with network.plan(len(x), mode) as plan:
-            plan.load(x)
-            output = plan.forward()
-            if examples.classes is not None:
-                predicted[part] = output.argmax(axis=1)
-            loss.compare(output, examples.target[part], plan.losses, plan.doutput)
-            total += float(plan.losses.sum(dtype=np.float64))
+        plan.load(examples.x[part])
+        output = plan.forward()
+        if examples.classes is not None:
+            predicted[part] = output.argmax(axis=1)
+        loss.compare(output, examples.target[part], plan.losses, plan.doutput)
+        total += float(plan.losses.sum(dtype=np.float64))
     mean = total / len(examples)
     if examples.classes is None:
         return Evaluation(mean, None, None)

@@ -1,0 +1,169 @@
+"""Ctrl-C in training: the weights are those of a finished batch, and the program goes on."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import textwrap
+from typing import Any
+
+import numpy as np
+import pytest
+
+import chainrule as cr
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT to a child")
+
+PROGRAM = textwrap.dedent(
+    """
+    import signal, sys
+    import numpy as np
+    import chainrule as cr
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(64, 32)).astype(np.float32), rng.integers(0, 4, 64)
+    layers = cr.Linear(64), cr.ReLU(), cr.Dropout(0.1), cr.Linear(64), cr.ReLU(), cr.Linear(4)
+    net = cr.Sequential(*layers, input_shape=(32,))
+    arguments = dict(loss=cr.CrossEntropy(), batch_size=16, progress=False,
+                     optimizer=cr.SGD(0.01, momentum=0.9))
+    steps = []
+
+    def schedule(progress):
+        steps.append(progress)
+        if len(steps) == 20:
+            print("running", flush=True)
+        return 0.01
+
+    arguments["optimizer"] = cr.SGD(schedule, momentum=0.9)
+    history = cr.fit(net, (x, y), epochs=10**8, **arguments)
+    assert history.stopped_by == "interrupt", history.stopped_by
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    net.save(sys.argv[1])
+
+    # The same number of steps without any interrupt ends in the same bits.
+    count = len(steps)
+    twin = cr.Sequential(*layers, input_shape=(32,))
+    seen = []
+
+    def again(progress):
+        if len(seen) == count:
+            raise KeyboardInterrupt
+        seen.append(progress)
+        return 0.01
+
+    arguments["optimizer"] = cr.SGD(again, momentum=0.9)
+    cr.fit(twin, (x, y), epochs=10**8, **arguments)
+    assert np.array_equal(twin.parameter_vector, cr.load(sys.argv[1]).parameter_vector)
+    print("same bits after", count, "steps")
+    """
+)
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_ctrl_c_ends_after_a_whole_batch(attempt: int, tmp_path: Any) -> None:
+    path = str(tmp_path / "net.safetensors")
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, path],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as child:
+        try:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "running\n", child.communicate(timeout=120)
+            child.send_signal(signal.SIGINT)
+            out, err = child.communicate(timeout=120)
+        except BaseException:
+            child.kill()
+            raise
+    assert child.returncode == 0, err
+    assert out.startswith("same bits after")
+    first = err.splitlines()[0]
+    assert first.startswith("fit: interrupted in epoch ")
+    assert first.endswith("of 4: the network has the weights of that batch")
+
+
+def problem() -> tuple[cr.Sequential, dict[str, Any]]:
+    rng = np.random.default_rng(0)
+    net = cr.Sequential(cr.Linear(2), input_shape=(3,), dtype="float64")
+    data = (rng.normal(size=(20, 3)), rng.integers(0, 2, 20))
+    return net, {"data": data, "loss": cr.CrossEntropy(), "batch_size": 5, "progress": False}
+
+
+@pytest.fixture
+def python_handler() -> Any:
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("python_handler")
+def test_the_batch_that_runs_is_finished(capsys: pytest.CaptureFixture[str]) -> None:
+    net, arguments = problem()
+    steps = 0
+
+    def schedule(progress: float) -> float:
+        nonlocal steps
+        steps += 1
+        if steps == 6:
+            signal.raise_signal(signal.SIGINT)
+        return 0.1
+
+    history = cr.fit(net, epochs=3, optimizer=cr.SGD(schedule), **arguments)
+    assert (steps, len(history.epochs), history.stopped_by) == (6, 1, "interrupt")
+    assert capsys.readouterr().err == (
+        "fit: interrupted in epoch 2 after batch 2 of 4: "
+        "the network has the weights of that batch\n"
+    )
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.usefixtures("python_handler")
+def test_a_second_ctrl_c_raises_at_once() -> None:
+    net, arguments = problem()
+
+    def schedule(progress: float) -> float:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("not reached")
+
+    with pytest.raises(KeyboardInterrupt):
+        cr.fit(net, epochs=3, optimizer=cr.SGD(schedule), **arguments)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    cr.fit(net, epochs=1, optimizer=cr.SGD(0.1), **arguments)
+
+
+@pytest.mark.usefixtures("python_handler")
+def test_the_best_weights_come_back(capsys: pytest.CaptureFixture[str]) -> None:
+    net, arguments = problem()
+    kept: list[np.ndarray] = []
+
+    def callback(network: cr.Sequential, history: cr.History) -> None:
+        kept.append(network.parameter_vector)
+        if len(kept) == 4:
+            signal.raise_signal(signal.SIGINT)
+
+    x, y = arguments["data"]
+    history = cr.fit(net, epochs=9, optimizer=cr.SGD(0.5), validation=(x, 1 - y), shuffle=False,
+                     stop=cr.EarlyStopping(9), callbacks=callback, **arguments)
+    assert history.stopped_by == "interrupt"
+    best = int(np.argmin([record.validation_loss for record in history.epochs]))
+    assert np.array_equal(net.parameter_vector, kept[best])
+    assert f"restored the weights of epoch {best + 1}" in capsys.readouterr().err
+
+
+def test_a_programs_own_handler_is_left_alone() -> None:
+    net, arguments = problem()
+    before = signal.getsignal(signal.SIGINT)
+    caught: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: caught.append(number))
+    try:
+        history = cr.fit(
+            net, epochs=2, optimizer=cr.SGD(0.1),
+            callbacks=lambda n, h: signal.raise_signal(signal.SIGINT), **arguments,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert caught == [signal.SIGINT] * 2
+    assert history.stopped_by is None

@@ -1,0 +1,385 @@
+"""fit and evaluate: exact means, stopping rules, divergence, determinism, what a user sees."""
+
+from __future__ import annotations
+
+import csv
+import sys
+import threading
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import chainrule as cr
+
+rng = np.random.default_rng(11)
+X = rng.normal(size=(23, 4))
+LABELS = (X[:, 0] + X[:, 1] > 0).astype(np.int64)
+LOSS = cr.CrossEntropy()
+
+
+def network(seed: int = 0, rate: float = 0.0, dtype: str = "float64") -> cr.Sequential:
+    return cr.Sequential(cr.Linear(6), cr.ReLU(), cr.Dropout(rate), cr.Linear(2),
+                         input_shape=(4,), seed=seed, dtype=dtype)
+
+
+def train(net: cr.Sequential, data: Any = None, **arguments: Any) -> cr.History:
+    options = {"loss": LOSS, "optimizer": cr.SGD(0.1), "epochs": 2, "progress": False, **arguments}
+    return cr.fit(net, (X, LABELS) if data is None else data, **options)
+
+
+@pytest.mark.usefixtures("backend")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_eight_samples_are_learnt_by_heart(dtype: str) -> None:
+    images = rng.integers(0, 256, (8, 10, 9, 1), np.uint8)
+    labels = np.arange(8) % 4
+    net = cr.Sequential(
+        cr.Conv2d(6, 3), cr.ReLU(), cr.Conv2d(8, 3, padding="same"), cr.LeakyReLU(),
+        cr.MaxPool2d(2), cr.Flatten(), cr.Linear(16), cr.ReLU(), cr.Linear(4),
+        input_shape=(10, 9, 1), dtype=dtype,
+    )
+    history = train(net, (images, labels), batch_size=8, epochs=80,
+                    optimizer=cr.SGD(0.05, momentum=0.9))
+    assert history.epochs[-1].train_loss < 0.01
+    result = cr.evaluate(net, (images, labels))
+    assert result.accuracy == 1
+    assert np.array_equal(result.confusion, np.diag([2, 2, 2, 2]))
+
+
+def test_epochs_are_batches_in_turn_and_the_ragged_one_counts_by_its_size() -> None:
+    net, twin = network(), network()
+    history = train(net, batch_size=10, epochs=2, shuffle=False, optimizer=cr.SGD(0.2, l2=0.01))
+    descent = cr.SGD(0.2, l2=0.01).start(twin)
+    for record in history.epochs:
+        total, right = 0.0, 0
+        for start in (0, 10, 20):
+            x, y = X[start : start + 10], LABELS[start : start + 10]
+            right += int((twin.predict(x).argmax(axis=1) == y).sum())
+            total += len(x) * twin.loss_and_gradient(x, y, LOSS)[0]
+            descent.step(0.2)
+        assert record.train_loss == pytest.approx(total / 23, rel=1e-13)
+        assert record.train_accuracy == right / 23
+        assert (record.validation_loss, record.validation_accuracy) == (None, None)
+        assert record.seconds > 0
+    assert np.array_equal(net.parameter_vector, twin.parameter_vector)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 23, 100, None])
+def test_batch_sizes(batch_size: int | None) -> None:
+    net = network(rate=0.2)
+    assert len(train(net, batch_size=batch_size).epochs) == 2
+    assert np.isfinite(net.parameter_vector).all()
+
+
+def test_the_whole_data_in_one_step() -> None:
+    net, twin = network(), network()
+    train(net, batch_size=None, epochs=1)
+    _, gradients = twin.loss_and_gradient(X, LABELS, LOSS)
+    for name, array in twin.parameters.items():
+        np.testing.assert_allclose(net.parameters[name], array - 0.1 * gradients[name], rtol=1e-9,
+                                   atol=1e-12)
+
+
+@pytest.mark.usefixtures("backend")
+def test_same_seed_same_bits() -> None:
+    def bits(**arguments: Any) -> bytes:
+        net = network(rate=0.3, dtype="float32")
+        data = (X.astype(np.float32), LABELS)
+        train(net, data, batch_size=7, validation=0.2, epochs=3, **arguments)
+        return net.parameter_vector.tobytes()
+
+    assert bits() == bits() == bits(seed=0)
+    assert bits() != bits(seed=1)
+    assert bits() != bits(shuffle=False)
+
+
+def test_shuffling_visits_every_instance_once() -> None:
+    seen: list[np.ndarray] = []
+
+    class Spy(cr.CrossEntropy):
+        def compare(self, output: Any, target: Any, losses: Any, doutput: Any) -> None:
+            seen.append(target.copy())
+            super().compare(output, target, losses, doutput)
+
+    net = cr.Sequential(cr.Linear(23), input_shape=(4,), dtype="float64")
+    train(net, (X, np.arange(23)), loss=Spy(), batch_size=5, epochs=2)
+    first, second = np.concatenate(seen[:5]), np.concatenate(seen[5:])
+    assert sorted(first) == sorted(second) == list(range(23))
+    assert first.tolist() != second.tolist() != list(range(23))
+
+
+def test_data_of_every_kind_trains_alike() -> None:
+    images = rng.integers(0, 256, (12, 4), np.uint8)
+    labels = np.arange(12, dtype=np.uint8) % 2
+    results = []
+    for data in (
+        (images, labels),
+        [images, labels],
+        types.SimpleNamespace(images=images, labels=labels),
+        (np.asfortranarray(images), np.stack([labels, labels])[0]),
+        (images / 255, labels.astype(np.int32)),
+    ):
+        net = network()
+        train(net, data, batch_size=5)
+        results.append(net.parameter_vector)
+    assert all(np.array_equal(results[0], other) for other in results[1:])
+
+
+def test_validation_is_held_out_and_measured() -> None:
+    net = network()
+    history = train(net, (X, LABELS), validation=(X[:9], LABELS[:9]), epochs=1)
+    want = cr.evaluate(net, (X[:9], LABELS[:9]))
+    assert history.epochs[0].validation_loss == want.loss
+    assert history.epochs[0].validation_accuracy == want.accuracy
+    # NaN in an instance shows wherever it is used: in gradients or in the validation loss.
+    for i in range(5):
+        poisoned = X[:5].copy()
+        poisoned[i] = np.nan
+        try:
+            record = train(network(), (poisoned, LABELS[:5]), validation=0.2, epochs=1).epochs[0]
+        except cr.DivergenceError:
+            continue
+        assert np.isnan(record.validation_loss)
+        assert np.isfinite(record.train_loss)
+        break
+    else:
+        pytest.fail("no instance was held out")
+
+
+def test_squared_error_measures_accuracy_for_classes_only() -> None:
+    one_hot = np.eye(2)[LABELS]
+    history = train(network(), (X, one_hot), loss=cr.SquaredError(), validation=0.2)
+    assert 0 <= history.epochs[-1].train_accuracy <= 1
+    result = cr.evaluate(network(), (X, one_hot))
+    assert np.trace(result.confusion) / 23 == result.accuracy
+    regression = train(network(), (X, one_hot * 0.7), loss=cr.SquaredError(), validation=0.2)
+    assert regression.epochs[-1].train_accuracy is None
+    assert regression.epochs[-1].validation_accuracy is None
+    plain = cr.evaluate(network(), (X, one_hot * 0.7))
+    assert (plain.accuracy, plain.confusion) == (None, None)
+    assert str(plain) == f"loss {plain.loss:.4f}"
+
+
+def test_learning_rate_schedules_run_over_all_steps() -> None:
+    rates: list[float] = []
+
+    def schedule(progress: float) -> float:
+        rates.append(progress)
+        return 0.1
+
+    train(network(), optimizer=cr.SGD(schedule), batch_size=10, epochs=2)
+    assert rates == pytest.approx([i / 6 for i in range(6)])
+    history = train(network(), optimizer=cr.SGD(cr.Cosine(0.1)), batch_size=10, epochs=2)
+    assert [record.learning_rate for record in history.epochs] == pytest.approx(
+        [cr.Cosine(0.1)(2 / 6), cr.Cosine(0.1)(5 / 6)]
+    )
+
+
+@pytest.mark.parametrize("batch_size", [None, 10])
+def test_gradient_below(batch_size: int | None) -> None:
+    # A convex problem with its L2 term, so that the minimum has a zero gradient; eq. (42).
+    net = cr.Sequential(cr.Linear(2), input_shape=(4,), dtype="float64")
+    history = train(net, (X, np.eye(2)[LABELS]), loss=cr.SquaredError(), batch_size=batch_size,
+                    optimizer=cr.SGD(0.02 if batch_size else 0.1, l2=0.05), epochs=2000,
+                    stop=cr.GradientBelow(1e-2 if batch_size else 1e-6))
+    assert history.stopped_by == f"GradientBelow(eps={0.01 if batch_size else 1e-06})"
+    assert 1 < len(history.epochs) < 2000
+    if batch_size is None:
+        _, gradients = net.loss_and_gradient(X, np.eye(2)[LABELS], cr.SquaredError())
+        weight = gradients["0.weight"] + 2 * 0.05 * net.parameters["0.weight"]
+        assert abs(weight).max() < 1e-6
+        assert abs(gradients["0.weight"]).max() > 1e-3
+        assert abs(gradients["0.bias"]).max() < 1e-6
+
+
+def test_early_stopping_restores_the_best_weights() -> None:
+    kept: list[np.ndarray] = []
+    net = network()
+    # Labels of the validation set contradict: its loss must rise sooner or later.
+    history = train(net, validation=(X, 1 - LABELS), epochs=50, stop=[cr.EarlyStopping(3)],
+                    optimizer=cr.SGD(0.5),
+                    callbacks=[lambda n, h: kept.append(n.parameter_vector)])
+    losses = [record.validation_loss for record in history.epochs]
+    best = int(np.argmin(losses))
+    assert history.stopped_by == "EarlyStopping(patience=3)"
+    assert len(losses) == best + 1 + 3
+    assert np.array_equal(net.parameter_vector, kept[best])
+    assert not np.array_equal(net.parameter_vector, kept[-1])
+    # And where epochs end before patience does.
+    net = network()
+    kept.clear()
+    history = train(net, validation=(X, 1 - LABELS), epochs=3, stop=[cr.EarlyStopping(50)],
+                    optimizer=cr.SGD(0.5), callbacks=lambda n, h: kept.append(n.parameter_vector))
+    assert history.stopped_by is None
+    best = int(np.argmin([record.validation_loss for record in history.epochs]))
+    assert np.array_equal(net.parameter_vector, kept[best])
+
+
+def test_divergence_names_its_place_and_keeps_the_last_batch() -> None:
+    x = X.copy()
+    x[16] = np.nan
+    net, twin = network(), network()
+    with pytest.raises(
+        cr.DivergenceError,
+        match=r"^fit: loss is nan in epoch 1, batch 4, learning rate 0\.1: lower the learning rate",
+    ):
+        train(net, (x, LABELS), batch_size=5, shuffle=False)
+    train(twin, (X[:15], LABELS[:15]), batch_size=5, shuffle=False, epochs=1)
+    assert np.array_equal(net.parameter_vector, twin.parameter_vector)
+    # The network is free again.
+    train(net, epochs=1)
+
+
+@pytest.mark.filterwarnings("default")
+def test_divergence_by_the_learning_rate() -> None:
+    with pytest.raises(cr.DivergenceError, match=r"in epoch \d+, batch 1, learning rate 1e\+200"):
+        train(network(), optimizer=cr.SGD(1e200), loss=cr.SquaredError(),
+              data=(X, np.eye(2)[LABELS]), epochs=20)
+    with pytest.raises(cr.DivergenceError, match=r"weights are not finite after epoch 1, batch 1"):
+        train(network(), optimizer=cr.SGD(1e308), data=(1e10 * X, LABELS), epochs=1)
+
+
+def test_callbacks_see_the_history_grow_and_may_end_training() -> None:
+    lengths: list[int] = []
+
+    def callback(net: cr.Sequential, history: cr.History) -> None:
+        lengths.append(len(history.epochs))
+        net.predict(X)
+        net.loss_and_gradient(X, LABELS, LOSS)
+        if len(lengths) == 2:
+            raise KeyboardInterrupt
+
+    history = train(network(), epochs=5, callbacks=callback)
+    assert lengths == [1, 2]
+    assert history.stopped_by == "interrupt"
+
+
+def test_a_network_trains_once_at_a_time() -> None:
+    net = network()
+    inside, leave = threading.Event(), threading.Event()
+
+    def callback(*_: Any) -> None:
+        inside.set()
+        leave.wait(30)
+
+    thread = threading.Thread(target=lambda: train(net, callbacks=callback), daemon=True)
+    thread.start()
+    assert inside.wait(30)
+    with pytest.raises(RuntimeError, match="fit: this network is already training in another call"):
+        train(net)
+    net.predict(X)
+    leave.set()
+    thread.join(30)
+    assert not thread.is_alive()
+    train(net)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"data": 5}, TypeError,
+         r"fit: data must have \.images and \.labels, or be a pair \(x, y\), got int"),
+        ({"data": (X[:0], LABELS[:0])}, ValueError, "fit: data must hold at least one instance"),
+        ({"data": (X.astype(np.float32), LABELS)}, TypeError, "fit: x must be float64"),
+        ({"loss": "mse"}, TypeError, r"fit: loss must be CrossEntropy\(\) or .*, got 'mse'"),
+        ({"optimizer": 0.1}, TypeError, r"fit: optimizer must be SGD\(\.\.\.\), got 0\.1"),
+        ({"epochs": 0}, ValueError, r"fit: epochs must lie in \[1, .*\], got 0"),
+        ({"batch_size": 0}, ValueError, r"fit: batch_size must lie in \[1, .*\], got 0"),
+        ({"seed": -1}, ValueError, "fit: seed must lie in"),
+        ({"validation": 1.0}, ValueError, r"fit: validation must lie in \[0, 1\), got 1"),
+        ({"validation": 0.001}, ValueError,
+         "fit: validation=0.001 of 23 instances leaves 0 to validate on and 23 to train on"),
+        ({"validation": (X[:0], LABELS[:0])}, ValueError, "fit: validation must hold at least one"),
+        ({"validation": (X[:, :2], LABELS)}, ValueError, "fit: validation: x must have shape"),
+        ({"stop": cr.EarlyStopping(1)}, ValueError,
+         "fit: EarlyStopping needs a validation set, got validation=None"),
+    ],
+)
+def test_fit_refuses(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+    net = network()
+    before = net.parameter_vector
+    with pytest.raises(error, match=message):
+        train(net, **arguments)
+    assert np.array_equal(net.parameter_vector, before)
+
+
+def test_rules_and_evaluate_refuse() -> None:
+    with pytest.raises(ValueError, match="GradientBelow: eps must be above 0, got 0"):
+        cr.GradientBelow(0)
+    with pytest.raises(ValueError, match="GradientBelow: eps must lie in"):
+        cr.GradientBelow(-1)
+    with pytest.raises(ValueError, match=r"EarlyStopping: patience must lie in \[1, .*\], got 0"):
+        cr.EarlyStopping(0)
+    with pytest.raises(TypeError, match="evaluate: loss must be CrossEntropy"):
+        cr.evaluate(network(), (X, LABELS), loss="mse")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="evaluate: data must hold at least one instance, got 0"):
+        cr.evaluate(network(), (X[:0], LABELS[:0]))
+    with pytest.raises(TypeError, match="evaluate: network must be a Sequential, got str"):
+        cr.evaluate("net", (X, LABELS))  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("backend")
+@pytest.mark.parametrize("batch_size", [None, 1, 10])
+def test_evaluate_from_the_definition(batch_size: int | None) -> None:
+    net = cr.Sequential(cr.Linear(6), cr.Dropout(0.5), cr.Linear(3), input_shape=(4,),
+                        dtype="float64")
+    labels = rng.integers(0, 3, 23)
+    logits = net.predict(X)
+    result = cr.evaluate(net, (X, labels), batch_size=batch_size)
+    log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    assert result.loss == pytest.approx(-log_p[np.arange(23), labels].mean(), rel=1e-12)
+    predicted = logits.argmax(axis=1)
+    assert result.accuracy == (predicted == labels).mean()
+    assert result.confusion.dtype == np.int64
+    for true in range(3):
+        for guess in range(3):
+            count = ((labels == true) & (predicted == guess)).sum()
+            assert result.confusion[true, guess] == count
+    text = str(result)
+    assert text.startswith(f"loss {result.loss:.4f}, accuracy {result.accuracy:.2%}")
+    assert len(text.splitlines()) == 5
+
+
+def test_history_as_table_and_text(tmp_path: Path) -> None:
+    history = train(network(), epochs=3, validation=0.2)
+    history.to_csv(tmp_path / "history.csv")
+    with open(tmp_path / "history.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["epoch"]) for row in rows] == [1, 2, 3]
+    assert [float(row["train_loss"]) for row in rows] == [e.train_loss for e in history.epochs]
+    assert len(str(history).splitlines()) == 3
+    history = train(network(), epochs=1)
+    history.to_csv(tmp_path / "history.csv")
+    assert ",,," in (tmp_path / "history.csv").read_text()
+
+
+def test_progress_is_a_line_an_epoch_without_a_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    train(network(), validation=0.2, stop=cr.EarlyStopping(9), progress=True)
+    out, err = capsys.readouterr()
+    assert out == ""
+    first, second, note = err.splitlines()
+    assert first.startswith("epoch 1/2 (")
+    assert second.startswith("epoch 2/2 (")
+    assert "loss" in first
+    assert "validation loss" in first
+    assert note.startswith("fit: restored the weights of epoch ")
+    train(network(), progress=False)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_progress_is_a_bar_in_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("tqdm")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    train(network(), batch_size=5, progress=True)
+    err = capsys.readouterr().err
+    assert "epoch 1/2 100%" in err
+    assert "accuracy" in err
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    train(network(), progress=True)
+    assert capsys.readouterr().err.startswith("epoch 1/2 (")
