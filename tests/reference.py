@@ -83,7 +83,7 @@ def leaky_relu_backward(dy: Any, x: Any, slope: float) -> Array:
 def _shifted(x: Array) -> Array:
     """x minus the maximum of its row; a row with NaN, with +inf, or all -inf becomes NaN."""
     top = x.max(axis=-1, keepdims=True, initial=-np.inf)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         shifted = x - top
     return np.where(np.isfinite(top), shifted, np.nan)
 
@@ -97,7 +97,8 @@ def softmax(x: Any) -> Array:
 def log_softmax(x: Any) -> Array:
     """log of ``softmax``, without forming it."""
     z = _shifted(_f64(x))
-    return z - np.log(np.exp(z).sum(axis=-1, keepdims=True))
+    with np.errstate(divide="ignore"):  # rows of no entries sum to 0
+        return z - np.log(np.exp(z).sum(axis=-1, keepdims=True))
 
 
 def softmax_backward(dy: Any, y: Any) -> Array:
@@ -214,11 +215,11 @@ def conv2d_backward_weight(
     steps, out = _pair(stride), (dy.shape[1], dy.shape[2])
     padded, image = _zeros_with_padding(x.shape, _padding(padding, (rows, columns)))
     image[...] = x
-    dweight = np.zeros((k, rows, columns, channels))
+    dweight, pixels = np.zeros((k, rows, columns, channels)), len(dy) * out[0] * out[1]
     for r in range(rows):
         for s in range(columns):
             view = _tap(padded, r, s, steps, out)
-            dweight[:, r, s, :] = dy.reshape(-1, k).T @ view.reshape(-1, channels)
+            dweight[:, r, s, :] = dy.reshape(pixels, k).T @ view.reshape(pixels, channels)
     return dweight, dy.sum(axis=(0, 1, 2))
 
 
@@ -316,7 +317,7 @@ def dropout_backward(dy: Any, rate: float, *, seed: int, offset: int = 0) -> Arr
 def sgd(
     parameters: Any,
     gradient: Any,
-    velocity: Any,
+    velocity: Any = None,
     *,
     learning_rate: float,
     momentum: float = 0,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 import reference
 
 # With h = 1e-5 the differences are off by about h^2 f''' and eps |f| / h, both near 1e-10 for the

@@ -1,0 +1,229 @@
+"""Shapes and parameters of every operation, and makers of ordinary and awkward data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Pair = int | tuple[int, int]
+
+# Lanes of the vectors in use: 4 (sse2, neon float32; avx2 float64), 8, 16 (avx512 float32).
+WIDTHS = (4, 8, 16)
+# Every tail a vector loop can have, below and above one vector, and primes.
+LENGTHS = tuple(
+    sorted({0, 1, 2, 3, *(w + d for w in WIDTHS for d in (-1, 0, 1)), 31, 33, 67, 131, 1009})
+)
+
+
+def around(width: int) -> tuple[int, int, int]:
+    return width - 1, width, width + 1
+
+
+# (m, n, k): c (m, n) = a (m, k) b (k, n)
+MATMUL = (
+    [(0, 3, 4), (3, 0, 4), (3, 4, 0), (0, 0, 0)]
+    + [(1, 1, 1), (1, 5, 3), (5, 1, 3), (2, 3, 1), (1, 130, 1), (130, 1, 1), (1, 1, 1009)]
+    + [(m, n, k) for width in WIDTHS for m, n, k in [around(width), around(width)[::-1]]]
+    + [(w, w, w) for w in WIDTHS]
+    + [(6, 16, 64), (7, 17, 65), (13, 31, 7), (31, 67, 29), (61, 127, 257), (97, 33, 515)]
+)
+
+# (batch, in, out), the last ones as in the mlp, lenet and cnn networks
+LINEAR = [
+    *[(0, 3, 4), (2, 0, 3), (2, 3, 0)],
+    *[(1, 1, 1), (3, 4, 2), (1, 17, 10), (5, 31, 13), (17, 7, 1)],
+    *[(8, 15, 16), (15, 16, 17), (17, 33, 9)],
+    *[(7, 784, 128), (9, 128, 10), (5, 400, 120), (6, 120, 84), (4, 84, 10), (3, 9216, 128)],
+]
+
+# (rows, columns) of softmax, the losses and whatever works on rows
+ROWS = (
+    [(0, 5), (3, 0), (1, 1), (5, 1), (2, 2), (3, 3)]
+    + [(3, n) for width in WIDTHS for n in around(width)]
+    + [(17, 10), (10, 31), (2, 67), (3, 131), (2, 1009), (33, 13)]
+)
+
+# Shapes of more and of fewer axes, for what works element by element
+SHAPES = (
+    [(n,) for n in LENGTHS]
+    + [(), (0, 3), (3, 5), (1, 7, 1), (2, 3, 5, 7), (2, 0, 3), (3, 26, 26, 6)]
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Conv:
+    """x (n, h, w, c) and weight (k, r, s, c)."""
+
+    n: int
+    h: int
+    w: int
+    c: int
+    k: int
+    r: int
+    s: int
+    stride: Pair = 1
+    padding: Pair | str = 0
+
+    @property
+    def x(self) -> tuple[int, int, int, int]:
+        return self.n, self.h, self.w, self.c
+
+    @property
+    def weight(self) -> tuple[int, int, int, int]:
+        return self.k, self.r, self.s, self.c
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {"stride": self.stride, "padding": self.padding}
+
+    def __str__(self) -> str:
+        parts = [
+            f"{self.n}x{self.h}x{self.w}x{self.c}",
+            f"k{self.k}",
+            f"{self.r}x{self.s}",
+            f"stride{self.stride}",
+            f"pad{self.padding}",
+        ]
+        return "-".join(parts).replace(", ", "x").replace("(", "").replace(")", "")
+
+
+CONV = [
+    # one pixel, one row, a kernel as large as the image, pixels only: a product in disguise
+    Conv(1, 1, 1, 1, 1, 1, 1),
+    Conv(2, 1, 9, 3, 4, 1, 3),
+    Conv(2, 5, 4, 3, 5, 5, 4),
+    Conv(3, 5, 7, 16, 8, 1, 1),
+    Conv(2, 6, 5, 33, 17, 1, 1),
+    Conv(2, 7, 7, 3, 4, 1, 1, stride=2),
+    # channels and filters below, at and above the vectors
+    *(Conv(1, 5, 6, c, k, 3, 3) for c, k in [(1, 3), (3, 1), (6, 16), (16, 6), (3, 32), (32, 33)]),
+    Conv(1, 4, 5, 33, 64, 3, 2),
+    Conv(1, 5, 4, 64, 3, 2, 3),
+    # strides: square, oblong, larger than the kernel
+    Conv(2, 9, 8, 3, 6, 3, 3, stride=2),
+    Conv(1, 11, 10, 6, 3, 3, 3, stride=3),
+    Conv(2, 9, 11, 3, 5, 3, 2, stride=(2, 3)),
+    Conv(2, 8, 9, 3, 4, 2, 2, stride=3),
+    Conv(1, 10, 9, 2, 3, 1, 2, stride=(3, 4)),
+    # padding: up to the kernel's edge, beyond it (windows of padding only), on one side, "same"
+    Conv(2, 5, 6, 3, 4, 3, 3, padding=1),
+    Conv(2, 5, 6, 3, 4, 3, 3, padding=2),
+    Conv(1, 4, 3, 3, 4, 3, 3, padding=3),
+    Conv(1, 4, 3, 2, 3, 2, 3, padding=(5, 4)),
+    Conv(2, 6, 5, 3, 4, 3, 5, padding=(0, 2)),
+    Conv(2, 2, 3, 3, 4, 4, 5, padding=2),
+    Conv(2, 6, 7, 3, 5, 3, 3, padding="same"),
+    Conv(2, 6, 7, 3, 5, 2, 4, padding="same"),
+    Conv(1, 3, 2, 2, 3, 5, 6, padding="same"),
+    Conv(2, 7, 8, 3, 4, 3, 3, stride=2, padding=1),
+    Conv(2, 7, 8, 3, 4, 2, 2, stride=(3, 2), padding=(1, 0)),
+    Conv(1, 6, 6, 5, 7, 4, 4, stride=2, padding=1),
+    # the networks': lenet's two, cnn's two
+    Conv(2, 28, 28, 1, 6, 5, 5, padding="same"),
+    Conv(2, 14, 14, 6, 16, 5, 5),
+    Conv(2, 28, 28, 1, 32, 3, 3),
+    Conv(1, 26, 26, 32, 64, 3, 3),
+    # nothing to do
+    Conv(0, 5, 5, 3, 4, 3, 3),
+    Conv(2, 5, 5, 3, 0, 3, 3),
+    Conv(2, 5, 5, 0, 4, 3, 3),
+]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """x (n, h, w, c)."""
+
+    n: int
+    h: int
+    w: int
+    c: int
+    window: Pair
+    stride: Pair | None = None
+
+    @property
+    def x(self) -> tuple[int, int, int, int]:
+        return self.n, self.h, self.w, self.c
+
+    def __str__(self) -> str:
+        text = f"{self.n}x{self.h}x{self.w}x{self.c}-{self.window}-stride{self.stride}"
+        return text.replace(", ", "x").replace("(", "").replace(")", "")
+
+
+POOL = [
+    Pool(1, 1, 1, 1, 1),
+    Pool(2, 4, 6, 3, 2),
+    Pool(2, 5, 7, 3, 2),
+    *(Pool(1, 4, 4, c, 2) for w in WIDTHS for c in around(w)),
+    Pool(2, 5, 5, 31, 2),
+    # overlapping, oblong, leaving gaps, one window only
+    Pool(2, 6, 7, 3, 3, 1),
+    Pool(1, 7, 6, 17, 3, 2),
+    Pool(2, 6, 8, 3, (2, 3), (1, 2)),
+    Pool(2, 7, 7, 4, 2, 3),
+    Pool(2, 5, 4, 5, (5, 4)),
+    Pool(1, 3, 40, 2, (1, 4), (2, 3)),
+    # the networks'
+    Pool(2, 24, 24, 64, 2),
+    Pool(2, 28, 28, 6, 2),
+    Pool(2, 10, 10, 16, 2),
+    # nothing to do
+    Pool(0, 4, 4, 3, 2),
+    Pool(2, 4, 4, 0, 2),
+]
+
+
+def seeded(*key: Any) -> np.random.Generator:
+    """A generator of this case's own, so that cases don't depend on the order they run in."""
+    return np.random.default_rng(list(repr(key).encode()))
+
+
+def normal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    return np.asarray(rng.standard_normal(shape), dtype=dtype)
+
+
+def positive(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    return np.asarray(rng.uniform(0.5, 1.5, shape), dtype=dtype)
+
+
+def outliers(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Normal values, one in ten of them twenty times as large."""
+    large = rng.random(shape) < 0.1
+    return np.asarray(rng.standard_normal(shape) * np.where(large, 20.0, 1.0), dtype=dtype)
+
+
+def ties(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Few different values, with both zeros among them."""
+    return np.asarray(rng.choice([-1.0, -0.0, 0.0, 1.0], shape), dtype=dtype)
+
+
+def subnormals(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Numbers below the smallest normal one: lost if the mode flushes them to zero."""
+    steps = np.asarray(rng.integers(-1000, 1000, shape), dtype=dtype)
+    return np.asarray(steps * np.finfo(dtype).smallest_subnormal, dtype=dtype)
+
+
+def _sprinkle(special: tuple[float, ...]) -> Callable[..., np.ndarray]:
+    def make(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        x = normal(rng, shape, dtype)
+        return np.where(rng.random(shape) < 0.1, rng.choice(special, shape), x).astype(dtype)
+
+    return make
+
+
+with_nan = _sprinkle((np.nan,))
+with_infinities = _sprinkle((np.inf, -np.inf))
+with_both = _sprinkle((np.nan, np.inf, -np.inf, 0.0, -0.0))
+
+FINITE = {"normal": normal, "outliers": outliers}
+AWKWARD = {
+    "ties": ties,
+    "subnormals": subnormals,
+    "nan": with_nan,
+    "infinities": with_infinities,
+    "both": with_both,
+}
+EVERY = FINITE | AWKWARD

@@ -1,0 +1,76 @@
+"""The `backend` fixture, hypothesis's settings and a header that says what is being tested."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# Their assertions then say what was compared, as those of the tests do.
+pytest.register_assert_rewrite("checks", "contracts")
+
+# Deterministic and without a clock: a property that fails here fails everywhere.
+settings.register_profile(
+    "chainrule",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    max_examples=25,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("chainrule")
+
+
+def _backends() -> list[str]:
+    """All that run here, or the one that CHAINRULE_BACKEND asks for (CI goes through them so)."""
+    forced = os.environ.get("CHAINRULE_BACKEND")
+    if forced:
+        return [forced]
+    import chainrule
+
+    return list(chainrule.backends())
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "backend" in metafunc.fixturenames:
+        metafunc.parametrize("backend", _backends(), indirect=True)
+
+
+@pytest.fixture
+def backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each backend in turn, active for the test and restored behind it."""
+    import chainrule
+
+    before = chainrule.info()["backend"]
+    chainrule.set_backend(request.param)
+    yield request.param
+    chainrule.set_backend(before)
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """Restores the number of threads behind a test that changes it."""
+    import chainrule
+
+    before = chainrule.get_num_threads()
+    yield
+    chainrule.set_num_threads(before)
+
+
+def pytest_report_header() -> list[str]:
+    try:
+        import chainrule
+    except ImportError as error:
+        return [f"chainrule: cannot be imported: {error}"]
+    info = chainrule.info()
+    data = os.environ.get("CHAINRULE_DATA")
+    return [
+        f"chainrule {info['version']} from {os.path.dirname(chainrule.__file__)}",
+        f"backends compiled: {', '.join(info['backends_compiled'])}; "
+        f"runnable: {', '.join(info['backends_runnable'])}; chosen: {info['backend']}; "
+        f"tested: {', '.join(_backends())}",
+        f"threads: {info['threads']}; CUDA: {info['cuda']}; "
+        f"CHAINRULE_DATA: {data or 'not set, tests of real data skip'}",
+    ]

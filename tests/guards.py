@@ -1,0 +1,35 @@
+"""Arrays that touch a page nobody may read or write: one element too far ends the process."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+from typing import Any
+
+import numpy as np
+
+PAGE = mmap.PAGESIZE
+
+
+def guarded(shape: tuple[int, ...], dtype: Any, *, at_end: bool) -> np.ndarray:
+    """A zeroed C-contiguous array that ends (or begins) exactly at a forbidden page."""
+    dtype = np.dtype(dtype)
+    count = int(np.prod(shape, dtype=np.int64))
+    room = max(-(-count * dtype.itemsize // PAGE), 1) * PAGE
+    memory = mmap.mmap(-1, room + 2 * PAGE)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    libc = ctypes.CDLL(None, use_errno=True)
+    for page in (start, start + PAGE + room):
+        # 0 is PROT_NONE on every system that has mprotect.
+        if libc.mprotect(ctypes.c_void_p(page), ctypes.c_size_t(PAGE), 0):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    offset = PAGE + (room - count * dtype.itemsize if at_end else 0)
+    return np.frombuffer(memory, dtype, count, offset).reshape(shape)
+
+
+def copy_guarded(a: np.ndarray, *, at_end: bool) -> np.ndarray:
+    """The same values beside a forbidden page."""
+    b = guarded(a.shape, a.dtype, at_end=at_end)
+    b[...] = a
+    return b

@@ -1,0 +1,179 @@
+"""No kernel reads or writes beyond its arrays: all of them end, or begin, at a forbidden page.
+
+One element too far ends the process, so a child does the calls and names each before it makes it:
+``python tests/test_bounds.py GROUP``. The results are compared too, because an out-of-bounds
+write between two arrays would not fault.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cases import Conv, Pool, normal, seeded
+from guards import copy_guarded, guarded
+
+Case = tuple[str, dict[str, np.ndarray], dict[str, Any]]
+
+SWEEP = (*range(1, 36), 47, 48, 49, 63, 64, 65, 67)
+
+
+def elementwise(dtype: Any) -> Iterator[Case]:
+    for n in (*range(1, 70), 131, 1021):
+        x, y, z = (normal(seeded(i), (n,), dtype) for i in range(3))
+        yield "relu", {"x": x}, {}
+        yield "relu_backward", {"dy": x, "y": y}, {}
+        yield "leaky_relu", {"x": x}, {"slope": 0.1}
+        yield "leaky_relu_backward", {"dy": x, "x": y}, {"slope": 0.1}
+        yield "dropout", {"x": x}, {"rate": 0.3, "seed": 1}
+        yield "squared_error", {"prediction": x, "target": y}, {}
+        arrays = {"parameters": x, "gradient": y, "velocity": z}
+        yield "sgd", arrays, {"learning_rate": 0.1, "momentum": 0.9, "l2": 0.1}
+
+
+def rows(dtype: Any) -> Iterator[Case]:
+    for n in (*range(1, 70), 131):
+        x, y = (normal(seeded(i), (3, n), dtype) for i in range(2))
+        yield "softmax", {"x": x}, {}
+        yield "log_softmax", {"x": x}, {}
+        yield "softmax_backward", {"dy": x, "y": y}, {}
+        yield "softmax_cross_entropy", {"logits": x, "labels": np.array([0, n - 1, n // 2])}, {}
+        yield "squared_error", {"prediction": x, "target": y}, {}
+
+
+def products(dtype: Any) -> Iterator[Case]:
+    sizes = [s for d in SWEEP for s in ((d, 5, 7), (5, d, 7), (5, 7, d), (13, d, 3), (d, 33, 2))]
+    for m, n, k in [*sizes, (70, 300, 9), (9, 70, 600), (300, 9, 70)]:
+        a, b = normal(seeded(1), (m, k), dtype), normal(seeded(2), (k, n), dtype)
+        bias, dy = normal(seeded(3), (n,), dtype), normal(seeded(4), (m, n), dtype)
+        for flags in ((False, False), (True, False), (False, True), (True, True)):
+            arrays = {"a": a.T.copy() if flags[0] else a, "b": b.T.copy() if flags[1] else b}
+            yield "matmul", arrays, {"transpose_a": flags[0], "transpose_b": flags[1]}
+        yield "linear", {"x": a, "weight": b.T.copy(), "bias": bias}, {"activation": "relu"}
+        yield "linear_backward", {"dy": dy, "x": a, "weight": b.T.copy()}, {}
+
+
+def images(dtype: Any) -> Iterator[Case]:
+    sweep = [
+        *(Conv(1, 4, 5, c, 3, 3, 2, padding=p) for c in SWEEP for p in (0, 1)),
+        *(Conv(1, 4, 5, 3, k, 2, 3, padding=p) for k in SWEEP for p in (0, "same")),
+        *(Conv(1, 4, w, 2, 5, 3, 3, stride=s, padding=1) for w in SWEEP for s in (1, 2)),
+        *(Conv(2, h, 3, 3, 4, 2, 2, stride=3) for h in range(2, 20)),
+        *(Conv(1, w, w, 1, 6, 5, 5) for w in range(5, 30)),
+        *(Conv(2, 3, 3, c, 17, 1, 1) for c in SWEEP),
+        Conv(1, 3, 4, 33, 40, 3, 3, padding=4),
+        Conv(3, 12, 12, 32, 64, 3, 3),
+    ]
+    for conv in sweep:
+        rng = seeded(conv)
+        x, weight, bias = (normal(rng, s, dtype) for s in (conv.x, conv.weight, (conv.k,)))
+        yield "conv2d", {"x": x, "weight": weight, "bias": bias}, conv.options
+        import chainrule
+
+        dy = chainrule.ops.conv2d(x, weight, **conv.options)
+        options = conv.options | {"input_shape": conv.x}
+        yield "conv2d_backward_input", {"dy": dy, "weight": weight}, options
+        options = conv.options | {"kernel_size": (conv.r, conv.s)}
+        yield "conv2d_backward_weight", {"dy": dy, "x": x}, options
+
+
+def pools(dtype: Any) -> Iterator[Case]:
+    sweep = [
+        *(Pool(1, 5, 6, c, w) for c in (*range(1, 40), 64, 65) for w in (1, 2, 3)),
+        *(Pool(2, 6, 7, c, (2, 3), (1, 2)) for c in range(1, 20)),
+        *(Pool(1, w, w, 2, 2, 3) for w in range(2, 30)),
+    ]
+    for pool in sweep:
+        import chainrule
+
+        x = normal(seeded(pool), pool.x, dtype)
+        options = {"window": pool.window, "stride": pool.stride}
+        yield "max_pool2d", {"x": x}, options
+        dy, argmax = chainrule.ops.max_pool2d(x, **options)
+        options = options | {"input_shape": pool.x}
+        yield "max_pool2d_backward", {"dy": dy, "argmax": argmax}, options
+
+
+GROUPS: dict[str, Callable[[Any], Iterator[Case]]] = {
+    "elementwise": elementwise,
+    "rows": rows,
+    "products": products,
+    "images": images,
+    "pools": pools,
+}
+
+
+def members(result: Any) -> tuple[np.ndarray, ...]:
+    return result if isinstance(result, tuple) else (result,)
+
+
+def perform(case: Case, *, at_end: bool) -> None:
+    """The call in ordinary memory, then beside forbidden pages: the same bits."""
+    from chainrule import ops
+
+    op, arrays, options = case
+    fenced = {name: copy_guarded(a, at_end=at_end) for name, a in arrays.items()}
+    if op == "sgd":
+        plain = {name: a.copy() for name, a in arrays.items()}
+        ops.sgd(**plain, **options)
+        ops.sgd(**fenced, **options)
+        pairs = [(fenced[name], plain[name]) for name in arrays]
+    else:
+        call = getattr(ops, op)
+        want = call(**arrays, **options)
+        outs = tuple(guarded(w.shape, w.dtype, at_end=at_end) for w in members(want))
+        call(**fenced, **options, out=outs if isinstance(want, tuple) else outs[0])
+        pairs = list(zip(outs, members(want), strict=True))
+    for got, expected in pairs:
+        assert got.tobytes() == expected.tobytes()
+
+
+def main(group: str) -> None:
+    if group == "overrun":
+        array = guarded((3,), np.float32, at_end=True)
+        print("overrun", flush=True)
+        np.lib.stride_tricks.as_strided(array, (4,)).sum()
+        return
+    for dtype in (np.float32, np.float64):
+        for case in GROUPS[group](dtype):
+            shapes = {name: a.shape for name, a in case[1].items()}
+            for at_end in (True, False):
+                print(case[0], np.dtype(dtype), shapes, case[2], f"{at_end=}", flush=True)
+                perform(case, at_end=at_end)
+
+
+def run(group: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, __file__, group],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | environment,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_nothing_beyond_the_arrays(group: str, backend: str) -> None:
+    done = run(group, CHAINRULE_BACKEND=backend, CHAINRULE_NUM_THREADS="2")
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0, f"{done.returncode} in {lines[-1:]}\n{done.stderr[-2000:]}"
+    assert len(lines) > 500
+
+
+def test_the_fence_holds() -> None:
+    """One element beyond a guarded array ends the process: the tests above can fail."""
+    done = run("overrun")
+    assert done.stdout == "overrun\n"
+    assert done.returncode in (-signal.SIGSEGV, -signal.SIGBUS)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
