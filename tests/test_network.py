@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import tracemalloc
 from typing import Any
@@ -260,6 +261,9 @@ def test_fused_layers_store_no_preactivation_and_the_first_layer_no_dx() -> None
     assert last.layer == SMALL[0]
     assert last.dx is None
     assert np.shares_memory(relu.y, convolution.y)
+    dense = cr.Sequential(cr.Linear(4), cr.ReLU(), cr.ReLU(), input_shape=(3,))
+    linear, unfused = Plan(dense, 4, Mode())._forward
+    assert (linear.activation, unfused.activation) == ("relu", None)
 
 
 def test_plans_are_used_again() -> None:
@@ -278,25 +282,34 @@ def test_plans_are_used_again() -> None:
 def test_eight_threads_agree() -> None:
     net, x = small(), images(64)
     want = net.predict(x)
-    loss, wanted = net.loss_and_gradient(x, np.zeros(64, int), cr.CrossEntropy())
+    # Labels differ from thread to thread, so that one thread's gradient is wrong in another.
+    labels = [np.full(64, number % 3) for number in range(8)]
+    wanted = [net.loss_and_gradient(x, y, cr.CrossEntropy()) for y in labels]
     wrong: list[str] = []
     gate = threading.Barrier(8)
 
     def work(number: int) -> None:
         gate.wait(30)
-        for _ in range(10):
+        for _ in range(20):
             if not np.array_equal(net.predict(x), want):
                 wrong.append(f"predict in thread {number}")
-            got, gradients = net.loss_and_gradient(x, np.zeros(64, int), cr.CrossEntropy())
-            if got != loss or any(not np.array_equal(gradients[k], wanted[k]) for k in wanted):
+            loss, gradients = net.loss_and_gradient(x, labels[number], cr.CrossEntropy())
+            right, of_right = wanted[number]
+            same = all(np.array_equal(gradients[name], of_right[name]) for name in of_right)
+            if loss != right or not same:
                 wrong.append(f"gradient in thread {number}")
 
     threads = [threading.Thread(target=work, args=(i,), daemon=True) for i in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-        assert not thread.is_alive()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+            assert not thread.is_alive()
+    finally:
+        sys.setswitchinterval(interval)
     assert not wrong
 
 

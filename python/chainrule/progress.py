@@ -13,7 +13,7 @@ from .history import Epoch
 
 
 class Progress:
-    """A bar for each epoch where tqdm and somebody who watches are there, else a line for each.
+    """A line for each epoch, and while it runs a bar, if tqdm and somebody who watches are there.
 
     Everything goes to stderr, so that a program's own output stays clean.
     """
@@ -28,7 +28,8 @@ class Progress:
         if self._tqdm is not None:
             self._bar = self._tqdm(
                 total=self.batches, desc=self._name, unit="batch", file=sys.stderr,
-                bar_format="{desc} {percentage:3.0f}%|{bar:20}| {elapsed}<{remaining} {postfix}",
+                bar_format="{desc} {percentage:3.0f}%|{bar:20}| {elapsed}<{remaining}{postfix}",
+                leave=False,
             )
 
     def batch(self, loss: float, accuracy: float | None) -> None:
@@ -39,11 +40,10 @@ class Progress:
             self._bar.update()
 
     def end(self, record: Epoch) -> None:
-        if self._bar is not None:
-            self._bar.set_postfix_str(str(record), refresh=True)
-        elif self.wanted:
-            print(f"{self._name} ({record.seconds:.1f} s): {record}", file=sys.stderr, flush=True)
+        # The line takes the bar's place: at its end it says more, and needs the width.
         self.close()
+        if self.wanted:
+            print(f"{self._name} ({record.seconds:.1f} s): {record}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         if self._bar is not None:

@@ -139,7 +139,8 @@ def fit(
     callbacks : callable, or several, called as ``callback(network, history)`` after each epoch
     shuffle : bool, whether each epoch takes the instances in another order
     seed : int, of the order and the split; None: the network's
-    progress : bool, a bar for each epoch (with tqdm, in a terminal or notebook), or a line
+    progress : bool, whether to print a line after each epoch on stderr, and to show a bar while it
+        runs (with tqdm, in a terminal or a notebook)
 
     Returns
     -------
