@@ -1,0 +1,69 @@
+"""Train the recipes of `chainrule mnist` on all of MNIST, one run a seed, and measure them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import chainrule as cr
+from chainrule.recipes import RECIPES
+
+from bench import machine
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("names", nargs="*", metavar="NETWORK", help=f"of {', '.join(RECIPES)}")
+    parser.add_argument("--seeds", type=int, default=5, help="runs with seeds 0 .. N-1 (5)")
+    parser.add_argument("--data", help="folder that holds MNIST (default: $CHAINRULE_DATA)")
+    parser.add_argument("--json", type=Path, help="where the results go (default: bench/results)")
+
+
+def one_run(name: str, seed: int, train: cr.data.Dataset, test: cr.data.Dataset) -> dict[str, Any]:
+    """What `chainrule mnist --network NAME --seed SEED` does, without its pictures."""
+    recipe = RECIPES[name]
+    network = recipe.network(seed=seed)
+    started = time.perf_counter()
+    cr.fit(
+        network,
+        train,
+        loss=cr.CrossEntropy(),
+        optimizer=recipe.optimizer(),
+        batch_size=recipe.batch_size,
+        epochs=recipe.epochs,
+        validation=recipe.validation,
+        progress=False,
+    )
+    seconds = time.perf_counter() - started
+    accuracy = cr.evaluate(network, test).accuracy
+    return {"seed": seed, "accuracy": accuracy, "seconds": round(seconds, 1)}
+
+
+def run(options: argparse.Namespace) -> int:
+    unknown = set(options.names) - set(RECIPES)
+    if unknown:
+        raise SystemExit(f"accuracy: unknown networks {sorted(unknown)}; there are {list(RECIPES)}")
+    train, test = cr.data.mnist(options.data, download=False)
+    facts = machine.facts()
+    target = options.json or machine.RESULTS / "accuracy.json"
+    results = json.loads(target.read_text()) if target.exists() else {}
+    for name in options.names or list(RECIPES):
+        runs = []
+        for seed in range(options.seeds):
+            runs.append(one_run(name, seed, train, test))
+            last = runs[-1]
+            print(f"{name:6} seed {seed}  {last['accuracy']:.2%}  {last['seconds']:.1f} s", flush=True)
+        mean = sum(one["accuracy"] for one in runs) / len(runs)
+        print(f"{name:6} mean    {mean:.3%} after {RECIPES[name].epochs} epochs")
+        command = f"python -m bench accuracy {name} --seeds {options.seeds}"
+        results[name] = {
+            "command": command,
+            "epochs": RECIPES[name].epochs,
+            "machine": facts,
+            "runs": runs,
+        }
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(json.dumps(results, indent=1) + "\n")
+    return 0

@@ -1,0 +1,67 @@
+"""Write the README's tables from the committed results."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from bench import machine
+
+README = machine.ROOT / "README.md"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--check", action="store_true", help="write nothing; fail on a difference")
+
+
+def accuracy_table() -> list[str]:
+    results: dict[str, Any] = json.loads((machine.RESULTS / "accuracy.json").read_text())
+    seeds = max(len(result["runs"]) for result in results.values())
+    heads = ["network", "epochs", *(f"seed {seed}" for seed in range(seeds)), "mean", "seconds a run"]
+    lines = [
+        "| " + " | ".join(heads) + " |",
+        "| --- | --- |" + " ---: |" * (seeds + 2),
+    ]
+    for name, result in sorted(results.items()):
+        runs = result["runs"]
+        mean = sum(run["accuracy"] for run in runs) / len(runs)
+        seconds = sum(run["seconds"] for run in runs) / len(runs)
+        cells = [f"`{name}`", str(result["epochs"])]
+        cells += [f"{100 * run['accuracy']:.2f}" for run in runs]
+        cells += [f"**{100 * mean:.2f} %**", f"{seconds:.0f}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    lines.append("")
+    for name, result in sorted(results.items()):
+        m = result["machine"]
+        lines.append(
+            f"- `{name}`: `{result['command']}` at commit {m['commit']}, on {m['cpus']} CPUs "
+            f"({m['cpu']}), {m['threads']} threads, backend {m['backend']}, {m['compiler']}"
+        )
+    return lines
+
+
+TABLES = {"accuracy": accuracy_table}
+
+
+def filled(text: str) -> str:
+    """The README with every table between its markers made anew."""
+    for name, table in TABLES.items():
+        begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+        head, found, rest = text.partition(begin)
+        _, closed, tail = rest.partition(end)
+        if not found or not closed:
+            raise SystemExit(f"report: README.md has no markers {begin.strip()} ... {end}")
+        text = head + begin + "\n".join(table()) + "\n" + end + tail
+    return text
+
+
+def run(options: argparse.Namespace) -> int:
+    text = README.read_text()
+    new = filled(text)
+    if options.check:
+        if new != text:
+            print("report: README.md differs from bench/results; run `python -m bench report`")
+        return int(new != text)
+    README.write_text(new)
+    return 0
