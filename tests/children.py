@@ -18,8 +18,9 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-import chainrule as cr
 import numpy as np
+
+import chainrule as cr
 
 Array = np.ndarray[Any, Any]
 STEPS = 50
@@ -90,8 +91,11 @@ def operands(n: int = 384) -> tuple[Array, Array]:
 
 
 def work(network: cr.Sequential, images: Array, a: Array, b: Array) -> bytes:
-    """The bits of one threaded matmul and one prediction."""
-    return bytes(cr.ops.matmul(a, b).tobytes() + network.predict(images).tobytes())
+    """The bits of one threaded matmul, one prediction and one gradient."""
+    labels = np.arange(len(images)) % 10
+    loss, gradients = network.loss_and_gradient(images, labels, cr.CrossEntropy())
+    results = [cr.ops.matmul(a, b), network.predict(images), np.float64(loss), *gradients.values()]
+    return b"".join(np.asarray(result).tobytes() for result in results)
 
 
 def threads_of_process() -> int:
@@ -150,17 +154,20 @@ def fork_after_use(children: str) -> None:
         raise AssertionError("the parent's answer changed after fork")
 
 
-def busy_thread(a: Array, b: Array, stop: threading.Event) -> threading.Event:
-    """Start a daemon thread that multiplies without pause; the event says that it has begun."""
+def busy_thread(task: Callable[[], object], stop: threading.Event) -> threading.Thread:
+    """A daemon thread that does ``task`` again and again until ``stop``, and has begun."""
     begun = threading.Event()
 
-    def multiply() -> None:
+    def repeat() -> None:
         while not stop.is_set():
-            cr.ops.matmul(a, b)
+            task()
             begun.set()
 
-    threading.Thread(target=multiply, daemon=True).start()
-    return begun
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    if not begun.wait(60):
+        raise AssertionError("the busy thread never got an answer")
+    return thread
 
 
 def fork_during_kernel(children: str) -> None:
@@ -170,13 +177,13 @@ def fork_during_kernel(children: str) -> None:
     a, b = operands()
     want = work(network, images, a, b)
     stop = threading.Event()
-    begun = busy_thread(*operands(768), stop)
-    if not begun.wait(60):
-        raise AssertionError("the busy thread never got an answer")
+    # The same network, so that its own locks may be held too.
+    busy = busy_thread(lambda: work(network, images, a, b), stop)
     for pause in range(int(children)):
-        time.sleep(0.0007 * (pause % 7))  # so that the forks meet different moments of the product
+        time.sleep(0.0007 * (pause % 7))  # so that the forks meet different moments of the work
         fork_and_check(network, images, a, b, want)
     stop.set()
+    busy.join()
 
 
 def resize_during_kernels(changes: str) -> None:
@@ -214,10 +221,10 @@ def resize_during_kernels(changes: str) -> None:
 
 
 def exit_while_busy() -> None:
-    """Leave the interpreter while a daemon thread is inside a kernel."""
-    begun = busy_thread(*operands(768), threading.Event())
-    if not begun.wait(60):
-        raise AssertionError("the busy thread never got an answer")
+    """Leave the interpreter while daemon threads are inside kernels."""
+    a, b = operands(512)
+    for _ in range(3):
+        busy_thread(lambda: cr.ops.matmul(a, b), threading.Event())
 
 
 def emulated() -> None:

@@ -9,21 +9,14 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import chainrule as cr
 import numpy as np
 import pytest
+
+import chainrule as cr
 from children import NETWORKS, conv_network, fit_steps, mlp_network, trained_bits
 from launch import run_child
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-
-
-@pytest.fixture
-def keep_threads() -> Iterator[None]:
-    """Put the number of threads back."""
-    before = cr.get_num_threads()
-    yield
-    cr.set_num_threads(before)
 
 
 @pytest.fixture
@@ -79,7 +72,7 @@ def test_fresh_processes_end_in_the_same_bits_for_any_threads() -> None:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_one_process_ends_in_the_same_bits_for_any_threads(
-    backend: str, name: str, keep_threads: None
+    backend: str, name: str, threads: None
 ) -> None:
     found = set()
     for n in (1, 2, 3, 4):
@@ -114,7 +107,7 @@ def test_the_interpreter_exits_while_the_pool_is_busy() -> None:
     run_child("exit_while_busy", seconds=60, CHAINRULE_NUM_THREADS="4")
 
 
-@pytest.mark.usefixtures("switch_often", "keep_threads")
+@pytest.mark.usefixtures("switch_often", "threads")
 def test_eight_threads_predict_what_one_does() -> None:
     cr.set_num_threads(2)
     network = conv_network()
@@ -130,7 +123,7 @@ def test_eight_threads_predict_what_one_does() -> None:
             np.testing.assert_array_equal(answer, serial[slot], strict=True)
 
 
-@pytest.mark.usefixtures("switch_often", "keep_threads")
+@pytest.mark.usefixtures("switch_often", "threads")
 def test_eight_threads_train_their_own_networks_as_one_does() -> None:
     cr.set_num_threads(2)
     serial = trained_bits("mlp", steps=4)

@@ -13,6 +13,7 @@ import platform
 import shutil
 
 import pytest
+
 from launch import run_child
 
 EMULATOR = "qemu-x86_64"

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from chainrule.data import digits
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -81,9 +82,12 @@ def losses(
     model.load_state_dict(parameters)
     weights = [p for name, p in model.named_parameters() if name.endswith("weight")]
     biases = [p for name, p in model.named_parameters() if name.endswith("bias")]
+    groups: list[dict[str, Any]] = [
+        {"params": weights, "weight_decay": 2 * network.l2},
+        {"params": biases},
+    ]
     optimizer = torch.optim.SGD(
-        [{"params": weights, "weight_decay": 2 * network.l2}, {"params": biases}],
-        lr=network.learning_rate, momentum=network.momentum, nesterov=network.nesterov,
+        groups, lr=network.learning_rate, momentum=network.momentum, nesterov=network.nesterov,
     )  # fmt: skip
     trace = []
     for x, y in golden.batches(network, images, labels):
