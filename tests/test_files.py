@@ -20,9 +20,15 @@ import safetensors.numpy
 import chainrule as cr
 
 LAYERS = (
-    cr.Conv2d(2, (3, 2), stride=(2, 1), padding=(1, 0)), cr.ReLU(),
-    cr.Conv2d(3, 2, padding="same"), cr.LeakyReLU(0.2), cr.MaxPool2d(2, stride=1),
-    cr.Dropout(0.25), cr.Flatten(), cr.Linear(4), cr.Softmax(),
+    cr.Conv2d(2, (3, 2), stride=(2, 1), padding=(1, 0)),
+    cr.ReLU(),
+    cr.Conv2d(3, 2, padding="same"),
+    cr.LeakyReLU(0.2),
+    cr.MaxPool2d(2, stride=1),
+    cr.Dropout(0.25),
+    cr.Flatten(),
+    cr.Linear(4),
+    cr.Softmax(),
 )
 
 
@@ -61,8 +67,14 @@ def test_round_trip_to_the_bit(tmp_path: Path, dtype: str) -> None:
         assert np.array_equal(again.predict(x), net.predict(x))
         assert np.array_equal(again.forward(x, training=True), network(dtype).forward(x, True))
         # What was loaded can be trained, and does not touch the file.
-        cr.fit(again, (x, np.zeros(5, int)), loss=cr.CrossEntropy(), optimizer=cr.SGD(0.1),
-               epochs=1, progress=False)
+        cr.fit(
+            again,
+            (x, np.zeros(5, int)),
+            loss=cr.CrossEntropy(),
+            optimizer=cr.SGD(0.1),
+            epochs=1,
+            progress=False,
+        )
     again.save(path)
     assert cr.load(path).parameter_vector.tobytes() == again.parameter_vector.tobytes()
 

@@ -66,7 +66,9 @@ def test_ctrl_c_ends_after_a_whole_batch(attempt: int, tmp_path: Any) -> None:
     path = str(tmp_path / "net.safetensors")
     with subprocess.Popen(
         [sys.executable, "-c", PROGRAM, path],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as child:
         try:
             assert child.stdout is not None
@@ -145,8 +147,16 @@ def test_the_best_weights_come_back(capsys: pytest.CaptureFixture[str]) -> None:
             signal.raise_signal(signal.SIGINT)
 
     x, y = arguments["data"]
-    history = cr.fit(net, epochs=9, optimizer=cr.SGD(0.5), validation=(x, 1 - y), shuffle=False,
-                     stop=cr.EarlyStopping(9), callbacks=callback, **arguments)
+    history = cr.fit(
+        net,
+        epochs=9,
+        optimizer=cr.SGD(0.5),
+        validation=(x, 1 - y),
+        shuffle=False,
+        stop=cr.EarlyStopping(9),
+        callbacks=callback,
+        **arguments,
+    )
     assert history.stopped_by == "interrupt"
     best = int(np.argmin([record.validation_loss for record in history.epochs]))
     assert np.array_equal(net.parameter_vector, kept[best])
@@ -160,8 +170,11 @@ def test_a_programs_own_handler_is_left_alone() -> None:
     signal.signal(signal.SIGINT, lambda number, frame: caught.append(number))
     try:
         history = cr.fit(
-            net, epochs=2, optimizer=cr.SGD(0.1),
-            callbacks=lambda n, h: signal.raise_signal(signal.SIGINT), **arguments,
+            net,
+            epochs=2,
+            optimizer=cr.SGD(0.1),
+            callbacks=lambda n, h: signal.raise_signal(signal.SIGINT),
+            **arguments,
         )
     finally:
         signal.signal(signal.SIGINT, before)

@@ -68,31 +68,65 @@ def test_labels_of_any_integer_dtype(dtype: Any) -> None:
 @pytest.mark.parametrize(
     ("loss", "target", "error", "message"),
     [
-        (cr.CrossEntropy(), np.array([0, 1, 2, 3]), ValueError,
-         r"CrossEntropy: labels must lie in \[0, 3\), got 3 at index 3"),
-        (cr.CrossEntropy(), np.array([0, -1, 2, 3]), ValueError,
-         r"CrossEntropy: labels must lie in \[0, 3\), got -1 at index 1"),
-        (cr.CrossEntropy(), LABELS[:3], ValueError,
-         "CrossEntropy: labels must be as many as the 4 instances of x, got 3"),
-        (cr.CrossEntropy(), LABELS.astype(float), TypeError,
-         r"CrossEntropy: labels must be integers of shape \(N,\), got float64 of shape \(4,\)"),
-        (cr.CrossEntropy(), np.eye(3)[LABELS], TypeError,
-         r"got float64 of shape \(4, 3\): use labels.argmax\(axis=1\)"),
+        (
+            cr.CrossEntropy(),
+            np.array([0, 1, 2, 3]),
+            ValueError,
+            r"CrossEntropy: labels must lie in \[0, 3\), got 3 at index 3",
+        ),
+        (
+            cr.CrossEntropy(),
+            np.array([0, -1, 2, 3]),
+            ValueError,
+            r"CrossEntropy: labels must lie in \[0, 3\), got -1 at index 1",
+        ),
+        (
+            cr.CrossEntropy(),
+            LABELS[:3],
+            ValueError,
+            "CrossEntropy: labels must be as many as the 4 instances of x, got 3",
+        ),
+        (
+            cr.CrossEntropy(),
+            LABELS.astype(float),
+            TypeError,
+            r"CrossEntropy: labels must be integers of shape \(N,\), got float64 of shape \(4,\)",
+        ),
+        (
+            cr.CrossEntropy(),
+            np.eye(3)[LABELS],
+            TypeError,
+            r"got float64 of shape \(4, 3\): use labels.argmax\(axis=1\)",
+        ),
         (cr.CrossEntropy(), LABELS[:, None], ValueError, r"got int64 of shape \(4, 1\)"),
-        (cr.SquaredError(), LABELS, ValueError,
-         r"SquaredError: target must have shape \(N, 3\), got integer labels of shape \(4,\): "
-         r"convert them with chainrule\.data\.one_hot"),
-        (cr.SquaredError(), X.astype(np.float32), TypeError,
-         "SquaredError: target must be float64 as the network is, got float32: convert it with"),
-        (cr.SquaredError(), X[:, :2], ValueError,
-         r"SquaredError: target must have shape \(N, 3\), got \(4, 2\)"),
-        (cr.SquaredError(), X[:2], ValueError,
-         "SquaredError: target must be as many as the 4 instances of x, got 2"),
+        (
+            cr.SquaredError(),
+            LABELS,
+            ValueError,
+            r"SquaredError: target must have shape \(N, 3\), got integer labels of shape \(4,\): "
+            r"convert them with chainrule\.data\.one_hot",
+        ),
+        (
+            cr.SquaredError(),
+            X.astype(np.float32),
+            TypeError,
+            "SquaredError: target must be float64 as the network is, got float32: convert it with",
+        ),
+        (
+            cr.SquaredError(),
+            X[:, :2],
+            ValueError,
+            r"SquaredError: target must have shape \(N, 3\), got \(4, 2\)",
+        ),
+        (
+            cr.SquaredError(),
+            X[:2],
+            ValueError,
+            "SquaredError: target must be as many as the 4 instances of x, got 2",
+        ),
     ],
 )
-def test_targets_are_refused(
-    loss: Any, target: Any, error: type[Exception], message: str
-) -> None:
+def test_targets_are_refused(loss: Any, target: Any, error: type[Exception], message: str) -> None:
     net = linear()
     with pytest.raises(error, match=message):
         net.loss_and_gradient(X, target, loss)
@@ -107,5 +141,6 @@ def test_cross_entropy_wants_one_score_a_class() -> None:
     with pytest.raises(
         ValueError, match=r"output must have shape \(classes,\), got \(3, 3, 2\): end it with Fla"
     ):
-        net.loss_and_gradient(np.zeros((1, 5, 5, 1), np.float32), np.zeros(1, int),
-                              cr.CrossEntropy())
+        net.loss_and_gradient(
+            np.zeros((1, 5, 5, 1), np.float32), np.zeros(1, int), cr.CrossEntropy()
+        )

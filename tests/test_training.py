@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import sys
 import threading
 import types
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,8 +18,15 @@ LOSS = cr.CrossEntropy()
 
 
 def network(seed: int = 0, rate: float = 0.0, dtype: str = "float64") -> cr.Sequential:
-    return cr.Sequential(cr.Linear(6), cr.ReLU(), cr.Dropout(rate), cr.Linear(2),
-                         input_shape=(4,), seed=seed, dtype=dtype)
+    return cr.Sequential(
+        cr.Linear(6),
+        cr.ReLU(),
+        cr.Dropout(rate),
+        cr.Linear(2),
+        input_shape=(4,),
+        seed=seed,
+        dtype=dtype,
+    )
 
 
 def train(net: cr.Sequential, data: Any = None, **arguments: Any) -> cr.History:
@@ -36,12 +40,21 @@ def test_eight_samples_are_learnt_by_heart(dtype: str) -> None:
     images = rng.integers(0, 256, (8, 10, 9, 1), np.uint8)
     labels = np.arange(8) % 4
     net = cr.Sequential(
-        cr.Conv2d(6, 3), cr.ReLU(), cr.Conv2d(8, 3, padding="same"), cr.LeakyReLU(),
-        cr.MaxPool2d(2), cr.Flatten(), cr.Linear(16), cr.ReLU(), cr.Linear(4),
-        input_shape=(10, 9, 1), dtype=dtype,
+        cr.Conv2d(6, 3),
+        cr.ReLU(),
+        cr.Conv2d(8, 3, padding="same"),
+        cr.LeakyReLU(),
+        cr.MaxPool2d(2),
+        cr.Flatten(),
+        cr.Linear(16),
+        cr.ReLU(),
+        cr.Linear(4),
+        input_shape=(10, 9, 1),
+        dtype=dtype,
     )
-    history = train(net, (images, labels), batch_size=8, epochs=80,
-                    optimizer=cr.SGD(0.05, momentum=0.9))
+    history = train(
+        net, (images, labels), batch_size=8, epochs=80, optimizer=cr.SGD(0.05, momentum=0.9)
+    )
     assert history.epochs[-1].train_loss < 0.01
     result = cr.evaluate(net, (images, labels))
     assert result.accuracy == 1
@@ -78,8 +91,9 @@ def test_the_whole_data_in_one_step() -> None:
     train(net, batch_size=None, epochs=1)
     _, gradients = twin.loss_and_gradient(X, LABELS, LOSS)
     for name, array in twin.parameters.items():
-        np.testing.assert_allclose(net.parameters[name], array - 0.1 * gradients[name], rtol=1e-9,
-                                   atol=1e-12)
+        np.testing.assert_allclose(
+            net.parameters[name], array - 0.1 * gradients[name], rtol=1e-9, atol=1e-12
+        )
 
 
 @pytest.mark.usefixtures("backend")
@@ -181,9 +195,15 @@ def test_learning_rate_schedules_run_over_all_steps() -> None:
 def test_gradient_below(batch_size: int | None) -> None:
     # A convex problem with its L2 term, so that the minimum has a zero gradient; eq. (42).
     net = cr.Sequential(cr.Linear(2), input_shape=(4,), dtype="float64")
-    history = train(net, (X, np.eye(2)[LABELS]), loss=cr.SquaredError(), batch_size=batch_size,
-                    optimizer=cr.SGD(0.02 if batch_size else 0.1, l2=0.05), epochs=2000,
-                    stop=cr.GradientBelow(1e-2 if batch_size else 1e-6))
+    history = train(
+        net,
+        (X, np.eye(2)[LABELS]),
+        loss=cr.SquaredError(),
+        batch_size=batch_size,
+        optimizer=cr.SGD(0.02 if batch_size else 0.1, l2=0.05),
+        epochs=2000,
+        stop=cr.GradientBelow(1e-2 if batch_size else 1e-6),
+    )
     assert history.stopped_by == f"GradientBelow(eps={0.01 if batch_size else 1e-06})"
     assert 1 < len(history.epochs) < 2000
     if batch_size is None:
@@ -198,9 +218,14 @@ def test_early_stopping_restores_the_best_weights() -> None:
     kept: list[np.ndarray] = []
     net = network()
     # Labels of the validation set contradict: its loss must rise sooner or later.
-    history = train(net, validation=(X, 1 - LABELS), epochs=50, stop=[cr.EarlyStopping(3)],
-                    optimizer=cr.SGD(0.5),
-                    callbacks=[lambda n, h: kept.append(n.parameter_vector)])
+    history = train(
+        net,
+        validation=(X, 1 - LABELS),
+        epochs=50,
+        stop=[cr.EarlyStopping(3)],
+        optimizer=cr.SGD(0.5),
+        callbacks=[lambda n, h: kept.append(n.parameter_vector)],
+    )
     losses = [record.validation_loss for record in history.epochs]
     best = int(np.argmin(losses))
     assert history.stopped_by == "EarlyStopping(patience=3)"
@@ -210,8 +235,14 @@ def test_early_stopping_restores_the_best_weights() -> None:
     # And where epochs end before patience does.
     net = network()
     kept.clear()
-    history = train(net, validation=(X, 1 - LABELS), epochs=3, stop=[cr.EarlyStopping(50)],
-                    optimizer=cr.SGD(0.5), callbacks=lambda n, h: kept.append(n.parameter_vector))
+    history = train(
+        net,
+        validation=(X, 1 - LABELS),
+        epochs=3,
+        stop=[cr.EarlyStopping(50)],
+        optimizer=cr.SGD(0.5),
+        callbacks=lambda n, h: kept.append(n.parameter_vector),
+    )
     assert history.stopped_by is None
     best = int(np.argmin([record.validation_loss for record in history.epochs]))
     assert np.array_equal(net.parameter_vector, kept[best])
@@ -235,8 +266,13 @@ def test_divergence_names_its_place_and_keeps_the_last_batch() -> None:
 @pytest.mark.filterwarnings("default")
 def test_divergence_by_the_learning_rate() -> None:
     with pytest.raises(cr.DivergenceError, match=r"in epoch \d+, batch 1, learning rate 1e\+200"):
-        train(network(), optimizer=cr.SGD(1e200), loss=cr.SquaredError(),
-              data=(X, np.eye(2)[LABELS]), epochs=20)
+        train(
+            network(),
+            optimizer=cr.SGD(1e200),
+            loss=cr.SquaredError(),
+            data=(X, np.eye(2)[LABELS]),
+            epochs=20,
+        )
     with pytest.raises(cr.DivergenceError, match=r"weights are not finite after epoch 1, batch 1"):
         train(network(), optimizer=cr.SGD(1e308), data=(1e10 * X, LABELS), epochs=1)
 
@@ -279,8 +315,11 @@ def test_a_network_trains_once_at_a_time() -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"data": 5}, TypeError,
-         r"fit: data must have \.images and \.labels, or be a pair \(x, y\), got int"),
+        (
+            {"data": 5},
+            TypeError,
+            r"fit: data must have \.images and \.labels, or be a pair \(x, y\), got int",
+        ),
         ({"data": (X[:0], LABELS[:0])}, ValueError, "fit: data must hold at least one instance"),
         ({"data": (X.astype(np.float32), LABELS)}, TypeError, "fit: x must be float64"),
         ({"loss": "mse"}, TypeError, r"fit: loss must be CrossEntropy\(\) or .*, got 'mse'"),
@@ -289,12 +328,18 @@ def test_a_network_trains_once_at_a_time() -> None:
         ({"batch_size": 0}, ValueError, r"fit: batch_size must lie in \[1, .*\], got 0"),
         ({"seed": -1}, ValueError, "fit: seed must lie in"),
         ({"validation": 1.0}, ValueError, r"fit: validation must lie in \[0, 1\), got 1"),
-        ({"validation": 0.001}, ValueError,
-         "fit: validation=0.001 of 23 instances leaves 0 to validate on and 23 to train on"),
+        (
+            {"validation": 0.001},
+            ValueError,
+            "fit: validation=0.001 of 23 instances leaves 0 to validate on and 23 to train on",
+        ),
         ({"validation": (X[:0], LABELS[:0])}, ValueError, "fit: validation must hold at least one"),
         ({"validation": (X[:, :2], LABELS)}, ValueError, "fit: validation: x must have shape"),
-        ({"stop": cr.EarlyStopping(1)}, ValueError,
-         "fit: EarlyStopping needs a validation set, got validation=None"),
+        (
+            {"stop": cr.EarlyStopping(1)},
+            ValueError,
+            "fit: EarlyStopping needs a validation set, got validation=None",
+        ),
     ],
 )
 def test_fit_refuses(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
@@ -318,68 +363,3 @@ def test_rules_and_evaluate_refuse() -> None:
         cr.evaluate(network(), (X[:0], LABELS[:0]))
     with pytest.raises(TypeError, match="evaluate: network must be a Sequential, got str"):
         cr.evaluate("net", (X, LABELS))  # type: ignore[arg-type]
-
-
-@pytest.mark.usefixtures("backend")
-@pytest.mark.parametrize("batch_size", [None, 1, 10])
-def test_evaluate_from_the_definition(batch_size: int | None) -> None:
-    net = cr.Sequential(cr.Linear(6), cr.Dropout(0.5), cr.Linear(3), input_shape=(4,),
-                        dtype="float64")
-    labels = rng.integers(0, 3, 23)
-    logits = net.predict(X)
-    result = cr.evaluate(net, (X, labels), batch_size=batch_size)
-    log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-    assert result.loss == pytest.approx(-log_p[np.arange(23), labels].mean(), rel=1e-12)
-    predicted = logits.argmax(axis=1)
-    assert result.accuracy == (predicted == labels).mean()
-    assert result.confusion.dtype == np.int64
-    for true in range(3):
-        for guess in range(3):
-            count = ((labels == true) & (predicted == guess)).sum()
-            assert result.confusion[true, guess] == count
-    text = str(result)
-    assert text.startswith(f"loss {result.loss:.4f}, accuracy {result.accuracy:.2%}")
-    assert len(text.splitlines()) == 5
-
-
-def test_history_as_table_and_text(tmp_path: Path) -> None:
-    history = train(network(), epochs=3, validation=0.2)
-    history.to_csv(tmp_path / "history.csv")
-    with open(tmp_path / "history.csv", newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert [int(row["epoch"]) for row in rows] == [1, 2, 3]
-    assert [float(row["train_loss"]) for row in rows] == [e.train_loss for e in history.epochs]
-    assert len(str(history).splitlines()) == 3
-    history = train(network(), epochs=1)
-    history.to_csv(tmp_path / "history.csv")
-    assert ",,," in (tmp_path / "history.csv").read_text()
-
-
-def test_progress_is_a_line_an_epoch_without_a_terminal(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    train(network(), validation=0.2, stop=cr.EarlyStopping(9), progress=True)
-    out, err = capsys.readouterr()
-    assert out == ""
-    first, second, note = err.splitlines()
-    assert first.startswith("epoch 1/2 (")
-    assert second.startswith("epoch 2/2 (")
-    assert "loss" in first
-    assert "validation loss" in first
-    assert note.startswith("fit: restored the weights of epoch ")
-    train(network(), progress=False)
-    assert capsys.readouterr() == ("", "")
-
-
-def test_progress_is_a_bar_in_a_terminal(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    pytest.importorskip("tqdm")
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    train(network(), batch_size=5, progress=True)
-    err = capsys.readouterr().err
-    assert "epoch 1/2   0%|" in err
-    assert err.rstrip().splitlines()[-1].startswith("epoch 2/2 (")
-    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
-    train(network(), progress=True)
-    assert capsys.readouterr().err.startswith("epoch 1/2 (")

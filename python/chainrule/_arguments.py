@@ -22,9 +22,7 @@ def integer(owner: str, name: str, value: object, minimum: int, maximum: int = L
     except TypeError:
         raise TypeError(f"{owner}: {name} must be an integer, got {value!r}") from None
     if not minimum <= number <= maximum:
-        raise ValueError(
-            f"{owner}: {name} must lie in [{minimum}, {maximum}], got {number}"
-        )
+        raise ValueError(f"{owner}: {name} must lie in [{minimum}, {maximum}], got {number}")
     return number
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from ._arguments import LARGEST, integer
-from .layers import KINDS, Layer, Shape
+from .layers import KINDS, Layer
+from .slot import Shape
 
 MOST_AXES = 8
 

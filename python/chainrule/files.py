@@ -25,7 +25,8 @@ import safetensors.numpy
 
 from ._arguments import integer
 from .architecture import build, network_dtype, parameter_shapes
-from .layers import KINDS, Array, Layer, Shape
+from .layers import KINDS, Layer
+from .slot import Array, Shape
 
 FORMAT_VERSION = 1
 KEY = "chainrule"
@@ -33,7 +34,11 @@ MOST_LAYERS = 10_000
 DTYPES = {"float32": "F32", "float64": "F64"}
 # Formats that run code, or unpack without bound, when they are read.
 FOREIGN = {
-    ".pt": "PyTorch", ".pth": "PyTorch", ".pkl": "pickle", ".pickle": "pickle", ".npz": "NumPy",
+    ".pt": "PyTorch",
+    ".pth": "PyTorch",
+    ".pkl": "pickle",
+    ".pickle": "pickle",
+    ".npz": "NumPy",
     ".npy": "NumPy",
 }
 STALE_SECONDS = 3600

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .layers import Array
+from .slot import Array
 
 
 @dataclass(frozen=True)

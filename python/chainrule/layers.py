@@ -8,48 +8,14 @@ as a `Slot`. So one network can serve several threads at once.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, ClassVar, TypeAlias
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from . import ops
 from ._arguments import Pair, both, integer, number, pair
-
-Array: TypeAlias = NDArray[Any]
-Shape: TypeAlias = tuple[int, ...]
-
-# Stands for a buffer that this plan does not have; a kernel that is handed it by mistake says so.
-ABSENT: Array = np.empty(0)
-
-
-@dataclass(slots=True, eq=False)
-class Slot:
-    """What one layer touches at one batch size: views into the plan's arena and the parameters.
-
-    Attributes
-    ----------
-    x, y : ndarray, input and output, shapes (N, *input shape) and (N, *output shape)
-    dy, dx : ndarray, the loss's gradients by y and by x. ``dx`` is None where nobody wants it
-    parameters, gradients : by the names of `Layer.parameter_shapes`
-    kept : what forward leaves for backward, by the names of `Layer.buffers`
-    activation : "relu" where the next layer's rectifier is done by this layer's kernel
-    seed, offset : the dropout mask's counter
-    """
-
-    layer: Layer
-    x: Array
-    y: Array
-    dy: Array = field(default_factory=lambda: ABSENT)
-    dx: Array | None = None
-    parameters: Mapping[str, Array] = field(default_factory=dict)
-    gradients: Mapping[str, Array] = field(default_factory=dict)
-    kept: Mapping[str, Array] = field(default_factory=dict)
-    activation: str | None = None
-    seed: int = 0
-    offset: int = 0
+from .slot import Shape, Slot
 
 
 @dataclass(frozen=True, repr=False)
@@ -148,8 +114,11 @@ class Linear(Layer):
         """Eq. (37) without its rectifier, (38), (39)."""
         dweight, dbias = slot.gradients["weight"], slot.gradients["bias"]
         ops.linear_backward(
-            slot.dy, slot.x, slot.parameters["weight"],
-            need_dx=slot.dx is not None, out=(slot.dx, dweight, dbias),
+            slot.dy,
+            slot.x,
+            slot.parameters["weight"],
+            need_dx=slot.dx is not None,
+            out=(slot.dx, dweight, dbias),
         )
 
 
@@ -194,7 +163,10 @@ class Conv2d(Layer):
             return (rows, columns, self.out_channels)
         sizes = []
         for size, kernel, stride, pad in zip(
-            (rows, columns), both(self.kernel_size), both(self.stride), both(self.padding),
+            (rows, columns),
+            both(self.kernel_size),
+            both(self.stride),
+            both(self.padding),
             strict=True,
         ):
             if kernel > size + 2 * pad:
@@ -214,18 +186,31 @@ class Conv2d(Layer):
 
     def forward(self, slot: Slot) -> None:
         ops.conv2d(
-            slot.x, slot.parameters["weight"], slot.parameters["bias"],
-            stride=self.stride, padding=self.padding, activation=slot.activation, out=slot.y,
+            slot.x,
+            slot.parameters["weight"],
+            slot.parameters["bias"],
+            stride=self.stride,
+            padding=self.padding,
+            activation=slot.activation,
+            out=slot.y,
         )
 
     def backward(self, slot: Slot) -> None:
         if slot.dx is not None:
             ops.conv2d_backward_input(
-                slot.dy, slot.parameters["weight"], slot.x.shape,
-                stride=self.stride, padding=self.padding, out=slot.dx,
+                slot.dy,
+                slot.parameters["weight"],
+                slot.x.shape,
+                stride=self.stride,
+                padding=self.padding,
+                out=slot.dx,
             )
         ops.conv2d_backward_weight(
-            slot.dy, slot.x, both(self.kernel_size), stride=self.stride, padding=self.padding,
+            slot.dy,
+            slot.x,
+            both(self.kernel_size),
+            stride=self.stride,
+            padding=self.padding,
             out=(slot.gradients["weight"], slot.gradients["bias"]),
         )
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from . import ops
-from .layers import Array, Shape
+from .slot import Array, Shape
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,7 @@ class Loss:
     # A final Softmax layer is left out in training: the loss takes what goes into it.
     takes_logits: ClassVar[bool] = False
 
-    def check(
-        self, target: object, count: int, output_shape: Shape, dtype: np.dtype[Any]
-    ) -> Array:
+    def check(self, target: object, count: int, output_shape: Shape, dtype: np.dtype[Any]) -> Array:
         """Return ``target`` as the kernel wants it; TypeError or ValueError if it does not fit."""
         raise NotImplementedError
 
@@ -43,9 +41,7 @@ class CrossEntropy(Loss):
 
     takes_logits: ClassVar[bool] = True
 
-    def check(
-        self, target: object, count: int, output_shape: Shape, dtype: np.dtype[Any]
-    ) -> Array:
+    def check(self, target: object, count: int, output_shape: Shape, dtype: np.dtype[Any]) -> Array:
         if len(output_shape) != 1:
             raise ValueError(
                 f"CrossEntropy: the network's output must have shape (classes,), got "
@@ -83,9 +79,7 @@ class SquaredError(Loss):
     ``chainrule.data.one_hot``; accuracy is then measured too.
     """
 
-    def check(
-        self, target: object, count: int, output_shape: Shape, dtype: np.dtype[Any]
-    ) -> Array:
+    def check(self, target: object, count: int, output_shape: Shape, dtype: np.dtype[Any]) -> Array:
         wanted = np.asarray(target)
         if wanted.ndim == 1 and wanted.dtype.kind in "iu":
             raise ValueError(

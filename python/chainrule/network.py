@@ -15,9 +15,10 @@ import numpy as np
 from . import files
 from ._arguments import integer
 from .architecture import build, network_dtype, parameter_shapes
-from .layers import Array, Layer, Shape
+from .layers import Layer
 from .losses import Loss
 from .plan import Mode, Plan, carve, draw
+from .slot import Array, Shape
 from .summary import Summary, summarize
 
 # predict's activations stay below this, and so does what the pool of idle plans holds.

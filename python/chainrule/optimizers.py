@@ -11,7 +11,7 @@ import numpy as np
 
 from . import ops
 from ._arguments import number
-from .layers import Array
+from .slot import Array
 
 if TYPE_CHECKING:
     from .network import Sequential
@@ -185,6 +185,11 @@ class Descent:
         """Move the parameters once along the network's gradients, in place."""
         for array, gradient, velocity, l2 in self._arrays:
             ops.sgd(
-                array, gradient, velocity, learning_rate=learning_rate,
-                momentum=self.optimizer.momentum, nesterov=self.optimizer.nesterov, l2=l2,
+                array,
+                gradient,
+                velocity,
+                learning_rate=learning_rate,
+                momentum=self.optimizer.momentum,
+                nesterov=self.optimizer.nesterov,
+                l2=l2,
             )

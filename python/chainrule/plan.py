@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .layers import Array, Shape, Slot, Softmax
+from .layers import Softmax
+from .slot import Array, Shape, Slot
 
 if TYPE_CHECKING:
     from .network import Sequential
@@ -116,8 +117,10 @@ def draw(network: Sequential, batch: int, mode: Mode, extras: Extras | None = No
         return (batch * max((math.prod(shape) for shape in wanted), default=0),)
 
     current = source = layout.place((batch, *shapes[0]), dtype)
-    pingpong = () if mode.backward else tuple(
-        layout.place(largest(shapes[1 : count + 1]), dtype) for _ in range(2)
+    pingpong = (
+        ()
+        if mode.backward
+        else tuple(layout.place(largest(shapes[1 : count + 1]), dtype) for _ in range(2))
     )
     outputs, kept, turn = [], [], 0
     for i, layer in enumerate(network.layers[:count]):

@@ -27,7 +27,10 @@ class Progress:
         self._name = f"epoch {epoch:{len(str(self.epochs))}}/{self.epochs}"
         if self._tqdm is not None:
             self._bar = self._tqdm(
-                total=self.batches, desc=self._name, unit="batch", file=sys.stderr,
+                total=self.batches,
+                desc=self._name,
+                unit="batch",
+                file=sys.stderr,
                 bar_format="{desc} {percentage:3.0f}%|{bar:20}| {elapsed}<{remaining}{postfix}",
                 leave=False,
             )

@@ -98,9 +98,7 @@ class EarlyStopping:
     patience: int
 
     def __post_init__(self) -> None:
-        object.__setattr__(
-            self, "patience", integer("EarlyStopping", "patience", self.patience, 1)
-        )
+        object.__setattr__(self, "patience", integer("EarlyStopping", "patience", self.patience, 1))
 
     def watch(self, network: Sequential, descent: Descent, validation: bool) -> Watch:
         if not validation:

@@ -58,8 +58,12 @@ class Summary:
     def _cells(self) -> list[tuple[str, ...]]:
         return [
             (
-                str(row.index), row.layer, str(row.output_shape), f"{row.parameters:,}",
-                _scaled(row.flops), _bytes(row.nbytes),
+                str(row.index),
+                row.layer,
+                str(row.output_shape),
+                f"{row.parameters:,}",
+                _scaled(row.flops),
+                _bytes(row.nbytes),
             )
             for row in self.rows
         ]

@@ -12,12 +12,12 @@ import numpy as np
 
 from ._arguments import integer, number
 from .history import Epoch, Evaluation, History
-from .layers import Array
 from .losses import CrossEntropy, Loss, SquaredError
 from .network import Sequential, generator
 from .optimizers import SGD, Descent
 from .plan import Mode, Plan
 from .progress import Interrupt, Progress
+from .slot import Array
 from .stopping import Rule, Watch
 
 # Anything with `.images` and `.labels`, or a pair (x, y).
@@ -194,9 +194,13 @@ def fit(
                     if interrupt.asked:
                         raise KeyboardInterrupt
                     record = Epoch(
-                        epoch, train_loss, train_accuracy,
-                        checked.loss if checked else None, checked.accuracy if checked else None,
-                        run.learning_rate, time.perf_counter() - started,
+                        epoch,
+                        train_loss,
+                        train_accuracy,
+                        checked.loss if checked else None,
+                        checked.accuracy if checked else None,
+                        run.learning_rate,
+                        time.perf_counter() - started,
                     )
                     history.epochs.append(record)
                     report.end(record)

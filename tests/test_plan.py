@@ -1,0 +1,119 @@
+"""Plans: one arena, nothing allocated in steady state, fused kernels; and the summary."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import chainrule as cr
+from chainrule.plan import ALIGNMENT, Mode, Plan, draw
+
+SMALL = (cr.Conv2d(2, 3), cr.ReLU(), cr.MaxPool2d(2), cr.Dropout(0.3), cr.Flatten(), cr.Linear(3))
+
+
+def small(seed: int = 0, dtype: str = "float32") -> cr.Sequential:
+    return cr.Sequential(*SMALL, input_shape=(6, 6, 1), seed=seed, dtype=dtype)
+
+
+def images(count: int) -> np.ndarray:
+    return np.random.default_rng(7).integers(0, 256, (count, 6, 6, 1), np.uint8)
+
+
+def test_prediction_memory_is_bounded() -> None:
+    net = cr.Sequential(
+        cr.Conv2d(16, 3, padding="same"),
+        cr.ReLU(),
+        cr.Flatten(),
+        cr.Linear(2),
+        input_shape=(64, 64, 1),
+    )
+    x = np.zeros((2000, 64, 64, 1), np.uint8)
+    batch = net.prediction_batch("predict", None)
+    assert draw(net, batch, Mode()).nbytes <= 64 * 2**20 < draw(net, 2 * batch, Mode()).nbytes
+    tracemalloc.start()
+    net.predict(x[:1], batch_size=1)
+    net.predict(x)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 70 * 2**20
+
+
+def test_a_plan_is_one_aligned_arena_and_its_step_allocates_no_array() -> None:
+    net = small()
+    plan = Plan(net, 512, Mode(backward=True, dropout=True))
+    views = [plan.input, plan.output, plan.losses, plan.doutput]
+    for slot in plan._forward:
+        views += [slot.x, slot.y, *slot.kept.values()]
+    for slot in plan._backward:
+        views += [slot.dy, *([] if slot.dx is None else [slot.dx])]
+    for view in views:
+        assert np.shares_memory(view, plan.arena)
+        assert view.ctypes.data % ALIGNMENT == 0
+    assert plan.arena.size == draw(net, 512, plan.mode).nbytes
+    x, labels, loss = plan.input.copy(), np.zeros(512, np.int64), cr.CrossEntropy()
+
+    def step() -> None:
+        plan.load(x)
+        loss.compare(plan.forward(net.count_pass()), labels, plan.losses, plan.doutput)
+        plan.backward()
+
+    step()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    tracemalloc.reset_peak()
+    step()
+    peak = tracemalloc.get_traced_memory()[1] - before
+    tracemalloc.stop()
+    # Of this batch the smallest activation, the logits, is 6 KiB.
+    assert peak < 512 * 3 * 4
+
+
+def test_fused_layers_store_no_preactivation_and_the_first_layer_no_dx() -> None:
+    net = small()
+    plan = Plan(net, 4, Mode(backward=True, dropout=True))
+    convolution, pool, *_ = plan._forward
+    assert convolution.activation == "relu"
+    assert type(pool.layer).__name__ == "MaxPool2d"
+    assert np.shares_memory(convolution.y, pool.x)
+    relu, last = plan._backward[-2:]
+    assert last.layer == SMALL[0]
+    assert last.dx is None
+    assert np.shares_memory(relu.y, convolution.y)
+    dense = cr.Sequential(cr.Linear(4), cr.ReLU(), cr.ReLU(), input_shape=(3,))
+    linear, unfused = Plan(dense, 4, Mode())._forward
+    assert (linear.activation, unfused.activation) == ("relu", None)
+
+
+def test_plans_are_used_again() -> None:
+    net, x = small(), images(8)
+    with net.plan(8, Mode()) as first:
+        pass
+    with net.plan(8, Mode()) as again, net.plan(8, Mode()) as beside:
+        assert again is first
+        assert beside is not first
+    for count in range(1, 40):
+        net.forward(x[:1].repeat(count, axis=0))
+    assert len(net._idle) <= 8
+
+
+def test_summary() -> None:
+    summary = small().summary(batch_size=10)
+    assert summary.parameters == small().parameter_vector.size == 47
+    assert [row.parameters for row in summary.rows] == [20, 0, 0, 0, 0, 27]
+    assert summary.rows[0].flops == 2 * 4 * 4 * 2 * 9
+    # A fused pre-activation is not stored; the maxima's positions are two bytes each.
+    assert [row.nbytes for row in summary.rows] == [0, 128, 8 * (4 + 2), 32, 0, 12]
+    assert summary.activation_bytes == draw(small(), 10, Mode(True, True)).nbytes
+    assert summary.flops < summary.training_flops < 3 * summary.flops
+    text = str(summary)
+    assert text == repr(summary)
+    for part in ("Conv2d(2, 3)", "(4, 4, 2)", "parameters: 47", "memory for a batch of 10: 188 B"):
+        assert part in text
+    assert len({len(line) for line in text.splitlines()[2:8]}) == 1
+    page = summary._repr_html_()
+    assert page.count("<tr>") == 7
+    assert "<td>Conv2d(2, 3)</td>" in page
+    with pytest.raises(ValueError, match="summary: batch_size must lie in"):
+        small().summary(0)
