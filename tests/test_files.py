@@ -339,6 +339,10 @@ def test_foreign_safetensors_files(tmp_path: Path) -> None:
         cr.load(path)
     with pytest.raises(FileNotFoundError):
         cr.load(tmp_path / "absent.safetensors")
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    for odd in (tmp_path / "pipe.safetensors", tmp_path, "/dev/zero"):
+        with pytest.raises(ValueError, match=r"^load: .* is not a regular file"):
+            cr.load(odd)
 
 
 @pytest.mark.parametrize("suffix", ["pt", "pth", "pkl", "pickle", "npz", "npy"])

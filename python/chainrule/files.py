@@ -149,10 +149,10 @@ def read(path: str | os.PathLike[str]) -> tuple[Stored, dict[str, Array]]:
             f"{source.name} is a {FOREIGN[source.suffix]} file, which is never opened because such "
             f"files can run code or unpack without bound; the format is safetensors{hint}"
         )
-    with open(source, "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            _refuse(f"{source.name} is not a regular file")
-        data = file.read()
+    # Before opening: a pipe would block, and a device never ends.
+    if source.exists() and not source.is_file():
+        _refuse(f"{source.name} is not a regular file")
+    data = source.read_bytes()
     try:
         tensors = dict(_deserialize(data))
         # This has checked the header of these very bytes, but does not hand out the metadata;

@@ -272,7 +272,7 @@ class Sequential:
             raise ValueError("loss_and_gradient: x must hold at least one instance, got 0")
         target = loss.check(y, len(x), self.output_shape, self.dtype)
         mode = Mode(backward=True, dropout=training, logits=loss.takes_logits)
-        with self.plan(len(x), mode) as plan, self._gradient_lock:
+        with self.plan(len(x), mode) as plan, self.gradient_lock:
             plan.load(x)
             output = plan.forward(self.count_pass() if training else 0)
             loss.compare(output, target, plan.losses, plan.doutput)
@@ -331,7 +331,8 @@ class Sequential:
 
     def _unlock(self) -> None:
         self._training = threading.Lock()
-        self._gradient_lock = threading.RLock()
+        # Held by whoever fills `gradients` or uses them up.
+        self.gradient_lock = threading.RLock()
         self._idle_lock = threading.Lock()
         self._idle: list[Plan] = []
 
@@ -363,11 +364,6 @@ class Sequential:
             yield
         finally:
             self._training.release()
-
-    @property
-    def gradient_lock(self) -> threading.RLock:
-        """Held by whoever fills or reads `gradients`."""
-        return self._gradient_lock
 
     # On disk
 
