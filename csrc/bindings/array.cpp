@@ -1,5 +1,8 @@
 #include "bindings/array.h"
 
+#include <cxxabi.h>
+#include <unistd.h>
+
 namespace chainrule::bindings {
 namespace {
 
@@ -34,6 +37,14 @@ bool overlap(const py::array& a, const py::array& b) {
 }
 
 }  // namespace
+
+Unlocked::~Unlocked() {
+  try {
+    PyEval_RestoreThread(state_);
+  } catch (abi::__forced_unwind&) {
+    for (;;) ::pause();
+  }
+}
 
 std::string to_string(const Shape& shape) {
   std::string text = "(";

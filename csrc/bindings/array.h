@@ -26,6 +26,22 @@ std::string type_of(const py::handle& object);  // "int64" for an array, else th
 // The product, or ValueError when it does not fit 63 bits.
 int64_t product(const std::string& op, const Shape& shape);
 
+// Runs without the interpreter's lock while it lives.
+//
+// Hazard: a daemon thread that comes back for the lock while the interpreter shuts down is ended
+// by pthread_exit (Python < 3.14), whose unwinding terminates the process at the first destructor.
+// Such a thread waits here for the process to end, as later Pythons make it.
+class Unlocked {
+ public:
+  Unlocked() : state_(PyEval_SaveThread()) {}
+  ~Unlocked();
+  Unlocked(const Unlocked&) = delete;
+  Unlocked& operator=(const Unlocked&) = delete;
+
+ private:
+  PyThreadState* state_;
+};
+
 // One call of an operation: collects its operands, so that their types can be compared, and its
 // results checked against overlap.
 class Call {
@@ -73,7 +89,7 @@ class Call {
   // for.
   template <class Size, class F>
   void run_with_workspace(Size size, F f) const {
-    const py::gil_scoped_release unlocked;
+    const Unlocked unlocked;
     const int workers = num_threads();
     run([&](const auto& ops, auto zero) {
       const int64_t bytes = size(ops, workers);

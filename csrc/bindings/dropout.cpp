@@ -24,7 +24,7 @@ py::array masked(const char* op, const char* name, const py::object& x_, const p
       .scale = 1 / (1 - rate),
   };
   py::array y = call.output(out, shape_of(x), {x});
-  const py::gil_scoped_release unlocked;
+  const Unlocked unlocked;
   call.run([&]<class T>(const Ops<T>& ops, T) { ops.dropout(data<T>(x), mutable_data<T>(y), s); });
   return y;
 }

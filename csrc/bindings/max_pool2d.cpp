@@ -42,7 +42,7 @@ ArrayPair max_pool2d(const py::object& x_, const py::object& window, const py::o
   py::array y = call.output(given[0], output_shape(s));
   py::array argmax = call.output_positions(given[1], output_shape(s));
   {
-    const py::gil_scoped_release unlocked;
+    const Unlocked unlocked;
     call.run([&]<class T>(const Ops<T>& ops, T) {
       ops.max_pool2d(data<T>(x), mutable_data<T>(y), mutable_data<uint16_t>(argmax), s);
     });
@@ -75,7 +75,7 @@ py::array max_pool2d_backward(const py::object& dy_, const py::object& argmax_,
                      std::to_string(worst));
   }
   py::array dx = call.output(out, x);
-  const py::gil_scoped_release unlocked;
+  const Unlocked unlocked;
   call.run([&]<class T>(const Ops<T>& ops, T) {
     ops.max_pool2d_backward(data<T>(dy), codes, mutable_data<T>(dx), s);
   });

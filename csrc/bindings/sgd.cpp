@@ -29,7 +29,7 @@ void bind_sgd(py::module_& m) {
         } else if (s.momentum != 0) {
           call.value_error("velocity must be an array when momentum is not 0, got None");
         }
-        const py::gil_scoped_release unlocked;
+        const Unlocked unlocked;
         call.run([&]<class T>(const Ops<T>& ops, T) {
           ops.sgd(mutable_data<T>(parameters), data<T>(gradient),
                   moving ? mutable_data<T>(velocity) : nullptr, s);

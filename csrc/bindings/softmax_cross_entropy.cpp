@@ -26,7 +26,7 @@ void bind_softmax_cross_entropy(py::module_& m) {
         py::array losses = call.output(given[0], {s.rows});
         py::array dlogits = call.output(given[1], {s.rows, s.columns}, {logits});
         {
-          const py::gil_scoped_release unlocked;
+          const Unlocked unlocked;
           call.run([&]<class T>(const Ops<T>& ops, T) {
             ops.softmax_cross_entropy(data<T>(logits), label, mutable_data<T>(losses),
                                       mutable_data<T>(dlogits), s);

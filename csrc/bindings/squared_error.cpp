@@ -21,7 +21,7 @@ void bind_squared_error(py::module_& m) {
         py::array losses = call.output(given[0], {rows});
         py::array dprediction = call.output(given[1], shape_of(prediction), {prediction});
         {
-          const py::gil_scoped_release unlocked;
+          const Unlocked unlocked;
           call.run([&]<class T>(const Ops<T>& ops, T) {
             ops.squared_error(data<T>(prediction), data<T>(target), mutable_data<T>(losses),
                               mutable_data<T>(dprediction), s);

@@ -80,6 +80,7 @@ void bind_system(py::module_& m) {
   m.def("available_cpus", &available_cpus);
   m.def("compiler", &compiler);
   m.attr("version") = CHAINRULE_VERSION;
+  if (!survive_forks()) throw std::bad_alloc();
   obey_environment();
 }
 

@@ -154,8 +154,6 @@ void forget_pool() noexcept { current_pool.store(nullptr, std::memory_order_rele
 Pool* pool() noexcept {
   Pool* existing = current_pool.load(std::memory_order_acquire);
   if (existing) return existing;
-  static const int registered = pthread_atfork(nullptr, nullptr, forget_pool);
-  if (registered != 0) return nullptr;
   Pool* created = new (std::nothrow) Pool;
   if (!created) return nullptr;
   if (current_pool.compare_exchange_strong(existing, created, std::memory_order_acq_rel)) {
@@ -179,6 +177,8 @@ int cgroup_cpus() noexcept {
 }
 
 }  // namespace
+
+bool survive_forks() noexcept { return pthread_atfork(nullptr, nullptr, forget_pool) == 0; }
 
 int available_cpus() noexcept {
   cpu_set_t mask;

@@ -14,6 +14,9 @@ namespace chainrule {
 using Task = void (*)(void* context, int64_t index, int worker);
 void run_tasks(int64_t tasks, int64_t cycles, int workers, Task task, void* context) noexcept;
 
+// To be called once, before any other thread can fork or run tasks. False if memory is out.
+bool survive_forks() noexcept;
+
 int num_threads() noexcept;
 // n is at least 1; takes effect with the next call.
 void set_num_threads(int n) noexcept;
