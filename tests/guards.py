@@ -1,10 +1,14 @@
-"""Arrays that touch a page nobody may read or write: one element too far ends the process."""
+"""Memory with an end: pages nobody may touch beside an array, and a limit to what can be had."""
 
 from __future__ import annotations
 
 import ctypes
 import mmap
 import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,3 +37,18 @@ def copy_guarded(a: np.ndarray, *, at_end: bool) -> np.ndarray:
     b = guarded(a.shape, a.dtype, at_end=at_end)
     b[...] = a
     return b
+
+
+@contextmanager
+def little_memory(more: int = 2**30) -> Iterator[None]:
+    """Only ``more`` bytes besides what this process has: allocating beyond them fails at once.
+
+    Where the system promises more memory than there is, filling it would end the process.
+    """
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * PAGE + more, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)

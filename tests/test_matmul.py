@@ -14,6 +14,7 @@ from cases import AWKWARD, FINITE, MATMUL, normal, seeded
 from chainrule import ops
 from checks import DTYPES, assert_close, layouts, same_bits
 from contracts import Call, check_contract, check_threads, refused
+from guards import little_memory
 
 pytestmark = pytest.mark.usefixtures("backend")
 
@@ -149,3 +150,12 @@ def test_a_product_too_large_for_memory(size: int) -> None:
     text = f"matmul: an array of shape ({size}, {size}) has more elements than memory can address"
     with refused(ValueError, text):
         ops.matmul(a, b)
+
+
+def test_memory_ends() -> None:
+    """32 GiB for the result are refused, in an ordinary way, and the next call works."""
+    a, b = np.empty((2**17, 0), np.float32), np.empty((0, 2**16), np.float32)
+    with little_memory(), pytest.raises(MemoryError):
+        ops.matmul(a, b)
+    a, b, options = stored(seeded(0), 9, 6, 7, (False, False), np.float32)
+    assert_product(ops.matmul(a, b), a, b, options)

@@ -13,7 +13,7 @@ import reference
 from cases import FINITE, ROWS, normal, outliers, seeded
 from chainrule import ops
 from checks import DTYPES, assert_close, layouts, same_bits
-from contracts import Call, check_contract, check_threads, refused
+from contracts import Call, Exporter, check_contract, check_threads, refused
 
 pytestmark = pytest.mark.usefixtures("backend")
 
@@ -110,6 +110,12 @@ def test_labels_of_any_integer_type(dtype: np.dtype, kind: str) -> None:
     assert same_bits(ops.softmax_cross_entropy(logits, labels.astype(kind)), want)
     swapped = labels.astype(np.dtype(kind).newbyteorder())
     assert same_bits(ops.softmax_cross_entropy(logits, swapped), want)
+
+
+def test_labels_through_dlpack() -> None:
+    logits, labels = normal(seeded(0), (20, 10), np.float32), some_labels(seeded(1), 20, 10)
+    got = ops.softmax_cross_entropy(logits, Exporter(labels))
+    assert same_bits(got, ops.softmax_cross_entropy(logits, labels))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
