@@ -113,6 +113,7 @@ def test_threads(dtype: np.dtype) -> None:
     x = normal(seeded(1), (1_000_003,), dtype)
     options = {"rate": 0.4, "seed": 7, "offset": 3}
     check_threads(Call("dropout", {"x": x}, options))
+    check_threads(Call("dropout_backward", {"dy": x}, options))
     check_both(x, 0.4, 7, 3)
 
 
