@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from . import data, get_num_threads, info, plots, report, set_num_threads
+from . import __version__, data, get_num_threads, info, plots, report, set_num_threads
 from ._extras import require
 from .answers import probabilities, surest_mistakes
 from .data import Dataset
@@ -26,6 +26,7 @@ FAILURE = 1
 INTERRUPTED = 130
 
 TOLD, DRAWN = 3, 25  # of the worst mistakes, so many are put in words, and so many in a picture
+PICTURES = ("history.png", "confusion.png", "filters.png", "mistakes.png", "digit.png")
 DIGITS = [str(digit) for digit in range(10)]
 
 
@@ -44,7 +45,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="chainrule")
+@click.version_option(__version__)
 @click.pass_context
 def chainrule(context: click.Context) -> None:
     """Small neural networks on kernels of their own."""
@@ -90,7 +91,7 @@ def chainrule(context: click.Context) -> None:
 )
 @click.option(
     "--seed",
-    type=click.IntRange(0, 2**64 - 1),
+    type=int,
     default=0,
     show_default=True,
     metavar="N",
@@ -160,7 +161,7 @@ def mnist(
             "machine": f"{info()['backend']}, {report.counted(get_num_threads(), 'thread')}",
         }
     )
-    click.echo(f"\n{job.network.summary(job.batch_size)}\n")
+    click.echo(f"\n{report.wrapped(str(job.network.summary(job.batch_size)))}\n")
     return job.run()
 
 
@@ -194,6 +195,9 @@ class Job:
         model = self.folder / "model.safetensors"
         self.network.save(model)
         history.to_csv(self.folder / "history.csv")
+        # An earlier run's pictures beside this run's network would be taken for its own.
+        for picture in PICTURES:
+            (self.folder / picture).unlink(missing_ok=True)
         if history.stopped_by == "interrupt":
             click.echo(
                 f"chainrule: interrupted; the network as trained so far is in {_shown(model)}",
@@ -331,11 +335,9 @@ def _load(root: Path | None, embedded: bool) -> tuple[Dataset, Dataset, str]:
         click.echo("MNIST is not on this machine yet; fetching it (11 MB).", err=True)
         try:
             return *data.mnist(root, download=True), "MNIST"
-        except (FileNotFoundError, ImportError, OSError):
+        except (ImportError, OSError) as error:
             if root is not None:
                 raise
-            click.echo(
-                "It could not be fetched, so the part of MNIST that comes with chainrule is used.",
-                err=True,
-            )
+            why = str(error) if isinstance(error, ImportError) else "no mirror could be reached"
+            click.echo(f"Not fetched ({why}): using the part that comes with chainrule.", err=True)
     return *data.digits(), "embedded part of MNIST"

@@ -104,7 +104,9 @@ def _curves(ax: Axes, epochs: Sequence[Epoch], quantity: str, colours: tuple[str
         )
     ax.set_xlabel("epoch")
     ax.set_ylabel("accuracy (%)" if quantity == "accuracy" else "mean loss")
-    ax.xaxis.set_major_locator(require("matplotlib.ticker").MaxNLocator(integer=True))
+    ax.xaxis.set_major_locator(
+        require("matplotlib.ticker").MaxNLocator(integer=True, min_n_ticks=1)
+    )
     ax.set_xlim(numbers[0] - 0.3, numbers[-1] + 0.3)
     ax.margins(y=0.08)
     if quantity == "loss":
@@ -210,8 +212,8 @@ def _blend(recall: Array, shade: Array) -> Array:
     orange, blue = np.array(to_rgb(ORANGE)), np.array(to_rgb(BLUE))
     paper = np.array(to_rgb("#F6F6F6"))
     picture: Array = paper + np.clip(shade, 0, 1)[:, :, None] * (orange - paper)
-    # Never paler than two thirds: the number written on it is white.
-    depth = 0.65 + 0.35 * np.nan_to_num(recall)
+    # Never paler than two thirds, for the number written on it is white; paper without a number.
+    depth = np.nan_to_num(0.65 + 0.35 * recall)
     index = np.arange(len(recall))
     picture[index, index] = paper + depth[:, None] * (blue - paper)
     return picture
@@ -246,9 +248,10 @@ def filters(network: Sequential, ax: Axes | None = None) -> Figure:
     if not colour:
         stack = np.moveaxis(stack, -1, 1).reshape(-1, *stack.shape[1:3])[:256]
     count, rows, columns = stack.shape[:3]
-    limit = float(np.abs(stack).max()) or 1.0
+    # Of the 100,000 weights of a dense layer a handful is so large that the rest would look grey.
+    limit = float(np.quantile(np.abs(stack), 0.999)) or 1.0
     if colour:
-        stack = 0.5 + stack / (2.0 * limit)
+        stack = np.clip(0.5 + stack / (2.0 * limit), 0.0, 1.0)
     across = max(1, round(float(np.sqrt(count * 1.6 * rows / columns))))
     across = next((a for a in range(across, 2 * across) if count % a == 0), min(across, count))
     picture = _mosaic(stack, across)
@@ -261,7 +264,6 @@ def filters(network: Sequential, ax: Axes | None = None) -> Figure:
     from matplotlib.colors import LinearSegmentedColormap
 
     scale = LinearSegmentedColormap.from_list("weights", [ORANGE, "#F7F7F7", BLUE])
-    scale.set_bad(PAPER)
     image = ax.imshow(picture, cmap=scale, vmin=-limit, vmax=limit, interpolation="nearest")
     ax.set_xticks([])
     ax.set_yticks([])
@@ -359,17 +361,15 @@ def mistakes(
     wrong = int((answers.argmax(axis=1) != truth).sum())
     if worst.size == 0:
         figure = new_figure(5.0, 1.5)
-        figure.text(0.5, 0.5, f"No mistake among {len(images):,} images", ha="center", color=INK)
+        figure.text(0.5, 0.5, f"No mistake in {len(images):,} images", ha="center", color=INK)
         return figure
     across = min(worst.size, max(4, int(np.ceil(np.sqrt(worst.size)))))
     down = -(-worst.size // across)
     figure = new_figure(max(1.35 * across, 4.5), 1.75 * down + 0.5)
-    which = "The surest" if worst.size < wrong else "All"
-    figure.suptitle(
-        f"{which} of {wrong:,} mistakes among {len(images):,} images, the surest first",
-        color=INK,
-        fontsize=11,
-    )
+    title = f"The surest of {wrong:,} mistakes in {len(images):,} images"
+    if worst.size == wrong:
+        title = f"All its mistakes in {len(images):,} images, the surest first"
+    figure.suptitle(title, color=INK, fontsize=11 if across > 4 else 9.5)
     panels = figure.subplots(down, across, squeeze=False).ravel()
     for ax in panels:
         ax.set_axis_off()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,17 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["bars", "confusion_table", "counted", "drawing", "facts", "heading", "width"]
+__all__ = [
+    "bars",
+    "confusion_table",
+    "counted",
+    "drawing",
+    "facts",
+    "heading",
+    "percent",
+    "width",
+    "wrapped",
+]
 
 Array = npt.NDArray[Any]
 
@@ -27,6 +38,15 @@ def width() -> int:
 def counted(count: int, noun: str) -> str:
     """Return a count and its noun: "1 thread", "2 threads"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def wrapped(text: str) -> str:
+    """Return the text with the long lines of prose broken; rows of tables stay whole."""
+    lines = []
+    for line in text.splitlines():
+        prose = "  " not in line.strip()
+        lines += textwrap.wrap(line, width(), subsequent_indent="  ") if prose and line else [line]
+    return "\n".join(lines)
 
 
 def heading(text: str) -> None:
@@ -111,9 +131,10 @@ def bars(shares: Iterable[float], names: Sequence[str]) -> list[str]:
     lines = []
     for index, (name, value) in enumerate(zip(names, values, strict=True)):
         length = round(room * value)
-        bar = full * length + click.style(blank * (room - length), dim=True)
-        line = f"  {name.rjust(longest)}  {bar} {percent(value):>8}"
-        lines.append(click.style(line, bold=True) if index == best else line)
+        bold = True if index == best else None
+        bar = click.style(f"  {name.rjust(longest)}  {full * length}", bold=bold)
+        rest = click.style(blank * (room - length), dim=True)
+        lines.append(bar + rest + click.style(f" {percent(value):>8}", bold=bold))
     return lines
 
 
