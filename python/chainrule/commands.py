@@ -253,8 +253,9 @@ class Job:
             }
         )
         click.echo("\nNow let it read a digit, or a photograph of your own handwriting:")
-        command = f"chainrule predict {_shown(model)} {_shown(self.folder / 'digit.png')}"
-        click.echo(click.style(f"  {command}", bold=True))
+        words = ("  chainrule predict", _shown(model), _shown(self.folder / "digit.png"))
+        fits = len(" ".join(words)) <= report.width()
+        click.echo(click.style((" " if fits else " \\\n    ").join(words), bold=True))
 
 
 @chainrule.command()

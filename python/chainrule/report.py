@@ -104,7 +104,8 @@ def confusion_table(confusion: Array, names: Sequence[str]) -> list[str]:
         share = percent(right[row] / totals[row]) if totals[row] else "none"
         if narrow:
             instead = int(wrong[row].argmax())
-            other = f"{names[instead]} ({wrong[row, instead]} times)" if wrong[row].any() else ""
+            times = counted(int(wrong[row, instead]), "time")
+            other = f"{names[instead]} ({times})" if wrong[row].any() else ""
             lines.append(f"  {name:>4} {share:>8}   {other}".rstrip())
             continue
         cells = []
