@@ -16,7 +16,7 @@ from chainrule.pictures import read_digit, to_digit
 PIL = pytest.importorskip("PIL", reason="pictures need Pillow: pip install 'chainrule[cli]'")
 from PIL import Image, ImageDraw, ImageFilter  # noqa: E402  (only behind the skip)
 
-COUNT = 60
+COUNT = 25
 
 
 @pytest.fixture(scope="module")
