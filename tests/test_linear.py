@@ -185,7 +185,7 @@ def test_shapes_that_do_not_fit() -> None:
         ops.linear(x, one((5, 4), np.float32), bias)
     with refused(ValueError, "linear: bias has 4 elements, weight has 5 outputs"):
         ops.linear(x, weight, one(4, np.float32))
-    with refused(ValueError, "linear: bias must have 1 dimensions, got 2"):
+    with refused(ValueError, "linear: bias must have 1 dimension, got 2"):
         ops.linear(x, weight, one((5, 1), np.float32))
     with refused(ValueError, "linear: x must have 2 dimensions, got 1"):
         ops.linear(x[0], weight, bias)

@@ -16,6 +16,10 @@ std::string name_of(const py::dtype& type) { return py::str(type).cast<std::stri
 constexpr int dense =
     py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_ | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
 
+std::string dimensions(int rank) {
+  return std::to_string(rank) + (rank == 1 ? " dimension" : " dimensions");
+}
+
 bool is_dense(const py::array& array) { return (array.flags() & dense) == dense; }
 
 // Dense, through a copy if it is not.
@@ -66,9 +70,21 @@ Shape shape_of(const py::array& array) {
   return Shape(array.shape(), array.shape() + array.ndim());
 }
 
-int64_t product(const std::string& op, const Shape& shape) {
+void require_in_range(const char* what, const py::array& indices, int64_t end) {
+  const int64_t* const index = data<int64_t>(indices);
+  const int64_t count = static_cast<int64_t>(indices.size());
+  for (int64_t i = 0; i < count; ++i) {
+    if (index[i] < 0 || index[i] >= end) {
+      throw py::value_error(std::string(what) + " must lie in [0, " + std::to_string(end) +
+                            "), got " + std::to_string(index[i]) + " at index " +
+                            std::to_string(i));
+    }
+  }
+}
+
+int64_t product(const std::string& op, const Shape& factors, const Shape& shape) {
   int64_t total = 1;
-  for (const int64_t n : shape) {
+  for (const int64_t n : factors) {
     if (__builtin_mul_overflow(total, n, &total)) {
       throw py::value_error(op + ": an array of shape " + to_string(shape) +
                             " has more elements than memory can address");
@@ -92,7 +108,7 @@ py::array Call::accept(const char* name, const py::object& object, int rank) {
   }
   const py::array array = py::reinterpret_borrow<py::array>(candidate);
   if (rank >= 0 && array.ndim() != rank) {
-    value_error(std::string(name) + " must have " + std::to_string(rank) + " dimensions, got " +
+    value_error(std::string(name) + " must have " + dimensions(rank) + ", got " +
                 std::to_string(array.ndim()));
   }
   note(name, array);
@@ -111,12 +127,24 @@ void Call::note(const char* name, const py::array& array) {
   }
 }
 
-py::array Call::input(const char* name, const py::object& object, int rank) {
-  inputs_.push_back(dense_copy(accept(name, object, rank)));
-  return inputs_.back();
+py::array Call::keep(const char* name, const py::array& given, const py::array& used) {
+  if (!given.is(used) && copied_.empty()) copied_ = name;
+  inputs_.push_back(used);
+  return used;
 }
 
-py::array_t<int64_t> Call::integers(const char* name, const py::object& object) {
+void Call::require_lasting() const {
+  if (!copied_.empty()) {
+    value_error(copied_ + " must be C-contiguous and of the kernel's dtype to be recorded");
+  }
+}
+
+py::array Call::input(const char* name, const py::object& object, int rank) {
+  const py::array given = accept(name, object, rank);
+  return keep(name, given, dense_copy(given));
+}
+
+py::array Call::integers(const char* name, const py::object& object, int64_t end) {
   py::object candidate = object;
   if (!py::isinstance<py::array>(object) && py::hasattr(object, "__dlpack__")) {
     candidate = py::module_::import("numpy").attr("from_dlpack")(object);
@@ -128,27 +156,59 @@ py::array_t<int64_t> Call::integers(const char* name, const py::object& object) 
   }
   const py::array array = py::reinterpret_borrow<py::array>(candidate);
   if (array.ndim() != 1) {
-    value_error(std::string(name) + " must have 1 dimension, got " + std::to_string(array.ndim()));
+    value_error(std::string(name) + " must have " + dimensions(1) + ", got " +
+                std::to_string(array.ndim()));
   }
-  // uint64 beyond int64 turns negative, which the range check of the caller refuses too.
-  py::array_t<int64_t, py::array::c_style | py::array::forcecast> converted(array);
-  inputs_.push_back(converted);
-  return converted;
+  if (kind == 'u' && array.itemsize() == 8) {  // the conversion below would wrap
+    const auto wide = py::array_t<uint64_t, py::array::c_style | py::array::forcecast>(array);
+    for (int64_t i = 0; i < dim(wide, 0); ++i) {
+      if (wide.at(i) > INT64_MAX) {
+        value_error(std::string(name) + " must lie in [0, " + std::to_string(end) + "), got " +
+                    std::to_string(wide.at(i)) + " at index " + std::to_string(i));
+      }
+    }
+  }
+  using Indices = py::array_t<int64_t, py::array::c_style | py::array::forcecast>;
+  return keep(name, array, dense_copy(Indices(array)));
+}
+
+py::array Call::source(const py::object& object) {
+  if (py::isinstance<py::array_t<uint8_t>>(object)) {
+    const py::array given = py::reinterpret_borrow<py::array>(object);
+    return keep("source", given, dense_copy(given));
+  }
+  return input("source", object);
+}
+
+void Call::type_from(const py::object& out) {
+  if (out.is_none()) {
+    type_ = Type::f32;
+  } else {
+    accept("out", out, -1);
+  }
 }
 
 py::array Call::positions(const char* name, const py::object& object) {
   if (!py::isinstance<py::array>(object) ||
-      !py::reinterpret_borrow<py::array>(object).dtype().is(py::dtype::of<uint16_t>())) {
+      !py::reinterpret_borrow<py::array>(object).dtype().equal(py::dtype::of<uint16_t>())) {
     type_error(std::string(name) + " must be the uint16 array that max_pool2d returned, got " +
                type_of(object));
   }
-  inputs_.push_back(dense_copy(py::reinterpret_borrow<py::array>(object)));
-  return inputs_.back();
+  const py::array given = py::reinterpret_borrow<py::array>(object);
+  return keep(name, given, dense_copy(given));
+}
+
+void Call::require_dense(const std::string& name, const py::array& array) const {
+  if (is_dense(array)) return;
+  const bool contiguous = array.flags() & py::array::c_style;
+  value_error(name + (contiguous ? " must be aligned in memory" : " must be C-contiguous"));
 }
 
 py::array Call::accept_output(const std::string& name, const py::object& given, const Shape& shape,
                               const py::dtype& type, const std::vector<py::array>& in_place) {
-  product(op_, shape);
+  Shape bytes = shape;
+  bytes.push_back(static_cast<int64_t>(type.itemsize()));
+  product(op_, bytes, shape);
   if (given.is_none()) {
     results_.emplace_back(type, shape);
     return results_.back();
@@ -165,7 +225,7 @@ py::array Call::accept_output(const std::string& name, const py::object& given, 
                 to_string(shape_of(array)));
   }
   if (!array.writeable()) value_error(name + " is read-only");
-  if (!is_dense(array)) value_error(name + " must be C-contiguous");
+  require_dense(name, array);
   for (const py::array& input : inputs_) {
     bool allowed = false;
     for (const py::array& candidate : in_place) {
@@ -182,7 +242,7 @@ py::array Call::accept_output(const std::string& name, const py::object& given, 
 
 py::array Call::output(const py::object& given, const Shape& shape,
                        const std::vector<py::array>& in_place) {
-  const py::dtype type = is_double() ? py::dtype::of<double>() : py::dtype::of<float>();
+  const py::dtype type = type_ == Type::f64 ? py::dtype::of<double>() : py::dtype::of<float>();
   return accept_output("out", given, shape, type, in_place);
 }
 
@@ -193,7 +253,7 @@ py::array Call::output_positions(const py::object& given, const Shape& shape) {
 py::array Call::updated(const char* name, const py::object& object) {
   const py::array array = accept(name, object, -1);
   if (!array.writeable()) value_error(std::string(name) + " is read-only");
-  if (!is_dense(array)) value_error(std::string(name) + " must be C-contiguous");
+  require_dense(name, array);
   for (const py::array& input : inputs_) {
     if (overlap(input, array)) value_error(std::string(name) + " overlaps another argument");
   }

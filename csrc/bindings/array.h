@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "bindings/program.h"
 #include "core/ops.h"
 #include "cpu/cpu.h"
 #include "cpu/scratch.h"
@@ -24,7 +25,8 @@ using ArrayPair = py::typing::Tuple<py::array, py::array>;
 std::string to_string(const Shape& shape);      // "(2, 3)"
 std::string type_of(const py::handle& object);  // "int64" for an array, else the type's name
 // The product, or ValueError when it does not fit 63 bits.
-int64_t product(const std::string& op, const Shape& shape);
+// Speaks of an array of `shape`, which may lack factors such as the size of an element.
+int64_t product(const std::string& op, const Shape& factors, const Shape& shape);
 
 // Runs without the interpreter's lock while it lives.
 //
@@ -52,7 +54,12 @@ class Call {
   // before. Not contiguous or not aligned: through a copy. An object with __dlpack__ is adopted.
   py::array input(const char* name, const py::object& object, int rank = -1);
   // Integers of any width as a dense int64 array of one dimension.
-  py::array_t<int64_t> integers(const char* name, const py::object& object);
+  // Those of uint64 that int64 lacks are refused as not below `end`.
+  py::array integers(const char* name, const py::object& object, int64_t end);
+  // What `gather` takes rows from: like an input, or bytes, which have no say in the type.
+  py::array source(const py::object& object);
+  // The type of the operands is that of the result: float32 when none is given.
+  void type_from(const py::object& out);
   // What `max_pool2d` returned as argmax.
   py::array positions(const char* name, const py::object& object);
 
@@ -69,37 +76,50 @@ class Call {
   std::vector<py::object> outputs(const py::object& out, std::size_t count,
                                   bool first_unused = false) const;
 
-  bool is_double() const { return type_ == Type::f64; }
   const std::string& op() const { return op_; }
   [[noreturn]] void value_error(const std::string& what) const;
   [[noreturn]] void type_error(const std::string& what) const;
 
-  // f(ops, T()) with the active backend's table for the operands' type.
-  template <class F>
-  void run(F f) const {
+  // f(ops, T(), workspace) with the active backend's table for the operands' type, without the
+  // interpreter's lock, and with the workspace that size(ops, workers) asks for. While a program is
+  // recorded, f is kept: it holds its arrays by value.
+  template <class Size, class F>
+  void run_with_workspace(Size size, F f) const {
     const Backend& backend = active_backend();
-    if (is_double()) {
-      f(backend.f64, double());
+    if (type_ == Type::f64) {
+      launch(backend.f64, size, f);
     } else {
-      f(backend.f32, float());
+      launch(backend.f32, size, f);
     }
   }
 
-  // The same without the interpreter's lock, with the workspace that workspace(ops, workers) asks
-  // for.
-  template <class Size, class F>
-  void run_with_workspace(Size size, F f) const {
-    const Unlocked unlocked;
-    const int workers = num_threads();
-    run([&](const auto& ops, auto zero) {
-      const int64_t bytes = size(ops, workers);
-      f(ops, zero, Workspace{scratch(static_cast<std::size_t>(bytes)), workers});
-    });
+  // f(ops, T()), for an operation that needs no workspace.
+  template <class F>
+  void run(F f) const {
+    run_with_workspace([](const auto&, int) { return int64_t{0}; },
+                       [f](const auto& ops, auto zero, const Workspace&) { f(ops, zero); });
   }
 
  private:
   enum class Type { unknown, f32, f64 };
 
+  template <class T, class Size, class F>
+  void launch(const Ops<T>& ops, Size size, F f) const {
+    const int workers = num_threads();
+    const int64_t bytes = size(ops, workers);
+    if (Program* const program = Program::recording()) {
+      require_lasting();
+      program->add([&ops, f](const Workspace& workspace) { f(ops, T(), workspace); }, bytes,
+                   workers);
+    }
+    const Unlocked unlocked;
+    f(ops, T(), Workspace{scratch(static_cast<std::size_t>(bytes)), workers});
+  }
+
+  // A program replays on the arrays it was recorded with, so none may be a passing copy.
+  void require_lasting() const;
+  void require_dense(const std::string& name, const py::array& array) const;
+  py::array keep(const char* name, const py::array& given, const py::array& used);
   py::array accept(const char* name, const py::object& object, int rank);
   py::array accept_output(const std::string& name, const py::object& given, const Shape& shape,
                           const py::dtype& type, const std::vector<py::array>& in_place);
@@ -107,7 +127,7 @@ class Call {
 
   std::string op_;
   Type type_ = Type::unknown;
-  std::string first_name_;
+  std::string first_name_, copied_;
   std::vector<py::array> inputs_, results_;
 };
 
@@ -115,13 +135,18 @@ template <class T>
 const T* data(const py::array& array) {
   return static_cast<const T*>(array.data());
 }
+// For arrays that `output` or `updated` found writeable.
 template <class T>
-T* mutable_data(py::array& array) {
-  return static_cast<T*>(array.mutable_data());
+T* mutable_data(const py::array& array) {
+  return static_cast<T*>(const_cast<void*>(array.data()));
 }
 inline int64_t dim(const py::array& array, int axis) {
   return static_cast<int64_t>(array.shape(axis));
 }
 Shape shape_of(const py::array& array);
+
+// Every element of an array of `integers` lies in [0, end), or ValueError that begins with `what`.
+// Part of the operation: a program asks again at every replay.
+void require_in_range(const char* what, const py::array& indices, int64_t end);
 
 }  // namespace chainrule::bindings

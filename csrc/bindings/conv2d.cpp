@@ -79,10 +79,13 @@ Shape output_shape(const Conv2d& s) { return {s.batch, s.out_height, s.out_width
 // Kernels also count the padded pixels of an image and the multiply-adds of the whole.
 void require_countable(const Call& call, const Conv2d& s) {
   const Window& w = s.window;
-  product(call.op(), {(s.out_height - 1) * w.stride_rows + w.rows,
-                      (s.out_width - 1) * w.stride_columns + w.columns, std::max(s.in, s.out), 64});
-  product(call.op(), {s.batch, s.out_height, s.out_width, s.out, s.in, w.rows, w.columns});
-  product(call.op(), {s.out + 64, s.in + 64, w.rows, w.columns, 64});
+  const Shape y = {s.batch, s.out_height, s.out_width, s.out};
+  product(call.op(),
+          {(s.out_height - 1) * w.stride_rows + w.rows,
+           (s.out_width - 1) * w.stride_columns + w.columns, std::max(s.in, s.out), 64},
+          y);
+  product(call.op(), {s.batch, s.out_height, s.out_width, s.out, s.in, w.rows, w.columns}, y);
+  product(call.op(), {s.out + 64, s.in + 64, w.rows, w.columns, 64}, y);
 }
 
 py::array conv2d(const py::object& x_, const py::object& weight_, const py::object& bias_,
@@ -106,8 +109,8 @@ py::array conv2d(const py::object& x_, const py::object& weight_, const py::obje
   py::array y = call.output(out, output_shape(s));
   if (y.size() > 0) {
     call.run_with_workspace(
-        [&](const auto& ops, int workers) { return ops.conv2d_workspace(s, workers); },
-        [&]<class T>(const Ops<T>& ops, T, const Workspace& workspace) {
+        [=](const auto& ops, int workers) { return ops.conv2d_workspace(s, workers); },
+        [=]<class T>(const Ops<T>& ops, T, const Workspace& workspace) {
           ops.conv2d(data<T>(x), data<T>(weight), biased ? data<T>(bias) : nullptr,
                      mutable_data<T>(y), rectify, s, workspace);
         });
@@ -135,10 +138,10 @@ py::array conv2d_backward_input(const py::object& dy_, const py::object& weight_
   py::array dx = call.output(out, x);
   if (dx.size() > 0) {
     call.run_with_workspace(
-        [&](const auto& ops, int workers) {
+        [=](const auto& ops, int workers) {
           return ops.conv2d_backward_input_workspace(s, workers);
         },
-        [&]<class T>(const Ops<T>& ops, T, const Workspace& workspace) {
+        [=]<class T>(const Ops<T>& ops, T, const Workspace& workspace) {
           ops.conv2d_backward_input(data<T>(dy), data<T>(weight), mutable_data<T>(dx), s,
                                     workspace);
         });
@@ -161,10 +164,10 @@ ArrayPair conv2d_backward_weight(const py::object& dy_, const py::object& x_,
   py::array dweight = call.output(given[0], {s.out, rows, columns, s.in});
   py::array dbias = call.output(given[1], {s.out});
   call.run_with_workspace(
-      [&](const auto& ops, int workers) {
+      [=](const auto& ops, int workers) {
         return ops.conv2d_backward_weight_workspace(s, workers);
       },
-      [&]<class T>(const Ops<T>& ops, T, const Workspace& workspace) {
+      [=]<class T>(const Ops<T>& ops, T, const Workspace& workspace) {
         ops.conv2d_backward_weight(data<T>(dy), data<T>(x), mutable_data<T>(dweight),
                                    mutable_data<T>(dbias), s, workspace);
       });

@@ -8,7 +8,7 @@ namespace chainrule::bindings {
 namespace {
 
 py::array masked(const char* op, const char* name, const py::object& x_, const py::object& rate_,
-                 const py::object& seed, const py::object& offset, const py::object& out) {
+                 const py::object& seed, const py::object& offset_, const py::object& out) {
   Call call(op);
   const py::array x = call.input(name, x_);
   const double rate = number(call, "rate", rate_);
@@ -18,14 +18,18 @@ py::array masked(const char* op, const char* name, const py::object& x_, const p
   const Dropout s{
       .size = static_cast<int64_t>(x.size()),
       .seed = unsigned_integer(call, "seed", seed),
-      .offset = unsigned_integer(call, "offset", offset),
+      .offset = 0,
       .threshold =
           static_cast<uint32_t>(std::min(std::nearbyint(std::ldexp(rate, 32)), double{UINT32_MAX})),
       .scale = 1 / (1 - rate),
   };
+  const Cell<uint64_t> offset = unsigned_cell(call, "offset", offset_);
   py::array y = call.output(out, shape_of(x), {x});
-  const Unlocked unlocked;
-  call.run([&]<class T>(const Ops<T>& ops, T) { ops.dropout(data<T>(x), mutable_data<T>(y), s); });
+  call.run([=]<class T>(const Ops<T>& ops, T) {
+    Dropout now = s;
+    now.offset = offset.get();
+    ops.dropout(data<T>(x), mutable_data<T>(y), now);
+  });
   return y;
 }
 

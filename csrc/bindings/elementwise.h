@@ -18,8 +18,7 @@ template <class F>
 py::array elementwise(Call& call, const py::object& x_, const py::object& out, F kernel) {
   const py::array x = call.input("x", x_);
   py::array y = call.output(out, shape_of(x), {x});
-  const Unlocked unlocked;
-  call.run([&]<class T>(const Ops<T>& ops, T) {
+  call.run([=]<class T>(const Ops<T>& ops, T) {
     kernel(ops, data<T>(x), mutable_data<T>(y), static_cast<int64_t>(x.size()));
   });
   return y;
@@ -33,8 +32,7 @@ py::array elementwise_backward(Call& call, const py::object& dy_, const char* sa
   const py::array saved = call.input(saved_name, saved_);
   require_same_shape(call, "dy", dy, saved_name, saved);
   py::array dx = call.output(out, shape_of(dy), {dy, saved});
-  const Unlocked unlocked;
-  call.run([&]<class T>(const Ops<T>& ops, T) {
+  call.run([=]<class T>(const Ops<T>& ops, T) {
     kernel(ops, data<T>(dy), data<T>(saved), mutable_data<T>(dx), static_cast<int64_t>(dy.size()));
   });
   return dx;

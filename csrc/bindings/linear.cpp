@@ -32,8 +32,8 @@ py::array linear(const py::object& x_, const py::object& weight_, const py::obje
   py::array y = call.output(out, {s.batch, s.out});
   if (y.size() > 0) {
     call.run_with_workspace(
-        [&](const auto& ops, int workers) { return ops.linear_workspace(s, workers); },
-        [&]<class T>(const Ops<T>& ops, T, const Workspace& workspace) {
+        [=](const auto& ops, int workers) { return ops.linear_workspace(s, workers); },
+        [=]<class T>(const Ops<T>& ops, T, const Workspace& workspace) {
           ops.linear(data<T>(x), data<T>(weight), biased ? data<T>(bias) : nullptr,
                      mutable_data<T>(y), rectify, s, workspace);
         });
@@ -55,14 +55,17 @@ Gradients linear_backward(const py::object& dy_, const py::object& x_, const py:
                      to_string(shape_of(dy)));
   }
   const auto given = call.outputs(out, 3, !need_dx);
+  if (!need_dx && !given[0].is_none()) {
+    call.value_error("out must be (None, dweight, dbias) when need_dx is False");
+  }
   py::object dx = py::none();
   py::array input_gradient;
   if (need_dx) dx = input_gradient = call.output(given[0], {s.batch, s.in});
   py::array dweight = call.output(given[1], {s.out, s.in});
   py::array dbias = call.output(given[2], {s.out});
   call.run_with_workspace(
-      [&](const auto& ops, int workers) { return ops.linear_backward_workspace(s, workers); },
-      [&]<class T>(const Ops<T>& ops, T, const Workspace& workspace) {
+      [=](const auto& ops, int workers) { return ops.linear_backward_workspace(s, workers); },
+      [=]<class T>(const Ops<T>& ops, T, const Workspace& workspace) {
         ops.linear_backward(data<T>(dy), data<T>(x), data<T>(weight),
                             need_dx ? mutable_data<T>(input_gradient) : nullptr,
                             mutable_data<T>(dweight), mutable_data<T>(dbias), s, workspace);

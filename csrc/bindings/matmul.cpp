@@ -19,8 +19,8 @@ py::array matmul(const py::object& a_, const py::object& b_, bool transpose_a, b
   py::array c = call.output(out, {s.m, s.n});
   if (c.size() > 0) {
     call.run_with_workspace(
-        [&](const auto& ops, int workers) { return ops.matmul_workspace(s, workers); },
-        [&]<class T>(const Ops<T>& ops, T, const Workspace& workspace) {
+        [=](const auto& ops, int workers) { return ops.matmul_workspace(s, workers); },
+        [=]<class T>(const Ops<T>& ops, T, const Workspace& workspace) {
           ops.matmul(data<T>(a), data<T>(b), mutable_data<T>(c), s, workspace);
         });
   }

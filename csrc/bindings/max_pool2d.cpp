@@ -15,7 +15,7 @@ MaxPool2d shape_from(const Call& call, const Shape& x, const py::object& window_
     call.value_error("window " + size + " is larger than the input " + std::to_string(x[1]) + "x" +
                      std::to_string(x[2]));
   }
-  if (product(call.op(), {rows, columns}) > UINT16_MAX) {
+  if (rows > UINT16_MAX || columns > UINT16_MAX || rows * columns > UINT16_MAX) {
     call.value_error("window must have at most 65535 elements, got " + size);
   }
   stride_rows = std::min(stride_rows, x[1]);
@@ -31,6 +31,17 @@ MaxPool2d shape_from(const Call& call, const Shape& x, const py::object& window_
   };
 }
 
+// The kernel writes where these say.
+void require_in_window(const uint16_t* codes, int64_t count, const Window& window) {
+  const int64_t area = window.rows * window.columns;
+  uint16_t worst = 0;
+  for (int64_t i = 0; i < count; ++i) worst = std::max(worst, codes[i]);
+  if (worst >= area) {
+    throw py::value_error("max_pool2d_backward: argmax must lie in [0, " + std::to_string(area) +
+                          "), got " + std::to_string(worst));
+  }
+}
+
 Shape output_shape(const MaxPool2d& s) { return {s.batch, s.out_height, s.out_width, s.channels}; }
 
 ArrayPair max_pool2d(const py::object& x_, const py::object& window, const py::object& stride,
@@ -41,12 +52,9 @@ ArrayPair max_pool2d(const py::object& x_, const py::object& window, const py::o
   const auto given = call.outputs(out, 2);
   py::array y = call.output(given[0], output_shape(s));
   py::array argmax = call.output_positions(given[1], output_shape(s));
-  {
-    const Unlocked unlocked;
-    call.run([&]<class T>(const Ops<T>& ops, T) {
-      ops.max_pool2d(data<T>(x), mutable_data<T>(y), mutable_data<uint16_t>(argmax), s);
-    });
-  }
+  call.run([=]<class T>(const Ops<T>& ops, T) {
+    ops.max_pool2d(data<T>(x), mutable_data<T>(y), mutable_data<uint16_t>(argmax), s);
+  });
   return py::make_tuple(y, argmax);
 }
 
@@ -64,19 +72,10 @@ py::array max_pool2d_backward(const py::object& dy_, const py::object& argmax_,
                        ", got " + to_string(shape_of(*array)));
     }
   }
-  // The kernel writes where these say.
-  const uint16_t* const codes = data<uint16_t>(argmax);
-  const int64_t count = static_cast<int64_t>(argmax.size());
-  const int64_t area = s.window.rows * s.window.columns;
-  uint16_t worst = 0;
-  for (int64_t i = 0; i < count; ++i) worst = std::max(worst, codes[i]);
-  if (worst >= area) {
-    call.value_error("argmax must lie in [0, " + std::to_string(area) + "), got " +
-                     std::to_string(worst));
-  }
   py::array dx = call.output(out, x);
-  const Unlocked unlocked;
-  call.run([&]<class T>(const Ops<T>& ops, T) {
+  call.run([=]<class T>(const Ops<T>& ops, T) {
+    const uint16_t* const codes = data<uint16_t>(argmax);
+    require_in_window(codes, static_cast<int64_t>(argmax.size()), s.window);
     ops.max_pool2d_backward(data<T>(dy), codes, mutable_data<T>(dx), s);
   });
   return dx;

@@ -4,6 +4,8 @@ PYBIND11_MODULE(_core, m) {
   namespace b = chainrule::bindings;
   m.doc() = "Compiled kernels of chainrule; chainrule.ops is their public face.";
   b::bind_system(m);
+  b::bind_program(m);
+  b::bind_gather(m);
   b::bind_matmul(m);
   b::bind_linear(m);
   b::bind_relu(m);

@@ -15,7 +15,9 @@ void bind_squared_error(pybind11::module_& m);
 void bind_conv2d(pybind11::module_& m);
 void bind_max_pool2d(pybind11::module_& m);
 void bind_dropout(pybind11::module_& m);
+void bind_gather(pybind11::module_& m);
 void bind_sgd(pybind11::module_& m);
+void bind_program(pybind11::module_& m);
 void bind_system(pybind11::module_& m);
 
 }  // namespace chainrule::bindings

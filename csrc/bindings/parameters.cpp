@@ -62,6 +62,26 @@ double number(const Call& call, const char* name, const py::handle& object) {
   return value;
 }
 
+namespace {
+
+template <class V>
+bool is_cell(const py::object& object) {
+  return py::isinstance<py::array_t<V>>(object) &&
+         py::reinterpret_borrow<py::array>(object).ndim() == 0;
+}
+
+}  // namespace
+
+Cell<double> number_cell(const Call& call, const char* name, const py::object& object) {
+  if (is_cell<double>(object)) return Cell<double>(py::reinterpret_borrow<py::array>(object));
+  return Cell<double>(number(call, name, object));
+}
+
+Cell<uint64_t> unsigned_cell(const Call& call, const char* name, const py::object& object) {
+  if (is_cell<uint64_t>(object)) return Cell<uint64_t>(py::reinterpret_borrow<py::array>(object));
+  return Cell<uint64_t>(unsigned_integer(call, name, object));
+}
+
 std::pair<int64_t, int64_t> pair(const Call& call, const char* name, const py::handle& object,
                                  int64_t least, int64_t most) {
   if (py::isinstance<py::tuple>(object) || py::isinstance<py::list>(object)) {

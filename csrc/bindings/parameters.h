@@ -13,6 +13,24 @@ int64_t integer(const Call& call, const char* name, const py::handle& object, in
 uint64_t unsigned_integer(const Call& call, const char* name, const py::handle& object);
 // A finite number.
 double number(const Call& call, const char* name, const py::handle& object);
+// A number that a program reads anew at every replay: the value given, or what a writeable array of
+// no dimensions holds at that moment.
+template <class V>
+class Cell {
+ public:
+  explicit Cell(V value) : value_(value) {}
+  explicit Cell(py::array array) : value_(), array_(std::move(array)), live_(true) {}
+  V get() const { return live_ ? *data<V>(array_) : value_; }
+
+ private:
+  V value_;
+  py::array array_;
+  bool live_ = false;
+};
+
+Cell<double> number_cell(const Call& call, const char* name, const py::object& object);
+Cell<uint64_t> unsigned_cell(const Call& call, const char* name, const py::object& object);
+
 // An integer, or a pair of them: (rows, columns).
 std::pair<int64_t, int64_t> pair(const Call& call, const char* name, const py::handle& object,
                                  int64_t least, int64_t most);

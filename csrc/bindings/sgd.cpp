@@ -8,7 +8,7 @@ void bind_sgd(py::module_& m) {
   m.def(
       "sgd",
       [](const py::object& parameters_, const py::object& gradient_, const py::object& velocity_,
-         const py::object& learning_rate, const py::object& momentum, bool nesterov,
+         const py::object& learning_rate_, const py::object& momentum, bool nesterov,
          const py::object& l2) {
         Call call("sgd");
         const py::array gradient = call.input("gradient", gradient_);
@@ -16,11 +16,12 @@ void bind_sgd(py::module_& m) {
         require_same_shape(call, "parameters", parameters, "gradient", gradient);
         const Sgd s{
             .size = static_cast<int64_t>(parameters.size()),
-            .learning_rate = number(call, "learning_rate", learning_rate),
+            .learning_rate = 0,
             .momentum = number(call, "momentum", momentum),
             .l2 = number(call, "l2", l2),
             .nesterov = nesterov,
         };
+        const Cell<double> learning_rate = number_cell(call, "learning_rate", learning_rate_);
         py::array velocity;
         const bool moving = !velocity_.is_none();
         if (moving) {
@@ -29,10 +30,11 @@ void bind_sgd(py::module_& m) {
         } else if (s.momentum != 0) {
           call.value_error("velocity must be an array when momentum is not 0, got None");
         }
-        const Unlocked unlocked;
-        call.run([&]<class T>(const Ops<T>& ops, T) {
+        call.run([=]<class T>(const Ops<T>& ops, T) {
+          Sgd now = s;
+          now.learning_rate = learning_rate.get();
           ops.sgd(mutable_data<T>(parameters), data<T>(gradient),
-                  moving ? mutable_data<T>(velocity) : nullptr, s);
+                  moving ? mutable_data<T>(velocity) : nullptr, now);
         });
       },
       py::arg("parameters"), py::arg("gradient"), py::arg("velocity"), py::arg("learning_rate"),

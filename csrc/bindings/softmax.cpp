@@ -16,8 +16,7 @@ py::array over_rows(Call& call, const py::object& x_, const py::object& out, F k
   const py::array x = call.input("x", x_);
   const Rows s = rows_of(call, "x", x);
   py::array y = call.output(out, shape_of(x), {x});
-  const Unlocked unlocked;
-  call.run([&]<class T>(const Ops<T>& ops, T) { kernel(ops, data<T>(x), mutable_data<T>(y), s); });
+  call.run([=]<class T>(const Ops<T>& ops, T) { kernel(ops, data<T>(x), mutable_data<T>(y), s); });
   return y;
 }
 
@@ -47,8 +46,7 @@ void bind_softmax(py::module_& m) {
         require_same_shape(call, "dy", dy, "y", y);
         const Rows s = rows_of(call, "dy", dy);
         py::array dx = call.output(out, shape_of(dy), {dy, y});
-        const Unlocked unlocked;
-        call.run([&]<class T>(const Ops<T>& ops, T) {
+        call.run([=]<class T>(const Ops<T>& ops, T) {
           ops.softmax_backward(data<T>(dy), data<T>(y), mutable_data<T>(dx), s);
         });
         return dx;

@@ -20,13 +20,10 @@ void bind_squared_error(py::module_& m) {
         const auto given = call.outputs(out, 2);
         py::array losses = call.output(given[0], {rows});
         py::array dprediction = call.output(given[1], shape_of(prediction), {prediction});
-        {
-          const Unlocked unlocked;
-          call.run([&]<class T>(const Ops<T>& ops, T) {
-            ops.squared_error(data<T>(prediction), data<T>(target), mutable_data<T>(losses),
-                              mutable_data<T>(dprediction), s);
-          });
-        }
+        call.run([=]<class T>(const Ops<T>& ops, T) {
+          ops.squared_error(data<T>(prediction), data<T>(target), mutable_data<T>(losses),
+                            mutable_data<T>(dprediction), s);
+        });
         return py::make_tuple(losses, dprediction);
       },
       py::arg("prediction"), py::arg("target"), py::arg("out"));

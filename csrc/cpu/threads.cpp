@@ -12,6 +12,8 @@
 #include <thread>
 #include <vector>
 
+#include "cpu/float_mode.h"
+
 namespace chainrule {
 namespace {
 
@@ -41,6 +43,7 @@ class Pool {
     context_ = context;
     tasks_ = tasks;
     limit_ = workers;
+    float_mode_ = float_mode();
     next_.store(0, std::memory_order_relaxed);
     gate_.store(open, std::memory_order_release);
     epoch_.fetch_add(1, std::memory_order_seq_cst);
@@ -92,7 +95,10 @@ class Pool {
       seen = epoch_.load(std::memory_order_acquire);
       if (stop_.load(std::memory_order_acquire)) return;
       if (!join()) continue;
-      if (worker < limit_) work(worker);
+      if (worker < limit_) {
+        set_float_mode(float_mode_);
+        work(worker);
+      }
       gate_.fetch_sub(1, std::memory_order_acq_rel);
     }
   }
@@ -134,6 +140,7 @@ class Pool {
   void* context_ = nullptr;
   int64_t tasks_ = 0;
   int limit_ = 0;
+  uint64_t float_mode_ = 0;  // the caller's: a task computes the same on any thread
   std::atomic<bool> stop_{false};
   std::mutex sleep_;
   std::condition_variable wake_;

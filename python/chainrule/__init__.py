@@ -35,6 +35,7 @@ from chainrule.layers import (
 from chainrule.losses import CrossEntropy, Loss, SquaredError
 from chainrule.network import Sequential
 from chainrule.optimizers import SGD, Constant, Cosine, OneCycle
+from chainrule.program import Program
 from chainrule.stopping import EarlyStopping, GradientBelow
 from chainrule.training import DivergenceError, evaluate, fit
 
@@ -62,6 +63,7 @@ __all__ = [
     "Loss",
     "MaxPool2d",
     "OneCycle",
+    "Program",
     "ReLU",
     "Sequential",
     "Softmax",

@@ -41,6 +41,7 @@ __all__ = [
     "conv2d_backward_weight",
     "dropout",
     "dropout_backward",
+    "gather",
     "leaky_relu",
     "leaky_relu_backward",
     "linear",
@@ -350,7 +351,7 @@ def max_pool2d_backward(
 
 
 def dropout(
-    x: Array, rate: float, *, seed: int, offset: int = 0, out: Array | None = None
+    x: Array, rate: float, *, seed: int, offset: int | Array = 0, out: Array | None = None
 ) -> Array:
     """Set a random fraction of the elements to 0 and scale the others by 1 / (1 - rate).
 
@@ -369,10 +370,28 @@ def dropout(
 
 
 def dropout_backward(
-    dy: Array, rate: float, *, seed: int, offset: int = 0, out: Array | None = None
+    dy: Array, rate: float, *, seed: int, offset: int | Array = 0, out: Array | None = None
 ) -> Array:
     """Gradient of `dropout` with the same rate, seed and offset. `out` may be `dy`."""
     return _core.dropout_backward(dy, rate, seed, offset, out)
+
+
+def gather(
+    source: Array, indices: npt.NDArray[np.integer[Any]], *, out: Array | None = None
+) -> Array:
+    """Rows of an array: a batch of instances, and the library's only cast.
+
+    Parameters
+    ----------
+    source : (M, ...); uint8 is read as value / 255
+    indices : (N,) integers in [0, M)
+    out : (N, ...), optional; from uint8 it may be float32, the default, or float64
+
+    Returns
+    -------
+    (N, ...); row i is source[indices[i]]
+    """
+    return _core.gather(source, indices, out)
 
 
 def sgd(
@@ -380,7 +399,7 @@ def sgd(
     gradient: Array,
     velocity: Array | None = None,
     *,
-    learning_rate: float,
+    learning_rate: float | Array,
     momentum: float = 0.0,
     nesterov: bool = False,
     l2: float = 0.0,

@@ -11,6 +11,7 @@ import numpy as np
 
 from . import ops
 from ._arguments import number
+from .program import Program
 from .slot import Array
 
 if TYPE_CHECKING:
@@ -172,6 +173,8 @@ class Descent:
         self.velocity: dict[str, Array] = {}
         if optimizer.momentum:
             self.velocity = {name: np.zeros_like(a) for name, a in network.parameters.items()}
+        self._rate = np.zeros(())
+        self._program: Program | None = None
         self._arrays = [
             (array, network.gradients[name], self.velocity.get(name), self.l2(name))
             for name, array in network.parameters.items()
@@ -183,12 +186,21 @@ class Descent:
 
     def step(self, learning_rate: float) -> None:
         """Move the parameters once along the network's gradients, in place."""
+        self._rate[...] = learning_rate
+        if self._program is not None:
+            self._program.run()
+            return
+        with Program() as program:
+            self._move()
+        self._program = program
+
+    def _move(self) -> None:
         for array, gradient, velocity, l2 in self._arrays:
             ops.sgd(
                 array,
                 gradient,
                 velocity,
-                learning_rate=learning_rate,
+                learning_rate=self._rate,
                 momentum=self.optimizer.momentum,
                 nesterov=self.optimizer.nesterov,
                 l2=l2,

@@ -251,8 +251,9 @@ class Plan:
         else:
             np.copyto(self.input, x)
 
-    def forward(self, count: int = 0) -> Array:
-        """Walk forward from ``input``; ``count`` numbers the training pass, for dropout's masks."""
+    def forward(self, count: int | Array = 0) -> Array:
+        """Walk forward from ``input``; ``count`` numbers the training pass, for dropout's masks. A
+        program that records this reads it anew from an array of no dimensions."""
         for slot in self._forward:
             slot.offset = count
             slot.layer.forward(slot)

@@ -43,4 +43,4 @@ class Slot:
     kept: Mapping[str, Array] = field(default_factory=dict)
     activation: str | None = None
     seed: int = 0
-    offset: int = 0
+    offset: int | Array = 0

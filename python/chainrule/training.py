@@ -10,12 +10,14 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from . import ops
 from ._arguments import integer, number
 from .history import Epoch, Evaluation, History
 from .losses import CrossEntropy, Loss, SquaredError
 from .network import Sequential, generator
 from .optimizers import SGD, Descent
 from .plan import Mode, Plan
+from .program import Program
 from .progress import Interrupt, Progress
 from .slot import Array
 from .stopping import Rule, Watch
@@ -74,7 +76,7 @@ class _Steps:
         self.network, self.examples, self.loss = network, examples, loss
         mode = Mode(backward=True, dropout=True, logits=loss.takes_logits)
         extras = {
-            "x": (network.input_shape, examples.x.dtype),
+            "chosen": ((), np.dtype(np.int64)),
             "target": (examples.target.shape[1:], examples.target.dtype),
             "classes": ((), np.dtype(np.int64)),
             "predicted": ((), np.dtype(np.intp)),
@@ -85,25 +87,35 @@ class _Steps:
         if count % batch:
             ragged = Plan(network, count % batch, mode, extras, arena=full.arena)
             self._plans[count % batch] = ragged
+        self._programs: dict[int, Program] = {}
+        self._count = np.zeros((), np.uint64)
 
     def compute(self, chosen: Array) -> tuple[float, int]:
         """Fill the network's gradients; return the sum of losses and the count of right answers."""
         plan, examples = self._plans[len(chosen)], self.examples
         extras = plan.extras
+        np.copyto(extras["chosen"], chosen)
         # mode="clip" because the default buffers `out`; the indices are in range by construction.
-        np.take(examples.x, chosen, axis=0, out=extras["x"], mode="clip")
         np.take(examples.target, chosen, axis=0, out=extras["target"], mode="clip")
-        plan.load(extras["x"])
-        output = plan.forward(self.network.count_pass())
+        self._count[...] = self.network.count_pass()
+        if plan.batch in self._programs:
+            self._programs[plan.batch].run()
+        else:
+            with Program() as self._programs[plan.batch]:
+                self._walk(plan)
         right = 0
         if examples.classes is not None:
             np.take(examples.classes, chosen, out=extras["classes"], mode="clip")
-            np.argmax(output, axis=1, out=extras["predicted"])
+            np.argmax(plan.output, axis=1, out=extras["predicted"])
             np.equal(extras["predicted"], extras["classes"], out=extras["right"])
             right = int(np.count_nonzero(extras["right"]))
-        self.loss.compare(output, extras["target"], plan.losses, plan.doutput)
-        plan.backward()
         return float(plan.losses.sum(dtype=np.float64)), right
+
+    def _walk(self, plan: Plan) -> None:
+        ops.gather(self.examples.x, plan.extras["chosen"], out=plan.input)
+        output = plan.forward(self._count)
+        self.loss.compare(output, plan.extras["target"], plan.losses, plan.doutput)
+        plan.backward()
 
 
 def fit(

@@ -8,7 +8,8 @@
 namespace chainrule::CR_ISA {
 namespace {
 
-constexpr int blocks = 64;  // computed side by side; of 16 the compiler unrolls the loop instead of vectorising it
+constexpr int blocks =
+    64;  // computed side by side; of 16 the compiler unrolls the loop instead of vectorising it
 constexpr int64_t words = 4 * blocks;
 
 void philox_words(uint64_t first_block, uint64_t offset, uint64_t seed, uint32_t* out) {

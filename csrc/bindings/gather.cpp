@@ -1,0 +1,32 @@
+#include "bindings/array.h"
+#include "bindings/operations.h"
+
+namespace chainrule::bindings {
+namespace {
+
+py::array gather(const py::object& source_, const py::object& indices_, const py::object& out_) {
+  Call call("gather");
+  const py::array source = call.source(source_);
+  if (source.ndim() == 0) call.value_error("source must have at least 1 dimension, got 0");
+  Shape shape = shape_of(source);
+  const int64_t count = shape[0];
+  const py::array indices = call.integers("indices", indices_, count);
+  shape[0] = dim(indices, 0);
+  const Rows s{shape[0], count > 0 ? static_cast<int64_t>(source.size()) / count : 0};
+  const bool bytes = source.itemsize() == 1;
+  if (bytes) call.type_from(out_);
+  const py::array out = call.output(out_, shape);
+  call.run([=]<class T>(const Ops<T>& ops, T) {
+    require_in_range("gather: indices", indices, count);
+    ops.gather(source.data(), bytes, data<int64_t>(indices), mutable_data<T>(out), s);
+  });
+  return out;
+}
+
+}  // namespace
+
+void bind_gather(py::module_& m) {
+  m.def("gather", &gather, py::arg("source"), py::arg("indices"), py::arg("out"));
+}
+
+}  // namespace chainrule::bindings
