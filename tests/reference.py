@@ -54,6 +54,12 @@ def linear_backward(dy: Any, x: Any, weight: Any) -> tuple[Array, Array, Array]:
 # Rectifiers, eq. (15), (16)
 
 
+def gather(source, indices):
+    """Rows of source; bytes are fractions of 255."""
+    scale = 255.0 if source.dtype == np.uint8 else 1.0
+    return np.stack([source[i] / scale for i in indices]) if len(indices) else source[:0] / scale
+
+
 def relu(x: Any) -> Array:
     """x where x > 0, NaN where NaN, else +0."""
     x = _f64(x)
