@@ -1,7 +1,7 @@
 """Measurements of chainrule, each with the machine and the commit that made it.
 
-    python -m bench accuracy [cnn|lenet|mlp ...] [--seeds N] [--json FILE]
-    python -m bench report                write the README's tables from bench/results/
+python -m bench accuracy [cnn|lenet|mlp ...] [--seeds N] [--json FILE]
+python -m bench report                write the README's tables from bench/results/
 """
 
 from __future__ import annotations

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import chainrule as cr
-from chainrule.recipes import RECIPES
-
 from bench import machine
+from chainrule.recipes import RECIPES
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +53,9 @@ def run(options: argparse.Namespace) -> int:
         for seed in range(options.seeds):
             runs.append(one_run(name, seed, train, test))
             last = runs[-1]
-            print(f"{name:6} seed {seed}  {last['accuracy']:.2%}  {last['seconds']:.1f} s", flush=True)
+            print(
+                f"{name:6} seed {seed}  {last['accuracy']:.2%}  {last['seconds']:.1f} s", flush=True
+            )
         mean = sum(one["accuracy"] for one in runs) / len(runs)
         print(f"{name:6} mean    {mean:.3%} after {RECIPES[name].epochs} epochs")
         command = f"python -m bench accuracy {name} --seeds {options.seeds}"

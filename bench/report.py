@@ -18,7 +18,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def accuracy_table() -> list[str]:
     results: dict[str, Any] = json.loads((machine.RESULTS / "accuracy.json").read_text())
     seeds = max(len(result["runs"]) for result in results.values())
-    heads = ["network", "epochs", *(f"seed {seed}" for seed in range(seeds)), "mean", "seconds a run"]
+    heads = [
+        "network",
+        "epochs",
+        *(f"seed {seed}" for seed in range(seeds)),
+        "mean",
+        "seconds a run",
+    ]
     lines = [
         "| " + " | ".join(heads) + " |",
         "| --- | --- |" + " ---: |" * (seeds + 2),

@@ -40,9 +40,9 @@ class Epoch:
         if self.train_accuracy is not None:
             parts.append(f"accuracy {self.train_accuracy:.2%}")
         if self.validation_loss is not None:
-            parts.append(f"validation loss {self.validation_loss:.4f}")
+            parts.append(f"validation {self.validation_loss:.4f}")
         if self.validation_accuracy is not None:
-            parts.append(f"accuracy {self.validation_accuracy:.2%}")
+            parts.append(f"{self.validation_accuracy:.2%}")
         return ", ".join(parts)
 
 

@@ -108,6 +108,9 @@ class SquaredError(Loss):
         return target.argmax(axis=1).astype(np.int64) if one_hot else None
 
 
+LOSSES: tuple[type[Loss], ...] = (CrossEntropy, SquaredError)
+
+
 def _shape(output_shape: Shape) -> str:
     return f"({', '.join(['N', *map(str, output_shape)])}{'' if output_shape else ','})"
 

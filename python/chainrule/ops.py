@@ -28,7 +28,7 @@ result never depends on the number of threads. The numbers in brackets are the e
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt

@@ -73,9 +73,9 @@ class Summary:
             f"parameters: {self.parameters:,}",
             f"FLOPs an instance: {_scaled(self.flops)} forward, "
             f"about {_scaled(self.training_flops)} in a training step",
-            f"memory for a batch of {self.batch_size}: {_bytes(self.parameter_bytes)} parameters "
-            f"+ {_bytes(self.parameter_bytes)} gradients "
-            f"+ {_bytes(self.activation_bytes)} activations = {_bytes(self.nbytes)}",
+            f"memory for a batch of {self.batch_size}: {_bytes(self.nbytes)} "
+            f"({_bytes(self.parameter_bytes)} parameters,",
+            f"  as much for gradients, {_bytes(self.activation_bytes)} activations)",
         ]
 
     def __str__(self) -> str:

@@ -13,7 +13,8 @@ import numpy as np
 from . import ops
 from ._arguments import integer, number
 from .history import Epoch, Evaluation, History
-from .losses import CrossEntropy, Loss, SquaredError
+from .layers import KINDS
+from .losses import LOSSES, CrossEntropy, Loss, SquaredError
 from .network import Sequential, generator
 from .optimizers import SGD, Descent
 from .plan import Mode, Plan
@@ -87,6 +88,10 @@ class _Steps:
         if count % batch:
             ragged = Plan(network, count % batch, mode, extras, arena=full.arena)
             self._plans[count % batch] = ragged
+        # A layer or loss of the user's own may compute in Python, which no program can replay.
+        self._replays = type(loss) in LOSSES and all(
+            type(layer) in KINDS.values() for layer in network.layers
+        )
         self._programs: dict[int, Program] = {}
         self._count = np.zeros((), np.uint64)
 
@@ -98,11 +103,14 @@ class _Steps:
         # mode="clip" because the default buffers `out`; the indices are in range by construction.
         np.take(examples.target, chosen, axis=0, out=extras["target"], mode="clip")
         self._count[...] = self.network.count_pass()
-        if plan.batch in self._programs:
+        if not self._replays:
+            self._walk(plan)
+        elif plan.batch in self._programs:
             self._programs[plan.batch].run()
         else:
-            with Program() as self._programs[plan.batch]:
+            with Program() as program:
                 self._walk(plan)
+            self._programs[plan.batch] = program
         right = 0
         if examples.classes is not None:
             np.take(examples.classes, chosen, out=extras["classes"], mode="clip")
