@@ -25,6 +25,16 @@ def _pair(value: Pair) -> tuple[int, int]:
     return (value, value) if isinstance(value, int | np.integer) else (value[0], value[1])
 
 
+# Batches: rows by their indices, and the only cast
+
+
+def gather(source: Any, indices: Any) -> Array:
+    """y_i = the row of ``source`` at indices_i; bytes are value / 255."""
+    source = np.asarray(source)
+    rows = source / 255.0 if source.dtype == np.uint8 else _f64(source)
+    return rows[np.asarray(indices, dtype=np.int64)]
+
+
 # Products, eq. (32), (37)-(39), (53)
 
 
@@ -52,12 +62,6 @@ def linear_backward(dy: Any, x: Any, weight: Any) -> tuple[Array, Array, Array]:
 
 
 # Rectifiers, eq. (15), (16)
-
-
-def gather(source, indices):
-    """Rows of source; bytes are fractions of 255."""
-    scale = 255.0 if source.dtype == np.uint8 else 1.0
-    return np.stack([source[i] / scale for i in indices]) if len(indices) else source[:0] / scale
 
 
 def relu(x: Any) -> Array:

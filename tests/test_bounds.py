@@ -46,6 +46,9 @@ def rows(dtype: Any) -> Iterator[Case]:
         yield "softmax_backward", {"dy": x, "y": y}, {}
         yield "softmax_cross_entropy", {"logits": x, "labels": np.array([0, n - 1, n // 2])}, {}
         yield "squared_error", {"prediction": x, "target": y}, {}
+        indices = np.array([2, 0, 1, 2])
+        yield "gather", {"source": x, "indices": indices}, {}
+        yield "gather", {"source": (x * 50).astype(np.int8).view(np.uint8), "indices": indices}, {}
 
 
 def products(dtype: Any) -> Iterator[Case]:
