@@ -186,6 +186,27 @@ def fork_during_kernel(children: str) -> None:
     busy.join()
 
 
+def fork_after_record() -> None:
+    """Record a program, use the pool, fork; the child runs the program to the parent's bits."""
+    a, b = operands()
+    c, y = np.empty_like(a), np.empty_like(a)
+    with cr.Program() as program:
+        cr.ops.matmul(a, b, out=c)
+        cr.ops.softmax(c, out=y)
+    a *= 0.5
+    program.run()
+    want = y.tobytes()
+    for _ in range(10):
+        y[...] = 0
+        child = os.fork()
+        if child == 0:
+            program.run()
+            os._exit(0 if y.tobytes() == want else 1)
+        program.run()
+        if y.tobytes() != want or os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0:
+            raise AssertionError("other bits")
+
+
 def resize_during_kernels(changes: str) -> None:
     """Change the number of threads while four Python threads compute; every answer stays."""
     network = mlp_network()
@@ -244,7 +265,8 @@ def emulated() -> None:
 COMMANDS: dict[str, Callable[..., None]] = {
     command.__name__: command
     for command in (
-        train, fork_after_use, fork_during_kernel, resize_during_kernels, exit_while_busy, emulated
+        train, fork_after_use, fork_during_kernel, fork_after_record, resize_during_kernels,
+        exit_while_busy, emulated,
     )
 }  # fmt: skip
 

@@ -150,8 +150,10 @@ def test_contract_of_bytes(shape: tuple[int, ...]) -> None:
 
 def test_out_of_bytes_is_refused() -> None:
     source, indices = np.ones((4, 3), np.uint8), np.array([0, 1])
-    for bad, what in [(np.ones((2, 3), np.int64), "int64"), (np.ones((2, 3), np.uint8), "uint8"),
-                      (np.ones((2, 3), np.float16), "float16"), ([[0.0] * 3] * 2, "list")]:  # fmt: skip
+    for bad, what in [
+        *((np.ones((2, 3), kind), kind) for kind in ("int64", "uint8", "float16", "bool")),
+        ([[0.0] * 3] * 2, "list"),
+    ]:
         with refused(TypeError, f"gather: out must be a float32 or float64 array, got {what}"):
             ops.gather(source, indices, out=bad)
     for dtype in DTYPES:
