@@ -70,9 +70,8 @@ Shape shape_of(const py::array& array) {
   return Shape(array.shape(), array.shape() + array.ndim());
 }
 
-void require_in_range(const char* what, const py::array& indices, int64_t end) {
+void require_in_range(const char* what, const py::array& indices, int64_t count, int64_t end) {
   const int64_t* const index = data<int64_t>(indices);
-  const int64_t count = static_cast<int64_t>(indices.size());
   for (int64_t i = 0; i < count; ++i) {
     if (index[i] < 0 || index[i] >= end) {
       throw py::value_error(std::string(what) + " must lie in [0, " + std::to_string(end) +
@@ -96,14 +95,19 @@ int64_t product(const std::string& op, const Shape& factors, const Shape& shape)
 void Call::value_error(const std::string& what) const { throw py::value_error(op_ + ": " + what); }
 void Call::type_error(const std::string& what) const { throw py::type_error(op_ + ": " + what); }
 
-py::array Call::accept(const char* name, const py::object& object, int rank) {
+py::array Call::accept(const char* name, const py::object& object, int rank, bool bytes) {
   py::object candidate = object;
   if (!py::isinstance<py::array>(object) && py::hasattr(object, "__dlpack__")) {
     candidate = py::module_::import("numpy").attr("from_dlpack")(object);
   }
-  if (!py::isinstance<py::array>(candidate) ||
-      !is_real(py::reinterpret_borrow<py::array>(candidate).dtype())) {
-    type_error(std::string(name) + " must be a float32 or float64 array, got " +
+  const bool fits = py::isinstance<py::array>(candidate) &&
+                    is_real(py::reinterpret_borrow<py::array>(candidate).dtype());
+  if (bytes && py::isinstance<py::array_t<uint8_t>>(candidate)) {
+    return py::reinterpret_borrow<py::array>(candidate);
+  }
+  if (!fits) {
+    type_error(std::string(name) + " must be a float32" +
+               (bytes ? ", float64 or uint8" : " or float64") + " array, got " +
                type_of(candidate));
   }
   const py::array array = py::reinterpret_borrow<py::array>(candidate);
@@ -135,7 +139,8 @@ py::array Call::keep(const char* name, const py::array& given, const py::array& 
 
 void Call::require_lasting() const {
   if (!copied_.empty()) {
-    value_error(copied_ + " must be C-contiguous and of the kernel's dtype to be recorded");
+    value_error(copied_ +
+                " must be C-contiguous, aligned and of the kernel's dtype to be recorded");
   }
 }
 
@@ -173,11 +178,8 @@ py::array Call::integers(const char* name, const py::object& object, int64_t end
 }
 
 py::array Call::source(const py::object& object) {
-  if (py::isinstance<py::array_t<uint8_t>>(object)) {
-    const py::array given = py::reinterpret_borrow<py::array>(object);
-    return keep("source", given, dense_copy(given));
-  }
-  return input("source", object);
+  const py::array given = accept("source", object, -1, true);
+  return keep("source", given, dense_copy(given));
 }
 
 void Call::type_from(const py::object& out) {

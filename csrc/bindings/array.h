@@ -107,20 +107,23 @@ class Call {
   void launch(const Ops<T>& ops, Size size, F f) const {
     const int workers = num_threads();
     const int64_t bytes = size(ops, workers);
-    if (Program* const program = Program::recording()) {
-      require_lasting();
+    const std::shared_ptr<Program> program = Program::recording();
+    if (program) require_lasting();
+    {
+      const Unlocked unlocked;
+      f(ops, T(), Workspace{scratch(static_cast<std::size_t>(bytes)), workers});
+    }
+    if (program) {  // only what succeeded
       program->add([&ops, f](const Workspace& workspace) { f(ops, T(), workspace); }, bytes,
                    workers);
     }
-    const Unlocked unlocked;
-    f(ops, T(), Workspace{scratch(static_cast<std::size_t>(bytes)), workers});
   }
 
   // A program replays on the arrays it was recorded with, so none may be a passing copy.
   void require_lasting() const;
   void require_dense(const std::string& name, const py::array& array) const;
   py::array keep(const char* name, const py::array& given, const py::array& used);
-  py::array accept(const char* name, const py::object& object, int rank);
+  py::array accept(const char* name, const py::object& object, int rank, bool bytes = false);
   py::array accept_output(const std::string& name, const py::object& given, const Shape& shape,
                           const py::dtype& type, const std::vector<py::array>& in_place);
   void note(const char* name, const py::array& array);
@@ -147,6 +150,7 @@ Shape shape_of(const py::array& array);
 
 // Every element of an array of `integers` lies in [0, end), or ValueError that begins with `what`.
 // Part of the operation: a program asks again at every replay.
-void require_in_range(const char* what, const py::array& indices, int64_t end);
+// The count comes from the time of the call: an array's own idea of it can be changed later.
+void require_in_range(const char* what, const py::array& indices, int64_t count, int64_t end);
 
 }  // namespace chainrule::bindings

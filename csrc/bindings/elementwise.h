@@ -18,9 +18,9 @@ template <class F>
 py::array elementwise(Call& call, const py::object& x_, const py::object& out, F kernel) {
   const py::array x = call.input("x", x_);
   py::array y = call.output(out, shape_of(x), {x});
-  call.run([=]<class T>(const Ops<T>& ops, T) {
-    kernel(ops, data<T>(x), mutable_data<T>(y), static_cast<int64_t>(x.size()));
-  });
+  const int64_t count = static_cast<int64_t>(x.size());
+  call.run(
+      [=]<class T>(const Ops<T>& ops, T) { kernel(ops, data<T>(x), mutable_data<T>(y), count); });
   return y;
 }
 
@@ -32,8 +32,9 @@ py::array elementwise_backward(Call& call, const py::object& dy_, const char* sa
   const py::array saved = call.input(saved_name, saved_);
   require_same_shape(call, "dy", dy, saved_name, saved);
   py::array dx = call.output(out, shape_of(dy), {dy, saved});
+  const int64_t count = static_cast<int64_t>(dy.size());
   call.run([=]<class T>(const Ops<T>& ops, T) {
-    kernel(ops, data<T>(dy), data<T>(saved), mutable_data<T>(dx), static_cast<int64_t>(dy.size()));
+    kernel(ops, data<T>(dy), data<T>(saved), mutable_data<T>(dx), count);
   });
   return dx;
 }

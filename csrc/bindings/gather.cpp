@@ -17,7 +17,7 @@ py::array gather(const py::object& source_, const py::object& indices_, const py
   if (bytes) call.type_from(out_);
   const py::array out = call.output(out_, shape);
   call.run([=]<class T>(const Ops<T>& ops, T) {
-    require_in_range("gather: indices", indices, count);
+    require_in_range("gather: indices", indices, s.rows, count);
     ops.gather(source.data(), bytes, data<int64_t>(indices), mutable_data<T>(out), s);
   });
   return out;

@@ -14,6 +14,7 @@ PYBIND11_MODULE(_core, m) {
   b::bind_softmax_cross_entropy(m);
   b::bind_squared_error(m);
   b::bind_conv2d(m);
+  b::bind_conv2d_pooled(m);
   b::bind_max_pool2d(m);
   b::bind_dropout(m);
   b::bind_sgd(m);

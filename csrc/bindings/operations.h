@@ -13,6 +13,7 @@ void bind_softmax(pybind11::module_& m);
 void bind_softmax_cross_entropy(pybind11::module_& m);
 void bind_squared_error(pybind11::module_& m);
 void bind_conv2d(pybind11::module_& m);
+void bind_conv2d_pooled(pybind11::module_& m);
 void bind_max_pool2d(pybind11::module_& m);
 void bind_dropout(pybind11::module_& m);
 void bind_gather(pybind11::module_& m);

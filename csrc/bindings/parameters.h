@@ -13,8 +13,8 @@ int64_t integer(const Call& call, const char* name, const py::handle& object, in
 uint64_t unsigned_integer(const Call& call, const char* name, const py::handle& object);
 // A finite number.
 double number(const Call& call, const char* name, const py::handle& object);
-// A number that a program reads anew at every replay: the value given, or what a writeable array of
-// no dimensions holds at that moment.
+// A number that a program reads anew at every replay: the value given, or what an array of no
+// dimensions holds at that moment.
 template <class V>
 class Cell {
  public:

@@ -1,5 +1,7 @@
 #include "bindings/program.h"
 
+#include <unistd.h>
+
 #include "bindings/array.h"
 #include "bindings/operations.h"
 #include "cpu/float_mode.h"
@@ -7,28 +9,38 @@
 namespace chainrule::bindings {
 namespace {
 
-thread_local Program* current = nullptr;
+// Weak, because a thread may end without the interpreter's lock, and because a recording that an
+// interrupt cut off should not bind this thread for ever.
+thread_local std::weak_ptr<Program> current;
 
 }  // namespace
 
-Program* Program::recording() noexcept { return current; }
+std::shared_ptr<Program> Program::recording() { return current.lock(); }
 
 void Program::begin() {
-  if (current) throw std::runtime_error("Program: this thread already records another program");
-  if (recorded_) throw std::runtime_error("Program: a program is recorded only once");
-  current = this;
+  if (recording()) throw std::runtime_error("Program: this thread already records another program");
+  if (state_ != State::fresh) throw std::runtime_error("Program: a program is recorded only once");
+  current = weak_from_this();
+  state_ = State::recording;
 }
 
 void Program::end(bool keep) {
-  current = nullptr;
-  if (!keep) {
-    steps_.clear();
-    return;
+  if (state_ != State::recording || recording().get() != this) {
+    throw std::runtime_error("Program: this thread does not record it");
   }
-  void* const memory = std::aligned_alloc(64, (static_cast<std::size_t>(bytes_) + 127) / 64 * 64);
-  if (!memory) throw std::bad_alloc();
-  memory_.reset(memory);
-  recorded_ = true;
+  current.reset();
+  state_ = State::fresh;
+  if (keep) {
+    const std::size_t size = (static_cast<std::size_t>(bytes_) + 127) / 64 * 64;
+    memory_.reset(std::aligned_alloc(64, size));
+    if (memory_) {
+      state_ = State::recorded;
+      return;
+    }
+  }
+  steps_.clear();
+  bytes_ = 0;
+  if (keep) throw std::bad_alloc();
 }
 
 void Program::add(Step step, int64_t workspace_bytes, int workers) {
@@ -37,14 +49,18 @@ void Program::add(Step step, int64_t workspace_bytes, int workers) {
 }
 
 void Program::run() {
-  if (!recorded_) throw std::runtime_error("Program: nothing has been recorded");
-  if (running_.exchange(true)) {
+  if (recording()) {
+    throw std::runtime_error("Program: a program cannot run while this thread records one");
+  }
+  if (state_ != State::recorded) throw std::runtime_error("Program: nothing has been recorded");
+  pid_t runner = runner_.load();
+  if (runner == getpid() || !runner_.compare_exchange_strong(runner, getpid())) {
     throw std::runtime_error("Program: already running in another thread");
   }
   struct Done {
-    std::atomic<bool>& running;
-    ~Done() { running.store(false); }
-  } const done{running_};
+    std::atomic<pid_t>& runner;
+    ~Done() { runner.store(0); }
+  } const done{runner_};
   const Unlocked unlocked;
   const FlushSubnormals flush;
   for (const Recorded& recorded : steps_) {
@@ -53,18 +69,17 @@ void Program::run() {
 }
 
 void bind_program(py::module_& m) {
-  py::class_<Program>(m, "Program")
+  py::class_<Program, std::shared_ptr<Program>>(m, "Program")
       .def(py::init<>())
-      .def(
-          "__enter__",
-          [](Program& program) -> Program& {
-            program.begin();
-            return program;
-          },
-          py::return_value_policy::reference)
+      .def("__enter__",
+           [](const py::object& self) {
+             self.cast<Program&>().begin();
+             return self;
+           })
       .def("__exit__", [](Program& program, const py::object& type, const py::object&,
                           const py::object&) { program.end(type.is_none()); })
       .def("__len__", &Program::size)
+      .def("__bool__", [](const Program&) { return true; })
       .def("run", &Program::run);
 }
 

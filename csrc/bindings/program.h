@@ -3,9 +3,11 @@
 #pragma once
 
 #include <pybind11/pybind11.h>
+#include <sys/types.h>
 
 #include <atomic>
 #include <cstdint>
+#include <cstdlib>
 #include <functional>
 #include <memory>
 #include <vector>
@@ -14,23 +16,26 @@
 
 namespace chainrule::bindings {
 
-class Program {
+// Everything but run() needs the interpreter's lock, which also keeps its callers apart.
+class Program : public std::enable_shared_from_this<Program> {
  public:
   using Step = std::function<void(const Workspace&)>;
 
-  // The program that this thread records, or null.
-  static Program* recording() noexcept;
+  // The program that this thread records, or null. A program that was dropped while it recorded is
+  // no longer there.
+  static std::shared_ptr<Program> recording();
 
   void begin();
   // Ends recording; without `keep` what was recorded is dropped.
   void end(bool keep);
-  // `step` keeps its arrays alive. Needs the interpreter's lock, as whatever copies a step does.
+  // `step` keeps its arrays alive.
   void add(Step step, int64_t workspace_bytes, int workers);
   // All steps in order, without the interpreter's lock and with subnormals flushed to zero.
   void run();
   std::size_t size() const { return steps_.size(); }
 
  private:
+  enum class State { fresh, recording, recorded };
   struct Recorded {
     Step step;
     int workers;
@@ -39,11 +44,12 @@ class Program {
     void operator()(void* memory) const { std::free(memory); }
   };
 
+  State state_ = State::fresh;
   std::vector<Recorded> steps_;
   int64_t bytes_ = 0;
   std::unique_ptr<void, Free> memory_;
-  bool recorded_ = false;
-  std::atomic<bool> running_{false};
+  // The process that runs it, or 0: the child of a fork has none of the threads of its parent.
+  std::atomic<pid_t> runner_{0};
 };
 
 }  // namespace chainrule::bindings

@@ -1,3 +1,5 @@
+#include <cmath>
+
 #include "bindings/elementwise.h"
 #include "bindings/operations.h"
 #include "bindings/parameters.h"
@@ -33,6 +35,10 @@ void bind_sgd(py::module_& m) {
         call.run([=]<class T>(const Ops<T>& ops, T) {
           Sgd now = s;
           now.learning_rate = learning_rate.get();
+          if (!std::isfinite(now.learning_rate)) {
+            throw py::value_error("sgd: learning_rate must be finite, got " +
+                                  std::to_string(now.learning_rate));
+          }
           ops.sgd(mutable_data<T>(parameters), data<T>(gradient),
                   moving ? mutable_data<T>(velocity) : nullptr, now);
         });

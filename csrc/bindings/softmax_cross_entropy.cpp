@@ -19,7 +19,7 @@ void bind_softmax_cross_entropy(py::module_& m) {
         py::array losses = call.output(given[0], {s.rows});
         py::array dlogits = call.output(given[1], {s.rows, s.columns}, {logits});
         call.run([=]<class T>(const Ops<T>& ops, T) {
-          require_in_range("softmax_cross_entropy: labels", labels, s.columns);
+          require_in_range("softmax_cross_entropy: labels", labels, s.rows, s.columns);
           ops.softmax_cross_entropy(data<T>(logits), data<int64_t>(labels), mutable_data<T>(losses),
                                     mutable_data<T>(dlogits), s);
         });

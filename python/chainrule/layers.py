@@ -15,7 +15,7 @@ import numpy as np
 
 from . import ops
 from ._arguments import Pair, both, integer, number, pair
-from .slot import Shape, Slot
+from .slot import Array, Shape, Slot
 
 
 @dataclass(frozen=True, repr=False)
@@ -196,6 +196,9 @@ class Conv2d(Layer):
         )
 
     def backward(self, slot: Slot) -> None:
+        if slot.pooled is not None:
+            self._backward_pooled(slot, *slot.pooled)
+            return
         if slot.dx is not None:
             ops.conv2d_backward_input(
                 slot.dy,
@@ -209,6 +212,29 @@ class Conv2d(Layer):
             slot.dy,
             slot.x,
             both(self.kernel_size),
+            stride=self.stride,
+            padding=self.padding,
+            out=(slot.gradients["weight"], slot.gradients["bias"]),
+        )
+
+    def _backward_pooled(self, slot: Slot, argmax: Array, window: Pair) -> None:
+        if slot.dx is not None:
+            ops.conv2d_pooled_backward_input(
+                slot.dy,
+                argmax,
+                slot.parameters["weight"],
+                slot.x.shape,
+                window,
+                stride=self.stride,
+                padding=self.padding,
+                out=slot.dx,
+            )
+        ops.conv2d_pooled_backward_weight(
+            slot.dy,
+            argmax,
+            slot.x,
+            both(self.kernel_size),
+            window,
             stride=self.stride,
             padding=self.padding,
             out=(slot.gradients["weight"], slot.gradients["bias"]),

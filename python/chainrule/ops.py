@@ -39,6 +39,8 @@ __all__ = [
     "conv2d",
     "conv2d_backward_input",
     "conv2d_backward_weight",
+    "conv2d_pooled_backward_input",
+    "conv2d_pooled_backward_weight",
     "dropout",
     "dropout_backward",
     "gather",
@@ -297,6 +299,67 @@ def conv2d_backward_weight(
     dbias : (K,)
     """
     return _core.conv2d_backward_weight(dy, x, kernel_size, stride, padding, out)
+
+
+def conv2d_pooled_backward_input(
+    dy: Array,
+    argmax: npt.NDArray[np.uint16],
+    weight: Array,
+    input_shape: tuple[int, int, int, int],
+    window: Size,
+    *,
+    stride: Size = 1,
+    padding: Padding = 0,
+    out: Array | None = None,
+) -> Array:
+    """`conv2d_backward_input` of `max_pool2d_backward`, from the pooled gradient.
+
+    Does only the work of the gradient's non-zero elements, at most one in a window. Windows lie
+    side by side.
+
+    Parameters
+    ----------
+    dy, argmax : (N, P, Q, K); the gradient with respect to the pooled result, and its positions
+    weight, input_shape, stride, padding : those of the convolution
+    window : that of the pooling
+    out : of `input_shape`, optional
+
+    Returns
+    -------
+    dx : (N, H, W, C)
+    """
+    return _core.conv2d_pooled_backward_input(
+        dy, argmax, weight, input_shape, window, stride, padding, out
+    )
+
+
+def conv2d_pooled_backward_weight(
+    dy: Array,
+    argmax: npt.NDArray[np.uint16],
+    x: Array,
+    kernel_size: Size,
+    window: Size,
+    *,
+    stride: Size = 1,
+    padding: Padding = 0,
+    out: tuple[Array, Array] | None = None,
+) -> tuple[Array, Array]:
+    """`conv2d_backward_weight` of `max_pool2d_backward`, from the pooled gradient.
+
+    Parameters
+    ----------
+    dy, argmax, window : as in `conv2d_pooled_backward_input`
+    x, kernel_size, stride, padding : those of the convolution
+    out : (dweight, dbias), optional
+
+    Returns
+    -------
+    dweight : (K, R, S, C)
+    dbias : (K,)
+    """
+    return _core.conv2d_pooled_backward_weight(
+        dy, argmax, x, kernel_size, window, stride, padding, out
+    )
 
 
 def max_pool2d(

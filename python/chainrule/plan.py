@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .layers import Softmax
+from ._arguments import Pair, both
+from .layers import Conv2d, MaxPool2d, ReLU, Softmax
 from .slot import Array, Shape, Slot
 
 if TYPE_CHECKING:
@@ -88,6 +89,30 @@ def fused_relus(network: Sequential) -> list[bool]:
     ]
 
 
+class Pooled(NamedTuple):
+    """A convolution's place, and the window of the max-pooling behind it."""
+
+    convolution: int
+    window: Pair
+
+
+def pooled_convolutions(network: Sequential) -> dict[int, Pooled]:
+    """Pooling layer -> the convolution before it, where its backward pass can start from the
+    pooled gradient: windows side by side, and nothing but a ReLU in between."""
+    found = {}
+    for i, layer in enumerate(network.layers):
+        if type(layer) is not MaxPool2d:
+            continue
+        window = both(layer.window)
+        before = i - 1 - (i > 0 and type(network.layers[i - 1]) is ReLU)
+        side_by_side = layer.stride is None or both(layer.stride) == window
+        # In a smaller window too few gradients are zero to pay for the lists of the others.
+        behind = before >= 0 and type(network.layers[before]) is Conv2d
+        if behind and side_by_side and math.prod(window) >= 4:
+            found[i] = Pooled(before, layer.window)
+    return found
+
+
 def first_with_parameters(network: Sequential) -> int:
     """The layer where the way back ends: nothing before it has a gradient that anybody reads."""
     for i, (layer, shape) in enumerate(zip(network.layers, network.shapes, strict=False)):
@@ -136,7 +161,14 @@ def draw(network: Sequential, batch: int, mode: Mode, extras: Extras | None = No
         kept.append({name: layout.place(*what) for name, what in declared.items()})
 
     # Without a way back one buffer is left: the loss's kernel returns a gradient in any case.
-    flowing = largest([*(shapes[first + 1 : count] if mode.backward else ()), shapes[count]])
+    pooled = pooled_convolutions(network).items()
+    skipped = {i for pool, behind in pooled for i in range(behind.convolution, pool)}
+    flowing = largest(
+        [
+            *(shapes[i + 1] for i in range(first, count - 1) if mode.backward and i not in skipped),
+            shapes[count],
+        ]
+    )
     gradient = layout.place(flowing, dtype)
     other = layout.place(flowing, dtype) if mode.backward else gradient
     losses = layout.place((batch,), dtype)
@@ -231,8 +263,19 @@ class Plan:
         self, network: Sequential, slots: list[Slot], drawing: Drawing, dy: Place
     ) -> list[Slot]:
         first, turn, walk = first_with_parameters(network), 0, []
+        pooled, skipped = pooled_convolutions(network), range(0)
         for i in range(len(slots) - 1, first - 1, -1):
             slot = slots[i]
+            if i in pooled:
+                convolution, window = pooled[i]
+                slots[convolution].pooled = (slot.kept["argmax"], window)
+                skipped = range(convolution + 1, i + 1)
+                if convolution < i - 1:
+                    # Maximum and rectifier commute: the pooled output tells which gradients pass.
+                    relu = slots[i - 1].layer
+                    walk.append(Slot(relu, slot.y, slot.y, dy=dy.view(self.arena)))
+            if i in skipped:
+                continue
             if slot.layer.reshapes_only(self.mode.dropout):
                 dy = dy.reshaped(slot.x.shape)
                 continue

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Self
-
 from chainrule import _core
 
 __all__ = ["Program"]
 
 
-class Program:
+class Program(_core.Program):
     """A sequence of operations on fixed arrays.
 
-    Recording runs the operations and notes them; `run` repeats them on the same arrays, as one
+    Recording runs the operations and notes them; ``run()`` repeats them on the same arrays, as one
     call without a Python object per operation. They are the same kernels, so the bits agree::
 
         with Program() as step:
@@ -24,7 +22,10 @@ class Program:
     What changes from run to run is read from memory: the arrays themselves, and for the
     ``learning_rate`` of `ops.sgd` and the ``offset`` of `ops.dropout` a NumPy array of no
     dimensions (float64 and uint64). While it runs, subnormal numbers are flushed to zero; the
-    caller's floating-point mode is restored.
+    caller's floating-point mode is restored. ``len(program)`` is the number of operations.
+
+    The arrays must keep their memory (no ``resize``), and no other thread may change them while
+    the program runs.
 
     Raises
     ------
@@ -32,23 +33,6 @@ class Program:
         While recording, if an argument would need a copy: a replay could not see it change. When
         run, if labels or indices that were changed since are out of range.
     RuntimeError
-        If recorded twice, run before it is recorded, or run by two threads at once.
+        If recorded twice or within another recording, if run before it is recorded, while the
+        thread records, or by two threads at once.
     """
-
-    def __init__(self) -> None:
-        self._program = _core.Program()
-
-    def __enter__(self) -> Self:
-        self._program.__enter__()
-        return self
-
-    def __exit__(self, kind: object, value: object, traceback: object) -> None:
-        self._program.__exit__(kind, value, traceback)
-
-    def __len__(self) -> int:
-        """Return the number of operations."""
-        return len(self._program)
-
-    def run(self) -> None:
-        """Repeat every operation, in order."""
-        self._program.run()

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ._arguments import Pair
+
 if TYPE_CHECKING:
     from .layers import Layer
 
@@ -29,6 +31,8 @@ class Slot:
     dy, dx : ndarray, the loss's gradients by y and by x. ``dx`` is None where nobody wants it
     parameters, gradients : by the names of `Layer.parameter_shapes`
     kept : what forward leaves for backward, by the names of `Layer.buffers`
+    pooled : argmax and window of a `MaxPool2d` behind this convolution, whose ``dy`` is then the
+        gradient by the pooled output
     activation : "relu" where the next layer's rectifier is done by this layer's kernel
     seed, offset : the dropout mask's counter
     """
@@ -41,6 +45,7 @@ class Slot:
     parameters: Mapping[str, Array] = field(default_factory=dict)
     gradients: Mapping[str, Array] = field(default_factory=dict)
     kept: Mapping[str, Array] = field(default_factory=dict)
+    pooled: tuple[Array, Pair] | None = None
     activation: str | None = None
     seed: int = 0
     offset: int | Array = 0

@@ -41,8 +41,8 @@ class _Examples:
                 f"{operation}: network must be a Sequential, got {type(network).__name__}"
             )
         x, y = _pair(operation, data)
-        # Contiguous, because np.take would otherwise copy all of it for every batch.
-        self.x = np.ascontiguousarray(network.checked(operation, x))
+        # As the kernel that gathers a batch wants it, which would otherwise copy it every time.
+        self.x = np.require(network.checked(operation, x), requirements="CA")
         self.target = loss.check(y, len(self.x), network.output_shape, network.dtype)
         self.classes = loss.classes(self.target)
 

@@ -1,0 +1,77 @@
+#include "bindings/operations.h"
+#include "bindings/parameters.h"
+#include "bindings/windows.h"
+
+namespace chainrule::bindings {
+namespace {
+
+py::array conv2d_pooled_backward_input(const py::object& dy_, const py::object& argmax_,
+                                       const py::object& weight_, const py::object& input_shape,
+                                       const py::object& window, const py::object& stride,
+                                       const py::object& padding, const py::object& out) {
+  Call call("conv2d_pooled_backward_input");
+  const py::array dy = call.input("dy", dy_, 4);
+  const py::array argmax = call.positions("argmax", argmax_);
+  const py::array weight = call.input("weight", weight_, 4);
+  const Shape x = image_shape(call, "input_shape", input_shape);
+  const Conv2d s = convolution(call, x, filters_of(weight), stride, padding);
+  const MaxPool2d p = pooling(call, output_shape(s), window, py::none());
+  require_shape(call, "dy", dy, output_shape(p));
+  require_shape(call, "argmax", argmax, output_shape(p));
+  py::array dx = call.output(out, x);
+  if (dx.size() > 0) {
+    call.run_with_workspace(
+        [=](const auto& ops, int workers) {
+          return ops.conv2d_pooled_backward_input_workspace(s, p, workers);
+        },
+        [=]<class T>(const Ops<T>& ops, T, const Workspace& workspace) {
+          require_in_window("conv2d_pooled_backward_input", argmax, p);
+          ops.conv2d_pooled_backward_input(data<T>(dy), data<uint16_t>(argmax), data<T>(weight),
+                                           mutable_data<T>(dx), s, p, workspace);
+        });
+  }
+  return dx;
+}
+
+ArrayPair conv2d_pooled_backward_weight(const py::object& dy_, const py::object& argmax_,
+                                        const py::object& x_, const py::object& kernel_size,
+                                        const py::object& window, const py::object& stride,
+                                        const py::object& padding, const py::object& out) {
+  Call call("conv2d_pooled_backward_weight");
+  const py::array dy = call.input("dy", dy_, 4);
+  const py::array argmax = call.positions("argmax", argmax_);
+  const py::array x = call.input("x", x_, 4);
+  const auto [rows, columns] = pair(call, "kernel_size", kernel_size, 1, longest_axis);
+  const Filters filters{dim(dy, 3), rows, columns, dim(x, 3)};
+  const Conv2d s = convolution(call, shape_of(x), filters, stride, padding);
+  const MaxPool2d p = pooling(call, output_shape(s), window, py::none());
+  require_shape(call, "dy", dy, output_shape(p));
+  require_shape(call, "argmax", argmax, output_shape(p));
+  const auto given = call.outputs(out, 2);
+  py::array dweight = call.output(given[0], {s.out, rows, columns, s.in});
+  py::array dbias = call.output(given[1], {s.out});
+  call.run_with_workspace(
+      [=](const auto& ops, int workers) {
+        return ops.conv2d_pooled_backward_weight_workspace(s, p, workers);
+      },
+      [=]<class T>(const Ops<T>& ops, T, const Workspace& workspace) {
+        require_in_window("conv2d_pooled_backward_weight", argmax, p);
+        ops.conv2d_pooled_backward_weight(data<T>(dy), data<uint16_t>(argmax), data<T>(x),
+                                          mutable_data<T>(dweight), mutable_data<T>(dbias), s, p,
+                                          workspace);
+      });
+  return py::make_tuple(dweight, dbias);
+}
+
+}  // namespace
+
+void bind_conv2d_pooled(py::module_& m) {
+  m.def("conv2d_pooled_backward_input", &conv2d_pooled_backward_input, py::arg("dy"),
+        py::arg("argmax"), py::arg("weight"), py::arg("input_shape"), py::arg("window"),
+        py::arg("stride"), py::arg("padding"), py::arg("out"));
+  m.def("conv2d_pooled_backward_weight", &conv2d_pooled_backward_weight, py::arg("dy"),
+        py::arg("argmax"), py::arg("x"), py::arg("kernel_size"), py::arg("window"),
+        py::arg("stride"), py::arg("padding"), py::arg("out"));
+}
+
+}  // namespace chainrule::bindings

@@ -1,0 +1,136 @@
+#include "bindings/windows.h"
+
+#include "bindings/parameters.h"
+
+namespace chainrule::bindings {
+namespace {
+
+std::string by(int64_t rows, int64_t columns) {
+  return std::to_string(rows) + "x" + std::to_string(columns);
+}
+
+// Kernels also count the padded pixels of an image and the multiply-adds of the whole.
+void require_countable(const Call& call, const Conv2d& s) {
+  const Window& w = s.window;
+  const Shape y = {s.batch, s.out_height, s.out_width, s.out};
+  product(call.op(),
+          {(s.out_height - 1) * w.stride_rows + w.rows,
+           (s.out_width - 1) * w.stride_columns + w.columns, std::max(s.in, s.out), 64},
+          y);
+  product(call.op(), {s.batch, s.out_height, s.out_width, s.out, s.in, w.rows, w.columns}, y);
+  product(call.op(), {s.out + 64, s.in + 64, w.rows, w.columns, 64}, y);
+}
+
+}  // namespace
+
+Filters filters_of(const py::array& weight) {
+  return {dim(weight, 0), dim(weight, 1), dim(weight, 2), dim(weight, 3)};
+}
+
+Conv2d convolution(const Call& call, const Shape& x, const Filters& filters,
+                   const py::object& stride_, const py::object& padding_) {
+  if (filters.in != x[3]) {
+    call.value_error("weight has " + std::to_string(filters.in) + " input channels, x has " +
+                     std::to_string(x[3]));
+  }
+  for (const int64_t axis : {x[1], x[2], filters.rows, filters.columns}) {
+    if (axis > longest_axis) {
+      call.value_error("an axis must be at most " + std::to_string(longest_axis) + " long, got " +
+                       std::to_string(axis));
+    }
+  }
+  if (filters.rows < 1 || filters.columns < 1) {
+    call.value_error("weight must have at least one row and column, got " +
+                     by(filters.rows, filters.columns));
+  }
+  auto [stride_rows, stride_columns] = pair(call, "stride", stride_, 1, longest_axis);
+  int64_t pad_top = 0, pad_left = 0, padded_rows = x[1], padded_columns = x[2];
+  if (py::isinstance<py::str>(padding_)) {
+    const std::string name = padding_.cast<std::string>();
+    if (name != "same") {
+      call.value_error("padding must be an integer, a pair or \"same\", got \"" + name + '"');
+    }
+    if (stride_rows != 1 || stride_columns != 1) {
+      call.value_error("padding=\"same\" wants stride 1, got " + by(stride_rows, stride_columns));
+    }
+    pad_top = (filters.rows - 1) / 2;
+    pad_left = (filters.columns - 1) / 2;
+    padded_rows += filters.rows - 1;
+    padded_columns += filters.columns - 1;
+  } else {
+    std::tie(pad_top, pad_left) = pair(call, "padding", padding_, 0, longest_axis);
+    padded_rows += 2 * pad_top;
+    padded_columns += 2 * pad_left;
+  }
+  if (filters.rows > padded_rows || filters.columns > padded_columns) {
+    call.value_error("kernel " + by(filters.rows, filters.columns) +
+                     " is larger than the padded input " + by(padded_rows, padded_columns));
+  }
+  // A longer stride than the image gives one position, as this one does.
+  stride_rows = std::min(stride_rows, padded_rows);
+  stride_columns = std::min(stride_columns, padded_columns);
+  const Conv2d s{
+      .batch = x[0],
+      .height = x[1],
+      .width = x[2],
+      .in = x[3],
+      .out = filters.out,
+      .window = {filters.rows, filters.columns, stride_rows, stride_columns},
+      .pad_top = pad_top,
+      .pad_left = pad_left,
+      .out_height = window_positions(padded_rows, filters.rows, stride_rows),
+      .out_width = window_positions(padded_columns, filters.columns, stride_columns),
+  };
+  require_countable(call, s);
+  return s;
+}
+
+Shape output_shape(const Conv2d& s) { return {s.batch, s.out_height, s.out_width, s.out}; }
+
+MaxPool2d pooling(const Call& call, const Shape& x, const py::object& window_,
+                  const py::object& stride_) {
+  const auto [rows, columns] = pair(call, "window", window_, 1, longest_axis);
+  auto [stride_rows, stride_columns] =
+      stride_.is_none() ? std::pair{rows, columns} : pair(call, "stride", stride_, 1, longest_axis);
+  const std::string size = by(rows, columns);
+  if (rows > x[1] || columns > x[2]) {
+    call.value_error("window " + size + " is larger than the input " + by(x[1], x[2]));
+  }
+  if (rows > UINT16_MAX || columns > UINT16_MAX || rows * columns > UINT16_MAX) {
+    call.value_error("window must have at most 65535 elements, got " + size);
+  }
+  stride_rows = std::min(stride_rows, x[1]);
+  stride_columns = std::min(stride_columns, x[2]);
+  return {
+      .batch = x[0],
+      .height = x[1],
+      .width = x[2],
+      .channels = x[3],
+      .window = {rows, columns, stride_rows, stride_columns},
+      .out_height = window_positions(x[1], rows, stride_rows),
+      .out_width = window_positions(x[2], columns, stride_columns),
+  };
+}
+
+Shape output_shape(const MaxPool2d& s) { return {s.batch, s.out_height, s.out_width, s.channels}; }
+
+void require_in_window(const char* op, const py::array& argmax, const MaxPool2d& s) {
+  const uint16_t* const codes = data<uint16_t>(argmax);
+  const int64_t count = s.batch * s.out_height * s.out_width * s.channels;
+  const int64_t area = s.window.rows * s.window.columns;
+  uint16_t worst = 0;
+  for (int64_t i = 0; i < count; ++i) worst = std::max(worst, codes[i]);
+  if (worst >= area) {
+    throw py::value_error(std::string(op) + ": argmax must lie in [0, " + std::to_string(area) +
+                          "), got " + std::to_string(worst));
+  }
+}
+
+void require_shape(const Call& call, const char* what, const py::array& array, const Shape& shape) {
+  if (shape_of(array) != shape) {
+    call.value_error(std::string(what) + " must have shape " + to_string(shape) + ", got " +
+                     to_string(shape_of(array)));
+  }
+}
+
+}  // namespace chainrule::bindings

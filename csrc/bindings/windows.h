@@ -1,0 +1,33 @@
+// Shapes of operations that slide a window over images.
+#pragma once
+
+#include "bindings/array.h"
+
+namespace chainrule::bindings {
+
+struct Filters {
+  int64_t out, rows, columns, in;
+};
+
+// Those of a weight array (out, rows, columns, in).
+Filters filters_of(const py::array& weight);
+
+// The convolution of images of shape `x` (batch, height, width, channels) with these filters, whose
+// every count fits 63 bits.
+Conv2d convolution(const Call& call, const Shape& x, const Filters& filters,
+                   const py::object& stride, const py::object& padding);
+Shape output_shape(const Conv2d& s);
+
+// Max-pooling of images of shape `x`; a stride of None is the window's size.
+MaxPool2d pooling(const Call& call, const Shape& x, const py::object& window,
+                  const py::object& stride);
+Shape output_shape(const MaxPool2d& s);
+
+// Kernels write where the positions that max_pool2d returned say: each lies in its window, or
+// ValueError. Part of the operation: a program asks again at every replay.
+void require_in_window(const char* op, const py::array& argmax, const MaxPool2d& s);
+
+// ValueError unless `array` has the shape that `what` must have.
+void require_shape(const Call& call, const char* what, const py::array& array, const Shape& shape);
+
+}  // namespace chainrule::bindings
