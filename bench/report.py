@@ -23,19 +23,17 @@ def accuracy_table() -> list[str]:
         "epochs",
         *(f"seed {seed}" for seed in range(seeds)),
         "mean",
-        "seconds a run",
     ]
     lines = [
         "| " + " | ".join(heads) + " |",
-        "| --- | --- |" + " ---: |" * (seeds + 2),
+        "| --- | --- |" + " ---: |" * (seeds + 1),
     ]
     for name, result in sorted(results.items()):
         runs = result["runs"]
         mean = sum(run["accuracy"] for run in runs) / len(runs)
-        seconds = sum(run["seconds"] for run in runs) / len(runs)
         cells = [f"`{name}`", str(result["epochs"])]
         cells += [f"{100 * run['accuracy']:.2f}" for run in runs]
-        cells += [f"**{100 * mean:.2f} %**", f"{seconds:.0f}"]
+        cells += [f"**{100 * mean:.2f} %**"]
         lines.append("| " + " | ".join(cells) + " |")
     lines.append("")
     for name, result in sorted(results.items()):

@@ -42,7 +42,7 @@ class _Examples:
             )
         x, y = _pair(operation, data)
         # As the kernel that gathers a batch wants it, which would otherwise copy it every time.
-        self.x = np.require(network.checked(operation, x), requirements="CA")
+        self.x = np.require(network.checked(operation, x), requirements=["C", "A"])
         self.target = loss.check(y, len(self.x), network.output_shape, network.dtype)
         self.classes = loss.classes(self.target)
 
