@@ -1,4 +1,4 @@
-"""Write the README's tables from the committed results."""
+"""Write the README's tables and the roofline from the committed results."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from bench import machine
+from bench import machine, roofline, tables
 
 README = machine.ROOT / "README.md"
 
@@ -45,7 +45,7 @@ def accuracy_table() -> list[str]:
     return lines
 
 
-TABLES = {"accuracy": accuracy_table}
+TABLES = {"accuracy": accuracy_table, "speed": tables.speed_table}
 
 
 def filled(text: str) -> str:
@@ -54,9 +54,13 @@ def filled(text: str) -> str:
         begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
         head, found, rest = text.partition(begin)
         _, closed, tail = rest.partition(end)
+        # Speeds are shown where they have been measured and the README asks for them.
+        if name == "speed" and not found and not tables.kept("kernels"):
+            continue
         if not found or not closed:
             raise SystemExit(f"report: README.md has no markers {begin.strip()} ... {end}")
-        text = head + begin + "\n".join(table()) + "\n" + end + tail
+        lines = table()
+        text = head + begin + "".join(f"{line}\n" for line in lines) + end + tail
     return text
 
 
@@ -68,4 +72,6 @@ def run(options: argparse.Namespace) -> int:
             print("report: README.md differs from bench/results; run `python -m bench report`")
         return int(new != text)
     README.write_text(new)
+    if kernels := tables.kept("kernels"):
+        roofline.draw(kernels, machine.RESULTS / "roofline.svg")
     return 0

@@ -1,0 +1,89 @@
+"""Maximum over windows of 2x2 behind the second convolution of `cnn`, and its gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from bench import networks, peers
+from bench.case import Array, Case, Inputs, normal
+from bench.peers import Variants, bind
+
+
+def chainrule_legs(made: Inputs, backward: bool) -> Variants:
+    from chainrule import ops
+
+    x, dy = made["x"], made["dy"]
+    if not backward:
+        out = np.empty_like(dy), np.empty(dy.shape, np.uint16)
+        call = bind(ops.max_pool2d, x, 2, out=out)
+        return {"out=": lambda: peers.leg(call, lambda got: (got[0],))}
+    _, places = ops.max_pool2d(x, 2)
+    into = np.empty_like(x)
+    call = bind(ops.max_pool2d_backward, dy, places, x.shape, 2, out=into)
+    return {"out=": lambda: peers.one(call)}
+
+
+def torch_legs(made: Inputs, backward: bool) -> Variants:
+    import torch
+
+    pool = torch.ops.aten.max_pool2d_with_indices
+    back = torch.ops.aten.max_pool2d_with_indices_backward
+
+    def forward(x: Any) -> Any:
+        return pool(x, [2, 2])
+
+    def backwards(dy: Any, x: Any, places: Any) -> Any:
+        return back(dy, x, [2, 2], [2, 2], [0, 0], [1, 1], False, places)
+
+    def make(channels_last: bool, compiled: bool) -> Any:
+        x, dy = peers.images(made["x"], channels_last), peers.images(made["dy"], channels_last)
+        chosen = backwards if backward else forward
+        function = peers.compiled(chosen) if compiled else chosen
+        if backward:
+            places = forward(x)[1]
+            return peers.leg(bind(function, dy, x, places), lambda got: (peers.nhwc(got),))
+        return peers.leg(bind(function, x), lambda got: (peers.nhwc(got[0]),))
+
+    return {
+        "default": lambda: make(False, False),
+        "channels_last": lambda: make(True, False),
+        "compile": lambda: make(False, True),
+        "compile channels_last": lambda: make(True, True),
+    }
+
+
+def inputs(shape: tuple[int, ...], random: np.random.Generator) -> Inputs:
+    n, h, w, c = shape
+    return {"x": normal(random, *shape), "dy": normal(random, n, h // 2, w // 2, c)}
+
+
+def reference(made: Inputs, backward: bool) -> tuple[Array, ...]:
+    of = networks.reference()
+    y, places = of.max_pool2d(made["x"], 2)
+    if backward:
+        return (of.max_pool2d_backward(made["dy"], places, made["x"].shape, 2),)
+    return (y,)
+
+
+def cases(quick: bool) -> Iterator[Case]:
+    shape = (2, 6, 6, 8) if quick else (128, 24, 24, 64)
+    values = float(np.prod(shape))
+    for backward in (False, True):
+        operation = "max_pool2d_backward" if backward else "max_pool2d"
+        yield Case(
+            f"{operation}-" + "x".join(map(str, shape)),
+            "kernels",
+            flops=values * 3 / 4,
+            # The images, a quarter of them again, and chainrule's 16 bits a window.
+            nbytes=4 * values * 5 / 4 + 2 * values / 4,
+            bound="memory",
+            inputs=lambda random: inputs(shape, random),
+            reference=lambda made, backward=backward: reference(made, backward),
+            legs={
+                "chainrule": lambda made, backward=backward: chainrule_legs(made, backward),
+                "torch": lambda made, backward=backward: torch_legs(made, backward),
+            },
+        )

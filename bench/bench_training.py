@@ -1,0 +1,90 @@
+"""Whole training steps: the networks of `chainrule mnist`, a tiny one and a deep one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from bench import networks, step_chainrule, step_jax, step_tensorflow, step_torch
+from bench.case import Case, Inputs, normal
+from bench.networks import Network
+
+IMAGE = (28, 28, 1)
+CNN = Network(
+    (
+        ("conv2d", 32, 3, 0),
+        ("relu",),
+        ("conv2d", 64, 3, 0),
+        ("relu",),
+        ("max_pool2d", 2),
+        ("dropout", 0.25),
+        ("flatten",),
+        ("linear", 128),
+        ("relu",),
+        ("dropout", 0.5),
+        ("linear", 10),
+    ),
+    IMAGE,
+)
+LENET = Network(
+    (
+        ("conv2d", 6, 5, "same"),
+        ("relu",),
+        ("max_pool2d", 2),
+        ("conv2d", 16, 5, 0),
+        ("relu",),
+        ("max_pool2d", 2),
+        ("flatten",),
+        ("linear", 120),
+        ("relu",),
+        ("linear", 84),
+        ("relu",),
+        ("linear", 10),
+    ),
+    IMAGE,
+)
+MLP = Network((("flatten",), ("linear", 128), ("relu",), ("linear", 10)), IMAGE)
+TINY = Network(
+    (("linear", 32), ("relu",), ("linear", 32), ("relu",), ("linear", 10)), (10,), batch=32
+)
+
+
+def deep(width: int) -> Network:
+    hidden = (("linear", width), ("relu",)) * 8
+    return Network((("flatten",), *hidden, ("linear", 10)), IMAGE, learning_rate=1e-3)
+
+
+def inputs(network: Network, random: np.random.Generator) -> Inputs:
+    made = networks.weights(network, random)
+    if network.input_shape == IMAGE:
+        x, labels = networks.embedded_digits()
+    else:
+        x = normal(random, 1024, *network.input_shape)
+        labels = random.integers(0, 10, len(x))
+    order = networks.batches(len(x), network.batch, random)
+    return {**made, "x": x, "labels": labels, "order": order}
+
+
+def cases(quick: bool) -> Iterator[Case]:
+    wide = 64 if quick else 4096
+    found = {"cnn": CNN, "lenet": LENET, "mlp": MLP, "mlp-10-32-32-10": TINY}
+    found[f"mlp-8x{wide}"] = deep(wide)
+    for name, network in found.items():
+        yield Case(
+            name,
+            "training",
+            flops=network.flops(),
+            nbytes=network.nbytes(),
+            bound="compute",
+            inputs=lambda random, network=network: inputs(network, random),
+            reference=lambda made, network=network: networks.two_steps(network, made),
+            legs={
+                "chainrule": step_chainrule.factory(network),
+                "torch": step_torch.factory(network),
+                "tensorflow": step_tensorflow.factory(network),
+                "jax": step_jax.factory(network),
+            },
+            # A rectifier or a maximum that rounds to the other side is a difference of its own.
+            tolerance=1e-3,
+        )

@@ -1,0 +1,160 @@
+"""PyTorch's training step, with each of the switches that its users know."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from itertools import cycle
+from typing import Any
+
+import numpy as np
+
+from bench.case import Array, Inputs, Leg
+from bench.networks import Network, parameter_names
+
+IMAGE_VARIANTS = (
+    "default",
+    "fused",
+    "channels_last fused",
+    "compile fused",
+    "compile channels_last fused",
+)
+DENSE_VARIANTS = ("default", "fused", "compile fused")
+
+
+def _layer(kind: str, numbers: list[Any], channels: int) -> Any:
+    from torch import nn
+
+    if kind == "conv2d":
+        return nn.Conv2d(channels, numbers[0], numbers[1], padding=numbers[2])
+    if kind == "linear":
+        return nn.Linear(channels, numbers[0])
+    made = {"relu": nn.ReLU, "flatten": nn.Flatten, "max_pool2d": nn.MaxPool2d}
+    return nn.Dropout(*numbers) if kind == "dropout" else made[kind](*numbers)
+
+
+def _permutation(network: Network, layer: int) -> tuple[int, ...] | None:
+    """Return the instance's shape (H, W, C) where a linear layer stands behind a flattened image.
+
+    PyTorch flattens (C, H, W): the columns of that weight stand in another order.
+    """
+    shapes = network.shapes()
+    for before in range(layer - 1, -1, -1):
+        if network.layers[before][0] == "flatten":
+            return shapes[before] if len(shapes[before]) == 3 else None
+        if network.layers[before][0] == "linear":
+            return None
+    return None
+
+
+def to_torch(network: Network, name: str, array: Array) -> Array:
+    """Return a parameter in PyTorch's order of axes."""
+    if array.ndim == 4:
+        return np.ascontiguousarray(array.transpose(0, 3, 1, 2))
+    image = _permutation(network, int(name.partition(".")[0])) if array.ndim == 2 else None
+    if image is None:
+        return array
+    rows = array.reshape(-1, *image).transpose(0, 3, 1, 2)
+    return np.ascontiguousarray(rows.reshape(len(array), -1))
+
+
+def from_torch(network: Network, name: str, array: Array) -> Array:
+    if array.ndim == 4:
+        return array.transpose(0, 2, 3, 1)
+    image = _permutation(network, int(name.partition(".")[0])) if array.ndim == 2 else None
+    if image is None:
+        return array
+    height, width, channels = image
+    rows = array.reshape(-1, channels, height, width).transpose(0, 2, 3, 1)
+    return rows.reshape(len(array), -1)
+
+
+class Training:
+    """A model, its optimizer and its data; images are float already, in PyTorch's favour."""
+
+    def __init__(self, network: Network, inputs: Inputs, variant: str) -> None:
+        import torch
+        from torch import nn
+
+        self.torch = torch
+        channels_last = "channels_last" in variant
+        layers = [
+            _layer(kind, numbers, shape[-1])
+            for (kind, *numbers), shape in zip(network.layers, network.shapes(), strict=False)
+        ]
+        self.model: Any = nn.Sequential(*layers)
+        self.named = dict(self.model.named_parameters())
+        for name in parameter_names(inputs):
+            array = to_torch(network, name, inputs[name])
+            self.named[name].data = torch.from_numpy(array.copy()).requires_grad_(True)
+        if channels_last:
+            self.model.to(memory_format=torch.channels_last)
+        for parameter in self.named.values():
+            parameter.requires_grad_(True)
+        self.x = self.tensor(inputs["x"], channels_last)
+        self.labels = torch.from_numpy(inputs["labels"])
+        self.order = cycle([torch.from_numpy(one) for one in inputs["order"]])
+        self.optimizer = torch.optim.SGD(
+            self.model.parameters(),
+            lr=network.learning_rate,
+            momentum=network.momentum,
+            fused=True if "fused" in variant else None,
+        )
+        self.loss: Any = self._loss
+        if "compile" in variant:
+            self.loss = torch.compile(self._loss, dynamic=False)
+
+    def tensor(self, x: Array, channels_last: bool) -> Any:
+        values = x.astype(np.float32) / np.float32(255) if x.dtype == np.uint8 else x
+        tensor = self.torch.from_numpy(values)
+        if tensor.dim() != 4:
+            return tensor
+        tensor = tensor.permute(0, 3, 1, 2)
+        if channels_last:
+            return tensor.contiguous(memory_format=self.torch.channels_last)
+        return tensor.contiguous()
+
+    def _loss(self, x: Any, labels: Any) -> Any:
+        return self.torch.nn.functional.cross_entropy(self.model(x), labels)
+
+    def step(self) -> float:
+        with self.torch.enable_grad():
+            return self.descend(next(self.order))
+
+    def descend(self, chosen: Any) -> float:
+        loss = self.loss(self.x.index_select(0, chosen), self.labels.index_select(0, chosen))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        value = float(loss.item())
+        if not math.isfinite(value):
+            raise ArithmeticError(f"loss is {value}")
+        return value
+
+    def velocity(self, name: str) -> Array:
+        buffer = self.optimizer.state[self.named[name]]["momentum_buffer"]
+        array: Array = buffer.detach().contiguous().numpy()
+        return array
+
+
+def legs(
+    network: Network, variants: tuple[str, ...], inputs: Inputs
+) -> Mapping[str, Callable[[], Leg]]:
+    def result(variant: str) -> tuple[Array, ...]:
+        training = Training(network.without_dropout(), inputs, variant)
+        training.step()
+        training.step()
+        return tuple(
+            from_torch(network, name, training.velocity(name)) for name in parameter_names(inputs)
+        )
+
+    def leg(variant: str) -> Leg:
+        return Leg(Training(network, inputs, variant).step, partial(result, variant))
+
+    return {variant: partial(leg, variant) for variant in variants}
+
+
+def factory(network: Network) -> Callable[[Inputs], Mapping[str, Callable[[], Leg]]]:
+    image = any(layer[0] == "conv2d" for layer in network.layers)
+    return partial(legs, network, IMAGE_VARIANTS if image else DENSE_VARIANTS)

@@ -1,0 +1,82 @@
+"""The README's table of speed, from the kept results."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from bench import figures, machine
+
+
+def kept(group: str) -> dict[str, Any]:
+    path = machine.RESULTS / f"{group}.json"
+    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return found
+
+
+def speed_table() -> list[str]:
+    """Return the lines between the markers; a sentence if nothing has been measured."""
+    training, kernels = kept("training"), kept("kernels")
+    measured = {**training, **kernels}
+    if not measured:
+        return []
+    lines = [
+        "| case | chainrule | rate | of the probe | fastest peer | its time | ratio |",
+        "| --- | ---: | ---: | ---: | --- | ---: | ---: |",
+    ]
+    for name, record in measured.items():
+        if row := _row(name, record):
+            lines.append("| " + " | ".join(row) + " |")
+    lines.append("")
+    for name, record in kept("import").items():
+        values = ", ".join(f"{value:.3g} {what}" for what, value in record["values"].items())
+        lines.append(f"- `{name}`: {values}")
+    return lines + _origins({"training": training, "kernels": kernels, "import": kept("import")})
+
+
+def _row(name: str, record: dict[str, Any]) -> list[str] | None:
+    mine, other, ratio = figures.ours(record), figures.fastest(record), figures.ratio(record)
+    if mine is None:
+        return None
+    seconds = float(mine[1]["median"])
+    unit = "GFLOP/s" if record["bound"] == "compute" else "GB/s"
+    reached = figures.rate(record, seconds)
+    row = [
+        f"`{name}`" + (" (noisy)" if record["noisy"] else ""),
+        figures.time_text(seconds),
+        f"{reached / 1e9:.3g} {unit}",
+        f"{reached / figures.roof(record):.0%}",
+    ]
+    if other is None or ratio is None:
+        return [*row, "-", "-", "-"]
+    return [
+        *row,
+        other[0],
+        figures.time_text(float(other[1]["median"])),
+        f"**{ratio.value:.2f}** ({ratio.low:.2f}–{ratio.high:.2f})",
+    ]
+
+
+def _origins(groups: dict[str, dict[str, Any]]) -> list[str]:
+    """Return a line for each commit and machine: a result may be newer than others."""
+    lines: list[str] = []
+    for group, records in groups.items():
+        found: dict[str, list[str]] = {}
+        for name, record in records.items():
+            m = record["machine"]
+            command = record["command"].rpartition(" ")[0]
+            versions = ", ".join(
+                f"{library} {version}"
+                for library, version in sorted(record.get("versions", {}).items())
+                if library != "chainrule"
+            )
+            where = (
+                f"`{command}` at commit {m['commit']}, on {m['cpus']} CPUs ({m['cpu']}), "
+                f"{m['threads']} threads, backend {m['backend']}, {m['compiler']}"
+            )
+            where += f"; beside {versions}" if versions else ""
+            found.setdefault(where, []).append(name)
+        for where, names in found.items():
+            which = group if len(found) == 1 else ", ".join(f"`{name}`" for name in names)
+            lines.append(f"- {which}: {where}")
+    return lines
