@@ -79,7 +79,7 @@ void bind_system(py::module_& m) {
       py::arg("n"));
   m.def("available_cpus", &available_cpus);
   m.def("compiler", &compiler);
-  m.attr("version") = CHAINRULE_VERSION;
+  m.def("version", [] { return std::string(CHAINRULE_VERSION); });
   if (!survive_forks()) throw std::bad_alloc();
   obey_environment();
 }

@@ -42,7 +42,7 @@ from chainrule.training import DivergenceError, evaluate, fit
 if TYPE_CHECKING:
     from chainrule import data, plots, recipes
 
-__version__ = _core.version
+__version__ = _core.version()
 
 __all__ = [
     "SGD",
