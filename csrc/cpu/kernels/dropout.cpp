@@ -4,41 +4,43 @@
 //
 // Element e takes word e % 4 of the block with counter (e / 4, offset) under the key `seed`.
 #include "cpu/kernels/kernel.h"
+#include "cpu/simd/words.h"
 
 namespace chainrule::CR_ISA {
 namespace {
 
-constexpr int blocks =
-    64;  // computed side by side; of 16 the compiler unrolls the loop instead of vectorising it
+constexpr int blocks = 16;  // computed side by side: at least a register of any width
 constexpr int64_t words = 4 * blocks;
 
 void philox_words(uint64_t first_block, uint64_t offset, uint64_t seed, uint32_t* out) {
-  uint32_t c0[blocks], c1[blocks], c2[blocks], c3[blocks];
+  uint32_t c[4][blocks];
   for (int i = 0; i < blocks; ++i) {
     const uint64_t block = first_block + static_cast<uint64_t>(i);
-    c0[i] = static_cast<uint32_t>(block);
-    c1[i] = static_cast<uint32_t>(block >> 32);
-    c2[i] = static_cast<uint32_t>(offset);
-    c3[i] = static_cast<uint32_t>(offset >> 32);
+    c[0][i] = static_cast<uint32_t>(block);
+    c[1][i] = static_cast<uint32_t>(block >> 32);
+    c[2][i] = static_cast<uint32_t>(offset);
+    c[3][i] = static_cast<uint32_t>(offset >> 32);
   }
-  uint32_t k0 = static_cast<uint32_t>(seed), k1 = static_cast<uint32_t>(seed >> 32);
-  for (int round = 0; round < 10; ++round) {
-    for (int i = 0; i < blocks; ++i) {
-      const uint64_t p0 = uint64_t{0xD2511F53} * c0[i];
-      const uint64_t p1 = uint64_t{0xCD9E8D57} * c2[i];
-      c0[i] = static_cast<uint32_t>(p1 >> 32) ^ c1[i] ^ k0;
-      c1[i] = static_cast<uint32_t>(p1);
-      c2[i] = static_cast<uint32_t>(p0 >> 32) ^ c3[i] ^ k1;
-      c3[i] = static_cast<uint32_t>(p0);
+  for (int i = 0; i < blocks; i += words_width) {
+    Words c0 = load_words(c[0] + i), c1 = load_words(c[1] + i);
+    Words c2 = load_words(c[2] + i), c3 = load_words(c[3] + i);
+    uint32_t k0 = static_cast<uint32_t>(seed), k1 = static_cast<uint32_t>(seed >> 32);
+    for (int round = 0; round < 10; ++round) {
+      const WideProduct p0 = multiply_wide(c0, 0xD2511F53), p1 = multiply_wide(c2, 0xCD9E8D57);
+      c0 = p1.high ^ c1 ^ k0;
+      c1 = p1.low;
+      c2 = p0.high ^ c3 ^ k1;
+      c3 = p0.low;
+      k0 += 0x9E3779B9;  // the golden ratio
+      k1 += 0xBB67AE85;  // the square root of 3, less 1
     }
-    k0 += 0x9E3779B9;  // the golden ratio
-    k1 += 0xBB67AE85;  // the square root of 3, less 1
+    store_words(c[0] + i, c0);
+    store_words(c[1] + i, c1);
+    store_words(c[2] + i, c2);
+    store_words(c[3] + i, c3);
   }
   for (int i = 0; i < blocks; ++i) {
-    out[4 * i] = c0[i];
-    out[4 * i + 1] = c1[i];
-    out[4 * i + 2] = c2[i];
-    out[4 * i + 3] = c3[i];
+    for (int j = 0; j < 4; ++j) out[4 * i + j] = c[j][i];
   }
 }
 
@@ -47,7 +49,7 @@ void philox_words(uint64_t first_block, uint64_t offset, uint64_t seed, uint32_t
 template <class T>
 void dropout(const T* x, T* y, const Dropout& s) {
   const T scale = static_cast<T>(s.scale);
-  parallel_ranges(s.size, 64 * words, 2, [&](int64_t begin, int64_t end) {
+  parallel_ranges(s.size, 256 * words, 2, [&](int64_t begin, int64_t end) {
     uint32_t random[words];
     for (int64_t first = begin; first < end; first += words) {
       philox_words(static_cast<uint64_t>(first) / 4, s.offset, s.seed, random);
