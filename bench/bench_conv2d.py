@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -136,11 +137,11 @@ def cases(quick: bool) -> Iterator[Case]:
                 flops=2.0 * pixels * shape.k * shape.kernel**2 * shape.c,
                 nbytes=4.0 * (values + shape.k * shape.kernel**2 * shape.c),
                 bound="compute",
-                inputs=lambda random, shape=shape: inputs(shape, random),
-                reference=lambda made, o=operation, s=shape: reference(made, o, s),
+                inputs=partial(inputs, shape),
+                reference=partial(reference, operation=operation, shape=shape),
                 legs={
-                    "chainrule": lambda made, o=operation, s=shape: chainrule_legs(made, o, s),
-                    "torch": lambda made, o=operation, s=shape: torch_legs(made, o, s),
+                    "chainrule": partial(chainrule_legs, operation=operation, shape=shape),
+                    "torch": partial(torch_legs, operation=operation, shape=shape),
                 },
                 # Transforms of the input (Winograd's) round more than the products do.
                 tolerance=1e-4,

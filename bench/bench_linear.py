@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -109,10 +110,10 @@ def cases(quick: bool) -> Iterator[Case]:
                 flops=2.0 * batch * width * outputs,
                 nbytes=4.0 * (batch * width + width * outputs + batch * outputs),
                 bound="compute",
-                inputs=lambda random, size=(batch, width, outputs): inputs(*size, random),
-                reference=lambda made, what=what: reference(made, what),
+                inputs=partial(inputs, batch, width, outputs),
+                reference=partial(reference, what=what),
                 legs={
-                    "chainrule": lambda made, what=what: chainrule_legs(made, what),
-                    "torch": lambda made, what=what: torch_legs(made, what),
+                    "chainrule": partial(chainrule_legs, what=what),
+                    "torch": partial(torch_legs, what=what),
                 },
             )

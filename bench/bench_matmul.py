@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 
@@ -63,7 +64,7 @@ def cases(quick: bool) -> Iterator[Case]:
             flops=2.0 * n**3,
             nbytes=12.0 * n**2,
             bound="compute",
-            inputs=lambda random, n=n: inputs(n, random),
+            inputs=partial(inputs, n),
             reference=reference,
             legs={"chainrule": chainrule_legs, "torch": torch_legs, "numpy": numpy_legs},
             environment=AVX2 if avx2 else {},

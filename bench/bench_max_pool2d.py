@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -80,10 +81,10 @@ def cases(quick: bool) -> Iterator[Case]:
             # The images, a quarter of them again, and chainrule's 16 bits a window.
             nbytes=4 * values * 5 / 4 + 2 * values / 4,
             bound="memory",
-            inputs=lambda random: inputs(shape, random),
-            reference=lambda made, backward=backward: reference(made, backward),
+            inputs=partial(inputs, shape),
+            reference=partial(reference, backward=backward),
             legs={
-                "chainrule": lambda made, backward=backward: chainrule_legs(made, backward),
-                "torch": lambda made, backward=backward: torch_legs(made, backward),
+                "chainrule": partial(chainrule_legs, backward=backward),
+                "torch": partial(torch_legs, backward=backward),
             },
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 
@@ -77,8 +78,8 @@ def cases(quick: bool) -> Iterator[Case]:
             flops=network.flops(),
             nbytes=network.nbytes(),
             bound="compute",
-            inputs=lambda random, network=network: inputs(network, random),
-            reference=lambda made, network=network: networks.two_steps(network, made),
+            inputs=partial(inputs, network),
+            reference=partial(networks.two_steps, network),
             legs={
                 "chainrule": step_chainrule.factory(network),
                 "torch": step_torch.factory(network),

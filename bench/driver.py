@@ -105,6 +105,9 @@ class Driver:
         self.absent: dict[str, str] = {}
         self.versions: dict[str, str] = {}
         self._libraries: dict[tuple[str, str], Library] = {}
+        load = os.getloadavg()[0]
+        if load > 0.3:
+            print(f"bench: the machine is busy already: load average {load:.1f}", flush=True)
         self._folder = tempfile.TemporaryDirectory(prefix="chainrule-bench-")
 
     def __enter__(self) -> Driver:
@@ -273,6 +276,7 @@ class Driver:
             "command": f"{self.settings.command} {case.name}",
             "machine": self.facts,
             "versions": dict(self.versions),
+            "environment": dict(case.environment.get("chainrule", {})),
             "flops": case.flops,
             "bytes": case.nbytes,
             "bound": case.bound,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib
 import math
 import os
 import sys
@@ -129,9 +130,7 @@ def reference() -> ModuleType:
     folder = str(ROOT / "tests")
     if folder not in sys.path:
         sys.path.append(folder)
-    import reference as module
-
-    return module
+    return importlib.import_module("reference")
 
 
 def _step(network: Network, parameters: Inputs, velocity: Inputs, x: Array, labels: Array) -> float:

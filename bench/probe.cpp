@@ -12,10 +12,10 @@ namespace {
 
 #if PROBE_BYTES == 4
 typedef float Vector;
-float lane(Vector v, int) { return v; }
+float first(Vector v) { return v; }
 #else
 typedef float Vector __attribute__((vector_size(PROBE_BYTES)));
-float lane(Vector v, int i) { return v[i]; }
+float first(Vector v) { return v[0]; }
 #endif
 
 // 12 independent sums: latency 4 times 2 units needs 8, and SSE2 and AVX2 have 16 registers in all.
@@ -26,6 +26,7 @@ float multiply_add(int64_t iterations) {
   Vector sum[sums], x = Vector{} + 0.999f, y = Vector{} + 1e-3f;
   // Opaque to the compiler, which would otherwise know the result.
   asm volatile("" : "+m"(x), "+m"(y));
+#pragma GCC unroll 12
   for (int s = 0; s < sums; ++s) sum[s] = y + static_cast<float>(s);
   for (int64_t n = 0; n < iterations; ++n) {
 #pragma GCC unroll 12
@@ -36,10 +37,11 @@ float multiply_add(int64_t iterations) {
     for (int s = 0; s < sums; ++s) asm volatile("" : "+x"(sum[s]));
 #endif
   }
-  float total = 0;
-  for (int s = 0; s < sums; ++s)
-    for (int i = 0; i < lanes; ++i) total += lane(sum[s], i);
-  return total;
+  // Unrolled: an index that varies would put the sums into memory, in the loop above too.
+  Vector total = sum[0];
+#pragma GCC unroll 12
+  for (int s = 1; s < sums; ++s) total = total + sum[s];
+  return first(total);
 }
 
 template <typename Work>

@@ -15,7 +15,7 @@ from bench.networks import Network, parameter_names
 def build(network: Network, inputs: Inputs) -> Any:
     import chainrule as cr
 
-    kinds = {
+    kinds: dict[str, Callable[..., Any]] = {
         "conv2d": lambda filters, size, padding: cr.Conv2d(filters, size, padding=padding),
         "max_pool2d": cr.MaxPool2d,
         "linear": cr.Linear,

@@ -84,14 +84,14 @@ class Training:
             for (kind, *numbers), shape in zip(network.layers, network.shapes(), strict=False)
         ]
         self.model: Any = nn.Sequential(*layers)
-        self.named = dict(self.model.named_parameters())
-        for name in parameter_names(inputs):
-            array = to_torch(network, name, inputs[name])
-            self.named[name].data = torch.from_numpy(array.copy()).requires_grad_(True)
+        self.network = network
         if channels_last:
             self.model.to(memory_format=torch.channels_last)
+        self.named = dict(self.model.named_parameters())
         for parameter in self.named.values():
+            # Modules made while gradients are off still ask for them; so that it does not matter.
             parameter.requires_grad_(True)
+        self.load(inputs)
         self.x = self.tensor(inputs["x"], channels_last)
         self.labels = torch.from_numpy(inputs["labels"])
         self.order = cycle([torch.from_numpy(one) for one in inputs["order"]])
@@ -114,6 +114,17 @@ class Training:
         if channels_last:
             return tensor.contiguous(memory_format=self.torch.channels_last)
         return tensor.contiguous()
+
+    def load(self, inputs: Inputs) -> None:
+        """Take initial weights."""
+        for name in parameter_names(inputs):
+            array = to_torch(self.network, name, inputs[name])
+            self.named[name].data.copy_(self.torch.from_numpy(array))
+
+    def restart(self, inputs: Inputs) -> None:
+        """Start again from other weights, at rest; what has been compiled stays."""
+        self.load(inputs)
+        self.optimizer.state.clear()
 
     def _loss(self, x: Any, labels: Any) -> Any:
         return self.torch.nn.functional.cross_entropy(self.model(x), labels)
