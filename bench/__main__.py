@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from bench import accuracy, goals, imports, report, speed
 
@@ -21,6 +22,7 @@ def everything() -> int:
     """Measure all cases of all groups with their defaults, and compare them with the goals."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=everything.__doc__)
     speed.common(parser)
+    parser.add_argument("--wheel", type=Path, help="a built wheel (default: build one)")
     options = parser.parse_args()
     records = speed.measure("kernels", options) | speed.measure("training", options)
     records |= imports.measure(options)

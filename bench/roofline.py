@@ -16,6 +16,7 @@ def draw(records: dict[str, Any], path: Path) -> None:
     mpl.use("svg")
     # Otherwise every run would name its shapes anew.
     mpl.rcParams["svg.hashsalt"] = "chainrule"
+    mpl.rcParams["svg.fonttype"] = "none"
     from matplotlib import pyplot as plt
 
     shown = {name: record for name, record in records.items() if figures.ours(record)}

@@ -21,8 +21,9 @@ def speed_table() -> list[str]:
     if not measured:
         return []
     lines = [
-        "| case | chainrule | rate | of the probe | fastest peer | its time | ratio |",
-        "| --- | ---: | ---: | ---: | --- | ---: | ---: |",
+        "| case | chainrule | rate | of the probe | fastest peer | its time | ratio "
+        "| to PyTorch's default |",
+        "| --- | ---: | ---: | ---: | --- | ---: | ---: | ---: |",
     ]
     for name, record in measured.items():
         if row := _row(name, record):
@@ -48,12 +49,14 @@ def _row(name: str, record: dict[str, Any]) -> list[str] | None:
         f"{reached / figures.roof(record):.0%}",
     ]
     if other is None or ratio is None:
-        return [*row, "-", "-", "-"]
+        return [*row, "-", "-", "-", "-"]
+    default = figures.ratio(record, "torch default")
     return [
         *row,
         other[0],
         figures.time_text(float(other[1]["median"])),
         f"**{ratio.value:.2f}** ({ratio.low:.2f}–{ratio.high:.2f})",
+        f"{default.value:.2f}" if default else "-",
     ]
 
 
@@ -62,21 +65,21 @@ def _origins(groups: dict[str, dict[str, Any]]) -> list[str]:
     lines: list[str] = []
     for group, records in groups.items():
         found: dict[str, list[str]] = {}
+        versions: dict[str, str] = {}
         for name, record in records.items():
             m = record["machine"]
             command = record["command"].rpartition(" ")[0]
-            versions = ", ".join(
-                f"{library} {version}"
-                for library, version in sorted(record.get("versions", {}).items())
-                if library != "chainrule"
-            )
+            versions |= record.get("versions", {})
             where = (
                 f"`{command}` at commit {m['commit']}, on {m['cpus']} CPUs ({m['cpu']}), "
                 f"{m['threads']} threads, backend {m['backend']}, {m['compiler']}"
             )
-            where += f"; beside {versions}" if versions else ""
             found.setdefault(where, []).append(name)
         for where, names in found.items():
             which = group if len(found) == 1 else ", ".join(f"`{name}`" for name in names)
             lines.append(f"- {which}: {where}")
+        versions.pop("chainrule", None)
+        if versions:
+            beside = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
+            lines[-1] += f"; beside {beside}"
     return lines
