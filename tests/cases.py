@@ -134,6 +134,45 @@ CONV = [
 
 
 @dataclass(frozen=True)
+class ConvPool(Conv):
+    """The same, with windows of a max-pooling side by side on its output."""
+
+    window: Pair = 2
+
+    def __str__(self) -> str:
+        window = str(self.window).replace(", ", "x").strip("()")
+        return f"{super().__str__()}-window{window}"
+
+
+CONV_POOL = [
+    # one pixel, one window, one row, pixels only
+    ConvPool(1, 1, 1, 1, 1, 1, 1, window=1),
+    ConvPool(2, 4, 4, 3, 5, 3, 3),
+    ConvPool(2, 1, 12, 3, 4, 1, 3, window=(1, 4)),
+    ConvPool(3, 5, 7, 16, 8, 1, 1),
+    ConvPool(1, 6, 5, 33, 17, 1, 1, window=(6, 5)),
+    # the network's window, none (of one pixel), oblong ones and the whole image; in most of them
+    # the last rows and columns fill no window
+    *(ConvPool(2, 9, 10, 3, 6, 3, 3, window=w) for w in (1, 2, 3, (1, 4), (4, 1), (7, 8))),
+    # strides and padding: beyond the kernel's edge, windows of padding only, on one side
+    ConvPool(2, 9, 11, 3, 5, 3, 2, stride=(2, 3)),
+    ConvPool(2, 13, 12, 3, 4, 2, 2, stride=3),
+    ConvPool(2, 5, 6, 3, 4, 3, 3, padding=2, window=3),
+    ConvPool(1, 4, 3, 2, 3, 2, 3, padding=(5, 4)),
+    ConvPool(2, 6, 7, 3, 5, 2, 4, padding="same"),
+    ConvPool(1, 3, 2, 2, 3, 5, 6, padding="same"),
+    ConvPool(2, 7, 8, 3, 4, 3, 3, stride=2, padding=1, window=(1, 4)),
+    # the networks': lenet's two, cnn's second
+    ConvPool(2, 28, 28, 1, 6, 5, 5, padding="same"),
+    ConvPool(2, 14, 14, 6, 16, 5, 5),
+    ConvPool(1, 26, 26, 32, 64, 3, 3),
+    # nothing to do
+    ConvPool(0, 6, 6, 3, 4, 3, 3),
+    ConvPool(2, 6, 6, 0, 4, 3, 3),
+]
+
+
+@dataclass(frozen=True)
 class Pool:
     """x (n, h, w, c)."""
 

@@ -44,7 +44,8 @@ class Chain:
         self.a, self.da = room(batch, 6, 6, 4), room(batch, 6, 6, 4)
         self.pooled, self.dpooled = room(batch, 3, 3, 4), room(batch, 3, 3, 4)
         self.places = room(batch, 3, 3, 4, kind=np.uint16)
-        self.dx = np.zeros_like(self.x)
+        self.dx, self.dsparse = np.zeros_like(self.x), np.zeros_like(self.x)
+        self.sparse = np.zeros_like(self.filters), np.zeros_like(self.shifts)
         self.hidden = [room(batch, 36) for _ in range(4)]
         self.dhidden = [room(batch, 36) for _ in range(4)]
         self.logits, self.dlogits, self.losses = room(batch, 5), room(batch, 5), room(batch)
@@ -87,6 +88,9 @@ class Chain:
         ops.relu_backward(self.da, self.a, out=self.da)
         ops.conv2d_backward_weight(self.da, self.x, 3, out=(dfilters, dshifts))
         ops.conv2d_backward_input(self.da, self.filters, self.x.shape, out=self.dx)
+        pooled = self.dpooled, self.places
+        ops.conv2d_pooled_backward_weight(*pooled, self.x, 3, 2, out=self.sparse)
+        ops.conv2d_pooled_backward_input(*pooled, self.filters, self.x.shape, 2, out=self.dsparse)
         for parameter, gradient, velocity in zip(
             self.parameters, self.gradients, self.velocities, strict=True
         ):

@@ -275,6 +275,59 @@ def max_pool2d_backward(
     return dx
 
 
+# Convolution behind a max-pooling whose windows lie side by side
+
+
+def _unpooled(
+    dy: Any,
+    argmax: Any,
+    input_shape: tuple[int, ...],
+    kernel: tuple[int, int],
+    window: Pair,
+    steps: tuple[int, int],
+    padding: Pair | str,
+) -> Array:
+    """The gradient by every output of the convolution, from the one by the pooled output."""
+    pads, dy = _padding(padding, kernel), _f64(dy)
+    rows, columns = (
+        _outputs(size + sum(pad), k, step)
+        for size, pad, k, step in zip(input_shape[1:3], pads, kernel, steps, strict=True)
+    )
+    return max_pool2d_backward(dy, argmax, (len(dy), rows, columns, dy.shape[3]), window)
+
+
+def conv2d_pooled_backward_input(
+    dy: Any,
+    argmax: Any,
+    weight: Any,
+    input_shape: tuple[int, int, int, int],
+    window: Pair,
+    *,
+    stride: Pair = 1,
+    padding: Pair | str = 0,
+) -> Array:
+    """dx: ``conv2d_backward_input`` of what ``max_pool2d_backward`` gives."""
+    _, rows, columns, _ = _f64(weight).shape
+    dense = _unpooled(dy, argmax, input_shape, (rows, columns), window, _pair(stride), padding)
+    return conv2d_backward_input(dense, weight, input_shape, stride=stride, padding=padding)
+
+
+def conv2d_pooled_backward_weight(
+    dy: Any,
+    argmax: Any,
+    x: Any,
+    kernel_size: Pair,
+    window: Pair,
+    *,
+    stride: Pair = 1,
+    padding: Pair | str = 0,
+) -> tuple[Array, Array]:
+    """(dweight, dbias): ``conv2d_backward_weight`` of what ``max_pool2d_backward`` gives."""
+    kernel, shape = _pair(kernel_size), np.shape(x)
+    dense = _unpooled(dy, argmax, shape, kernel, window, _pair(stride), padding)
+    return conv2d_backward_weight(dense, x, kernel, stride=stride, padding=padding)
+
+
 # Dropout: Philox4x32-10 of Salmon, Moraes, Dror and Shaw (2011)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cases import Conv, Pool, normal, seeded
+from cases import Conv, ConvPool, Pool, normal, seeded
 from guards import copy_guarded, guarded
 
 Case = tuple[str, dict[str, np.ndarray], dict[str, Any]]
@@ -104,12 +104,50 @@ def pools(dtype: Any) -> Iterator[Case]:
         yield "max_pool2d_backward", {"dy": dy, "argmax": argmax}, options
 
 
+def pooled(dtype: Any) -> Iterator[Case]:
+    sweep = [
+        *(ConvPool(1, 5, 6, c, 3, 3, 2, padding=p) for c in SWEEP for p in (0, 1)),
+        *(ConvPool(1, 5, 6, 3, k, 2, 3, padding=p) for k in SWEEP for p in (0, "same")),
+        *(ConvPool(1, 5, w, 2, 5, 3, 3, s, 1, (1, 2)) for w in range(3, 36) for s in (1, 2)),
+        *(ConvPool(2, h, 5, 3, 4, 2, 2, stride=3, window=(1, 2)) for h in range(2, 20)),
+        *(ConvPool(1, w, w, 1, 6, 5, 5, window=w - 4) for w in range(5, 30)),
+        *(ConvPool(1, 6, 5, c, 17, 1, 1, window=w) for c in SWEEP for w in (1, 2, 5)),
+        ConvPool(1, 3, 4, 33, 40, 3, 3, padding=4, window=3),
+        ConvPool(3, 12, 12, 32, 64, 3, 3),
+    ]
+    for case in sweep:
+        import chainrule
+
+        rng = seeded(case)
+        x, weight = (normal(rng, s, dtype) for s in (case.x, case.weight))
+        y, argmax = chainrule.ops.max_pool2d(
+            chainrule.ops.conv2d(x, weight, **case.options), case.window
+        )
+        # The last place of every window: what lies furthest in the last ones.
+        rows, columns = np.broadcast_to(case.window, 2)
+        argmax[rng.random(y.shape) < 0.5] = rows * columns - 1
+        dy = chainrule.ops.relu_backward(normal(rng, y.shape, dtype), y)
+        options = case.options | {"window": case.window}
+        arrays = {"dy": dy, "argmax": argmax}
+        yield (
+            "conv2d_pooled_backward_input",
+            arrays | {"weight": weight},
+            options | {"input_shape": case.x},
+        )
+        yield (
+            "conv2d_pooled_backward_weight",
+            arrays | {"x": x},
+            options | {"kernel_size": (case.r, case.s)},
+        )
+
+
 GROUPS: dict[str, Callable[[Any], Iterator[Case]]] = {
     "elementwise": elementwise,
     "rows": rows,
     "products": products,
     "images": images,
     "pools": pools,
+    "pooled": pooled,
 }
 
 

@@ -224,6 +224,33 @@ def test_max_pool2d(window, stride, rng: np.random.Generator) -> None:
     assert_gradient(dx, lambda t: reference.max_pool2d(t, window, stride)[0], x, dy)
 
 
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "window"),
+    [
+        ((3, 3), 1, 0, 2),  # 4 x 5 outputs: a column that no window takes
+        ((3, 3), 1, "same", (1, 4)),
+        ((2, 4), 1, "same", 3),
+        ((3, 2), (2, 1), (1, 0), (2, 3)),
+        ((2, 2), 2, 2, (5, 5)),  # one window
+    ],
+)
+def test_conv2d_pooled_backward(kernel, stride, padding, window, rng: np.random.Generator) -> None:
+    x, w, b = rng.normal(size=(2, 6, 7, 2)), rng.normal(size=(3, *kernel, 2)), rng.normal(size=3)
+
+    def forward(x=x, w=w, b=b):
+        z = reference.conv2d(x, w, b, stride=stride, padding=padding)
+        return reference.max_pool2d(z, window)
+
+    y, argmax = forward()
+    dy = rng.normal(size=y.shape) * (y > np.median(y))
+    options = {"stride": stride, "padding": padding}
+    dx = reference.conv2d_pooled_backward_input(dy, argmax, w, x.shape, window, **options)
+    dw, db = reference.conv2d_pooled_backward_weight(dy, argmax, x, kernel, window, **options)
+    assert_gradient(dx, lambda t: forward(x=t)[0], x, dy)
+    assert_gradient(dw, lambda t: forward(w=t)[0], w, dy)
+    assert_gradient(db, lambda t: forward(b=t)[0], b, dy)
+
+
 def test_max_pool2d_ties_and_nan() -> None:
     nan = np.nan
     x = np.array([[1.0, 2, 2, 2], [nan, 3, nan, 1], [-np.inf] * 4]).reshape(3, 2, 2, 1)
