@@ -109,6 +109,7 @@ def test_shapes_parameters_and_flops(
         assert layer.fan_in(given) == parameters // output[-1] - 1
 
 
+CONV = cr.Conv2d(3, 2)
 ROUND = [
     ((6,), [cr.Linear(4)]),
     ((6,), [cr.Linear(4), cr.ReLU(), cr.Linear(3)]),
@@ -129,6 +130,17 @@ ROUND = [
             cr.ReLU(),
         ],
     ),
+    # Convolutions whose backward pass starts from the pooled gradient, and some where it may not.
+    ((6, 5, 2), [CONV, cr.ReLU(), cr.MaxPool2d(2)]),
+    ((6, 5, 2), [CONV, cr.MaxPool2d(2), cr.Conv2d(2, 1), cr.ReLU(), cr.MaxPool2d((1, 2))]),
+    ((9, 9, 1), [CONV, cr.ReLU(), CONV, cr.ReLU(), cr.MaxPool2d((2, 3), (2, 3)), cr.Flatten()]),
+    ((9, 9, 1), [CONV, CONV, cr.MaxPool2d((1, 4)), cr.Dropout(0.5), cr.Flatten(), cr.Linear(2)]),
+    ((9, 9, 1), [CONV, cr.ReLU(), cr.MaxPool2d(2), CONV, cr.MaxPool2d(3), cr.Softmax()]),
+    ((6, 5, 2), [CONV, cr.ReLU(), cr.MaxPool2d(3, stride=1), cr.Flatten(), cr.Linear(2)]),
+    ((6, 5, 2), [CONV, cr.LeakyReLU(0.1), cr.MaxPool2d(2), cr.Flatten(), cr.Linear(2)]),
+    ((6, 5, 2), [CONV, cr.ReLU(), cr.ReLU(), cr.MaxPool2d(2)]),
+    ((6, 5, 2), [cr.MaxPool2d(2), CONV, cr.ReLU(), cr.Flatten(), cr.Linear(2)]),
+    ((6, 5, 2), [cr.ReLU(), cr.MaxPool2d(2), CONV, cr.MaxPool2d((2, 1))]),
     ((6, 5, 2), [cr.Flatten(), cr.ReLU(), cr.Linear(3), cr.ReLU(), cr.ReLU(), cr.Linear(2)]),
     ((4, 6), [cr.Softmax(), cr.Flatten(), cr.Linear(5), cr.Dropout(0.5), cr.Linear(4)]),
 ]
