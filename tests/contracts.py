@@ -184,8 +184,9 @@ def check_types(call: Call) -> None:
         ]
         if name != "bias" and name != "velocity":
             bad.append((None, "NoneType"))
+        kinds = "float32, float64 or uint8" if name == "source" else "float32 or float64"
         for value, what in bad:
-            text = f"{call.op}: {name} must be a float32 or float64 array, got {what}"
+            text = f"{call.op}: {name} must be a {kinds} array, got {what}"
             with np.errstate(all="ignore"), refused(TypeError, text):
                 call(**{name: value})
         if name != first:

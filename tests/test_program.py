@@ -9,6 +9,7 @@ import threading
 import tracemalloc
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ import chainrule
 from cases import normal, seeded, subnormals
 from chain import Chain, assert_same, recorded
 from chainrule import Program, ops
-from checks import DTYPES, same_bits
+from chainrule.layers import Layer
+from chainrule.slot import Shape, Slot
+from checks import DTYPES, misaligned, same_bits, spread
 from launch import run_child
 
 pytestmark = pytest.mark.usefixtures("backend")
@@ -294,3 +297,44 @@ def test_training_has_the_bits_of_steps_by_hand(dtype: np.dtype, momentum: float
     assert steps == 8
     assert same_bits(trained.parameter_vector, by_hand.parameter_vector)
     assert not same_bits(trained.parameter_vector, network().parameter_vector)
+
+
+def trained(x: np.ndarray, *layers: Layer, batch_size: int = 10) -> np.ndarray:
+    net = chainrule.Sequential(*layers, chainrule.Linear(3), input_shape=x.shape[1:])
+    chainrule.fit(
+        net, (x, np.arange(len(x)) % 3), loss=chainrule.CrossEntropy(),
+        optimizer=chainrule.SGD(learning_rate=0.1), batch_size=batch_size, epochs=2,
+        progress=False,
+    )  # fmt: skip
+    return net.parameter_vector
+
+
+def test_training_takes_what_a_program_would_not() -> None:
+    """Instances off every alignment, or in reverse: copied once, with the same result."""
+    x = normal(seeded(0), (20, 5), np.float32)
+    want = trained(x)
+    for view in (misaligned(x), spread(x, (2, -1))):
+        assert same_bits(trained(view), want)
+
+
+def test_training_runs_a_layer_of_ones_own_every_time() -> None:
+    """It computes in Python, so a program would leave it out from the second batch on."""
+    calls = []
+
+    @dataclass(frozen=True, repr=False)
+    class Counted(Layer):
+        def build(self, shape: Shape) -> Shape:
+            return shape
+
+        def forward(self, slot: Slot) -> None:
+            calls.append("forward")
+            np.copyto(slot.y, slot.x)
+
+        def backward(self, slot: Slot) -> None:
+            calls.append("backward")
+            np.copyto(slot.dx, slot.dy)
+
+    x = normal(seeded(0), (40, 5), np.float32)
+    counted = trained(x, chainrule.Linear(4), Counted())
+    assert calls == ["forward", "backward"] * 8
+    assert same_bits(counted, trained(x, chainrule.Linear(4)))
