@@ -167,7 +167,7 @@ py::array Call::integers(const char* name, const py::object& object, int64_t end
   if (kind == 'u' && array.itemsize() == 8) {  // the conversion below would wrap
     const auto wide = py::array_t<uint64_t, py::array::c_style | py::array::forcecast>(array);
     for (int64_t i = 0; i < dim(wide, 0); ++i) {
-      if (wide.at(i) > INT64_MAX) {
+      if (wide.at(i) >= static_cast<uint64_t>(end)) {
         value_error(std::string(name) + " must lie in [0, " + std::to_string(end) + "), got " +
                     std::to_string(wide.at(i)) + " at index " + std::to_string(i));
       }
