@@ -9,14 +9,18 @@ std::string by(int64_t rows, int64_t columns) {
   return std::to_string(rows) + "x" + std::to_string(columns);
 }
 
+// Of an image, in bytes, over all threads that there can be; with room to round up.
+constexpr int64_t most_copies = int64_t{1} << 18;
+
 // Kernels also count the padded pixels of an image and the multiply-adds of the whole.
 void require_countable(const Call& call, const Conv2d& s) {
   const Window& w = s.window;
   const Shape y = {s.batch, s.out_height, s.out_width, s.out};
   product(call.op(),
           {(s.out_height - 1) * w.stride_rows + w.rows,
-           (s.out_width - 1) * w.stride_columns + w.columns, std::max(s.in, s.out), 64},
+           (s.out_width - 1) * w.stride_columns + w.columns, std::max(s.in, s.out), most_copies},
           y);
+  product(call.op(), {s.out_height, s.out_width, s.out, most_copies}, y);
   product(call.op(), {s.batch, s.out_height, s.out_width, s.out, s.in, w.rows, w.columns}, y);
   product(call.op(), {s.out + 64, s.in + 64, w.rows, w.columns, 64}, y);
 }

@@ -315,7 +315,7 @@ def conv2d_pooled_backward_input(
     """`conv2d_backward_input` of `max_pool2d_backward`, from the pooled gradient.
 
     Does only the work of the gradient's non-zero elements, at most one in a window. Windows lie
-    side by side.
+    side by side. Products with an exact zero are left out: 0 · infinity gives no NaN here.
 
     Parameters
     ----------
@@ -345,6 +345,8 @@ def conv2d_pooled_backward_weight(
     out: tuple[Array, Array] | None = None,
 ) -> tuple[Array, Array]:
     """`conv2d_backward_weight` of `max_pool2d_backward`, from the pooled gradient.
+
+    Like `conv2d_pooled_backward_input`, it leaves out products with an exact zero.
 
     Parameters
     ----------

@@ -98,10 +98,8 @@ struct Sizes {
   explicit Sizes(const Conv2d& s) {
     run = s.window.columns * s.in;
     run_padded = round_up(run, Vec<T>::width);
-    rows_seen =
-        larger(s.height + s.pad_top, (s.out_height - 1) * s.window.stride_rows + s.window.rows);
-    columns_seen = larger(s.width + s.pad_left,
-                          (s.out_width - 1) * s.window.stride_columns + s.window.columns);
+    rows_seen = (s.out_height - 1) * s.window.stride_rows + s.window.rows;
+    columns_seen = (s.out_width - 1) * s.window.stride_columns + s.window.columns;
     row = columns_seen * s.in;
     image = round_up(rows_seen * row + run_padded, 16);
   }
@@ -162,7 +160,7 @@ struct Partials {
   Partials(const Conv2d& s, const Sizes<T>& sizes) {
     bias = s.out * s.window.rows * sizes.run_padded;
     size = round_up(bias + s.out, 16);
-    const int64_t bytes = size * static_cast<int64_t>(sizeof(T));
+    const int64_t bytes = larger(1, size * static_cast<int64_t>(sizeof(T)));
     chunks = larger(1, smaller(smaller(most_chunks, s.batch), most_bytes / bytes));
   }
 };
@@ -302,11 +300,9 @@ void conv2d_pooled_backward_input(const T* dy, const uint16_t* argmax, const T* 
         }
       }
     }
-    for (int64_t row = 0; row < s.height; ++row) {
-      const T* const from = copy + (row + s.pad_top) * sizes.row + s.pad_left * s.in;
-      T* const to = dx + (image * s.height + row) * s.width * s.in;
-      for (int64_t i = 0; i < s.width * s.in; ++i) to[i] = from[i];
-    }
+    // What no window sees stays zero.
+    copy_rectangle(copy, Image{sizes.rows_seen, sizes.columns_seen, s.in}, s.pad_top, s.pad_left,
+                   s.height, s.width, dx + image * s.height * s.width * s.in);
   });
 }
 
