@@ -210,10 +210,7 @@ def test_indices_outside_the_source(source: str, kind: str, bad: int) -> None:
         ops.gather(rows, indices, out=out)
     assert (out == 7).all(), "written before it refused"
     indices[1] = 10
-    first = (1, 10) if bad < 2**63 else (3, bad)  # what int64 lacks is met before the rest
-    with refused(
-        ValueError, f"gather: indices must lie in [0, 10), got {first[1]} at index {first[0]}"
-    ):
+    with refused(ValueError, "gather: indices must lie in [0, 10), got 10 at index 1"):
         ops.gather(rows, indices)
 
 
