@@ -180,6 +180,11 @@ struct Product {
   static constexpr int64_t block_depth = 256;
   static constexpr int64_t block_rows = 8 * tile_rows;
   static constexpr int64_t block_slivers = 4;
+  // Few blocks are made smaller: three would keep two threads busy for the time of four.
+  int64_t rows_of_block() const {
+    const int64_t blocks = ceil_div(m, block_rows) * ceil_div(n, block_slivers * tile_columns<T>);
+    return blocks >= 8 ? block_rows : 2 * tile_rows;
+  }
   // Rows of a that are a multiple of this apart fall into few sets of the first-level cache; such
   // a block is copied first, to rows that are not.
   static constexpr int64_t aliasing_bytes = 1024;
@@ -214,12 +219,12 @@ struct Product {
         const T* const source = b + (b_transposed ? first : first * b_stride);
         pack_sliver(source, b_stride, b_transposed, packed, sliver, 0, depth, panel);
       });
-      const int64_t row_blocks = ceil_div(m, block_rows);
+      const int64_t row_blocks = ceil_div(m, rows_of_block());
       const int64_t sliver_blocks = ceil_div(packed.slivers(), block_slivers);
       const int64_t cycles = m * n * depth / Vec<T>::width / 2;
       parallel(row_blocks * sliver_blocks, cycles, workspace.workers,
                [&](int64_t index, int worker) {
-                 block(packed, panel, first, index % row_blocks * block_rows,
+                 block(packed, panel, first, index % row_blocks * rows_of_block(),
                        index / row_blocks * block_slivers,
                        copy ? copies + worker * copy_size() : nullptr);
                });
@@ -230,7 +235,7 @@ struct Product {
  private:
   void block(const Packed<T>& packed, const T* panel, int64_t first, int64_t top, int64_t sliver,
              T* copy) const {
-    const int64_t rows = smaller(block_rows, m - top);
+    const int64_t rows = smaller(rows_of_block(), m - top);
     const T* source = a + top * a_row + first * a_step;
     int64_t row_stride = a_row, step = a_step;
     if (copy) {
