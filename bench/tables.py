@@ -75,8 +75,11 @@ def _origins(groups: dict[str, dict[str, Any]]) -> list[str]:
                 f"{m['threads']} threads, backend {m['backend']}, {m['compiler']}"
             )
             found.setdefault(where, []).append(name)
-        for where, names in found.items():
-            which = group if len(found) == 1 else ", ".join(f"`{name}`" for name in names)
+        most = max(found.values(), key=len, default=[])
+        for where, names in sorted(found.items(), key=lambda item: item[1] is most):
+            which = ", ".join(f"`{name}`" for name in names)
+            if names is most:
+                which = group if len(found) == 1 else f"the other {group}"
             lines.append(f"- {which}: {where}")
         versions.pop("chainrule", None)
         if versions:
