@@ -8,86 +8,18 @@
 // area) of the dense passes'. The result is theirs, but for products with an exact zero, which are
 // left out (0 · infinity no longer gives NaN) and the order of the sums.
 //
-// Both are one loop. A filter's row, and the pixels under it, are runs of columns * channels
-// contiguous numbers, and with g the gradient of filter k at the pixel where a maximum stood
-//   weight    run (k, r) of dweight += g · the pixels' run          over the windows of a band
-//   input     the pixels' run       += g · run (k, r) of the weight over the filters with one place
-// so a target run is held in registers while a list of (where the source begins, g) passes by.
-// r is the outermost loop: what the lists point at then fits the first-level cache.
+// Both are the one loop of runs.h over the elements that are not zero, which are found as sets of
+// bits: writing lists of them took as long as working them off.
+#include <type_traits>
+
 #include "cpu/kernels/convolution.h"
 #include "cpu/kernels/kernel.h"
+#include "cpu/kernels/runs.h"
 
 namespace chainrule::CR_ISA {
 namespace {
 
-template <class T>
-struct Entry {
-  int64_t offset;
-  T value;
-};
-
-constexpr int most_vectors = 8;
-
-// target[0 .. vectors) += Σ value · source[offset ...]; of the last register only `lanes` are
-// stored.
-template <int vectors, class T>
-void add_runs(T* target, const T* source, const Entry<T>* list, int64_t count, int64_t lanes) {
-  using V = Vec<T>;
-  V total[vectors];
-#pragma GCC unroll 8
-  for (int j = 0; j < vectors; ++j) total[j] = V::load(target + j * V::width);
-  for (int64_t i = 0; i < count; ++i) {
-    const V value = V::set(list[i].value);
-    const T* const from = source + list[i].offset;
-#pragma GCC unroll 8
-    for (int j = 0; j < vectors; ++j) total[j] = fma(value, V::load(from + j * V::width), total[j]);
-  }
-#pragma GCC unroll 8
-  for (int j = 0; j < vectors - 1; ++j) total[j].store(target + j * V::width);
-  if (lanes == V::width) {
-    total[vectors - 1].store(target + (vectors - 1) * V::width);
-  } else {
-    total[vectors - 1].store(target + (vectors - 1) * V::width, lanes);
-  }
-}
-
-// The same for a run of any length. What lies behind it, up to whole registers, is read but not
-// written.
-template <class T>
-void add_runs(T* target, const T* source, const Entry<T>* list, int64_t count, int64_t length) {
-  if (count == 0) return;
-  constexpr int width = Vec<T>::width;
-  constexpr int64_t most = most_vectors * width;
-  for (; length > 0; length -= most, target += most, source += most) {
-    const int64_t now = smaller(most, length);
-    const int64_t lanes = now - (ceil_div(now, width) - 1) * width;
-    switch (ceil_div(now, width)) {
-      case 1:
-        add_runs<1>(target, source, list, count, lanes);
-        break;
-      case 2:
-        add_runs<2>(target, source, list, count, lanes);
-        break;
-      case 3:
-        add_runs<3>(target, source, list, count, lanes);
-        break;
-      case 4:
-        add_runs<4>(target, source, list, count, lanes);
-        break;
-      case 5:
-        add_runs<5>(target, source, list, count, lanes);
-        break;
-      case 6:
-        add_runs<6>(target, source, list, count, lanes);
-        break;
-      case 7:
-        add_runs<7>(target, source, list, count, lanes);
-        break;
-      default:
-        add_runs<8>(target, source, list, count, lanes);
-    }
-  }
-}
+constexpr int64_t first_level_bytes = 28 << 10;
 
 // Sizes that both passes share.
 template <class T>
@@ -121,35 +53,21 @@ void place_corners(const Conv2d& s, const MaxPool2d& p, const Sizes<T>& sizes, i
   }
 }
 
-// One entry of a list, or none, without a branch that nobody could predict.
-template <class T>
-CR_INLINE int64_t append(Entry<T>* list, int64_t count, int64_t offset, T value) {
-  list[count] = {offset, value};
-  return count + (value != T(0));
-}
-
-// What one task needs for itself, in units of T: the image with its border laid out, the lists of a
-// band of windows, their lengths, and the places' corners.
+// What one task needs for itself, in units of T: the image with its border laid out; sets of bits;
+// and numbers: the places' corners, and what else the pass wants.
 template <class T>
 struct Own {
-  int64_t image, lists, counts, corners;
+  int64_t image, words, numbers;
 
-  Own(const Sizes<T>& sizes, int64_t most_entries, int64_t lengths, int64_t area) {
-    image = sizes.image;
-    lists = units(most_entries, sizeof(Entry<T>));
-    counts = units(lengths, sizeof(int64_t));
-    corners = units(area, sizeof(int64_t));
-  }
-  int64_t size() const { return image + lists + counts + corners; }
-  static int64_t units(int64_t count, std::size_t bytes) {
-    return round_up(ceil_div(count * static_cast<int64_t>(bytes), sizeof(T)), 16);
+  Own(const Sizes<T>& sizes, int64_t word_count, int64_t number_count)
+      : image(sizes.image), words(units(word_count)), numbers(units(number_count)) {}
+  int64_t size() const { return image + words + numbers; }
+  static int64_t units(int64_t count) {
+    return round_up(count * 8 / static_cast<int64_t>(sizeof(T)), 16);
   }
 
-  Entry<T>* lists_in(T* own) const { return reinterpret_cast<Entry<T>*>(own + image); }
-  int64_t* counts_in(T* own) const { return reinterpret_cast<int64_t*>(own + image + lists); }
-  int64_t* corners_in(T* own) const {
-    return reinterpret_cast<int64_t*>(own + image + lists + counts);
-  }
+  uint64_t* words_in(T* own) const { return reinterpret_cast<uint64_t*>(own + image); }
+  int64_t* numbers_in(T* own) const { return reinterpret_cast<int64_t*>(own + image + words); }
 };
 
 // Backward weight: images in chunks with partial sums of their own, as in conv2d.cpp.
@@ -168,6 +86,15 @@ struct Partials {
 };
 
 int64_t area_of(const MaxPool2d& p) { return p.window.rows * p.window.columns; }
+
+// Rows of windows whose pixels stay in the first-level cache: the longer a filter's list, the less
+// often its run of dweight is loaded and stored.
+template <class T>
+int64_t band_rows(const Conv2d& s, const MaxPool2d& p, const Sizes<T>& sizes) {
+  const int64_t step = p.window.rows * s.window.stride_rows;
+  const int64_t fit = first_level_bytes / larger(1, sizes.row * static_cast<int64_t>(sizeof(T)));
+  return smaller(larger(1, p.out_height), larger(1, (fit - s.window.rows) / step));
+}
 
 template <class T>
 int64_t sparse_cycles(const Conv2d& s, const MaxPool2d& p, const Sizes<T>& sizes) {
@@ -202,63 +129,107 @@ void conv2d_pooled(const T* x, const T* weight, const T* bias, T* y, uint16_t* a
   convolution.run(x, workspace);
 }
 
+namespace {
+
+// words[k][...]: of which windows filter k's gradient is not zero. A lane is a filter, a bit of it
+// a window.
+template <class T>
+void set_of_windows(const T* dy, int64_t windows, int64_t filters, uint64_t* words) {
+  using V = Vec<T>;
+  using Word = typename Integer<T>::type;
+  constexpr int64_t bits = 8 * sizeof(Word);
+  const int64_t word_count = ceil_div(windows, 64);
+  for (int64_t i = 0; i < filters * word_count; ++i) words[i] = 0;
+  for (int64_t first = 0; first < windows; first += bits) {
+    const int64_t count = smaller(bits, windows - first);
+    uint64_t* const to = words + first / 64;
+    for_registers<T>(filters, [=](int64_t k, auto lanes) {
+      typename V::Bits found{};
+      for (int64_t i = 0; i < count; ++i) {
+        const auto zero = lanes.load(dy + (first + i) * filters + k) == V::zero();
+        const Word bit = static_cast<Word>(uint64_t{1} << i);
+        found |= zero ? typename V::Bits{} : bit - typename V::Bits{};
+      }
+      Word lane[V::width];
+      __builtin_memcpy(lane, &found, sizeof lane);
+      for (int64_t j = 0; j < smaller(V::width, filters - k); ++j) {
+        const uint64_t word = static_cast<std::make_unsigned_t<Word>>(lane[j]);
+        to[(k + j) * word_count] |= word << first % 64;
+      }
+    });
+  }
+}
+
+template <class T>
+Own<T> own_of_weight(const Conv2d& s, const MaxPool2d& p, const Sizes<T>& sizes) {
+  const int64_t windows = band_rows(s, p, sizes) * p.out_width;
+  return {sizes, s.out * ceil_div(windows, 64), area_of(p) + windows};
+}
+
+}  // namespace
+
 template <class T>
 int64_t conv2d_pooled_backward_weight_workspace(const Conv2d& s, const MaxPool2d& p, int workers) {
   const Sizes<T> sizes(s);
   const Partials<T> partials(s, sizes);
-  const Own<T> own(sizes, s.out * p.out_width, s.out, area_of(p));
-  return (partials.chunks * partials.size + workers * own.size()) * static_cast<int64_t>(sizeof(T));
+  return (partials.chunks * partials.size + workers * own_of_weight(s, p, sizes).size()) *
+         static_cast<int64_t>(sizeof(T));
 }
 
 template <class T>
 void conv2d_pooled_backward_weight(const T* dy, const uint16_t* argmax, const T* x, T* dweight,
                                    T* dbias, const Conv2d& s, const MaxPool2d& p,
                                    const Workspace& workspace) {
+  using V = Vec<T>;
   const Sizes<T> sizes(s);
   const Partials<T> partials(s, sizes);
-  const Own<T> own(sizes, s.out * p.out_width, s.out, area_of(p));
-  const int64_t rows = s.window.rows, windows = p.out_height * p.out_width;
+  const Own<T> own = own_of_weight(s, p, sizes);
+  const int64_t rows = s.window.rows, most = band_rows(s, p, sizes);
+  const Runs<T, OfWindows<T>> runs(rows, sizes.run);
   T* const sums = static_cast<T*>(workspace.data);
   T* const owned = sums + partials.chunks * partials.size;
-  parallel(partials.chunks, sparse_cycles(s, p, sizes), workspace.workers,
-           [&](int64_t chunk, int w) {
-             T* const partial = sums + chunk * partials.size;
-             T* const copy = owned + w * own.size();
-             Entry<T>* const lists = own.lists_in(copy);
-             int64_t* const counts = own.counts_in(copy);
-             int64_t* const corners = own.corners_in(copy);
-             place_corners(s, p, sizes, corners);
-             for (int64_t i = 0; i < partials.size; ++i) partial[i] = T(0);
-             for (int64_t i = sizes.rows_seen * sizes.row; i < sizes.image; ++i) copy[i] = T(0);
-             const int64_t end = (chunk + 1) * s.batch / partials.chunks;
-             for (int64_t image = chunk * s.batch / partials.chunks; image < end; ++image) {
-               copy_rectangle(x + image * s.height * s.width * s.in, Image{s.height, s.width, s.in},
-                              -s.pad_top, -s.pad_left, sizes.rows_seen, sizes.columns_seen, copy);
-               for (int64_t band = 0; band < p.out_height; ++band) {
-                 const int64_t first = (image * windows + band * p.out_width) * s.out;
-                 const int64_t top = corner(s, sizes, band * p.window.rows, 0);
-                 const int64_t step = corner(s, sizes, 0, p.window.columns);
-                 for (int64_t k = 0; k < s.out; ++k) {
-                   int64_t count = 0;
-                   T sum = T(0);
-                   for (int64_t i = 0; i < p.out_width; ++i) {
-                     const T g = dy[first + i * s.out + k];
-                     const int64_t offset = top + i * step + corners[argmax[first + i * s.out + k]];
-                     count = append(lists + k * p.out_width, count, offset, g);
-                     sum += g;
-                   }
-                   counts[k] = count;
-                   partial[partials.bias + k] += sum;
-                 }
-                 for (int64_t r = 0; r < rows; ++r) {
-                   for (int64_t k = 0; k < s.out; ++k) {
-                     add_runs(partial + (k * rows + r) * sizes.run_padded, copy + r * sizes.row,
-                              lists + k * p.out_width, counts[k], sizes.run);
-                   }
-                 }
-               }
-             }
-           });
+  // A chunk of the images.
+  const auto task = [&](int64_t chunk, int w) {
+    T* const partial = sums + chunk * partials.size;
+    T* const copy = owned + w * own.size();
+    uint64_t* const words = own.words_in(copy);
+    int64_t* const corners = own.numbers_in(copy);
+    int64_t* const offsets = corners + area_of(p);
+    place_corners(s, p, sizes, corners);
+    for (int64_t i = 0; i < most * p.out_width; ++i) {
+      offsets[i] =
+          corner(s, sizes, i / p.out_width * p.window.rows, i % p.out_width * p.window.columns);
+    }
+    for (int64_t i = 0; i < partials.size; ++i) partial[i] = T(0);
+    for (int64_t i = sizes.rows_seen * sizes.row; i < sizes.image; ++i) copy[i] = T(0);
+    const int64_t end = (chunk + 1) * s.batch / partials.chunks;
+    for (int64_t image = chunk * s.batch / partials.chunks; image < end; ++image) {
+      copy_rectangle(x + image * s.height * s.width * s.in, Image{s.height, s.width, s.in},
+                     -s.pad_top, -s.pad_left, sizes.rows_seen, sizes.columns_seen, copy);
+      for (int64_t band = 0; band < p.out_height; band += most) {
+        const int64_t windows = smaller(most, p.out_height - band) * p.out_width;
+        const int64_t first = (image * p.out_height + band) * p.out_width * s.out;
+        set_of_windows(dy + first, windows, s.out, words);
+        for (int64_t k = 0; k < s.out; ++k) {
+          runs.add({.target = partial + k * rows * sizes.run_padded,
+                    .target_row = sizes.run_padded,
+                    .source = copy + corner(s, sizes, band * p.window.rows, 0),
+                    .source_row = sizes.row,
+                    .words = words + k * ceil_div(windows, 64),
+                    .word_count = ceil_div(windows, 64),
+                    .set = {dy + first + k, argmax + first + k, s.out, offsets, corners}});
+        }
+        for_registers<T>(s.out, [&](int64_t k, auto lanes) {
+          V total = lanes.load(partial + partials.bias + k);
+          for (int64_t i = 0; i < windows; ++i) {
+            total = total + lanes.load(dy + first + i * s.out + k);
+          }
+          lanes.store(total, partial + partials.bias + k);
+        });
+      }
+    }
+  };
+  parallel(partials.chunks, sparse_cycles(s, p, sizes), workspace.workers, task);
   parallel(s.out, partials.chunks * partials.size, workspace.workers, [&](int64_t k, int) {
     const auto total = [&](int64_t at) {  // the chunks in order
       T sum = T(0);
@@ -276,54 +247,95 @@ void conv2d_pooled_backward_weight(const T* dy, const uint16_t* argmax, const T*
   });
 }
 
+namespace {
+
+// Rows of the weight that pass by at a time, so that they stay in the first-level cache.
+template <class T>
+int64_t rows_at_once(const Conv2d& s, const Sizes<T>& sizes) {
+  const int64_t bytes = larger(1, s.out * sizes.run_padded * static_cast<int64_t>(sizeof(T)));
+  return smaller(s.window.rows, larger(1, first_level_bytes / bytes));
+}
+
+// words[place][...]: which filters have their maximum of this window there, and a gradient.
+template <class T>
+void set_of_filters(const T* dy, const uint16_t* argmax, int64_t filters, int64_t area,
+                    uint64_t* words) {
+  using V = Vec<T>;
+  const int64_t word_count = ceil_div(filters, 64);
+  for (int64_t i = 0; i < area * word_count; ++i) words[i] = 0;
+  int64_t k = 0;
+  if (area <= V::width) {
+    for (; k + V::width <= filters; k += V::width) {
+      const auto codes = load_codes<T>(argmax + k);
+      const uint64_t kept = ~bits_of<T>(V::load(dy + k) == V::zero());
+      for (int64_t place = 0; place < area; ++place) {
+        const auto here = codes == static_cast<typename Integer<T>::type>(place);
+        words[place * word_count + k / 64] |= (bits_of<T>(here) & kept) << k % 64;
+      }
+    }
+  }
+  for (; k < filters; ++k) {
+    words[argmax[k] * word_count + k / 64] |= static_cast<uint64_t>(!(dy[k] == T(0))) << k % 64;
+  }
+}
+
+template <class T>
+Own<T> own_of_input(const Conv2d& s, const MaxPool2d& p, const Sizes<T>& sizes) {
+  return {sizes, p.out_width * area_of(p) * ceil_div(s.out, 64), area_of(p)};
+}
+
+}  // namespace
+
 template <class T>
 int64_t conv2d_pooled_backward_input_workspace(const Conv2d& s, const MaxPool2d& p, int workers) {
   const Sizes<T> sizes(s);
-  const int64_t lists = p.out_width * area_of(p);
-  const Own<T> own(sizes, lists * s.out, lists, area_of(p));
   const int64_t packed = round_up(s.window.rows * s.out * sizes.run_padded, 16);
-  return (packed + workers * own.size()) * static_cast<int64_t>(sizeof(T));
+  return (packed + workers * own_of_input(s, p, sizes).size()) * static_cast<int64_t>(sizeof(T));
 }
 
 template <class T>
 void conv2d_pooled_backward_input(const T* dy, const uint16_t* argmax, const T* weight, T* dx,
                                   const Conv2d& s, const MaxPool2d& p, const Workspace& workspace) {
   const Sizes<T> sizes(s);
+  const Own<T> own = own_of_input(s, p, sizes);
   const int64_t area = area_of(p), rows = s.window.rows, windows = p.out_height * p.out_width;
-  const Own<T> own(sizes, p.out_width * area * s.out, p.out_width * area, area);
-  T* const packed = static_cast<T*>(workspace.data);  // (rows, filters, run)
+  const int64_t group = rows_at_once(s, sizes), word_count = ceil_div(s.out, 64);
+  T* const packed = static_cast<T*>(workspace.data);  // (groups of rows, filters, rows, run)
   T* const owned = packed + round_up(rows * s.out * sizes.run_padded, 16);
   parallel(s.out, s.out * rows * sizes.run, workspace.workers, [&](int64_t k, int) {
     for (int64_t r = 0; r < rows; ++r) {
-      T* const to = packed + (r * s.out + k) * sizes.run_padded;
+      const int64_t first = r / group * group, height = smaller(group, rows - first);
+      T* const to = packed + (first * s.out + k * height + r - first) * sizes.run_padded;
       const T* const from = weight + (k * rows + r) * sizes.run;
       for (int64_t i = 0; i < sizes.run_padded; ++i) to[i] = i < sizes.run ? from[i] : T(0);
     }
   });
   parallel(s.batch, sparse_cycles(s, p, sizes), workspace.workers, [&](int64_t image, int w) {
     T* const copy = owned + w * own.size();
-    Entry<T>* const lists = own.lists_in(copy);
-    int64_t* const counts = own.counts_in(copy);
-    int64_t* const corners = own.corners_in(copy);
+    uint64_t* const words = own.words_in(copy);
+    int64_t* const corners = own.numbers_in(copy);
     place_corners(s, p, sizes, corners);
     for (int64_t i = 0; i < sizes.image; ++i) copy[i] = T(0);
     for (int64_t band = 0; band < p.out_height; ++band) {
-      for (int64_t i = 0; i < p.out_width * area; ++i) counts[i] = 0;
+      const int64_t first = (image * windows + band * p.out_width) * s.out;
       for (int64_t i = 0; i < p.out_width; ++i) {
-        const int64_t at = (image * windows + band * p.out_width + i) * s.out;
-        for (int64_t k = 0; k < s.out; ++k) {
-          const int64_t list = i * area + argmax[at + k];
-          counts[list] =
-              append(lists + list * s.out, counts[list], k * sizes.run_padded, dy[at + k]);
-        }
+        set_of_filters(dy + first + i * s.out, argmax + first + i * s.out, s.out, area,
+                       words + i * area * word_count);
       }
-      for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t r = 0; r < rows; r += group) {
+        const int64_t height = smaller(group, rows - r);
+        const Runs<T, OfFilters<T>> runs(height, sizes.run);
         for (int64_t i = 0; i < p.out_width; ++i) {
           T* const pixels =
               copy + corner(s, sizes, band * p.window.rows, i * p.window.columns) + r * sizes.row;
           for (int64_t place = 0; place < area; ++place) {
-            add_runs(pixels + corners[place], packed + r * s.out * sizes.run_padded,
-                     lists + (i * area + place) * s.out, counts[i * area + place], sizes.run);
+            runs.add({.target = pixels + corners[place],
+                      .target_row = sizes.row,
+                      .source = packed + r * s.out * sizes.run_padded,
+                      .source_row = sizes.run_padded,
+                      .words = words + (i * area + place) * word_count,
+                      .word_count = word_count,
+                      .set = {dy + first + i * s.out, height * sizes.run_padded}});
           }
         }
       }

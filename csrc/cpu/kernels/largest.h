@@ -7,6 +7,19 @@
 
 namespace chainrule::CR_ISA {
 
+// The positions of a register of maxima, as Largest stored them.
+template <class T>
+CR_INLINE typename Vec<T>::Bits load_codes(const uint16_t* argmax) {
+#if CR_VECTOR_BYTES == 0
+  return *argmax;
+#else
+  typedef uint16_t Narrow __attribute__((vector_size(Vec<T>::width * 2)));
+  Narrow narrow;
+  __builtin_memcpy(&narrow, argmax, sizeof narrow);
+  return __builtin_convertvector(narrow, typename Vec<T>::Bits);
+#endif
+}
+
 template <class T>
 class Largest {
  public:

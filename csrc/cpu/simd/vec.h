@@ -202,4 +202,21 @@ inline void Vec<T>::store(T* p, int64_t n) const {
 
 #endif
 
+// Bit i says whether lane i is set.
+template <class T>
+CR_INLINE uint64_t bits_of(typename Vec<T>::Mask mask) {
+#if defined(CR_ISA_avx512)
+  if constexpr (sizeof(T) == 4) return _mm512_movepi32_mask((__m512i)mask);
+  else return _mm512_movepi64_mask((__m512i)mask);
+#elif CR_VECTOR_BYTES == 0
+  return mask ? 1 : 0;
+#else
+  typename Integer<T>::type lane[Vec<T>::width];
+  __builtin_memcpy(lane, &mask, sizeof lane);
+  uint64_t found = 0;
+  for (int i = 0; i < Vec<T>::width; ++i) found |= static_cast<uint64_t>(lane[i] & 1) << i;
+  return found;
+#endif
+}
+
 }  // namespace chainrule::CR_ISA
