@@ -19,32 +19,6 @@
 namespace chainrule::CR_ISA {
 namespace {
 
-constexpr int64_t first_level_bytes = 28 << 10;
-
-// Sizes that both passes share.
-template <class T>
-struct Sizes {
-  int64_t run, run_padded;          // a filter's row, and with whole registers
-  int64_t rows_seen, columns_seen;  // pixels under any window, the border included
-  int64_t row;                      // elements in a row of them
-  int64_t image;                    // elements of the copy, with what may be read behind it
-
-  explicit Sizes(const Conv2d& s) {
-    run = s.window.columns * s.in;
-    run_padded = round_up(run, Vec<T>::width);
-    rows_seen = (s.out_height - 1) * s.window.stride_rows + s.window.rows;
-    columns_seen = (s.out_width - 1) * s.window.stride_columns + s.window.columns;
-    row = columns_seen * s.in;
-    image = round_up(rows_seen * row + run_padded, 16);
-  }
-};
-
-// Where the pixels under a filter at position (row, column) of the convolution's output begin.
-template <class T>
-int64_t corner(const Conv2d& s, const Sizes<T>& sizes, int64_t row, int64_t column) {
-  return row * s.window.stride_rows * sizes.row + column * s.window.stride_columns * s.in;
-}
-
 // The same for every place in a pooling window, from the window's own corner.
 template <class T>
 void place_corners(const Conv2d& s, const MaxPool2d& p, const Sizes<T>& sizes, int64_t* corners) {
@@ -249,13 +223,6 @@ void conv2d_pooled_backward_weight(const T* dy, const uint16_t* argmax, const T*
 
 namespace {
 
-// Rows of the weight that pass by at a time, so that they stay in the first-level cache.
-template <class T>
-int64_t rows_at_once(const Conv2d& s, const Sizes<T>& sizes) {
-  const int64_t bytes = larger(1, s.out * sizes.run_padded * static_cast<int64_t>(sizeof(T)));
-  return smaller(s.window.rows, larger(1, first_level_bytes / bytes));
-}
-
 // words[place][...]: which filters have their maximum of this window there, and a gradient.
 template <class T>
 void set_of_filters(const T* dy, const uint16_t* argmax, int64_t filters, int64_t area,
@@ -302,14 +269,8 @@ void conv2d_pooled_backward_input(const T* dy, const uint16_t* argmax, const T* 
   const int64_t group = rows_at_once(s, sizes), word_count = ceil_div(s.out, 64);
   T* const packed = static_cast<T*>(workspace.data);  // (groups of rows, filters, rows, run)
   T* const owned = packed + round_up(rows * s.out * sizes.run_padded, 16);
-  parallel(s.out, s.out * rows * sizes.run, workspace.workers, [&](int64_t k, int) {
-    for (int64_t r = 0; r < rows; ++r) {
-      const int64_t first = r / group * group, height = smaller(group, rows - first);
-      T* const to = packed + (first * s.out + k * height + r - first) * sizes.run_padded;
-      const T* const from = weight + (k * rows + r) * sizes.run;
-      for (int64_t i = 0; i < sizes.run_padded; ++i) to[i] = i < sizes.run ? from[i] : T(0);
-    }
-  });
+  parallel(s.out, s.out * rows * sizes.run, workspace.workers,
+           [&](int64_t k, int) { pack_runs(weight, k, group, s, sizes, packed); });
   parallel(s.batch, sparse_cycles(s, p, sizes), workspace.workers, [&](int64_t image, int w) {
     T* const copy = owned + w * own.size();
     uint64_t* const words = own.words_in(copy);

@@ -3,7 +3,7 @@
 // convolution is this, and so is backward-input, with the gradient as the image.
 #pragma once
 
-#include "cpu/kernels/gemm.h"
+#include "cpu/kernels/strip.h"
 
 namespace chainrule::CR_ISA {
 
@@ -109,6 +109,15 @@ struct Correlation {
                  int64_t outputs, const Segments& segments, const Epilogue<T>& epilogue) const {
     const int64_t total = rows * out_columns;
     const int64_t pixel_row = step_rows * row_stride, pixel = step_columns * image.channels;
+    if (outputs <= strip_vectors * Vec<T>::width) {
+      const Strips<T> strips(out_columns, outputs);
+      for (int64_t row = 0; row < rows; ++row) {
+        strips.multiply(
+            {pixels + row * pixel_row, pixel, b, target + row * target_row, target_column, outputs},
+            segments, epilogue);
+      }
+      return;
+    }
     int64_t i = 0, j = 0;
     for (int64_t position = 0; position < total; position += tile_rows) {
       const int tile = static_cast<int>(smaller(tile_rows, total - position));

@@ -40,6 +40,30 @@ struct Epilogue {
   bool rectify = false;
 };
 
+// One row of a finished tile.
+template <int vectors, class T>
+CR_INLINE void finish_row(const Vec<T>* row, T* c, int64_t columns, const Epilogue<T>& epilogue) {
+  using V = Vec<T>;
+  constexpr int width = V::width;
+#pragma GCC unroll 4
+  for (int j = 0; j < vectors; ++j) {
+    const int64_t left = columns - j * width;
+    T* const target = c + j * width;
+    V value = row[j];
+    if (left >= width) {
+      if (epilogue.accumulate) value = value + V::load(target);
+      if (epilogue.bias) value = value + V::load(epilogue.bias + j * width);
+      if (epilogue.rectify) value = select(value <= V::zero(), V::zero(), value);
+      value.store(target);
+    } else if (left > 0) {
+      if (epilogue.accumulate) value = value + V::load(target, left, T(0));
+      if (epilogue.bias) value = value + V::load(epilogue.bias + j * width, left, T(0));
+      if (epilogue.rectify) value = select(value <= V::zero(), V::zero(), value);
+      value.store(target, left);
+    }
+  }
+}
+
 // c[i][0 .. columns) for i in [0, rows). Rows past `rows` repeat the last one and are not stored.
 template <int vectors, class T>
 void multiply_tile(const T* const* a, const T* b, T* const* c, int rows, int64_t columns,
@@ -76,23 +100,7 @@ void multiply_tile(const T* const* a, const T* b, T* const* c, int rows, int64_t
 #pragma GCC unroll 8
   for (int i = 0; i < tile_rows; ++i) {
     if (i >= rows) break;
-#pragma GCC unroll 4
-    for (int j = 0; j < vectors; ++j) {
-      const int64_t left = columns - j * width;
-      T* const target = c[i] + j * width;
-      V value = accumulator[i][j];
-      if (left >= width) {
-        if (epilogue.accumulate) value = value + V::load(target);
-        if (epilogue.bias) value = value + V::load(epilogue.bias + j * width);
-        if (epilogue.rectify) value = select(value <= V::zero(), V::zero(), value);
-        value.store(target);
-      } else if (left > 0) {
-        if (epilogue.accumulate) value = value + V::load(target, left, T(0));
-        if (epilogue.bias) value = value + V::load(epilogue.bias + j * width, left, T(0));
-        if (epilogue.rectify) value = select(value <= V::zero(), V::zero(), value);
-        value.store(target, left);
-      }
-    }
+    finish_row<vectors>(accumulator[i], c[i], columns, epilogue);
   }
 }
 
@@ -151,13 +159,25 @@ void pack_sliver(const T* source, int64_t stride, bool transposed, const Packed<
     }
     return;
   }
-  // A cache line of each column at a time, so that every line is read once.
-  constexpr int64_t line = 64 / static_cast<int64_t>(sizeof(T));
-  for (int64_t k = 0; k < count; k += line) {
-    const int64_t run = smaller(line, count - k);
-    for (int64_t j = 0; j < step; ++j) {
-      const T* from = source + (left + j) * stride + k;
-      for (int64_t l = 0; l < run; ++l) row[(k + l) * step + j] = j < columns ? from[l] : T(0);
+  // A square of registers at a time: transposed there, it is read and written in whole lines.
+  constexpr int width = Vec<T>::width;
+  for (int64_t j = 0; j < step; j += width) {
+    const int64_t real = smaller(width, columns - j);
+    const T* const from = source + (left + j) * stride;
+    for (int64_t k = 0; k < count; k += width) {
+      const int64_t run = smaller(width, count - k);
+      Vec<T> square[width];
+#pragma GCC unroll 16
+      for (int i = 0; i < width; ++i) {
+        if (i >= real) square[i] = Vec<T>::zero();
+        else if (run == width) square[i] = Vec<T>::load(from + i * stride + k);
+        else square[i] = Vec<T>::load(from + i * stride + k, run, T(0));
+      }
+      transpose<T>(square);
+#pragma GCC unroll 16
+      for (int i = 0; i < width; ++i) {
+        if (i < run) square[i].store(row + (k + i) * step + j);
+      }
     }
   }
 }
@@ -176,8 +196,12 @@ struct Product {
   bool rectify = false;
 
   // A block of a (block_rows x block_depth) stays in the second-level cache with one sliver of b
-  // (block_depth x tile_columns, 64 kB in float32 with AVX-512).
-  static constexpr int64_t block_depth = 256;
+  // (block_depth x tile_columns, 80 kB in float32 with AVX-512). The depth is cut evenly, lest the
+  // last block be too thin to pay for a pass over c: 784 is 262, 262 and 260.
+  static constexpr int64_t block_depth = 320;
+  static int64_t depth_of_block(int64_t k) {
+    return ceil_div(k, larger(1, ceil_div(k, block_depth)));
+  }
   static constexpr int64_t block_rows = 8 * tile_rows;
   static constexpr int64_t block_slivers = 4;
   // Few blocks are made smaller: three would keep two threads busy for the time of four.
@@ -213,7 +237,7 @@ struct Product {
     const bool copy = copies_a();
     int64_t first = 0;
     do {  // once even for k = 0, whose product is zero
-      const int64_t depth = smaller(block_depth, k - first);
+      const int64_t depth = smaller(depth_of_block(k), k - first);
       const Packed<T> packed{depth, n};
       parallel(packed.slivers(), depth * n, workspace.workers, [&](int64_t sliver, int) {
         const T* const source = b + (b_transposed ? first : first * b_stride);
@@ -228,7 +252,7 @@ struct Product {
                        index / row_blocks * block_slivers,
                        copy ? copies + worker * copy_size() : nullptr);
                });
-      first += block_depth;
+      first += depth_of_block(k);
     } while (first < k);
   }
 

@@ -9,7 +9,7 @@
 // cache.
 #pragma once
 
-#include "cpu/kernels/loops.h"
+#include "cpu/kernels/correlate.h"
 
 namespace chainrule::CR_ISA {
 
@@ -151,5 +151,51 @@ class Runs {
   int64_t rows_, length_, block_rows_;
   AddBlock<T, Set> add_[2][2];
 };
+
+constexpr int64_t first_level_bytes = 28 << 10;
+
+// Sizes that these passes share.
+template <class T>
+struct Sizes {
+  int64_t run, run_padded;          // a filter's row, and with whole registers
+  int64_t rows_seen, columns_seen;  // pixels under any window, the border included
+  int64_t row;                      // elements in a row of them
+  int64_t image;                    // elements of the copy, with what may be read behind it
+
+  explicit Sizes(const Conv2d& s) {
+    run = s.window.columns * s.in;
+    run_padded = round_up(run, Vec<T>::width);
+    rows_seen = (s.out_height - 1) * s.window.stride_rows + s.window.rows;
+    columns_seen = (s.out_width - 1) * s.window.stride_columns + s.window.columns;
+    row = columns_seen * s.in;
+    image = round_up(rows_seen * row + run_padded, 16);
+  }
+};
+
+// Where the pixels under a filter at position (row, column) of the convolution's output begin.
+template <class T>
+int64_t corner(const Conv2d& s, const Sizes<T>& sizes, int64_t row, int64_t column) {
+  return row * s.window.stride_rows * sizes.row + column * s.window.stride_columns * s.in;
+}
+
+// Rows of the weight that pass by at a time, so that they stay in the first-level cache.
+template <class T>
+int64_t rows_at_once(const Conv2d& s, const Sizes<T>& sizes) {
+  const int64_t bytes = larger(1, s.out * sizes.run_padded * static_cast<int64_t>(sizeof(T)));
+  return smaller(s.window.rows, larger(1, first_level_bytes / bytes));
+}
+
+// Filter k's runs into packed (groups of rows, filters, rows of the group, run).
+template <class T>
+void pack_runs(const T* weight, int64_t k, int64_t group, const Conv2d& s, const Sizes<T>& sizes,
+               T* packed) {
+  const int64_t rows = s.window.rows;
+  for (int64_t r = 0; r < rows; ++r) {
+    const int64_t first = r / group * group, height = smaller(group, rows - first);
+    T* const to = packed + (first * s.out + k * height + r - first) * sizes.run_padded;
+    const T* const from = weight + (k * rows + r) * sizes.run;
+    for (int64_t i = 0; i < sizes.run_padded; ++i) to[i] = i < sizes.run ? from[i] : T(0);
+  }
+}
 
 }  // namespace chainrule::CR_ISA

@@ -202,6 +202,33 @@ inline void Vec<T>::store(T* p, int64_t n) const {
 
 #endif
 
+// Lane j of row i becomes lane i of row j: halves change places at every distance.
+template <class T>
+CR_INLINE void transpose([[maybe_unused]] Vec<T>* rows) {
+#if CR_VECTOR_BYTES != 0
+  using I = typename Integer<T>::type;
+  constexpr int width = Vec<T>::width;
+#pragma GCC unroll 4
+  for (int distance = 1; distance < width; distance *= 2) {
+    I low[width], high[width];
+    for (int i = 0; i < width; ++i) {
+      low[i] = static_cast<I>(i & distance ? width + i - distance : i);
+      high[i] = static_cast<I>(i & distance ? width + i : i + distance);
+    }
+    typename Vec<T>::Bits take_low, take_high;
+    __builtin_memcpy(&take_low, low, sizeof take_low);
+    __builtin_memcpy(&take_high, high, sizeof take_high);
+#pragma GCC unroll 16
+    for (int i = 0; i < width; ++i) {
+      if (i & distance) continue;
+      const auto a = rows[i].v, b = rows[i + distance].v;
+      rows[i].v = __builtin_shuffle(a, b, take_low);
+      rows[i + distance].v = __builtin_shuffle(a, b, take_high);
+    }
+  }
+#endif
+}
+
 // Bit i says whether lane i is set.
 template <class T>
 CR_INLINE uint64_t bits_of(typename Vec<T>::Mask mask) {
