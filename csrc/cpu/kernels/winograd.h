@@ -45,13 +45,14 @@ struct Tiles {
   }
 
   // 36 products an output against 16 a tile, of which odd sizes waste some. Fewer channels or
-  // filters do not pay for the transforms. float64 is for those who want every digit.
+  // filters do not pay for the transforms. float64 is for those who want every digit, and the
+  // scalar backend is the plain one that the others are held against.
   template <class T>
   static bool serve(int64_t batch, const Correlation<T>& c) {
     const Tiles tiles{batch, c.out_rows, c.out_columns};
-    return sizeof(T) == sizeof(float) && c.window_rows == 3 && c.window_columns == 3 &&
-           c.step_rows == 1 && c.step_columns == 1 && c.image.channels >= 16 &&
-           c.filters.columns >= 16 && tiles.count() >= block &&
+    return Vec<T>::width > 1 && sizeof(T) == sizeof(float) && c.window_rows == 3 &&
+           c.window_columns == 3 && c.step_rows == 1 && c.step_columns == 1 &&
+           c.image.channels >= 16 && c.filters.columns >= 16 && tiles.count() >= block &&
            16 * tiles.each() * 4 <= 9 * c.out_rows * c.out_columns * 3;
   }
 };
