@@ -40,7 +40,7 @@ from chainrule.stopping import EarlyStopping, GradientBelow
 from chainrule.training import DivergenceError, evaluate, fit
 
 if TYPE_CHECKING:
-    from chainrule import data, plots, recipes
+    from chainrule import calculus, data, examples, plots, recipes
 
 __version__ = _core.version()
 
@@ -69,8 +69,10 @@ __all__ = [
     "Softmax",
     "SquaredError",
     "backends",
+    "calculus",
     "data",
     "evaluate",
+    "examples",
     "fit",
     "get_num_threads",
     "info",
@@ -84,7 +86,7 @@ __all__ = [
 
 load = Sequential.load
 
-_WHEN_USED = ("data", "plots", "recipes")
+_WHEN_USED = ("calculus", "data", "examples", "plots", "recipes")
 
 
 def __getattr__(name: str) -> Any:

@@ -11,6 +11,8 @@ real numbers (uint8 means value / 255). The network itself is not changed, excep
 
 from __future__ import annotations
 
+from .checking import GradientCheck, LayerCheck, check_gradient
+from .equations import EQUATIONS, Equation, equation
 from .jacobians import (
     Factor,
     Factors,

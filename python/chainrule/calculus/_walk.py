@@ -155,13 +155,19 @@ def copies(slot: Slot, count: int) -> Slot:
     """A batch of ``count`` copies of the one instance that the layer saw."""
     chosen = np.zeros(count, np.intp)
     x = slot.x[chosen]
-    y = x.reshape(count, *slot.y.shape[1:]) if np.may_share_memory(slot.x, slot.y) else slot.y[chosen]
+    y = (
+        x.reshape(count, *slot.y.shape[1:])
+        if np.may_share_memory(slot.x, slot.y)
+        else slot.y[chosen]
+    )
     return replace(slot, x=x, y=y, kept={name: kept[chosen] for name, kept in slot.kept.items()})
 
 
 def twin(network: Sequential) -> Sequential:
     """The same network in float64, with memory of its own."""
-    other = Sequential(*network.layers, input_shape=network.input_shape, seed=network.seed, dtype=FLOAT)
+    other = Sequential(
+        *network.layers, input_shape=network.input_shape, seed=network.seed, dtype=FLOAT
+    )
     for name, array in network.parameters.items():
         other.parameters[name][...] = array
     return other

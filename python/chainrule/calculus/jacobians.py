@@ -14,7 +14,18 @@ from ..layers import Layer, Softmax
 from ..losses import Loss
 from ..network import Sequential
 from ..slot import Array, Slot
-from ._walk import Ending, Walk, checked_network, copies, instances, numbers, run, run_back, targets, twin
+from ._walk import (
+    Ending,
+    Walk,
+    checked_network,
+    copies,
+    instances,
+    numbers,
+    run,
+    run_back,
+    targets,
+    twin,
+)
 from .matrices import gradient_matrices, layers_with_weights, stacked
 from .naming import Names, Symbol, cited
 
@@ -133,9 +144,7 @@ def parameter_jacobian(network: Sequential, x: object) -> Array:
     return result[0] if single else result
 
 
-def layer_jacobian(
-    layer: Layer, x: object, parameters: Mapping[str, Array] | None = None
-) -> Array:
+def layer_jacobian(layer: Layer, x: object, parameters: Mapping[str, Array] | None = None) -> Array:
     """Return the Jacobian of one layer: its output by its input, for one instance.
 
     The matrix of softmax is that of eq. (56)-(57); of ReLU, diagonal with eq. (16); of `Linear`,
@@ -171,9 +180,7 @@ def layer_parameter_jacobian(layer: Layer, x: object, parameters: Mapping[str, A
     return _by_parameters("layer_parameter_jacobian", slot)
 
 
-def _slot(
-    operation: str, layer: Layer, x: object, parameters: Mapping[str, Array] | None
-) -> Slot:
+def _slot(operation: str, layer: Layer, x: object, parameters: Mapping[str, Array] | None) -> Slot:
     if not isinstance(layer, Layer):
         raise TypeError(f"{operation}: layer must be a layer such as ReLU(), got {layer!r}")
     array = numbers(operation, "x", x)

@@ -73,7 +73,9 @@ class Symbol:
     def text(self) -> str:
         """As "∂ℓ/∂w_10^(2)"."""
         letter = _PLAIN.get(self.letter, self.letter)
-        return self._gradient("∂", _PLAIN.get(self.derivative, self.derivative)) + self._plain(letter)
+        return self._gradient("∂", _PLAIN.get(self.derivative, self.derivative)) + self._plain(
+            letter
+        )
 
     @property
     def latex(self) -> str:
@@ -91,7 +93,9 @@ class Symbol:
         letter = f"<i>{_PLAIN.get(self.letter, self.letter)}</i>" + "′" * self.primes
         letter += f"<sub>{self._subscript()}</sub>" if self.index else ""
         letter += f"<sup>{self._superscript()}</sup>" if self.layer is not None else ""
-        return self._gradient("∂", f"<i>{_PLAIN.get(self.derivative, self.derivative)}</i>") + letter
+        return (
+            self._gradient("∂", f"<i>{_PLAIN.get(self.derivative, self.derivative)}</i>") + letter
+        )
 
 
 def normalised(name: str) -> str:

@@ -150,9 +150,7 @@ class Trace:
         return show.latex(self)
 
 
-def trace(
-    network: Sequential, x: object, y: object, loss: Loss, training: bool = False
-) -> Trace:
+def trace(network: Sequential, x: object, y: object, loss: Loss, training: bool = False) -> Trace:
     """Run forward and back, and return every quantity as the tutorial names it.
 
     Parameters
@@ -202,7 +200,9 @@ class _Tracer:
         self.own_name = self.symbols[-1]
         # y_hat is the name of a last activation, and else a quantity of its own.
         last = self.network.layers[-1]
-        activation = isinstance(last, Softmax if self.ending.softmax else ReLU | LeakyReLU | Softmax)
+        activation = isinstance(
+            last, Softmax if self.ending.softmax else ReLU | LeakyReLU | Softmax
+        )
         if activation:
             self.symbols = [*self.symbols[:-1], Y_HAT]
         self._given()
@@ -260,16 +260,12 @@ class _Tracer:
     def _class(self) -> int:
         return int(self.target[0]) + 1
 
-    def _right(
-        self, i: int, slot: Slot
-    ) -> tuple[Formula, dict[tuple[int, ...], Formula]]:
+    def _right(self, i: int, slot: Slot) -> tuple[Formula, dict[tuple[int, ...], Formula]]:
         """What layer i computes, as a formula, and element by element where that is short."""
         layer, before, weights = slot.layer, self.symbols[i], self.weights[i]
         size = slot.y[0].size
         if isinstance(layer, ReLU):
-            details = {
-                (k,): formula("max(0, ", before.at(k), ")") for k in range(1, size + 1)
-            }
+            details = {(k,): formula("max(0, ", before.at(k), ")") for k in range(1, size + 1)}
             return formula("max(0, ", before, ")"), details
         if isinstance(layer, LeakyReLU):
             return formula("max(", before, f", {layer.slope:g}", before, ")"), {}
@@ -304,8 +300,10 @@ class _Tracer:
         ending, symbols = self.ending, self.symbols
         cross_entropy = ending.softmax
         if ending.dy_hat is not None:
-            right = formula("−", Y, " / ", Y_HAT) if cross_entropy else formula(
-                "2(", Y_HAT, " − ", Y, ")"
+            right = (
+                formula("−", Y, " / ", Y_HAT)
+                if cross_entropy
+                else formula("2(", Y_HAT, " − ", Y, ")")
             )
             equation = "(66)" if cross_entropy else "(22)"
             alias = [self.own_name.by().key] if symbols[-1] == Y_HAT else []
@@ -345,8 +343,10 @@ class _Tracer:
         name = weights.by()
         equation = "(38), (39)"
         if not self.single:
-            name, equation, right = Symbol("W", weights.layer, derivative="L"), "(41), (42)", formula(
-                "mean of ", *right.parts
+            name, equation, right = (
+                Symbol("W", weights.layer, derivative="L"),
+                "(41), (42)",
+                formula("mean of ", *right.parts),
             )
         details = {}
         for k in range(1, len(matrix) + 1):

@@ -113,7 +113,9 @@ class DeadUnits:
 
     def __str__(self) -> str:
         total = sum(dead.size for dead in self.units.values())
-        lines = [f"{self.count:,} of {total:,} rectifiers gave 0 for all {self.instances:,} instances"]
+        lines = [
+            f"{self.count:,} of {total:,} rectifiers gave 0 for all {self.instances:,} instances"
+        ]
         for i, dead in self.units.items():
             if not dead.any():
                 continue
