@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .layers import Linear, ReLU
+from .layers import Layer, Linear, ReLU
 from .network import Sequential
 from .slot import Array
 
@@ -33,3 +33,30 @@ def three_unit_network(weights: object = THREE_UNIT_WEIGHTS) -> Sequential:
 def three_unit_instance() -> tuple[Array, Array]:
     """Return an input (x_1, x_2) and a target (y,) for `three_unit_network`."""
     return np.array([1.0, 2.0]), np.array([1.0])
+
+
+def dead_unit(rectifier: Layer | None = None) -> tuple[Sequential, tuple[Array, Array]]:
+    """Return a neuron, eq. (9), that starts dead, and data that it could fit.
+
+    Its bias is so low that θᵀx <= 0 for every x: with `ReLU` each gradient is 0, eq. (10)-(13), and
+    it stays where it is for ever. With ``LeakyReLU()`` it climbs out and fits the data::
+
+        network, data = examples.dead_unit(cr.LeakyReLU(0.1))
+        print(cr.dead_units(network, data))
+        cr.fit(network, data, loss=cr.SquaredError(), optimizer=cr.SGD(0.1), batch_size=None,
+               epochs=500)
+
+    Parameters
+    ----------
+    rectifier : Layer; None: `ReLU`
+
+    Returns
+    -------
+    network : Sequential of dtype float64, weights (θ_0, θ_1) = (-2, 0.5)
+    data : (x, y), 21 instances of y = 0.5 + x, x from 0 to 2
+    """
+    layers = Linear(1), ReLU() if rectifier is None else rectifier
+    network = Sequential(*layers, input_shape=(1,), dtype="float64")
+    network.parameter_vector = np.array([-2.0, 0.5])
+    x = np.linspace(0, 2, 21)[:, None]
+    return network, (x, 0.5 + x)

@@ -11,18 +11,42 @@ real numbers (uint8 means value / 255). The network itself is not changed, excep
 
 from __future__ import annotations
 
-from .checking import GradientCheck, LayerCheck, check_gradient
+from .chain import Factor, Factors, jacobian_factors, loss_jacobian
+from .checking import Derivative, GradientCheck, LayerCheck, check_gradient
+from .entries import Entry
 from .equations import EQUATIONS, Equation, equation
-from .jacobians import (
-    Factor,
-    Factors,
-    jacobian,
-    jacobian_factors,
-    layer_jacobian,
-    layer_parameter_jacobian,
-    loss_jacobian,
-    parameter_jacobian,
-)
+from .jacobians import jacobian, layer_jacobian, layer_parameter_jacobian, parameter_jacobian
 from .matrices import gradient_matrices, unvec, vec, weight_matrices
-from .tracing import Entry, Trace, trace
+from .sparse import SparseMatrix
+from .tracing import Trace, trace
 from .units import DeadUnits, Pruned, dead_units, prune
+
+__all__ = [
+    "EQUATIONS",
+    "DeadUnits",
+    "Derivative",
+    "Entry",
+    "Equation",
+    "Factor",
+    "Factors",
+    "GradientCheck",
+    "LayerCheck",
+    "Pruned",
+    "SparseMatrix",
+    "Trace",
+    "check_gradient",
+    "dead_units",
+    "equation",
+    "gradient_matrices",
+    "jacobian",
+    "jacobian_factors",
+    "layer_jacobian",
+    "layer_parameter_jacobian",
+    "loss_jacobian",
+    "parameter_jacobian",
+    "prune",
+    "trace",
+    "unvec",
+    "vec",
+    "weight_matrices",
+]

@@ -11,9 +11,9 @@ from .._arguments import integer, number
 from ..layers import LeakyReLU, MaxPool2d, ReLU
 from ..losses import Loss
 from ..network import Sequential, generator
+from ..plan import Mode
 from ..slot import Array
-from ._walk import FLOAT, Ending, Walk, checked_network, instances, run_back, targets
-from .naming import Names
+from ._walk import FLOAT, Ending, Walk, checked_network, instances, run_back, targets, twin
 
 # Relative errors above this fail. Right gradients stay orders of magnitude below; wrong ones,
 # orders above.
@@ -21,7 +21,7 @@ TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
-class Entry:
+class Derivative:
     """One derivative: what the kernels say and what the difference quotient says."""
 
     index: tuple[int, ...]
@@ -39,7 +39,7 @@ class LayerCheck:
     kind : str, the layer as it was written
     by : str, "weight", "bias", or "input" for what goes into the layer
     error : float, the largest difference, relative to the largest derivative
-    worst : Entry, where it is
+    worst : Derivative, where it is
     checked : int, how many derivatives were compared
     size : int, how many there are
     kinks : tuple of index, where a rectifier or a maximum switches within eps: not compared
@@ -49,7 +49,7 @@ class LayerCheck:
     kind: str
     by: str
     error: float
-    worst: Entry | None
+    worst: Derivative | None
     checked: int
     size: int
     kinks: tuple[tuple[int, ...], ...]
@@ -139,8 +139,9 @@ def check_gradient(
 ) -> GradientCheck:
     """Compare every layer's gradients with central differences, in float64.
 
-    Each layer is checked twice over: by its weights and biases, and by its input, which is what its
-    backward pass hands down. Where a rectifier or a maximum of pooling switches between the two
+    Each layer is checked twice over: by its weights and biases, with the gradients that a training
+    step computes on its fused kernels, and by its input, with what the layer's own backward pass
+    hands down. Where a rectifier or a maximum of pooling switches between the two
     ends of a difference, there is no derivative to compare with: such kinks are counted apart.
 
     Parameters
@@ -182,15 +183,16 @@ def _checks(
     mean = float(np.abs(ending.losses).mean())
     # Below this a gradient drowns in the rounding of the loss over eps.
     floor = float(np.finfo(FLOAT).eps) * max(mean, 1e-300) / eps / max(tolerance, 1e-300)
-    gradients: list[tuple[Array, dict[str, Array]]] = []
+    by_input = []
     dy = ending.dvalue / len(target)
     for slot in reversed(walk.slots[: ending.last]):
-        dy, by_parameters = run_back(slot, dy)
-        gradients.append((dy, by_parameters))
-    gradients.reverse()
-    for i, (dx, by_parameters) in enumerate(gradients):
+        dy, _ = run_back(slot, dy)
+        by_input.append(dy)
+    trained = _trained(walk, target, loss)
+    for i, dx in enumerate(reversed(by_input)):
         kind = repr(network.layers[i])
-        arrays = [(name, walk.parameters[i][name], by_parameters[name]) for name in by_parameters]
+        gradients = trained.layer_gradients(i)
+        arrays = [(name, walk.parameters[i][name], gradients[name]) for name in gradients]
         for by, array, gradient in [*arrays, ("input", walk.values[i], dx)]:
             random = generator(network.seed, 4, i)
             chosen = np.arange(array.size)
@@ -204,13 +206,24 @@ def _checks(
                 if measured is None:
                     kinks.append(index)
                 else:
-                    entries.append(Entry(index, float(gradient[index]), measured))
+                    entries.append(Derivative(index, float(gradient[index]), measured))
             worst = max(entries, key=lambda e: abs(e.computed - e.measured), default=None)
             error = 0.0
             if worst is not None:
                 scale = max(max(abs(e.computed), abs(e.measured)) for e in entries)
                 error = abs(worst.computed - worst.measured) / max(scale, floor)
             yield LayerCheck(i, kind, by, error, worst, len(entries), array.size, tuple(kinks))
+
+
+def _trained(walk: Walk, target: Array, loss: Loss) -> Sequential:
+    """A copy of the network with the gradients that a training step computes: fused, in a plan."""
+    other = twin(walk.network)
+    mode = Mode(backward=True, dropout=walk.offset is not None, logits=loss.takes_logits)
+    with other.plan(len(target), mode) as plan:
+        plan.load(walk.values[0])
+        loss.compare(plan.forward(walk.offset or 0), target, plan.losses, plan.doutput)
+        plan.backward()
+    return other
 
 
 class _Probe:

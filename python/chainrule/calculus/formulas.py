@@ -11,26 +11,28 @@ from .naming import Symbol
 _SIGNS = {
     "⊙": r" \odot ",
     "·": r" \cdot ",
-    "∗": " * ",
+    "∗": r" \ast ",
     "−": "-",
     "‖": r"\|",
     "²": "^2",
-    "ᵀ": r"^{\mathsf{T}}",
+    "ᵀ": r"^\top",
     "Σ": r"\sum ",
     "{": r"\{",
     "}": r"\}",
     "×": r" \times ",
-    " ": r"\ ",
 }
 _WORDS = {"max": r"\max", "log": r"\log"}
-_WORD = re.compile(r"([^\W\d_]{2,}(?: [^\W\d_]{2,})*)")
+# Words in a row, with the spaces around them, which LaTeX drops outside of \text.
+_WORD = re.compile(r"( ?[^\W\d_]{2,}(?:,? [^\W\d_]{2,})* ?)")
 
 
 def _latex(text: str) -> str:
     out = []
     for i, piece in enumerate(_WORD.split(text)):
-        if i % 2:
-            out.append(_WORDS.get(piece, rf"\text{{{piece}}}"))
+        if i % 2 and piece.strip() in _WORDS:
+            out.append(_WORDS[piece.strip()] + " ")
+        elif i % 2:
+            out.append(rf"\text{{{piece}}}")
         else:
             out.append("".join(_SIGNS.get(sign, sign) for sign in piece))
     return "".join(out)

@@ -113,7 +113,7 @@ def normalised(name: str) -> str:
     for plain, sign in _PLAIN.items():
         text = text.replace(sign, plain)
     text = text.replace("∂", "d").replace("′", "'")
-    return {"loss": "l", "yhat": "y_hat", "x": "a^(0)"}.get(text, text)
+    return {"loss": "l", "yhat": "y_hat"}.get(text, text)
 
 
 @dataclass(frozen=True)

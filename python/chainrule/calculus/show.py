@@ -3,75 +3,151 @@
 from __future__ import annotations
 
 import html as escaping
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ..slot import Array
 from .formulas import Formula
 from .naming import Symbol
+from .thumbnails import svg_picture, text_picture
 
 if TYPE_CHECKING:
-    from .tracing import Entry, Trace
+    from .entries import Entry
+    from .tracing import Trace
 
 # A network whose largest array is no larger is shown element by element.
 ELEMENTS = 12
-# A vector that long is shown by its numbers.
-VECTOR = 4
+# So many numbers are shown as they are; of more, their range.
+FEW = 4
+MINUS = "−"
 
 
-def number(value: float) -> str:
-    """Six significant digits, and a sign that is easy to see."""
-    return f"{value:.6g}".replace("-", "−")
+class _Row(NamedTuple):
+    name: Symbol
+    value: Array
+    right: Formula
+    equation: str
 
 
-def _rows(trace: Trace, entry: Entry) -> list[tuple[Symbol, float | Array, Formula]]:
-    small = all(other.value.size <= ELEMENTS for other in trace.entries)
-    if trace.single and small:
-        return list(entry.elements())
-    value = entry.value
-    return [(entry.name, float(value) if value.ndim == 0 else value, entry.formula)]
+def _number(value: float, digits: int = 6) -> str:
+    return f"{value:.{digits}g}".replace("-", MINUS)
 
 
-def shape_and_range(value: Array) -> str:
-    """As "26×26×32, −0.12 … 1.3"."""
-    shape = "×".join(map(str, value.shape))
-    if value.size == 0:
-        return shape
-    if 1 <= value.size <= VECTOR:
-        return f"({', '.join(number(v) for v in value.ravel())})"
-    return f"{shape}, {value.min():.3g} … {value.max():.3g}".replace("-", "−")
+def _size(value: Array) -> str:
+    return "×".join(map(str, value.shape))
+
+
+def _range(value: Array) -> str:
+    return f"{value.min():.3g} … {value.max():.3g}".replace("-", MINUS)
+
+
+def _shown(value: Array) -> str:
+    """As "0.56", "(0.3, 0.6)" or "26×26×32, −0.12 … 1.3"."""
+    if value.ndim == 0:
+        return _number(float(value))
+    if value.size <= FEW:
+        return f"({', '.join(_number(v, 4) for v in value.ravel().tolist())})"
+    return f"{_size(value)}, {_range(value)}"
+
+
+def _rows(trace: Trace) -> Iterator[tuple[str, list[_Row]]]:
+    """Each step with its rows."""
+    small = trace.single and all(entry.value.size <= ELEMENTS for entry in trace.entries)
+    step, rows = "", list[_Row]()
+    for entry in trace.entries:
+        if entry.step != step and rows:
+            yield step, rows
+            rows = []
+        step = entry.step
+        rows += _of(entry, small)
+    yield step, rows
+
+
+def _of(entry: Entry, small: bool) -> list[_Row]:
+    if not small:
+        return [_Row(entry.name, entry.value, entry.formula, entry.equation)]
+    return [
+        _Row(name, np.array(value), right, entry.equation)
+        for name, value, right in entry.elements()
+    ]
 
 
 def text(trace: Trace) -> str:
-    lines: list[tuple[str, str, str, str] | str] = []
-    for i, entry in enumerate(trace.entries):
-        if i == 0 or trace.entries[i - 1].step != entry.step:
-            lines.append(entry.step)
-        for name, value, right in _rows(trace, entry):
-            shown = number(value) if isinstance(value, float) else shape_and_range(value)
-            lines.append((name.text, shown, right.text, entry.equation))
-    rows = [line for line in lines if not isinstance(line, str)]
-    widths = [max(len(row[i]) for row in rows) for i in range(3)]
-    out = []
-    for line in lines:
-        if isinstance(line, str):
-            out += ["", line] if out else [line]
-        else:
-            cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=False)]
-            out.append(f"  {cells[0]}  = {cells[1]}  {cells[2]}  {line[3]}".rstrip())
-    return "\n".join(out)
+    """Return an aligned table: symbol, value, formula, equation; pictures below their rows."""
+    steps = list(_rows(trace))
+    cells = [
+        [(row.name.text, _shown(row.value), row.right.text, row.equation) for row in rows]
+        for _, rows in steps
+    ]
+    widths = [max(len(line[i]) for rows in cells for line in rows) for i in range(3)]
+    lines = list[str]()
+    for (step, rows), of_step in zip(steps, cells, strict=True):
+        lines += ["", step] if lines else [step]
+        for row, line in zip(rows, of_step, strict=True):
+            name, value, right = (
+                cell.ljust(width) for cell, width in zip(line, widths, strict=False)
+            )
+            lines.append(f"  {name} = {value}  {right}  {line[3]}".rstrip())
+            if row.value.size > FEW:
+                indent = " " * (widths[0] + 5)
+                lines += [f"{indent}{picture}".rstrip() for picture in text_picture(row.value)]
+    return "\n".join(lines)
 
 
 def html(trace: Trace) -> str:
-    return f"<pre>{escaping.escape(text(trace))}</pre>"
+    """Return a table with the same columns, pictures in the values' cells."""
+    body = []
+    for step, rows in _rows(trace):
+        body.append(
+            f'<tr><th colspan="4" style="text-align:left">{escaping.escape(step)}</th></tr>'
+        )
+        for row in rows:
+            value = escaping.escape(_shown(row.value))
+            if row.value.size > FEW:
+                value += f"<br>{svg_picture(row.value)}"
+            cells = (row.name.html, f"= {value}", row.right.html, escaping.escape(row.equation))
+            body.append(
+                "<tr>"
+                + "".join(
+                    f'<td style="text-align:left;vertical-align:top">{cell}</td>' for cell in cells
+                )
+                + "</tr>"
+            )
+    head = "".join(
+        f'<th style="text-align:left">{name}</th>' for name in ("", "value", "computed as", "eq.")
+    )
+    return f'<table class="chainrule-trace"><tr>{head}</tr>{"".join(body)}</table>'
+
+
+def _latex_number(value: float) -> str:
+    shown = f"{value:.6g}"
+    found = re.fullmatch(r"(.*)e([+-])0*(\d+)", shown)
+    if found:
+        sign = "-" if found[2] == "-" else ""
+        return rf"{found[1]} \times 10^{{{sign}{found[3]}}}"
+    return shown.replace("inf", r"\infty").replace("nan", r"\mathrm{NaN}")
+
+
+def _latex_value(value: Array) -> str:
+    if value.ndim == 0:
+        return f"= {_latex_number(float(value))}"
+    if value.size <= FEW:
+        return f"= ({', '.join(_latex_number(v) for v in value.ravel().tolist())})"
+    shape = r" \times ".join(map(str, value.shape))
+    low, high = (_latex_number(float(f"{end:.3g}")) for end in (value.min(), value.max()))
+    return rf"\in \mathbb{{R}}^{{{shape}}}, \; {low} \ldots {high}"
 
 
 def latex(trace: Trace) -> str:
+    """Return an ``align*`` environment, a line a row, tagged with its equation."""
     lines = []
-    for entry in trace.entries:
-        for name, value, right in _rows(trace, entry):
-            shown = number(value) if isinstance(value, float) else "?"
-            middle = f"{right.latex} = " if right.parts else ""
-            lines.append(f"{name.latex} &= {middle}{shown}")
+    for _, rows in _rows(trace):
+        for row in rows:
+            middle = f"= {row.right.latex} " if row.right.parts else ""
+            tag = re.sub(r"[()]", "", row.equation)
+            end = rf" \tag{{{tag}}}" if tag else ""
+            lines.append(f"{row.name.latex} &{middle}{_latex_value(row.value)}{end}")
     return "\\begin{align*}\n" + " \\\\\n".join(lines) + "\n\\end{align*}"

@@ -40,7 +40,8 @@ class Pruned:
         return self.count
 
     def __str__(self) -> str:
-        total, zero = (sum(layer[i] for layer in self.layers) for i in (3, 2))
+        zero = sum(zeros for _, _, zeros, _ in self.layers)
+        total = sum(size for _, _, _, size in self.layers)
         lines = [
             f"{self.count:,} of {total:,} weights were below {self.threshold:g} and are zero now; "
             f"{zero:,} are zero in all"
