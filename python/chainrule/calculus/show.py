@@ -97,27 +97,30 @@ def text(trace: Trace) -> str:
     return "\n".join(lines)
 
 
+# Whether the cells of a column may be broken into lines: the formulas alone.
+_WRAPS = (False, False, True, False)
+
+
+def _cell(content: str, wraps: bool) -> str:
+    style = "text-align:left;vertical-align:top;padding:2px 10px"
+    return f'<td style="{style}{"" if wraps else ";white-space:nowrap"}">{content}</td>'
+
+
 def html(trace: Trace) -> str:
     """Return a table with the same columns, pictures in the values' cells."""
     body = []
     for step, rows in _rows(trace):
-        body.append(
-            f'<tr><th colspan="4" style="text-align:left">{escaping.escape(step)}</th></tr>'
-        )
+        style = "text-align:left;padding:8px 10px 2px"
+        body.append(f'<tr><th colspan="4" style="{style}">{escaping.escape(step)}</th></tr>')
         for row in rows:
             value = escaping.escape(_shown(row.value))
             if row.value.size > FEW:
                 value += f"<br>{svg_picture(row.value)}"
             cells = (row.name.html, f"= {value}", row.right.html, escaping.escape(row.equation))
-            body.append(
-                "<tr>"
-                + "".join(
-                    f'<td style="text-align:left;vertical-align:top">{cell}</td>' for cell in cells
-                )
-                + "</tr>"
-            )
+            body.append("<tr>" + "".join(map(_cell, cells, _WRAPS)) + "</tr>")
     head = "".join(
-        f'<th style="text-align:left">{name}</th>' for name in ("", "value", "computed as", "eq.")
+        f'<th style="text-align:left;padding:2px 10px">{name}</th>'
+        for name in ("", "value", "computed as", "eq.")
     )
     return f'<table class="chainrule-trace"><tr>{head}</tr>{"".join(body)}</table>'
 

@@ -15,7 +15,8 @@ MAP_SVG, MATRIX_SVG, VECTOR_SVG = (28, 28), (24, 72), (1, 96)
 # Okabe and Ito's blue below 0 and orange above: told apart with every common colour blindness.
 BLUE, ORANGE = (0, 114, 178), (213, 94, 0)
 LEVELS = 5
-CELL = 4
+# Pixels on the page: a cell's side, larger where that still gives a small picture.
+CELLS, SMALL = (4, 14), 140
 
 
 def _tiles(value: Array) -> list[Array]:
@@ -94,9 +95,10 @@ def svg_picture(value: Array) -> str:
         'fill="#fff" stroke="#ddd" stroke-width=".25"/>'
         for k, tile in enumerate(tiles)
     )
-    high = CELL * height * (3 if height == 1 else 1)
+    cell = min(CELLS[1], max(CELLS[0], SMALL // width))
+    high = max(CELLS[1], cell * height)
     return (
-        f'<svg viewBox="0 0 {width} {height}" width="{CELL * width}" height="{high}" '
+        f'<svg viewBox="0 0 {width} {height}" width="{cell * width}" height="{high}" '
         'preserveAspectRatio="none" shape-rendering="crispEdges" role="img">'
         f"{frames}{body}</svg>"
     )
