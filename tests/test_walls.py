@@ -28,7 +28,10 @@ needs_sources = pytest.mark.skipif(
 )
 
 # What a file over 400 lines has to say for itself.
-LONG_FILES = {"python/chainrule/ops.py": "every operation once, most of it docstrings"}
+LONG_FILES = {
+    "python/chainrule/ops.py": "every operation once, most of it docstrings",
+    "tests/test_equations.py": "one test for each of sixty-seven equations",
+}
 LONGEST = 400
 
 
@@ -210,6 +213,7 @@ LEVELS = [
     {"layers", "losses"},
     {"network", "plan", "summary", "optimizers"},
     {"training", "history", "stopping", "progress"},
+    {"calculus", *(f"calculus.{path.stem}" for path in (PACKAGE / "calculus").glob("*.py"))},
     {"cli", "commands", "report"},
 ]
 
@@ -225,6 +229,7 @@ def test_python_knowledge_runs_one_way(level: int) -> None:
 
 def test_the_levels_are_there() -> None:
     assert {"ops", "layers", "losses", "network", "training"} <= set(modules())
+    assert {"calculus.tracing", "calculus.jacobians"} <= set(modules())
 
 
 def test_nothing_unsafe_in_the_package() -> None:

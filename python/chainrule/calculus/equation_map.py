@@ -350,7 +350,7 @@ MAP: dict[str, tuple[tuple[int, str, str, str], ...]] = {
             "The size of what is left",
             r"p \in \mathbb{R}^{\left( \lfloor (H - r) / t \rfloor + 1 \right) \times "
             r"\left( \lfloor (W - s) / t \rfloor + 1 \right)}",
-            "MaxPool2d.build",
+            "MaxPool2d.build MaxPool2d",
         ),
         (
             63,

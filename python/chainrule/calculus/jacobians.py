@@ -117,6 +117,8 @@ def jacobian(network: Sequential, x: object) -> Array:
 def parameter_jacobian(network: Sequential, x: object) -> Array:
     """Return ∂output/∂W, W = vec(W^(1), ..., W^(L)) in the order of eq. (43) and (47).
 
+    Of one neuron it is eq. (10); times the residual, twice, it is the loss's gradient, eq. (5).
+
     Parameters
     ----------
     network, x : as in `jacobian`

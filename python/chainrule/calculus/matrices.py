@@ -25,6 +25,8 @@ def layers_with_weights(network: Sequential) -> list[int]:
 def weight_matrices(network: Sequential) -> list[Array]:
     """Return W^(1), ..., W^(L): row i holds what feeds neuron or filter i; eq. (32), (43), (45).
 
+    They multiply inputs whose position 0 is fixed to 1, eq. (28).
+
     Parameters
     ----------
     network : Sequential

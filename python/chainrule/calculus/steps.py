@@ -155,7 +155,7 @@ class Steps:
         batch: bool = True,
     ) -> None:
         if batch and self.single:
-            value = value[0]
+            value = np.asarray(value[0])
         if self.three_unit:
             equation = THREE_UNIT[name.key]
         self.entries.append(Entry(name, equation, value, step, right, aliases, details or {}))

@@ -76,7 +76,7 @@ class Trace:
 
 
 def trace(network: Sequential, x: object, y: object, loss: Loss, training: bool = False) -> Trace:
-    """Run forward and back, and return every quantity as the tutorial names it.
+    """Run forward and back, and return every quantity as the tutorial names it; eq. (14), (21).
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def trace(network: Sequential, x: object, y: object, loss: Loss, training: bool 
     -------
     Trace
         a^(0), z^(l), a^(l), ŷ and ℓ; then ∂ℓ/∂ŷ, δ^(l), ∂ℓ/∂W^(l) and ∂ℓ/∂a^(l) from the last
-        layer to the first: eq. (17)-(27) for the three-unit network, (32)-(39) for any. Of a batch,
+        layer to the first: eq. (17)-(27) for the three-unit network, (29)-(39) for any. Of a batch,
         losses and error terms are each instance's own, and gradients by weights the mean over it,
         eq. (41)-(42) without L2
 
