@@ -87,9 +87,8 @@ class GradientCheck:
 
     @property
     def passed(self) -> bool:
-        """Whether every error is within the tolerance, and every array was compared somewhere."""
-        compared = all(layer.checked or not layer.size for layer in self.layers)
-        return compared and self.error <= self.tolerance
+        """Whether every error is within the tolerance, and there was anything to compare."""
+        return any(layer.checked for layer in self.layers) and self.error <= self.tolerance
 
     def __bool__(self) -> bool:
         return self.passed

@@ -50,7 +50,7 @@ MAP: dict[str, tuple[tuple[int, str, str, str], ...]] = {
         (7, "The L2 regularizer", r"r(\Theta) = \sum_i \theta_i^2", "SGD.l2"),
         (
             8,
-            "Its gradient",
+            "The gradient of the L2 regularizer",
             r"\nabla \left( \lambda \sum_j \theta_j^2 \right) = 2 \lambda \Theta",
             "ops.sgd",
         ),
@@ -72,20 +72,20 @@ MAP: dict[str, tuple[tuple[int, str, str, str], ...]] = {
         ),
         (
             11,
-            "The loss's gradient for a neuron: the residuals and the regularizer",
+            "A neuron's gradient: the data's and the regularizer's",
             r"\nabla L(\Theta) = \nabla \sum_{[x,y] \in D} (f(x) - y)^2 + "
             r"\lambda \nabla \sum_i \theta_i^2",
             "SGD",
         ),
         (
             12,
-            "with the chain rule",
+            "A neuron's gradient, by the chain rule",
             r"\nabla L(\Theta) = 2 \sum_{[x,y] \in D} (f(x) - y) \, \nabla f(x) + 2 \lambda \Theta",
             "Sequential.loss_and_gradient",
         ),
         (
             13,
-            "with the neuron's derivative: a dead unit moves by its regularizer alone",
+            "A neuron's gradient: a dead unit moves by its regularizer alone",
             r"\nabla L(\Theta) = 2 \sum_{[x,y] \in D} (f(x) - y) "
             + _NEURON
             + r"x^\top & \text{otherwise} \end{cases} \; + \; 2 \lambda \Theta",
@@ -100,7 +100,12 @@ MAP: dict[str, tuple[tuple[int, str, str, str], ...]] = {
             "calculus.trace",
         ),
         (15, "The rectifier", r"\sigma(z) = \max(0, z)", "ops.relu ReLU"),
-        (16, "Its derivative", r"\sigma'(z) = \mathbf{1}\{z > 0\}", "ops.relu_backward"),
+        (
+            16,
+            "The rectifier's derivative, which is 0 at 0",
+            r"\sigma'(z) = \mathbf{1}\{z > 0\}",
+            "ops.relu_backward",
+        ),
         (
             17,
             "Layer 1",
@@ -170,7 +175,12 @@ MAP: dict[str, tuple[tuple[int, str, str, str], ...]] = {
         (28, "The bias input", r"a_0^{(l)} = 1", "calculus.weight_matrices"),
         (29, "Layer 0 is the input", r"a_j^{(0)} = x_j", "calculus.trace"),
         (30, "The rectifier", r"\sigma(z) = \max(0, z)", "ops.relu"),
-        (31, "Its derivative", r"\sigma'(z) = \mathbf{1}\{z > 0\}", "ops.relu_backward"),
+        (
+            31,
+            "The rectifier's derivative",
+            r"\sigma'(z) = \mathbf{1}\{z > 0\}",
+            "ops.relu_backward",
+        ),
         (
             32,
             "Pre-activation",
@@ -178,7 +188,7 @@ MAP: dict[str, tuple[tuple[int, str, str, str], ...]] = {
             "ops.linear Linear",
         ),
         (33, "Activation", r"a_i^{(l)} = \sigma(z_i^{(l)})", "ReLU ops.relu"),
-        (34, "The output", r"\hat{y} = a^{(L)}", "Sequential.forward"),
+        (34, "The output is the last activation", r"\hat{y} = a^{(L)}", "Sequential.forward"),
         (
             35,
             "The loss of one instance",
@@ -219,14 +229,14 @@ MAP: dict[str, tuple[tuple[int, str, str, str], ...]] = {
         ),
         (
             41,
-            "Its derivative by a bias",
+            "The mean loss's derivative by a bias",
             r"\frac{\partial L_{\text{mean}}}{\partial w_{i0}^{(l)}} = "
             r"\frac{1}{|D|} \sum_D \delta_i^{(l)}",
             "Sequential.loss_and_gradient",
         ),
         (
             42,
-            "Its derivative by a weight",
+            "The mean loss's derivative by a weight",
             r"\frac{\partial L_{\text{mean}}}{\partial w_{ij}^{(l)}} = "
             r"\frac{1}{|D|} \sum_D \delta_i^{(l)} a_j^{(l-1)} + 2 \lambda w_{ij}^{(l)}",
             "Sequential.loss_and_gradient ops.sgd",
@@ -240,7 +250,7 @@ MAP: dict[str, tuple[tuple[int, str, str, str], ...]] = {
         ),
         (
             44,
-            "The gradient in the same order",
+            "The gradient, in the same order",
             r"\nabla L_{\text{mean}}(W) = \left( "
             r"\frac{\partial L_{\text{mean}}}{\partial w_{10}^{(1)}}, \ldots, "
             r"\frac{\partial L_{\text{mean}}}{\partial w_{mm}^{(L)}} \right)",
@@ -276,13 +286,13 @@ MAP: dict[str, tuple[tuple[int, str, str, str], ...]] = {
         ),
         (
             49,
-            "Its transpose is the gradient",
+            "The gradient is that row's transpose",
             r"\nabla L(W) = J_L(W)^\top",
             "calculus.loss_jacobian Sequential.gradient_vector",
         ),
         (
             50,
-            "The mean over instances",
+            "The gradient is a mean over instances",
             r"\nabla L(W) = \frac{1}{|D|} \sum_t \nabla \ell_t(W)",
             "Sequential.loss_and_gradient",
         ),
@@ -295,7 +305,7 @@ MAP: dict[str, tuple[tuple[int, str, str, str], ...]] = {
         ),
         (
             52,
-            "whose transpose is the gradient",
+            "The gradient is that product's transpose",
             r"\nabla L(W) = J_L(W)^\top",
             "calculus.jacobian_factors Sequential.gradient_vector",
         ),
@@ -304,7 +314,7 @@ MAP: dict[str, tuple[tuple[int, str, str, str], ...]] = {
         (53, "A linear layer", r"z = W x", "ops.matmul Linear"),
         (
             54,
-            "from d inputs to m outputs",
+            "The shapes of a linear layer",
             r"x \in \mathbb{R}^d, \quad W \in \mathbb{R}^{m \times d}",
             "Linear calculus.layer_jacobian",
         ),
@@ -316,13 +326,13 @@ MAP: dict[str, tuple[tuple[int, str, str, str], ...]] = {
         ),
         (
             56,
-            "Its Jacobian, on the diagonal",
+            "Softmax's Jacobian, on the diagonal",
             r"\frac{\partial a_i}{\partial z_i} = a_i (1 - a_i)",
             "ops.softmax_backward calculus.layer_jacobian",
         ),
         (
             57,
-            "and off it",
+            "Softmax's Jacobian, off the diagonal",
             r"\frac{\partial a_i}{\partial z_j} = -a_i a_j, \quad i \ne j",
             "ops.softmax_backward calculus.layer_jacobian",
         ),
@@ -347,7 +357,7 @@ MAP: dict[str, tuple[tuple[int, str, str, str], ...]] = {
         ),
         (
             62,
-            "The size of what is left",
+            "The size after pooling",
             r"p \in \mathbb{R}^{\left( \lfloor (H - r) / t \rfloor + 1 \right) \times "
             r"\left( \lfloor (W - s) / t \rfloor + 1 \right)}",
             "MaxPool2d.build MaxPool2d",
@@ -378,7 +388,7 @@ MAP: dict[str, tuple[tuple[int, str, str, str], ...]] = {
         ),
         (
             67,
-            "which asks for the correct class alone",
+            "Cross-entropy asks for the correct class alone",
             r"\ell = -\log \hat{y}_c",
             "ops.softmax_cross_entropy CrossEntropy",
         ),

@@ -130,7 +130,8 @@ def parameter_jacobian(network: Sequential, x: object) -> Array:
     checked_network("parameter_jacobian", network)
     batch, single = instances("parameter_jacobian", network, x)
     rows, columns = math.prod(network.output_shape), network.parameter_vector.size
-    result = _room("parameter_jacobian", len(batch) * rows, columns).reshape(-1, rows, columns)
+    result = _room("parameter_jacobian", len(batch) * rows, columns)
+    result = result.reshape(len(batch), rows, columns)
     for i in range(len(batch)):
         walk = Walk(network, batch[i : i + 1])
         for row in range(rows):

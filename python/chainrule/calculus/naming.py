@@ -112,7 +112,7 @@ def normalised(name: str) -> str:
         below, above = sign in _SUBSCRIPTS, ord(sign) in _SUPERSCRIPTS
     for plain, sign in _PLAIN.items():
         text = text.replace(sign, plain)
-    text = text.replace("∂", "d").replace("′", "'")
+    text = text.replace("∂", "d").replace("′", "'").replace("dl/dz", "delta")
     return {"loss": "l", "yhat": "y_hat"}.get(text, text)
 
 

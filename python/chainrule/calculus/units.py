@@ -145,8 +145,9 @@ def dead_units(network: Sequential, data: Any) -> DeadUnits:
     checked_network("dead_units", network)
     if hasattr(data, "images"):
         data = data.images
-    elif isinstance(data, tuple) and len(data) == 2:
-        data = data[0]
+    elif isinstance(data, tuple | list) and len(data) == 2:
+        # Two instances in a list are no pair (x, y).
+        data = data[0] if np.shape(data[0]) != network.input_shape else data
     data = np.asarray(data)
     alive = {
         i: np.zeros(network.shapes[i][-1], bool)
