@@ -415,6 +415,7 @@ def test_eq_35() -> None:
 
 
 def test_eq_36() -> None:
+    assert [traced().entry(f"δ^({layer})").equation for layer in W] == ["(37)", "(37)", "(36)"]
     for t in range(len(X)):
         near(traced(t)["δ^(3)"], by_hand.backward(W, X[t], Y[t])[0][3][1:])
 
