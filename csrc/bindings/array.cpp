@@ -1,26 +1,18 @@
 #include "bindings/array.h"
 
-#include <cxxabi.h>
-#include <unistd.h>
-
 namespace chainrule::bindings {
 namespace {
 
-bool is_real(const py::dtype& type) {
-  return type.kind() == 'f' && (type.itemsize() == 4 || type.itemsize() == 8) &&
-         type.byteorder() != '>' && type.byteorder() != '<';
-}
-
-std::string name_of(const py::dtype& type) { return py::str(type).cast<std::string>(); }
-
-constexpr int dense =
+constexpr int dense_flags =
     py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_ | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
 
 std::string dimensions(int rank) {
   return std::to_string(rank) + (rank == 1 ? " dimension" : " dimensions");
 }
 
-bool is_dense(const py::array& array) { return (array.flags() & dense) == dense; }
+bool is_real(Type type) { return type == Type::f32 || type == Type::f64; }
+
+bool is_dense(const py::array& array) { return (array.flags() & dense_flags) == dense_flags; }
 
 // Dense, through a copy if it is not.
 py::array dense_copy(const py::array& array) {
@@ -30,47 +22,33 @@ py::array dense_copy(const py::array& array) {
                                                     py::arg("copy") = true);
 }
 
-bool same_memory(const py::array& a, const py::array& b) {
-  return a.data() == b.data() && a.nbytes() == b.nbytes();
+Held held_by(const py::array& array) {
+  return {array, array.data(), Shape(array.shape(), array.shape() + array.ndim()),
+          type_of(array.dtype()), true};
 }
 
-bool overlap(const py::array& a, const py::array& b) {
-  const char* const first = static_cast<const char*>(a.data());
-  const char* const second = static_cast<const char*>(b.data());
+py::array numpy(const Held& held) { return py::reinterpret_borrow<py::array>(held.object); }
+
+bool same_memory(const Held& a, const Held& b) {
+  return a.data == b.data && a.nbytes() == b.nbytes();
+}
+
+bool overlap(const Held& a, const Held& b) {
+  const char* const first = static_cast<const char*>(a.data);
+  const char* const second = static_cast<const char*>(b.data);
   return first < second + b.nbytes() && second < first + a.nbytes();
 }
 
 }  // namespace
 
-Unlocked::~Unlocked() {
-  try {
-    PyEval_RestoreThread(state_);
-  } catch (abi::__forced_unwind&) {
-    for (;;) ::pause();
-  }
-}
-
-std::string to_string(const Shape& shape) {
-  std::string text = "(";
-  for (std::size_t i = 0; i < shape.size(); ++i) {
-    if (i > 0) text += ", ";
-    text += std::to_string(shape[i]);
-  }
-  return text + (shape.size() == 1 ? ",)" : ")");
-}
-
 std::string type_of(const py::handle& object) {
   if (py::isinstance<py::array>(object)) {
-    return name_of(py::reinterpret_borrow<py::array>(object).dtype());
+    return py::str(py::reinterpret_borrow<py::array>(object).dtype()).cast<std::string>();
   }
   return py::str(py::type::of(object).attr("__name__")).cast<std::string>();
 }
 
-Shape shape_of(const py::array& array) {
-  return Shape(array.shape(), array.shape() + array.ndim());
-}
-
-void require_in_range(const char* what, const py::array& indices, int64_t count, int64_t end) {
+void require_in_range(const char* what, const Operand& indices, int64_t count, int64_t end) {
   const int64_t* const index = data<int64_t>(indices);
   for (int64_t i = 0; i < count; ++i) {
     if (index[i] < 0 || index[i] >= end) {
@@ -92,68 +70,81 @@ int64_t product(const std::string& op, const Shape& factors, const Shape& shape)
   return total;
 }
 
-void Call::value_error(const std::string& what) const { throw py::value_error(op_ + ": " + what); }
-void Call::type_error(const std::string& what) const { throw py::type_error(op_ + ": " + what); }
+void Call::value_error(const std::string& what) const {
+  throw py::value_error(std::string(op_) + ": " + what);
+}
+void Call::type_error(const std::string& what) const {
+  throw py::type_error(std::string(op_) + ": " + what);
+}
 
-py::array Call::accept(const char* name, const py::object& object, int rank, bool bytes) {
-  py::object candidate = object;
-  if (!py::isinstance<py::array>(object) && py::hasattr(object, "__dlpack__")) {
-    candidate = py::module_::import("numpy").attr("from_dlpack")(object);
+Operand Call::hold(Held held, bool result) {
+  if (count_ == most) throw std::logic_error("Call: too many operands");
+  held_[count_] = std::move(held);
+  result_[count_] = result;
+  return Operand(held_[count_++]);
+}
+
+py::object Call::adopt(const py::object& object) const {
+  if (py::isinstance<py::array>(object)) return object;
+  if (py::hasattr(object, "__dlpack__")) {
+    return py::module_::import("numpy").attr("from_dlpack")(object);
   }
-  const bool fits = py::isinstance<py::array>(candidate) &&
-                    is_real(py::reinterpret_borrow<py::array>(candidate).dtype());
-  if (bytes && py::isinstance<py::array_t<uint8_t>>(candidate)) {
-    return py::reinterpret_borrow<py::array>(candidate);
-  }
-  if (!fits) {
+  return object;
+}
+
+Held Call::accept(const char* name, const py::object& object, int rank, bool bytes) {
+  const py::object array = adopt(object);
+  Held held;
+  if (py::isinstance<py::array>(array)) held = held_by(py::reinterpret_borrow<py::array>(array));
+  if (!is_real(held.type) && !(bytes && held.type == Type::u8)) {
     type_error(std::string(name) + " must be a float32" +
-               (bytes ? ", float64 or uint8" : " or float64") + " array, got " +
-               type_of(candidate));
+               (bytes ? ", float64 or uint8" : " or float64") + " array, got " + type_of(array));
   }
-  const py::array array = py::reinterpret_borrow<py::array>(candidate);
-  if (rank >= 0 && array.ndim() != rank) {
+  const int dimensions_given = static_cast<int>(held.shape.size());
+  if (rank >= 0 && dimensions_given != rank) {
     value_error(std::string(name) + " must have " + dimensions(rank) + ", got " +
-                std::to_string(array.ndim()));
+                std::to_string(dimensions_given));
   }
-  note(name, array);
-  return array;
+  if (is_real(held.type)) note_type(name, held.type);
+  return held;
 }
 
-void Call::note(const char* name, const py::array& array) {
-  const Type type = array.itemsize() == 8 ? Type::f64 : Type::f32;
-  if (type_ == Type::unknown) {
+void Call::note_type(const char* name, Type type) {
+  if (type_ == Type::other) {
     type_ = type;
-    first_name_ = name;
+    first_of_type_ = name;
   } else if (type_ != type) {
-    const char* const names[] = {"", "float32", "float64"};
-    type_error(first_name_ + " is " + names[static_cast<int>(type_)] + ", " + name + " is " +
-               names[static_cast<int>(type)] + ": they must have one dtype");
+    type_error(std::string(first_of_type_) + " is " + name_of(type_) + ", " + name + " is " +
+               name_of(type) + ": they must have one dtype");
   }
 }
 
-py::array Call::keep(const char* name, const py::array& given, const py::array& used) {
-  if (!given.is(used) && copied_.empty()) copied_ = name;
-  inputs_.push_back(used);
-  return used;
+Held Call::dense(const char* name, Held given) {
+  const py::array array = dense_copy(numpy(given));
+  if (array.is(given.object)) return given;
+  if (!copied_) copied_ = name;
+  return held_by(array);
 }
 
-void Call::require_lasting() const {
-  if (!copied_.empty()) {
-    value_error(copied_ +
+void Call::require_recordable(const Program&) const {
+  if (copied_) {
+    value_error(std::string(copied_) +
                 " must be C-contiguous, aligned and of the kernel's dtype to be recorded");
   }
 }
 
-py::array Call::input(const char* name, const py::object& object, int rank) {
-  const py::array given = accept(name, object, rank);
-  return keep(name, given, dense_copy(given));
+std::vector<py::object> Call::owners() const {
+  std::vector<py::object> objects;
+  for (std::size_t i = 0; i < count_; ++i) objects.push_back(held_[i].object);
+  return objects;
 }
 
-py::array Call::integers(const char* name, const py::object& object, int64_t end) {
-  py::object candidate = object;
-  if (!py::isinstance<py::array>(object) && py::hasattr(object, "__dlpack__")) {
-    candidate = py::module_::import("numpy").attr("from_dlpack")(object);
-  }
+Operand Call::input(const char* name, const py::object& object, int rank) {
+  return hold(dense(name, accept(name, object, rank)), false);
+}
+
+Operand Call::integers(const char* name, const py::object& object, int64_t end) {
+  const py::object candidate = adopt(object);
   const bool is_array = py::isinstance<py::array>(candidate);
   const char kind = is_array ? py::reinterpret_borrow<py::array>(candidate).dtype().kind() : ' ';
   if (kind != 'i' && kind != 'u') {
@@ -166,7 +157,7 @@ py::array Call::integers(const char* name, const py::object& object, int64_t end
   }
   if (kind == 'u' && array.itemsize() == 8) {  // the conversion below would wrap
     const auto wide = py::array_t<uint64_t, py::array::c_style | py::array::forcecast>(array);
-    for (int64_t i = 0; i < dim(wide, 0); ++i) {
+    for (int64_t i = 0; i < wide.shape(0); ++i) {
       if (wide.at(i) >= static_cast<uint64_t>(end)) {
         value_error(std::string(name) + " must lie in [0, " + std::to_string(end) + "), got " +
                     std::to_string(wide.at(i)) + " at index " + std::to_string(i));
@@ -174,12 +165,13 @@ py::array Call::integers(const char* name, const py::object& object, int64_t end
     }
   }
   using Indices = py::array_t<int64_t, py::array::c_style | py::array::forcecast>;
-  return keep(name, array, dense_copy(Indices(array)));
+  const py::array used = dense_copy(Indices(array));
+  if (!used.is(array) && !copied_) copied_ = name;
+  return hold(held_by(used), false);
 }
 
-py::array Call::source(const py::object& object) {
-  const py::array given = accept("source", object, -1, true);
-  return keep("source", given, dense_copy(given));
+Operand Call::source(const py::object& object) {
+  return hold(dense("source", accept("source", object, -1, true)), false);
 }
 
 void Call::type_from(const py::object& out) {
@@ -190,77 +182,87 @@ void Call::type_from(const py::object& out) {
   }
 }
 
-py::array Call::positions(const char* name, const py::object& object) {
-  if (!py::isinstance<py::array>(object) ||
-      !py::reinterpret_borrow<py::array>(object).dtype().equal(py::dtype::of<uint16_t>())) {
+Operand Call::positions(const char* name, const py::object& object) {
+  Held held;
+  if (py::isinstance<py::array>(object)) held = held_by(py::reinterpret_borrow<py::array>(object));
+  if (held.type != Type::u16) {
     type_error(std::string(name) + " must be the uint16 array that max_pool2d returned, got " +
                type_of(object));
   }
-  const py::array given = py::reinterpret_borrow<py::array>(object);
-  return keep(name, given, dense_copy(given));
+  return hold(dense(name, held), false);
 }
 
-void Call::require_dense(const std::string& name, const py::array& array) const {
+bool Call::cell(const char* name, const py::object& object, Type type, Operand& found) {
+  if (!py::isinstance<py::array>(object)) return false;
+  const Held held = held_by(py::reinterpret_borrow<py::array>(object));
+  if (!held.shape.empty()) return false;
+  if (held.type == type) {
+    found = hold(held, false);
+    return true;
+  }
+  // It would be read once, and a program would never see it change.
+  if (Program::recording()) {
+    type_error(std::string(name) + " must be a number or a " + name_of(type) +
+               " array of no dimensions to be recorded, got " + type_of(object));
+  }
+  return false;
+}
+
+void Call::require_writeable(const char* name, const Held& held) const {
+  const py::array array = numpy(held);
+  if (!array.writeable()) value_error(std::string(name) + " is read-only");
   if (is_dense(array)) return;
   const bool contiguous = array.flags() & py::array::c_style;
-  value_error(name + (contiguous ? " must be aligned in memory" : " must be C-contiguous"));
+  value_error(std::string(name) +
+              (contiguous ? " must be aligned in memory" : " must be C-contiguous"));
 }
 
-py::array Call::accept_output(const std::string& name, const py::object& given, const Shape& shape,
-                              const py::dtype& type, const std::vector<py::array>& in_place) {
+Operand Call::accept_output(const char* name_, const py::object& given, const Shape& shape,
+                            Type type, const std::vector<Operand>& in_place) {
   Shape bytes = shape;
-  bytes.push_back(static_cast<int64_t>(type.itemsize()));
+  bytes.push_back(size_of(type));
   product(op_, bytes, shape);
-  if (given.is_none()) {
-    results_.emplace_back(type, shape);
-    return results_.back();
-  }
-  const std::string wanted = name_of(type);
+  if (given.is_none()) return hold(device().allocate(type, shape), true);
+  const std::string name = name_;
   if (!py::isinstance<py::array>(given)) {
-    type_error(name + " must be a " + wanted + " array, got " + type_of(given));
+    type_error(name + " must be a " + name_of(type) + " array, got " + type_of(given));
   }
-  const py::array array = py::reinterpret_borrow<py::array>(given);
-  if (!array.dtype().equal(type))
-    type_error(name + " must be " + wanted + ", got " + type_of(array));
-  if (shape_of(array) != shape) {
-    value_error(name + " must have shape " + to_string(shape) + ", got " +
-                to_string(shape_of(array)));
+  const Held held = held_by(py::reinterpret_borrow<py::array>(given));
+  if (held.type != type) {
+    type_error(name + " must be " + name_of(type) + ", got " + type_of(given));
   }
-  if (!array.writeable()) value_error(name + " is read-only");
-  require_dense(name, array);
-  for (const py::array& input : inputs_) {
+  if (held.shape != shape) {
+    value_error(name + " must have shape " + to_string(shape) + ", got " + to_string(held.shape));
+  }
+  require_writeable(name_, held);
+  for (std::size_t i = 0; i < count_; ++i) {
+    if (!overlap(held_[i], held)) continue;
+    if (result_[i]) value_error(name + " overlaps another output");
     bool allowed = false;
-    for (const py::array& candidate : in_place) {
-      allowed = allowed || (candidate.is(input) && same_memory(candidate, array));
+    for (const Operand& candidate : in_place) {
+      allowed = allowed || (candidate.is(held_[i]) && same_memory(held_[i], held));
     }
-    if (!allowed && overlap(input, array)) value_error(name + " overlaps an input");
+    if (!allowed) value_error(name + " overlaps an input");
   }
-  for (const py::array& other : results_) {
-    if (overlap(other, array)) value_error(name + " overlaps another output");
-  }
-  results_.push_back(array);
-  return array;
+  return hold(held, true);
 }
 
-py::array Call::output(const py::object& given, const Shape& shape,
-                       const std::vector<py::array>& in_place) {
-  const py::dtype type = type_ == Type::f64 ? py::dtype::of<double>() : py::dtype::of<float>();
-  return accept_output("out", given, shape, type, in_place);
+Operand Call::output(const py::object& given, const Shape& shape,
+                     const std::vector<Operand>& in_place) {
+  return accept_output("out", given, shape, type_ == Type::f64 ? Type::f64 : Type::f32, in_place);
 }
 
-py::array Call::output_positions(const py::object& given, const Shape& shape) {
-  return accept_output("out", given, shape, py::dtype::of<uint16_t>(), {});
+Operand Call::output_positions(const py::object& given, const Shape& shape) {
+  return accept_output("out", given, shape, Type::u16, {});
 }
 
-py::array Call::updated(const char* name, const py::object& object) {
-  const py::array array = accept(name, object, -1);
-  if (!array.writeable()) value_error(std::string(name) + " is read-only");
-  require_dense(name, array);
-  for (const py::array& input : inputs_) {
-    if (overlap(input, array)) value_error(std::string(name) + " overlaps another argument");
+Operand Call::updated(const char* name, const py::object& object) {
+  const Held held = accept(name, object, -1);
+  require_writeable(name, held);
+  for (std::size_t i = 0; i < count_; ++i) {
+    if (overlap(held_[i], held)) value_error(std::string(name) + " overlaps another argument");
   }
-  inputs_.push_back(array);
-  return array;
+  return hold(held, false);
 }
 
 std::vector<py::object> Call::outputs(const py::object& out, std::size_t count,

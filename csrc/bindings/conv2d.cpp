@@ -5,16 +5,15 @@
 namespace chainrule::bindings {
 namespace {
 
-py::array conv2d(const py::object& x_, const py::object& weight_, const py::object& bias_,
-                 const py::object& stride, const py::object& padding, const py::object& activation,
-                 const py::object& out) {
+py::object conv2d(const py::object& x_, const py::object& weight_, const py::object& bias_,
+                  const py::object& stride, const py::object& padding, const py::object& activation,
+                  const py::object& out) {
   Call call("conv2d");
-  const py::array x = call.input("x", x_, 4);
-  const py::array weight = call.input("weight", weight_, 4);
+  const Operand x = call.input("x", x_, 4);
+  const Operand weight = call.input("weight", weight_, 4);
   const Conv2d s = convolution(call, shape_of(x), filters_of(weight), stride, padding);
-  py::array bias;
-  const bool biased = !bias_.is_none();
-  if (biased) {
+  Operand bias;
+  if (!bias_.is_none()) {
     bias = call.input("bias", bias_, 1);
     if (dim(bias, 0) != s.out) {
       call.value_error("bias has " + std::to_string(dim(bias, 0)) + " elements, weight has " +
@@ -22,28 +21,28 @@ py::array conv2d(const py::object& x_, const py::object& weight_, const py::obje
     }
   }
   const bool rectify = rectifies(call, activation);
-  py::array y = call.output(out, output_shape(s));
+  const Operand y = call.output(out, output_shape(s));
   if (y.size() > 0) {
     call.run_with_workspace(
         [=](const auto& ops, int workers) { return ops.conv2d_workspace(s, workers); },
         [=]<class T>(const Ops<T>& ops, T, const Workspace& workspace) {
-          ops.conv2d(data<T>(x), data<T>(weight), biased ? data<T>(bias) : nullptr,
-                     mutable_data<T>(y), rectify, s, workspace);
+          ops.conv2d(data<T>(x), data<T>(weight), data<T>(bias), mutable_data<T>(y), rectify, s,
+                     workspace);
         });
   }
-  return y;
+  return y.object();
 }
 
-py::array conv2d_backward_input(const py::object& dy_, const py::object& weight_,
-                                const py::object& input_shape, const py::object& stride,
-                                const py::object& padding, const py::object& out) {
+py::object conv2d_backward_input(const py::object& dy_, const py::object& weight_,
+                                 const py::object& input_shape, const py::object& stride,
+                                 const py::object& padding, const py::object& out) {
   Call call("conv2d_backward_input");
-  const py::array dy = call.input("dy", dy_, 4);
-  const py::array weight = call.input("weight", weight_, 4);
+  const Operand dy = call.input("dy", dy_, 4);
+  const Operand weight = call.input("weight", weight_, 4);
   const Shape x = image_shape(call, "input_shape", input_shape);
   const Conv2d s = convolution(call, x, filters_of(weight), stride, padding);
   require_shape(call, "dy", dy, output_shape(s));
-  py::array dx = call.output(out, x);
+  const Operand dx = call.output(out, x);
   if (dx.size() > 0) {
     call.run_with_workspace(
         [=](const auto& ops, int workers) {
@@ -54,22 +53,22 @@ py::array conv2d_backward_input(const py::object& dy_, const py::object& weight_
                                     workspace);
         });
   }
-  return dx;
+  return dx.object();
 }
 
-ArrayPair conv2d_backward_weight(const py::object& dy_, const py::object& x_,
-                                 const py::object& kernel_size, const py::object& stride,
-                                 const py::object& padding, const py::object& out) {
+Pair conv2d_backward_weight(const py::object& dy_, const py::object& x_,
+                            const py::object& kernel_size, const py::object& stride,
+                            const py::object& padding, const py::object& out) {
   Call call("conv2d_backward_weight");
-  const py::array dy = call.input("dy", dy_, 4);
-  const py::array x = call.input("x", x_, 4);
+  const Operand dy = call.input("dy", dy_, 4);
+  const Operand x = call.input("x", x_, 4);
   const auto [rows, columns] = pair(call, "kernel_size", kernel_size, 1, longest_axis);
   const Filters filters{dim(dy, 3), rows, columns, dim(x, 3)};
   const Conv2d s = convolution(call, shape_of(x), filters, stride, padding);
   require_shape(call, "dy", dy, output_shape(s));
   const auto given = call.outputs(out, 2);
-  py::array dweight = call.output(given[0], {s.out, rows, columns, s.in});
-  py::array dbias = call.output(given[1], {s.out});
+  const Operand dweight = call.output(given[0], {s.out, rows, columns, s.in});
+  const Operand dbias = call.output(given[1], {s.out});
   call.run_with_workspace(
       [=](const auto& ops, int workers) {
         return ops.conv2d_backward_weight_workspace(s, workers);
@@ -78,7 +77,7 @@ ArrayPair conv2d_backward_weight(const py::object& dy_, const py::object& x_,
         ops.conv2d_backward_weight(data<T>(dy), data<T>(x), mutable_data<T>(dweight),
                                    mutable_data<T>(dbias), s, workspace);
       });
-  return py::make_tuple(dweight, dbias);
+  return py::make_tuple(dweight.object(), dbias.object());
 }
 
 }  // namespace

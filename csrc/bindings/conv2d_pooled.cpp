@@ -5,20 +5,20 @@
 namespace chainrule::bindings {
 namespace {
 
-py::array conv2d_pooled_backward_input(const py::object& dy_, const py::object& argmax_,
-                                       const py::object& weight_, const py::object& input_shape,
-                                       const py::object& window, const py::object& stride,
-                                       const py::object& padding, const py::object& out) {
+py::object conv2d_pooled_backward_input(const py::object& dy_, const py::object& argmax_,
+                                        const py::object& weight_, const py::object& input_shape,
+                                        const py::object& window, const py::object& stride,
+                                        const py::object& padding, const py::object& out) {
   Call call("conv2d_pooled_backward_input");
-  const py::array dy = call.input("dy", dy_, 4);
-  const py::array argmax = call.positions("argmax", argmax_);
-  const py::array weight = call.input("weight", weight_, 4);
+  const Operand dy = call.input("dy", dy_, 4);
+  const Operand argmax = call.positions("argmax", argmax_);
+  const Operand weight = call.input("weight", weight_, 4);
   const Shape x = image_shape(call, "input_shape", input_shape);
   const Conv2d s = convolution(call, x, filters_of(weight), stride, padding);
   const MaxPool2d p = pooling(call, output_shape(s), window, py::none());
   require_shape(call, "dy", dy, output_shape(p));
   require_shape(call, "argmax", argmax, output_shape(p));
-  py::array dx = call.output(out, x);
+  const Operand dx = call.output(out, x);
   call.run_with_workspace(
       [=](const auto& ops, int workers) {
         return ops.conv2d_pooled_backward_input_workspace(s, p, workers);
@@ -28,17 +28,17 @@ py::array conv2d_pooled_backward_input(const py::object& dy_, const py::object& 
         ops.conv2d_pooled_backward_input(data<T>(dy), data<uint16_t>(argmax), data<T>(weight),
                                          mutable_data<T>(dx), s, p, workspace);
       });
-  return dx;
+  return dx.object();
 }
 
-ArrayPair conv2d_pooled_backward_weight(const py::object& dy_, const py::object& argmax_,
-                                        const py::object& x_, const py::object& kernel_size,
-                                        const py::object& window, const py::object& stride,
-                                        const py::object& padding, const py::object& out) {
+Pair conv2d_pooled_backward_weight(const py::object& dy_, const py::object& argmax_,
+                                   const py::object& x_, const py::object& kernel_size,
+                                   const py::object& window, const py::object& stride,
+                                   const py::object& padding, const py::object& out) {
   Call call("conv2d_pooled_backward_weight");
-  const py::array dy = call.input("dy", dy_, 4);
-  const py::array argmax = call.positions("argmax", argmax_);
-  const py::array x = call.input("x", x_, 4);
+  const Operand dy = call.input("dy", dy_, 4);
+  const Operand argmax = call.positions("argmax", argmax_);
+  const Operand x = call.input("x", x_, 4);
   const auto [rows, columns] = pair(call, "kernel_size", kernel_size, 1, longest_axis);
   const Filters filters{dim(dy, 3), rows, columns, dim(x, 3)};
   const Conv2d s = convolution(call, shape_of(x), filters, stride, padding);
@@ -46,8 +46,8 @@ ArrayPair conv2d_pooled_backward_weight(const py::object& dy_, const py::object&
   require_shape(call, "dy", dy, output_shape(p));
   require_shape(call, "argmax", argmax, output_shape(p));
   const auto given = call.outputs(out, 2);
-  py::array dweight = call.output(given[0], {s.out, rows, columns, s.in});
-  py::array dbias = call.output(given[1], {s.out});
+  const Operand dweight = call.output(given[0], {s.out, rows, columns, s.in});
+  const Operand dbias = call.output(given[1], {s.out});
   call.run_with_workspace(
       [=](const auto& ops, int workers) {
         return ops.conv2d_pooled_backward_weight_workspace(s, p, workers);
@@ -58,7 +58,7 @@ ArrayPair conv2d_pooled_backward_weight(const py::object& dy_, const py::object&
                                           mutable_data<T>(dweight), mutable_data<T>(dbias), s, p,
                                           workspace);
       });
-  return py::make_tuple(dweight, dbias);
+  return py::make_tuple(dweight.object(), dbias.object());
 }
 
 }  // namespace

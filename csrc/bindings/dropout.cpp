@@ -7,16 +7,16 @@
 namespace chainrule::bindings {
 namespace {
 
-py::array masked(const char* op, const char* name, const py::object& x_, const py::object& rate_,
-                 const py::object& seed, const py::object& offset_, const py::object& out) {
+py::object masked(const char* op, const char* name, const py::object& x_, const py::object& rate_,
+                  const py::object& seed, const py::object& offset_, const py::object& out) {
   Call call(op);
-  const py::array x = call.input(name, x_);
+  const Operand x = call.input(name, x_);
   const double rate = number(call, "rate", rate_);
   if (rate < 0 || rate >= 1) {
     call.value_error("rate must lie in [0, 1), got " + py::repr(rate_).cast<std::string>());
   }
   const Dropout s{
-      .size = static_cast<int64_t>(x.size()),
+      .size = x.size(),
       .seed = unsigned_integer(call, "seed", seed),
       .offset = 0,
       .threshold =
@@ -24,13 +24,13 @@ py::array masked(const char* op, const char* name, const py::object& x_, const p
       .scale = 1 / (1 - rate),
   };
   const Cell<uint64_t> offset = unsigned_cell(call, "offset", offset_);
-  py::array y = call.output(out, shape_of(x), {x});
+  const Operand y = call.output(out, shape_of(x), {x});
   call.run([=]<class T>(const Ops<T>& ops, T) {
     Dropout now = s;
     now.offset = offset.get();
     ops.dropout(data<T>(x), mutable_data<T>(y), now);
   });
-  return y;
+  return y.object();
 }
 
 }  // namespace

@@ -4,23 +4,23 @@
 namespace chainrule::bindings {
 namespace {
 
-py::array gather(const py::object& source_, const py::object& indices_, const py::object& out_) {
+py::object gather(const py::object& source_, const py::object& indices_, const py::object& out_) {
   Call call("gather");
-  const py::array source = call.source(source_);
+  const Operand source = call.source(source_);
   if (source.ndim() == 0) call.value_error("source must have at least 1 dimension, got 0");
   Shape shape = shape_of(source);
   const int64_t count = shape[0];
-  const py::array indices = call.integers("indices", indices_, count);
+  const Operand indices = call.integers("indices", indices_, count);
   shape[0] = dim(indices, 0);
-  const Rows s{shape[0], count > 0 ? static_cast<int64_t>(source.size()) / count : 0};
-  const bool bytes = source.itemsize() == 1;
+  const Rows s{shape[0], count > 0 ? source.size() / count : 0};
+  const bool bytes = source.type() == Type::u8;
   if (bytes) call.type_from(out_);
-  const py::array out = call.output(out_, shape);
+  const Operand out = call.output(out_, shape);
   call.run([=]<class T>(const Ops<T>& ops, T) {
     require_in_range("gather: indices", indices, s.rows, count);
     ops.gather(source.data(), bytes, data<int64_t>(indices), mutable_data<T>(out), s);
   });
-  return out;
+  return out.object();
 }
 
 }  // namespace

@@ -5,7 +5,7 @@
 namespace chainrule::bindings {
 namespace {
 
-Linear shape_from(const Call& call, const py::array& x, const py::array& weight) {
+Linear shape_from(const Call& call, const Operand& x, const Operand& weight) {
   if (dim(weight, 1) != dim(x, 1)) {
     call.value_error("weight has " + std::to_string(dim(weight, 1)) + " inputs, x has " +
                      std::to_string(dim(x, 1)));
@@ -13,15 +13,14 @@ Linear shape_from(const Call& call, const py::array& x, const py::array& weight)
   return {dim(x, 0), dim(x, 1), dim(weight, 0)};
 }
 
-py::array linear(const py::object& x_, const py::object& weight_, const py::object& bias_,
-                 const py::object& activation, const py::object& out) {
+py::object linear(const py::object& x_, const py::object& weight_, const py::object& bias_,
+                  const py::object& activation, const py::object& out) {
   Call call("linear");
-  const py::array x = call.input("x", x_, 2);
-  const py::array weight = call.input("weight", weight_, 2);
+  const Operand x = call.input("x", x_, 2);
+  const Operand weight = call.input("weight", weight_, 2);
   const Linear s = shape_from(call, x, weight);
-  py::array bias;
-  const bool biased = !bias_.is_none();
-  if (biased) {
+  Operand bias;
+  if (!bias_.is_none()) {
     bias = call.input("bias", bias_, 1);
     if (dim(bias, 0) != s.out) {
       call.value_error("bias has " + std::to_string(dim(bias, 0)) + " elements, weight has " +
@@ -29,26 +28,26 @@ py::array linear(const py::object& x_, const py::object& weight_, const py::obje
     }
   }
   const bool rectify = rectifies(call, activation);
-  py::array y = call.output(out, {s.batch, s.out});
+  const Operand y = call.output(out, {s.batch, s.out});
   if (y.size() > 0) {
     call.run_with_workspace(
         [=](const auto& ops, int workers) { return ops.linear_workspace(s, workers); },
         [=]<class T>(const Ops<T>& ops, T, const Workspace& workspace) {
-          ops.linear(data<T>(x), data<T>(weight), biased ? data<T>(bias) : nullptr,
-                     mutable_data<T>(y), rectify, s, workspace);
+          ops.linear(data<T>(x), data<T>(weight), data<T>(bias), mutable_data<T>(y), rectify, s,
+                     workspace);
         });
   }
-  return y;
+  return y.object();
 }
 
-using Gradients = py::typing::Tuple<py::typing::Optional<py::array>, py::array, py::array>;
+using Gradients = py::typing::Tuple<py::object, py::object, py::object>;
 
 Gradients linear_backward(const py::object& dy_, const py::object& x_, const py::object& weight_,
                           bool need_dx, const py::object& out) {
   Call call("linear_backward");
-  const py::array dy = call.input("dy", dy_, 2);
-  const py::array x = call.input("x", x_, 2);
-  const py::array weight = call.input("weight", weight_, 2);
+  const Operand dy = call.input("dy", dy_, 2);
+  const Operand x = call.input("x", x_, 2);
+  const Operand weight = call.input("weight", weight_, 2);
   const Linear s = shape_from(call, x, weight);
   if (shape_of(dy) != Shape{s.batch, s.out}) {
     call.value_error("dy must have shape " + to_string({s.batch, s.out}) + ", got " +
@@ -58,19 +57,17 @@ Gradients linear_backward(const py::object& dy_, const py::object& x_, const py:
   if (!need_dx && !given[0].is_none()) {
     call.value_error("out must be (None, dweight, dbias) when need_dx is False");
   }
-  py::object dx = py::none();
-  py::array input_gradient;
-  if (need_dx) dx = input_gradient = call.output(given[0], {s.batch, s.in});
-  py::array dweight = call.output(given[1], {s.out, s.in});
-  py::array dbias = call.output(given[2], {s.out});
+  Operand dx;
+  if (need_dx) dx = call.output(given[0], {s.batch, s.in});
+  const Operand dweight = call.output(given[1], {s.out, s.in});
+  const Operand dbias = call.output(given[2], {s.out});
   call.run_with_workspace(
       [=](const auto& ops, int workers) { return ops.linear_backward_workspace(s, workers); },
       [=]<class T>(const Ops<T>& ops, T, const Workspace& workspace) {
-        ops.linear_backward(data<T>(dy), data<T>(x), data<T>(weight),
-                            need_dx ? mutable_data<T>(input_gradient) : nullptr,
+        ops.linear_backward(data<T>(dy), data<T>(x), data<T>(weight), mutable_data<T>(dx),
                             mutable_data<T>(dweight), mutable_data<T>(dbias), s, workspace);
       });
-  return py::make_tuple(dx, dweight, dbias);
+  return py::make_tuple(need_dx ? dx.object() : py::none(), dweight.object(), dbias.object());
 }
 
 }  // namespace

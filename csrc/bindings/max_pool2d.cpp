@@ -5,36 +5,36 @@
 namespace chainrule::bindings {
 namespace {
 
-ArrayPair max_pool2d(const py::object& x_, const py::object& window, const py::object& stride,
-                     const py::object& out) {
+Pair max_pool2d(const py::object& x_, const py::object& window, const py::object& stride,
+                const py::object& out) {
   Call call("max_pool2d");
-  const py::array x = call.input("x", x_, 4);
+  const Operand x = call.input("x", x_, 4);
   const MaxPool2d s = pooling(call, shape_of(x), window, stride);
   const auto given = call.outputs(out, 2);
-  py::array y = call.output(given[0], output_shape(s));
-  py::array argmax = call.output_positions(given[1], output_shape(s));
+  const Operand y = call.output(given[0], output_shape(s));
+  const Operand argmax = call.output_positions(given[1], output_shape(s));
   call.run([=]<class T>(const Ops<T>& ops, T) {
     ops.max_pool2d(data<T>(x), mutable_data<T>(y), mutable_data<uint16_t>(argmax), s);
   });
-  return py::make_tuple(y, argmax);
+  return py::make_tuple(y.object(), argmax.object());
 }
 
-py::array max_pool2d_backward(const py::object& dy_, const py::object& argmax_,
-                              const py::object& input_shape, const py::object& window,
-                              const py::object& stride, const py::object& out) {
+py::object max_pool2d_backward(const py::object& dy_, const py::object& argmax_,
+                               const py::object& input_shape, const py::object& window,
+                               const py::object& stride, const py::object& out) {
   Call call("max_pool2d_backward");
-  const py::array dy = call.input("dy", dy_, 4);
-  const py::array argmax = call.positions("argmax", argmax_);
+  const Operand dy = call.input("dy", dy_, 4);
+  const Operand argmax = call.positions("argmax", argmax_);
   const Shape x = image_shape(call, "input_shape", input_shape);
   const MaxPool2d s = pooling(call, x, window, stride);
   require_shape(call, "dy", dy, output_shape(s));
   require_shape(call, "argmax", argmax, output_shape(s));
-  py::array dx = call.output(out, x);
+  const Operand dx = call.output(out, x);
   call.run([=]<class T>(const Ops<T>& ops, T) {
     require_in_window("max_pool2d_backward", argmax, s);
     ops.max_pool2d_backward(data<T>(dy), data<uint16_t>(argmax), mutable_data<T>(dx), s);
   });
-  return dx;
+  return dx.object();
 }
 
 }  // namespace

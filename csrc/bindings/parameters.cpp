@@ -62,33 +62,15 @@ double number(const Call& call, const char* name, const py::handle& object) {
   return value;
 }
 
-namespace {
-
-// Of another dtype it would be read once, and a program would never see it change.
-template <class V>
-bool is_cell(const Call& call, const char* name, const py::object& object) {
-  if (!py::isinstance<py::array>(object)) return false;
-  if (py::reinterpret_borrow<py::array>(object).ndim() != 0) return false;
-  if (py::isinstance<py::array_t<V>>(object)) return true;
-  if (Program::recording()) {
-    call.type_error(std::string(name) + " must be a number or a " +
-                    py::str(py::dtype::of<V>()).template cast<std::string>() +
-                    " array of no dimensions to be recorded, got " + type_of(object));
-  }
-  return false;
-}
-
-}  // namespace
-
-Cell<double> number_cell(const Call& call, const char* name, const py::object& object) {
-  if (is_cell<double>(call, name, object))
-    return Cell<double>(py::reinterpret_borrow<py::array>(object));
+Cell<double> number_cell(Call& call, const char* name, const py::object& object) {
+  Operand array;
+  if (call.cell(name, object, Type::f64, array)) return Cell<double>(array);
   return Cell<double>(number(call, name, object));
 }
 
-Cell<uint64_t> unsigned_cell(const Call& call, const char* name, const py::object& object) {
-  if (is_cell<uint64_t>(call, name, object))
-    return Cell<uint64_t>(py::reinterpret_borrow<py::array>(object));
+Cell<uint64_t> unsigned_cell(Call& call, const char* name, const py::object& object) {
+  Operand array;
+  if (call.cell(name, object, Type::u64, array)) return Cell<uint64_t>(array);
   return Cell<uint64_t>(unsigned_integer(call, name, object));
 }
 

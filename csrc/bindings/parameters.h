@@ -19,17 +19,16 @@ template <class V>
 class Cell {
  public:
   explicit Cell(V value) : value_(value) {}
-  explicit Cell(py::array array) : value_(), array_(std::move(array)), live_(true) {}
-  V get() const { return live_ ? *data<V>(array_) : value_; }
+  explicit Cell(const Operand& array) : value_(), memory_(data<V>(array)) {}
+  V get() const { return memory_ ? *memory_ : value_; }
 
  private:
   V value_;
-  py::array array_;
-  bool live_ = false;
+  const V* memory_ = nullptr;
 };
 
-Cell<double> number_cell(const Call& call, const char* name, const py::object& object);
-Cell<uint64_t> unsigned_cell(const Call& call, const char* name, const py::object& object);
+Cell<double> number_cell(Call& call, const char* name, const py::object& object);
+Cell<uint64_t> unsigned_cell(Call& call, const char* name, const py::object& object);
 
 // An integer, or a pair of them: (rows, columns).
 std::pair<int64_t, int64_t> pair(const Call& call, const char* name, const py::handle& object,

@@ -2,9 +2,7 @@
 
 #include <unistd.h>
 
-#include "bindings/array.h"
 #include "bindings/operations.h"
-#include "cpu/float_mode.h"
 
 namespace chainrule::bindings {
 namespace {
@@ -30,21 +28,31 @@ void Program::end(bool keep) {
   }
   current.reset();
   state_ = State::fresh;
-  if (keep) {
-    const std::size_t size = (static_cast<std::size_t>(bytes_) + 127) / 64 * 64;
-    memory_.reset(std::aligned_alloc(64, size));
-    if (memory_) {
+  try {
+    if (keep) {
+      replay_ = (device_ ? *device_ : cpu()).prepare(steps_, bytes_);
       state_ = State::recorded;
       return;
     }
+  } catch (...) {
+    forget();
+    throw;
   }
-  steps_.clear();
-  bytes_ = 0;
-  if (keep) throw std::bad_alloc();
+  forget();
 }
 
-void Program::add(Step step, int64_t workspace_bytes, int workers) {
+void Program::forget() {
+  steps_.clear();
+  owners_.clear();
+  bytes_ = 0;
+  device_ = nullptr;
+}
+
+void Program::add(const Device& device, Step step, int64_t workspace_bytes, int workers,
+                  std::vector<py::object> owners) {
+  device_ = &device;
   steps_.push_back({std::move(step), workers});
+  owners_.insert(owners_.end(), owners.begin(), owners.end());
   bytes_ = std::max(bytes_, workspace_bytes);
 }
 
@@ -62,10 +70,7 @@ void Program::run() {
     ~Done() { runner.store(0); }
   } const done{runner_};
   const Unlocked unlocked;
-  const FlushSubnormals flush;
-  for (const Recorded& recorded : steps_) {
-    recorded.step(Workspace{memory_.get(), recorded.workers});
-  }
+  replay_->run();
 }
 
 void bind_program(py::module_& m) {

@@ -13,20 +13,19 @@ void bind_sgd(py::module_& m) {
          const py::object& learning_rate_, const py::object& momentum, bool nesterov,
          const py::object& l2) {
         Call call("sgd");
-        const py::array gradient = call.input("gradient", gradient_);
-        py::array parameters = call.updated("parameters", parameters_);
+        const Operand gradient = call.input("gradient", gradient_);
+        const Operand parameters = call.updated("parameters", parameters_);
         require_same_shape(call, "parameters", parameters, "gradient", gradient);
         const Sgd s{
-            .size = static_cast<int64_t>(parameters.size()),
+            .size = parameters.size(),
             .learning_rate = 0,
             .momentum = number(call, "momentum", momentum),
             .l2 = number(call, "l2", l2),
             .nesterov = nesterov,
         };
         const Cell<double> learning_rate = number_cell(call, "learning_rate", learning_rate_);
-        py::array velocity;
-        const bool moving = !velocity_.is_none();
-        if (moving) {
+        Operand velocity;
+        if (!velocity_.is_none()) {
           velocity = call.updated("velocity", velocity_);
           require_same_shape(call, "parameters", parameters, "velocity", velocity);
         } else if (s.momentum != 0) {
@@ -39,8 +38,7 @@ void bind_sgd(py::module_& m) {
             throw py::value_error("sgd: learning_rate must be finite, got " +
                                   std::to_string(now.learning_rate));
           }
-          ops.sgd(mutable_data<T>(parameters), data<T>(gradient),
-                  moving ? mutable_data<T>(velocity) : nullptr, now);
+          ops.sgd(mutable_data<T>(parameters), data<T>(gradient), mutable_data<T>(velocity), now);
         });
       },
       py::arg("parameters"), py::arg("gradient"), py::arg("velocity"), py::arg("learning_rate"),

@@ -5,19 +5,19 @@ namespace chainrule::bindings {
 namespace {
 
 // The last axis is a row.
-Rows rows_of(const Call& call, const char* name, const py::array& x) {
+Rows rows_of(const Call& call, const char* name, const Operand& x) {
   if (x.ndim() == 0) call.value_error(std::string(name) + " must have at least 1 dimension, got 0");
-  const int64_t columns = dim(x, static_cast<int>(x.ndim()) - 1);
-  return {columns > 0 ? static_cast<int64_t>(x.size()) / columns : 0, columns};
+  const int64_t columns = dim(x, x.ndim() - 1);
+  return {columns > 0 ? x.size() / columns : 0, columns};
 }
 
 template <class F>
-py::array over_rows(Call& call, const py::object& x_, const py::object& out, F kernel) {
-  const py::array x = call.input("x", x_);
+py::object over_rows(Call& call, const py::object& x_, const py::object& out, F kernel) {
+  const Operand x = call.input("x", x_);
   const Rows s = rows_of(call, "x", x);
-  py::array y = call.output(out, shape_of(x), {x});
+  const Operand y = call.output(out, shape_of(x), {x});
   call.run([=]<class T>(const Ops<T>& ops, T) { kernel(ops, data<T>(x), mutable_data<T>(y), s); });
-  return y;
+  return y.object();
 }
 
 }  // namespace
@@ -41,15 +41,15 @@ void bind_softmax(py::module_& m) {
       "softmax_backward",
       [](const py::object& dy_, const py::object& y_, const py::object& out) {
         Call call("softmax_backward");
-        const py::array dy = call.input("dy", dy_);
-        const py::array y = call.input("y", y_);
+        const Operand dy = call.input("dy", dy_);
+        const Operand y = call.input("y", y_);
         require_same_shape(call, "dy", dy, "y", y);
         const Rows s = rows_of(call, "dy", dy);
-        py::array dx = call.output(out, shape_of(dy), {dy, y});
+        const Operand dx = call.output(out, shape_of(dy), {dy, y});
         call.run([=]<class T>(const Ops<T>& ops, T) {
           ops.softmax_backward(data<T>(dy), data<T>(y), mutable_data<T>(dx), s);
         });
-        return dx;
+        return dx.object();
       },
       py::arg("dy"), py::arg("y"), py::arg("out"));
 }

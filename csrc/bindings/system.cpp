@@ -7,6 +7,7 @@
 #include "bindings/array.h"
 #include "bindings/operations.h"
 #include "bindings/parameters.h"
+#include "cpu/cpu.h"
 
 namespace chainrule::bindings {
 namespace {

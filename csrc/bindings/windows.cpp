@@ -27,7 +27,7 @@ void require_countable(const Call& call, const Conv2d& s) {
 
 }  // namespace
 
-Filters filters_of(const py::array& weight) {
+Filters filters_of(const Operand& weight) {
   return {dim(weight, 0), dim(weight, 1), dim(weight, 2), dim(weight, 3)};
 }
 
@@ -118,7 +118,7 @@ MaxPool2d pooling(const Call& call, const Shape& x, const py::object& window_,
 
 Shape output_shape(const MaxPool2d& s) { return {s.batch, s.out_height, s.out_width, s.channels}; }
 
-void require_in_window(const char* op, const py::array& argmax, const MaxPool2d& s) {
+void require_in_window(const char* op, const Operand& argmax, const MaxPool2d& s) {
   const uint16_t* const codes = data<uint16_t>(argmax);
   const int64_t count = s.batch * s.out_height * s.out_width * s.channels;
   const int64_t area = s.window.rows * s.window.columns;
@@ -130,7 +130,7 @@ void require_in_window(const char* op, const py::array& argmax, const MaxPool2d&
   }
 }
 
-void require_shape(const Call& call, const char* what, const py::array& array, const Shape& shape) {
+void require_shape(const Call& call, const char* what, const Operand& array, const Shape& shape) {
   if (shape_of(array) != shape) {
     call.value_error(std::string(what) + " must have shape " + to_string(shape) + ", got " +
                      to_string(shape_of(array)));

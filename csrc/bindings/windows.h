@@ -10,7 +10,7 @@ struct Filters {
 };
 
 // Those of a weight array (out, rows, columns, in).
-Filters filters_of(const py::array& weight);
+Filters filters_of(const Operand& weight);
 
 // The convolution of images of shape `x` (batch, height, width, channels) with these filters, whose
 // every count fits 63 bits.
@@ -25,9 +25,9 @@ Shape output_shape(const MaxPool2d& s);
 
 // Kernels write where the positions that max_pool2d returned say: each lies in its window, or
 // ValueError. Part of the operation: a program asks again at every replay.
-void require_in_window(const char* op, const py::array& argmax, const MaxPool2d& s);
+void require_in_window(const char* op, const Operand& argmax, const MaxPool2d& s);
 
 // ValueError unless `array` has the shape that `what` must have.
-void require_shape(const Call& call, const char* what, const py::array& array, const Shape& shape);
+void require_shape(const Call& call, const char* what, const Operand& array, const Shape& shape);
 
 }  // namespace chainrule::bindings

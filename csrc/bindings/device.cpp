@@ -1,0 +1,71 @@
+#include "bindings/device.h"
+
+#include <cxxabi.h>
+#include <unistd.h>
+
+#include <cstdlib>
+
+#include "cpu/cpu.h"
+#include "cpu/float_mode.h"
+#include "cpu/scratch.h"
+
+namespace chainrule::bindings {
+namespace {
+
+struct Free {
+  void operator()(void* memory) const { std::free(memory); }
+};
+
+class CpuReplay final : public Replay {
+ public:
+  CpuReplay(const std::vector<Recorded>& steps, int64_t bytes)
+      : steps_(steps),
+        memory_(std::aligned_alloc(64, (static_cast<std::size_t>(bytes) + 127) / 64 * 64)) {
+    if (!memory_) throw std::bad_alloc();
+  }
+  void run() override {
+    const FlushSubnormals flush;
+    for (const Recorded& recorded : steps_) {
+      recorded.step(Workspace{memory_.get(), recorded.workers});
+    }
+  }
+
+ private:
+  const std::vector<Recorded>& steps_;
+  std::unique_ptr<void, Free> memory_;
+};
+
+class Cpu final : public Device {
+ public:
+  const char* place() const override { return "the CPU"; }
+  const Backend& backend() const override { return active_backend(); }
+  Held allocate(Type type, const Shape& shape) const override {
+    const py::array array(dtype_of(type), shape);
+    return {array, array.data(), shape, type, true};
+  }
+  void run(const char*, int64_t bytes, int workers, const Work& work) const override {
+    const Unlocked unlocked;
+    work(Workspace{scratch(static_cast<std::size_t>(bytes)), workers});
+  }
+  std::unique_ptr<Replay> prepare(const std::vector<Recorded>& steps,
+                                  int64_t bytes) const override {
+    return std::make_unique<CpuReplay>(steps, bytes);
+  }
+};
+
+}  // namespace
+
+Unlocked::~Unlocked() {
+  try {
+    PyEval_RestoreThread(state_);
+  } catch (abi::__forced_unwind&) {
+    for (;;) ::pause();
+  }
+}
+
+const Device& cpu() {
+  static const Cpu device;
+  return device;
+}
+
+}  // namespace chainrule::bindings
