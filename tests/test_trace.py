@@ -10,6 +10,7 @@ import pytest
 
 import chainrule as cr
 from chainrule import calculus, examples
+from chainrule.calculus._walk import in_float64
 from checks import same_bits
 
 EVERY_KIND = (
@@ -92,6 +93,38 @@ def test_unknown_symbols_are_named() -> None:
     assert "z^(3)" not in trace
     with pytest.raises(KeyError, match=r"trace: has no 'z\^\(3\)'; it has x, W\^\(1\), "):
         trace["z^(3)"]
+    for name in (
+        "z_3^(1)",
+        "z_0^(1)",
+        "w_13^(1)",
+        "w_1^(1)",
+        "w_00^(1)",
+        "z_1,1^(1)",
+        "y_2",
+        "_1",
+        "",
+    ):
+        with pytest.raises(KeyError, match="trace: has no"):
+            trace[name]
+
+
+def test_elements_of_large_arrays() -> None:
+    net = cr.Sequential(
+        cr.Conv2d(12, 3), cr.ReLU(), input_shape=(14, 5, 1), seed=1, dtype="float64"
+    )
+    trace = calculus.trace(net, np.ones((14, 5, 1)), np.zeros((12, 3, 12)), cr.SquaredError())
+    assert trace["z_12,3,11^(1)"] == trace["z^(1)"][11, 2, 10]
+    assert trace["a_1,1,1^(1)"] == trace["ŷ_1,1,1"] == trace["ŷ"][0, 0, 0]
+    assert trace["w_12,0^(1)"] == trace["W^(1)"][11, 0]
+    assert trace["dl/dw_12,9^(1)"] == trace["G^(1)"][11, 9]
+
+
+def test_parameters_on_a_device_are_fetched() -> None:
+    class Far:
+        def numpy(self) -> np.ndarray:
+            return np.ones(3, np.float32)
+
+    assert same_bits(in_float64(Far()), np.ones(3))
 
 
 @pytest.mark.usefixtures("backend")
@@ -114,7 +147,7 @@ def test_every_layer_kind(kind: str) -> None:
     assert cites["z^(1)"] == "(60)"
     assert cites["p^(1)"] == "(63)"
     assert cites["z^(2)"] == "(32)"
-    assert cites["ŷ"] == "(55)"
+    assert cites["ŷ"] == ("(55)" if kind == "logits" else "(55), (34)")
     assert cites["δ^(3)"] == "(56), (57)"
     assert cites["∂L/∂W^(2)"] == "(41), (42)"
     value, gradients = net.loss_and_gradient(IMAGES, y, loss)

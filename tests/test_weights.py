@@ -100,6 +100,12 @@ def test_prune_rounds_small_weights_and_no_biases() -> None:
     assert calculus.prune(network(), 0).count == 0
 
 
+def test_prune_of_no_weights() -> None:
+    report = calculus.prune(cr.Sequential(cr.ReLU(), input_shape=(2,)), 1.0)
+    assert (report.count, report.layers) == (0, ())
+    assert str(report) == "0 of 0 weights were below 1 and are zero now; 0 are zero in all"
+
+
 def test_prune_refuses() -> None:
     net = network()
     with pytest.raises(ValueError, match=r"prune: threshold must lie in \[0, inf\), got -1"):

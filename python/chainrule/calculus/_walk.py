@@ -39,6 +39,11 @@ def numbers(operation: str, name: str, value: object) -> Array:
     return array / 255 if array.dtype == np.uint8 else array.astype(FLOAT)
 
 
+def in_float64(array: Any) -> Array:
+    """Return a copy of a parameter in float64; one on a device is fetched with its ``numpy()``."""
+    return (array if isinstance(array, np.ndarray) else array.numpy()).astype(FLOAT)
+
+
 def instances(operation: str, network: Sequential, x: object) -> tuple[Array, bool]:
     """Return ``x`` as a batch in float64, and whether it was a single instance."""
     array = numbers(operation, "x", x)
@@ -86,7 +91,7 @@ class Walk:
     def __init__(self, network: Sequential, x: Array, offset: int | None = None) -> None:
         self.network, self.offset = network, offset
         self.parameters = [
-            {name: array.astype(FLOAT) for name, array in network.layer_parameters(i).items()}
+            {name: in_float64(array) for name, array in network.layer_parameters(i).items()}
             for i in range(len(network.layers))
         ]
         self.values: list[Array] = [x]
@@ -169,7 +174,7 @@ def twin(network: Sequential) -> Sequential:
         *network.layers, input_shape=network.input_shape, seed=network.seed, dtype=FLOAT
     )
     for name, array in network.parameters.items():
-        other.parameters[name][...] = array
+        other.parameters[name][...] = in_float64(array)
     return other
 
 

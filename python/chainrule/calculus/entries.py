@@ -11,6 +11,9 @@ from ..slot import Array
 from .formulas import Formula
 from .naming import Symbol
 
+# A network whose largest array is no larger is shown element by element.
+ELEMENTS = 12
+
 
 @dataclass(frozen=True, eq=False)
 class Entry:
@@ -59,6 +62,15 @@ class Entry:
         # Neurons and pixels count from 1, and so do inputs, because 0 is the bias.
         weights = self.name.letter == "W"
         return tuple(i + 1 - (weights and axis == 1) for axis, i in enumerate(place))
+
+    def place(self, index: tuple[int, ...]) -> tuple[int, ...] | None:
+        """Return where the element of that index stands in ``value``; None where there is none."""
+        weights = self.name.letter == "W"
+        place = tuple(i - 1 + (weights and axis == 1) for axis, i in enumerate(index))
+        inside = len(place) == self.value.ndim and all(
+            0 <= i < size for i, size in zip(place, self.value.shape, strict=True)
+        )
+        return place if inside else None
 
     def element(self, name: Symbol, place: tuple[int, ...]) -> Symbol:
         """Return the symbol of one element under this entry's name or one of its aliases."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -19,7 +20,10 @@ def stacked(arrays: Mapping[str, Array]) -> Array:
 
 def layers_with_weights(network: Sequential) -> list[int]:
     """The positions of the layers that have a matrix; W^(l) belongs to entry l - 1."""
-    return [i for i in range(len(network.layers)) if "weight" in network.layer_parameters(i)]
+    layers = zip(network.layers, network.shapes, strict=False)
+    return [
+        i for i, (layer, shape) in enumerate(layers) if "weight" in layer.parameter_shapes(shape)
+    ]
 
 
 def weight_matrices(network: Sequential) -> list[Array]:
@@ -38,7 +42,7 @@ def weight_matrices(network: Sequential) -> list[Array]:
         `unvec` and ``network.parameter_vector = vec(matrices)`` write them back
     """
     checked_network("weight_matrices", network)
-    return [stacked(network.layer_parameters(i)) for i in layers_with_weights(network)]
+    return unvec(network.parameter_vector, network)
 
 
 def gradient_matrices(network: Sequential) -> list[Array]:
@@ -53,7 +57,7 @@ def gradient_matrices(network: Sequential) -> list[Array]:
     list of ndarray, shaped as `weight_matrices` returns them
     """
     checked_network("gradient_matrices", network)
-    return [stacked(network.layer_gradients(i)) for i in layers_with_weights(network)]
+    return unvec(network.gradient_vector, network)
 
 
 def vec(matrices: Sequence[Array]) -> Array:
@@ -86,7 +90,11 @@ def unvec(vector: Array, network: Sequential) -> list[Array]:
     -------
     list of ndarray, shaped as `weight_matrices` returns them, of the vector's dtype. Copies
     """
-    shapes = [matrix.shape for matrix in weight_matrices(network)]
+    checked_network("unvec", network)
+    shapes = []
+    for i in layers_with_weights(network):
+        rows, *inputs = network.layers[i].parameter_shapes(network.shapes[i])["weight"]
+        shapes.append((rows, 1 + math.prod(inputs)))
     vector = np.asarray(vector)
     ends = np.cumsum([0, *(rows * columns for rows, columns in shapes)])
     if vector.shape != (ends[-1],):

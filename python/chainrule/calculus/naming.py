@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 
 from ..layers import Conv2d, Dropout, Flatten, Layer, LeakyReLU, Linear, MaxPool2d, ReLU, Softmax
@@ -114,6 +115,18 @@ def normalised(name: str) -> str:
         text = text.replace(sign, plain)
     text = text.replace("∂", "d").replace("′", "'").replace("dl/dz", "delta")
     return {"loss": "l", "yhat": "y_hat"}.get(text, text)
+
+
+def array_and_index(key: str) -> tuple[str, tuple[int, ...]]:
+    """An element's key as that of its array, and the index: "w_10^(2)" as "W^(2)" and (1, 0)."""
+    found = re.fullmatch(r"(.*?)_([\d,]+)((?:\^\(\d+\))?)", key)
+    if found is None:
+        return key, ()
+    name, digits, layer = found.groups()
+    if name.endswith("w"):
+        name = f"{name[:-1]}W"
+        digits = digits if "," in digits else ",".join(digits)
+    return name + layer, tuple(int(part) for part in digits.split(",") if part)
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ..slot import Array
+from .entries import ELEMENTS, Entry
 from .formulas import Formula
 from .naming import Symbol
 from .thumbnails import svg_picture, text_picture
 
 if TYPE_CHECKING:
-    from .entries import Entry
     from .tracing import Trace
 
-# A network whose largest array is no larger is shown element by element.
-ELEMENTS = 12
 # So many numbers are shown as they are; of more, their range.
 FEW = 4
 MINUS = "−"

@@ -13,7 +13,7 @@ from ..losses import CrossEntropy, Loss, SquaredError
 from ..network import Sequential
 from ..slot import Array, Slot
 from ._walk import Ending, Walk, run_back
-from .entries import Entry
+from .entries import ELEMENTS, Entry
 from .formulas import Formula, formula
 from .matrices import stacked
 from .naming import Names, Symbol, cited
@@ -26,9 +26,8 @@ LOSS = Symbol("l")
 MEAN = Symbol("L")
 X = Symbol("x")
 
-# Longer sums are written with matrices, and larger arrays as a whole.
+# Longer sums are written with matrices.
 SHORT = 3
-ELEMENTS = 12
 
 # Equations (14) to (27) are those of one network, and of the same quantities as (28) to (39).
 THREE_UNIT = {
@@ -180,9 +179,10 @@ class Steps:
         step = "Forward"
         for i, slot in enumerate(self.walk.slots):
             name = self.symbols[i + 1]
-            aliases = [self.last] if name == Y_HAT else []
             right, details = self._weighted(i, slot) if self.weights[i] else self._plain(i, slot)
-            equation = cited(slot.layer).forward
+            equation, aliases = cited(slot.layer).forward, list[Symbol]()
+            if name == Y_HAT:
+                equation, aliases = f"{equation}, (34)", [self.last]
             self._add(name, slot.y, equation, step, right, *aliases, details=details)
         if not self.named:
             before = self.symbols[self.ending.last]

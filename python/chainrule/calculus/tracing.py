@@ -12,7 +12,7 @@ from ..slot import Array
 from . import show
 from ._walk import Walk, checked_network, instances, targets
 from .entries import Entry
-from .naming import normalised
+from .naming import array_and_index, normalised
 from .steps import Steps
 
 
@@ -46,11 +46,11 @@ class Trace:
     def __getitem__(self, name: str) -> Array:
         key = normalised(name)
         if key not in self._places and self.single:
-            for entry in self.entries:
-                for symbol in (entry.name, *entry.aliases):
-                    for place in np.ndindex(entry.value.shape):
-                        if entry.element(symbol, place).key == key:
-                            return np.array(entry.value[place])
+            whole, index = array_and_index(key)
+            entry = self._places.get(whole)
+            place = None if entry is None else entry.place(index)
+            if entry is not None and place is not None:
+                return np.array(entry.value[place])
         return self.entry(name).value
 
     def __contains__(self, name: object) -> bool:

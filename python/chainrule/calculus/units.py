@@ -12,6 +12,7 @@ from ..layers import ReLU
 from ..network import Sequential
 from ..slot import Array
 from ._walk import Walk, checked_network, instances
+from .matrices import layers_with_weights, vec, weight_matrices
 
 # So many instances at once: a walk keeps every layer's output.
 BATCH = 128
@@ -79,13 +80,15 @@ def prune(network: Sequential, threshold: float) -> Pruned:
     threshold = number("prune", "threshold", threshold, 0)
     layers = []
     with network.training("prune"):
-        for name, array in network.parameters.items():
-            if not name.endswith(".weight"):
-                continue
-            small = (np.abs(array) < threshold) & (array != 0)
-            array[small] = 0
-            zero = array.size - int(np.count_nonzero(array))
-            layers.append((name, int(small.sum()), zero, array.size))
+        matrices = weight_matrices(network)
+        for i, matrix in zip(layers_with_weights(network), matrices, strict=True):
+            weights = matrix[:, 1:]
+            small = (np.abs(weights) < threshold) & (weights != 0)
+            weights[small] = 0
+            zero = weights.size - int(np.count_nonzero(weights))
+            layers.append((f"{i}.weight", int(small.sum()), zero, weights.size))
+        if matrices:
+            network.parameter_vector = vec(matrices)
     return Pruned(threshold, tuple(layers))
 
 
