@@ -1,7 +1,8 @@
 """chainrule: small neural networks on kernels of our own.
 
 `ops` holds every operation, array in and array out. Layers make a `Sequential` network, `fit`
-trains it, `evaluate` measures it, `data` finds MNIST and `plots` shows what was learnt.
+trains it, `evaluate` measures it, `data` finds MNIST and `plots` shows what was learnt. `calculus`
+shows the mathematics at work, every quantity under its own symbol and equation.
 """
 
 from __future__ import annotations

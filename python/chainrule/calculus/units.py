@@ -118,7 +118,7 @@ class DeadUnits:
     def __str__(self) -> str:
         total = sum(dead.size for dead in self.units.values())
         lines = [
-            f"{self.count:,} of {total:,} rectifiers gave 0 for all {self.instances:,} instances"
+            f"{self.count:,} of {total:,} rectifiers gave 0 for every instance, of {self.instances:,}"
         ]
         for i, dead in self.units.items():
             if not dead.any():
