@@ -162,7 +162,7 @@ def test_dead_units_are_those_that_never_fire(dtype: str, monkeypatch: pytest.Mo
     assert found.units[4].tolist()[1:] == [True, False, True]
     assert (found.count, int(found), found.instances) == (3, 3, 20)
     assert str(found).splitlines() == [
-        "3 of 6 rectifiers gave 0 for every instance, of 20",
+        "3 of 6 rectifiers gave 0 for every instance (20 seen)",
         "  layer 1: 1 of 2: 1",
         "  layer 4: 2 of 4: 1, 3",
     ]

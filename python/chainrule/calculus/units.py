@@ -117,9 +117,8 @@ class DeadUnits:
 
     def __str__(self) -> str:
         total = sum(dead.size for dead in self.units.values())
-        lines = [
-            f"{self.count:,} of {total:,} rectifiers gave 0 for every instance, of {self.instances:,}"
-        ]
+        seen = f"({self.instances:,} seen)"
+        lines = [f"{self.count:,} of {total:,} rectifiers gave 0 for every instance {seen}"]
         for i, dead in self.units.items():
             if not dead.any():
                 continue
