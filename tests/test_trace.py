@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import html.parser
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -316,6 +318,39 @@ def test_latex() -> None:
     for page in (text, three_units().to_latex()):
         assert page.isascii(), {sign for sign in page if not sign.isascii()}
         assert page.count("{") == page.count("}")
+
+
+def test_latex_is_understood_by_a_program_that_reads_it() -> None:
+    """No double superscript, no unknown command: matplotlib's reader takes every line."""
+    mathtext = pytest.importorskip("matplotlib.mathtext")
+    twice = cr.Sequential(
+        cr.Linear(3), cr.ReLU(), cr.ReLU(), cr.Linear(2), cr.LeakyReLU(), input_shape=(2,), seed=1
+    )
+    traces = [
+        three_units(),
+        calculus.trace(twice, [1.0, 2.0], [1.0, 2.0], cr.SquaredError()),
+        calculus.trace(every_kind(), IMAGES, [0, 1, 2], cr.CrossEntropy(), training=True),
+        calculus.trace(every_kind(), IMAGES[0], np.ones(4), cr.SquaredError()),
+    ]
+    lines = [line for trace in traces for line in trace.to_latex().splitlines()[1:-1]]
+    assert any("a_{1}'^{(1)}" in line for line in lines)
+    assert any(r"{W^{(3)}}^\top" in line for line in lines)
+    factors = calculus.jacobian_factors(every_kind(), IMAGES[0], 1, cr.CrossEntropy())
+    lines += [factors.to_latex()]
+    parser = mathtext.MathTextParser("path")
+    for line in lines:
+        plain = re.sub(r"\\tag\{.*?\}| \\\\$|\\!", "", line).replace("&", "")
+        parser.parse(f"${plain}$")
+
+
+def test_the_readmes_calls_run(capsys: pytest.CaptureFixture[str]) -> None:
+    readme = Path(__file__).resolve().parents[1] / "README.md"
+    if not readme.is_file():
+        pytest.skip("README.md is not beside tests/")
+    blocks = re.findall(r"```python\n(.*?)```", readme.read_text(), re.S)
+    (block,) = [block for block in blocks if "three_unit_network" in block]
+    exec(block, {"cr": cr})
+    assert "passed: relative error at most" in capsys.readouterr().out
 
 
 def test_extreme_values_are_shown() -> None:

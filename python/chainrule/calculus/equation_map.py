@@ -1,4 +1,8 @@
-"""The data of `equations`: what each equation says, and what realises it."""
+"""The data of `equations`: what each equation says, and what realises it.
+
+Where the tutorial states one thing under several numbers, as in (11)-(13) or (58)-(60), each number
+here is one part of it.
+"""
 
 from __future__ import annotations
 

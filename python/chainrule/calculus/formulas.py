@@ -55,7 +55,15 @@ class Formula:
 
     @property
     def latex(self) -> str:
-        return "".join(_latex(part) if isinstance(part, str) else part.latex for part in self.parts)
+        out = ""
+        for part, after in zip(self.parts, (*self.parts[1:], ""), strict=True):
+            if isinstance(part, str):
+                out += _latex(part)
+            else:
+                # A second superscript needs a group of its own.
+                raised = isinstance(after, str) and after[:1] in ("ᵀ", "²")
+                out += f"{{{part.latex}}}" if raised else part.latex
+        return out
 
     @property
     def html(self) -> str:

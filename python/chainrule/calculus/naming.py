@@ -81,8 +81,10 @@ class Symbol:
     @property
     def latex(self) -> str:
         r"""As "\frac{\partial \ell}{\partial w_{10}^{(2)}}"."""
-        inner = _LATEX.get(self.letter, self.letter) + "'" * self.primes
+        inner = _LATEX.get(self.letter, self.letter)
         inner += f"_{{{self._subscript()}}}" if self.index else ""
+        # Primes are superscripts to TeX, and only join one that follows at once.
+        inner += "'" * self.primes
         inner += f"^{{{self._superscript()}}}" if self.layer is not None else ""
         if not self.derivative:
             return inner
