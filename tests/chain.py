@@ -44,6 +44,7 @@ class Chain:
         self.a, self.da = room(batch, 6, 6, 4), room(batch, 6, 6, 4)
         self.pooled, self.dpooled = room(batch, 3, 3, 4), room(batch, 3, 3, 4)
         self.places = room(batch, 3, 3, 4, kind=np.uint16)
+        self.together = room(batch, 3, 3, 4), room(batch, 3, 3, 4, kind=np.uint16)
         self.dx, self.dsparse = np.zeros_like(self.x), np.zeros_like(self.x)
         self.sparse = np.zeros_like(self.filters), np.zeros_like(self.shifts)
         self.hidden = [room(batch, 36) for _ in range(4)]
@@ -69,6 +70,9 @@ class Chain:
         ops.conv2d(self.x, self.filters, self.shifts, out=self.a)
         ops.relu(self.a, out=self.a)
         ops.max_pool2d(self.a, 2, out=(self.pooled, self.places))
+        ops.conv2d_pooled(
+            self.x, self.filters, self.shifts, window=2, activation="relu", out=self.together
+        )
         ops.matmul(flat, self.mix, transpose_b=True, out=hidden[0])
         ops.leaky_relu(hidden[0], 0.1, out=hidden[1])
         ops.dropout(hidden[1], **dropped, out=hidden[2])

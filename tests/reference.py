@@ -275,7 +275,22 @@ def max_pool2d_backward(
     return dx
 
 
-# Convolution behind a max-pooling whose windows lie side by side
+# Convolution and the max-pooling behind it, whose windows lie side by side
+
+
+def conv2d_pooled(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    *,
+    window: Pair,
+    stride: Pair = 1,
+    padding: Pair | str = 0,
+    activation: str | None = None,
+) -> tuple[Array, NDArray[np.uint16]]:
+    """(y, argmax): ``max_pool2d`` of ``conv2d``, rectified if asked."""
+    z = conv2d(x, weight, bias, stride=stride, padding=padding)
+    return max_pool2d(relu(z) if activation == "relu" else z, window)
 
 
 def _unpooled(

@@ -73,6 +73,8 @@ def images(dtype: Any) -> Iterator[Case]:
         *(Conv(2, 3, 3, c, 17, 1, 1) for c in SWEEP),
         Conv(1, 3, 4, 33, 40, 3, 3, padding=4),
         Conv(3, 12, 12, 32, 64, 3, 3),
+        Conv(6, 9, 8, 17, 19, 3, 3, padding=1),
+        Conv(8, 6, 6, 33, 40, 3, 3, padding=2),
     ]
     for conv in sweep:
         rng = seeded(conv)
@@ -114,12 +116,15 @@ def pooled(dtype: Any) -> Iterator[Case]:
         *(ConvPool(1, 6, 5, c, 17, 1, 1, window=w) for c in SWEEP for w in (1, 2, 5)),
         ConvPool(1, 3, 4, 33, 40, 3, 3, padding=4, window=3),
         ConvPool(3, 12, 12, 32, 64, 3, 3),
+        ConvPool(6, 9, 8, 17, 19, 3, 3, padding=1),
     ]
     for case in sweep:
         import chainrule
 
         rng = seeded(case)
         x, weight = (normal(rng, s, dtype) for s in (case.x, case.weight))
+        together = {"x": x, "weight": weight, "bias": normal(rng, (case.k,), dtype)}
+        yield "conv2d_pooled", together, case.options | {"window": case.window}
         y, argmax = chainrule.ops.max_pool2d(
             chainrule.ops.conv2d(x, weight, **case.options), case.window
         )

@@ -47,7 +47,7 @@ def test_a_plan_is_one_aligned_arena_and_its_step_allocates_no_array() -> None:
     plan = Plan(net, 512, Mode(backward=True, dropout=True))
     views = [plan.input, plan.output, plan.losses, plan.doutput]
     for slot in plan._forward:
-        views += [slot.x, slot.y, *slot.kept.values()]
+        views += [slot.x, *(slot.pooled[:2] if slot.pooled else [slot.y]), *slot.kept.values()]
     for slot in plan._backward:
         views += [slot.dy, *([] if slot.dx is None else [slot.dx])]
     for view in views:
@@ -75,10 +75,13 @@ def test_a_plan_is_one_aligned_arena_and_its_step_allocates_no_array() -> None:
 def test_fused_layers_store_no_preactivation_and_the_first_layer_no_dx() -> None:
     net = small()
     plan = Plan(net, 4, Mode(backward=True, dropout=True))
-    convolution, pool, *_ = plan._forward
+    convolution, behind, *_ = plan._forward
     assert convolution.activation == "relu"
-    assert type(pool.layer).__name__ == "MaxPool2d"
-    assert np.shares_memory(convolution.y, pool.x)
+    # Convolution, rectifier and pooling are one kernel, whose only output is the pooled one.
+    pool = convolution.pooled
+    assert pool is not None
+    assert convolution.y.size == 0
+    assert np.shares_memory(pool.y, behind.x)
     relu, last = plan._backward[-2:]
     assert last.layer == SMALL[0]
     assert last.dx is None
@@ -176,8 +179,8 @@ def test_summary() -> None:
     assert summary.parameters == small().parameter_vector.size == 47
     assert [row.parameters for row in summary.rows] == [20, 0, 0, 0, 0, 27]
     assert summary.rows[0].flops == 2 * 4 * 4 * 2 * 9
-    # A fused pre-activation is not stored; the maxima's positions are two bytes each.
-    assert [row.nbytes for row in summary.rows] == [0, 128, 8 * (4 + 2), 32, 0, 12]
+    # What is pooled at once is not stored; the maxima's positions are two bytes each.
+    assert [row.nbytes for row in summary.rows] == [0, 0, 8 * (4 + 2), 32, 0, 12]
     assert summary.activation_bytes == draw(small(), 10, Mode(True, True)).nbytes
     assert summary.flops < summary.training_flops < 3 * summary.flops
     text = str(summary)
@@ -186,7 +189,7 @@ def test_summary() -> None:
         "Conv2d(2, 3)",
         "(4, 4, 2)",
         "parameters: 47",
-        "for a batch of 10: 4.7 KiB (188 B",
+        "for a batch of 10: 3.4 KiB (188 B",
     ):
         assert part in text
     assert len({len(line) for line in text.splitlines()[2:8]}) == 1

@@ -31,6 +31,7 @@ needs_sources = pytest.mark.skipif(
 LONG_FILES = {
     "python/chainrule/ops.py": "every operation once, most of it docstrings",
     "tests/test_equations.py": "one test for each of sixty-seven equations",
+    "tests/reference.py": "every operation's definition once",
 }
 LONGEST = 400
 

@@ -182,6 +182,16 @@ void Call::type_from(const py::object& out) {
   }
 }
 
+Operand Call::bias(const py::object& object, int64_t count, const char* outputs) {
+  if (object.is_none()) return {};
+  const Operand bias = input("bias", object, 1);
+  if (dim(bias, 0) != count) {
+    value_error("bias has " + std::to_string(dim(bias, 0)) + " elements, weight has " +
+                std::to_string(count) + " " + outputs);
+  }
+  return bias;
+}
+
 Operand Call::positions(const char* name, const py::object& object) {
   Held held;
   if (py::isinstance<py::array>(object)) held = held_by(py::reinterpret_borrow<py::array>(object));

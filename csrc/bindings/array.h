@@ -41,6 +41,8 @@ class Call {
   Operand source(const py::object& object);
   // The type of the operands is that of the result: float32 when none is given.
   void type_from(const py::object& out);
+  // An optional bias of `count` elements, one for each of the weight's `outputs`.
+  Operand bias(const py::object& object, int64_t count, const char* outputs);
   // What `max_pool2d` returned as argmax.
   Operand positions(const char* name, const py::object& object);
   // An array of no dimensions that holds one `type`; false where it is none.

@@ -12,14 +12,7 @@ py::object conv2d(const py::object& x_, const py::object& weight_, const py::obj
   const Operand x = call.input("x", x_, 4);
   const Operand weight = call.input("weight", weight_, 4);
   const Conv2d s = convolution(call, shape_of(x), filters_of(weight), stride, padding);
-  Operand bias;
-  if (!bias_.is_none()) {
-    bias = call.input("bias", bias_, 1);
-    if (dim(bias, 0) != s.out) {
-      call.value_error("bias has " + std::to_string(dim(bias, 0)) + " elements, weight has " +
-                       std::to_string(s.out) + " filters");
-    }
-  }
+  const Operand bias = call.bias(bias_, s.out, "filters");
   const bool rectify = rectifies(call, activation);
   const Operand y = call.output(out, output_shape(s));
   if (y.size() > 0) {

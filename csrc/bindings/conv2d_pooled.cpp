@@ -5,6 +5,30 @@
 namespace chainrule::bindings {
 namespace {
 
+Pair conv2d_pooled(const py::object& x_, const py::object& weight_, const py::object& bias_,
+                   const py::object& window, const py::object& stride, const py::object& padding,
+                   const py::object& activation, const py::object& out) {
+  Call call("conv2d_pooled");
+  const Operand x = call.input("x", x_, 4);
+  const Operand weight = call.input("weight", weight_, 4);
+  const Conv2d s = convolution(call, shape_of(x), filters_of(weight), stride, padding);
+  const MaxPool2d p = pooling(call, output_shape(s), window, py::none());
+  const Operand bias = call.bias(bias_, s.out, "filters");
+  const bool rectify = rectifies(call, activation);
+  const auto given = call.outputs(out, 2);
+  const Operand y = call.output(given[0], output_shape(p));
+  const Operand argmax = call.output_positions(given[1], output_shape(p));
+  if (y.size() > 0) {
+    call.run_with_workspace(
+        [=](const auto& ops, int workers) { return ops.conv2d_pooled_workspace(s, p, workers); },
+        [=]<class T>(const Ops<T>& ops, T, const Workspace& workspace) {
+          ops.conv2d_pooled(data<T>(x), data<T>(weight), data<T>(bias), mutable_data<T>(y),
+                            mutable_data<uint16_t>(argmax), rectify, s, p, workspace);
+        });
+  }
+  return py::make_tuple(y.object(), argmax.object());
+}
+
 py::object conv2d_pooled_backward_input(const py::object& dy_, const py::object& argmax_,
                                         const py::object& weight_, const py::object& input_shape,
                                         const py::object& window, const py::object& stride,
@@ -64,6 +88,9 @@ Pair conv2d_pooled_backward_weight(const py::object& dy_, const py::object& argm
 }  // namespace
 
 void bind_conv2d_pooled(py::module_& m) {
+  m.def("conv2d_pooled", &conv2d_pooled, py::arg("x"), py::arg("weight"), py::arg("bias"),
+        py::arg("window"), py::arg("stride"), py::arg("padding"), py::arg("activation"),
+        py::arg("out"));
   m.def("conv2d_pooled_backward_input", &conv2d_pooled_backward_input, py::arg("dy"),
         py::arg("argmax"), py::arg("weight"), py::arg("input_shape"), py::arg("window"),
         py::arg("stride"), py::arg("padding"), py::arg("out"));

@@ -19,14 +19,7 @@ py::object linear(const py::object& x_, const py::object& weight_, const py::obj
   const Operand x = call.input("x", x_, 2);
   const Operand weight = call.input("weight", weight_, 2);
   const Linear s = shape_from(call, x, weight);
-  Operand bias;
-  if (!bias_.is_none()) {
-    bias = call.input("bias", bias_, 1);
-    if (dim(bias, 0) != s.out) {
-      call.value_error("bias has " + std::to_string(dim(bias, 0)) + " elements, weight has " +
-                       std::to_string(s.out) + " outputs");
-    }
-  }
+  const Operand bias = call.bias(bias_, s.out, "outputs");
   const bool rectify = rectifies(call, activation);
   const Operand y = call.output(out, {s.batch, s.out});
   if (y.size() > 0) {

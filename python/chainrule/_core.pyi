@@ -3,7 +3,7 @@ Compiled kernels of chainrule; chainrule.ops is their public face.
 """
 from __future__ import annotations
 import typing
-__all__: list[str] = ['Program', 'available_cpus', 'backend', 'backends', 'backends_compiled', 'compiler', 'conv2d', 'conv2d_backward_input', 'conv2d_backward_weight', 'conv2d_pooled_backward_input', 'conv2d_pooled_backward_weight', 'dropout', 'dropout_backward', 'gather', 'leaky_relu', 'leaky_relu_backward', 'linear', 'linear_backward', 'log_softmax', 'matmul', 'max_pool2d', 'max_pool2d_backward', 'num_threads', 'op_names', 'relu', 'relu_backward', 'set_backend', 'set_num_threads', 'sgd', 'softmax', 'softmax_backward', 'softmax_cross_entropy', 'squared_error', 'version']
+__all__: list[str] = ['Program', 'available_cpus', 'backend', 'backends', 'backends_compiled', 'compiler', 'conv2d', 'conv2d_backward_input', 'conv2d_backward_weight', 'conv2d_pooled', 'conv2d_pooled_backward_input', 'conv2d_pooled_backward_weight', 'dropout', 'dropout_backward', 'gather', 'leaky_relu', 'leaky_relu_backward', 'linear', 'linear_backward', 'log_softmax', 'matmul', 'max_pool2d', 'max_pool2d_backward', 'num_threads', 'op_names', 'relu', 'relu_backward', 'set_backend', 'set_num_threads', 'sgd', 'softmax', 'softmax_backward', 'softmax_cross_entropy', 'squared_error', 'version']
 class Program:
     def __bool__(self) -> bool:
         ...
@@ -32,6 +32,8 @@ def conv2d(x: typing.Any, weight: typing.Any, bias: typing.Any, stride: typing.A
 def conv2d_backward_input(dy: typing.Any, weight: typing.Any, input_shape: typing.Any, stride: typing.Any, padding: typing.Any, out: typing.Any) -> typing.Any:
     ...
 def conv2d_backward_weight(dy: typing.Any, x: typing.Any, kernel_size: typing.Any, stride: typing.Any, padding: typing.Any, out: typing.Any) -> tuple[typing.Any, typing.Any]:
+    ...
+def conv2d_pooled(x: typing.Any, weight: typing.Any, bias: typing.Any, window: typing.Any, stride: typing.Any, padding: typing.Any, activation: typing.Any, out: typing.Any) -> tuple[typing.Any, typing.Any]:
     ...
 def conv2d_pooled_backward_input(dy: typing.Any, argmax: typing.Any, weight: typing.Any, input_shape: typing.Any, window: typing.Any, stride: typing.Any, padding: typing.Any, out: typing.Any) -> typing.Any:
     ...

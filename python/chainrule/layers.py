@@ -15,7 +15,7 @@ import numpy as np
 
 from . import ops
 from ._arguments import Pair, both, integer, number, pair
-from .slot import Array, Shape, Slot
+from .slot import Shape, Slot
 
 
 @dataclass(frozen=True, repr=False)
@@ -185,60 +185,30 @@ class Conv2d(Layer):
         return 2 * math.prod(self.build(input_shape)) * self.fan_in(input_shape)
 
     def forward(self, slot: Slot) -> None:
-        ops.conv2d(
-            slot.x,
-            slot.parameters["weight"],
-            slot.parameters["bias"],
-            stride=self.stride,
-            padding=self.padding,
-            activation=slot.activation,
-            out=slot.y,
-        )
+        weight, bias = slot.parameters["weight"], slot.parameters["bias"]
+        options: dict[str, Any] = {"stride": self.stride, "padding": self.padding}
+        options["activation"] = slot.activation
+        if slot.pooled is None:
+            ops.conv2d(slot.x, weight, bias, out=slot.y, **options)
+        else:
+            y, argmax, window = slot.pooled
+            ops.conv2d_pooled(slot.x, weight, bias, window=window, out=(y, argmax), **options)
 
     def backward(self, slot: Slot) -> None:
-        if slot.pooled is not None:
-            self._backward_pooled(slot, *slot.pooled)
+        shape, size = slot.x.shape, both(self.kernel_size)
+        options: dict[str, Any] = {"stride": self.stride, "padding": self.padding}
+        weight, out = slot.parameters["weight"], (slot.gradients["weight"], slot.gradients["bias"])
+        if slot.pooled is None:
+            if slot.dx is not None:
+                ops.conv2d_backward_input(slot.dy, weight, shape, out=slot.dx, **options)
+            ops.conv2d_backward_weight(slot.dy, slot.x, size, out=out, **options)
             return
-        if slot.dx is not None:
-            ops.conv2d_backward_input(
-                slot.dy,
-                slot.parameters["weight"],
-                slot.x.shape,
-                stride=self.stride,
-                padding=self.padding,
-                out=slot.dx,
-            )
-        ops.conv2d_backward_weight(
-            slot.dy,
-            slot.x,
-            both(self.kernel_size),
-            stride=self.stride,
-            padding=self.padding,
-            out=(slot.gradients["weight"], slot.gradients["bias"]),
-        )
-
-    def _backward_pooled(self, slot: Slot, argmax: Array, window: Pair) -> None:
+        _, argmax, window = slot.pooled
         if slot.dx is not None:
             ops.conv2d_pooled_backward_input(
-                slot.dy,
-                argmax,
-                slot.parameters["weight"],
-                slot.x.shape,
-                window,
-                stride=self.stride,
-                padding=self.padding,
-                out=slot.dx,
+                slot.dy, argmax, weight, shape, window, out=slot.dx, **options
             )
-        ops.conv2d_pooled_backward_weight(
-            slot.dy,
-            argmax,
-            slot.x,
-            both(self.kernel_size),
-            window,
-            stride=self.stride,
-            padding=self.padding,
-            out=(slot.gradients["weight"], slot.gradients["bias"]),
-        )
+        ops.conv2d_pooled_backward_weight(slot.dy, argmax, slot.x, size, window, out=out, **options)
 
 
 @dataclass(frozen=True, repr=False)

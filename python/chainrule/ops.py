@@ -39,6 +39,7 @@ __all__ = [
     "conv2d",
     "conv2d_backward_input",
     "conv2d_backward_weight",
+    "conv2d_pooled",
     "conv2d_pooled_backward_input",
     "conv2d_pooled_backward_weight",
     "dropout",
@@ -300,6 +301,35 @@ def conv2d_backward_weight(
     dbias : (K,)
     """
     return _core.conv2d_backward_weight(dy, x, kernel_size, stride, padding, out)
+
+
+def conv2d_pooled(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    *,
+    window: Size,
+    stride: Size = 1,
+    padding: Padding = 0,
+    activation: str | None = None,
+    out: tuple[Array, npt.NDArray[np.uint16]] | None = None,
+) -> tuple[Array, npt.NDArray[np.uint16]]:
+    """`max_pool2d` of `conv2d`, without the convolution's output in memory.
+
+    Equal to the two by themselves to the bit, but where only `conv2d` goes in tiles (Winograd):
+    then to within rounding.
+
+    Parameters
+    ----------
+    x, weight, bias, stride, padding, activation : as given to `conv2d`
+    window : that of the pooling, whose windows lie side by side; an int or (rows, columns)
+    out : (y, argmax), each (N, P, Q, K), optional
+
+    Returns
+    -------
+    y, argmax : as of `max_pool2d`
+    """
+    return _core.conv2d_pooled(x, weight, bias, window, stride, padding, activation, out)
 
 
 def conv2d_pooled_backward_input(

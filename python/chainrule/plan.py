@@ -15,7 +15,7 @@ import numpy as np
 
 from ._arguments import Pair, both
 from .layers import Conv2d, MaxPool2d, ReLU, Softmax
-from .slot import Array, Shape, Slot
+from .slot import ABSENT, Array, Pooled, Shape, Slot
 
 if TYPE_CHECKING:
     from .network import Sequential
@@ -54,11 +54,12 @@ class Place:
 
 @dataclass
 class Drawing:
-    """The layout of a plan. Lists run over layers."""
+    """The layout of a plan. Lists run over layers; an output that only exists in a kernel has no
+    place."""
 
     input: Place
     output: Place
-    outputs: list[Place]
+    outputs: list[Place | None]
     kept: list[dict[str, Place]]
     fused: list[bool]
     losses: Place
@@ -89,16 +90,16 @@ def fused_relus(network: Sequential) -> list[bool]:
     ]
 
 
-class Pooled(NamedTuple):
-    """A convolution's place, and the window of the max-pooling behind it."""
+class Behind(NamedTuple):
+    """The convolution that a max-pooling stands behind, and the pooling's window."""
 
     convolution: int
     window: Pair
 
 
-def pooled_convolutions(network: Sequential) -> dict[int, Pooled]:
-    """Pooling layer -> the convolution before it, where its backward pass can start from the
-    pooled gradient: windows side by side, and nothing but a ReLU in between."""
+def pooled_convolutions(network: Sequential) -> dict[int, Behind]:
+    """Pooling layer -> the convolution before it, where one kernel does both, and the way back
+    starts from the pooled gradient: windows side by side, and nothing but a ReLU in between."""
     found = {}
     for i, layer in enumerate(network.layers):
         if type(layer) is not MaxPool2d:
@@ -109,7 +110,7 @@ def pooled_convolutions(network: Sequential) -> dict[int, Pooled]:
         # In a smaller window too few gradients are zero to pay for the lists of the others.
         behind = before >= 0 and type(network.layers[before]) is Conv2d
         if behind and side_by_side and math.prod(window) >= 4:
-            found[i] = Pooled(before, layer.window)
+            found[i] = Behind(before, layer.window)
     return found
 
 
@@ -147,9 +148,18 @@ def draw(network: Sequential, batch: int, mode: Mode, extras: Extras | None = No
         if mode.backward
         else tuple(layout.place(largest(shapes[1 : count + 1]), dtype) for _ in range(2))
     )
-    outputs, kept, turn = [], [], 0
+    pooled = pooled_convolutions(network).items()
+    # Between a convolution and its pooling: no output forward, no gradient backward.
+    skipped = {i for pool, behind in pooled for i in range(behind.convolution, pool)}
+    outputs: list[Place | None] = []
+    kept, turn = [], 0
     for i, layer in enumerate(network.layers[:count]):
         shape = (batch, *shapes[i + 1])
+        declared = layer.buffers(shapes[i], batch)
+        kept.append({name: layout.place(*what) for name, what in declared.items()})
+        if i in skipped:
+            outputs.append(None)
+            continue
         if layer.reshapes_only(mode.dropout) or fused[i]:
             current = current.reshaped(shape)
         elif mode.backward:
@@ -157,12 +167,8 @@ def draw(network: Sequential, batch: int, mode: Mode, extras: Extras | None = No
         else:
             current, turn = pingpong[turn].reshaped(shape), 1 - turn
         outputs.append(current)
-        declared = layer.buffers(shapes[i], batch)
-        kept.append({name: layout.place(*what) for name, what in declared.items()})
 
     # Without a way back one buffer is left: the loss's kernel returns a gradient in any case.
-    pooled = pooled_convolutions(network).items()
-    skipped = {i for pool, behind in pooled for i in range(behind.convolution, pool)}
     flowing = largest(
         [
             *(shapes[i + 1] for i in range(first, count - 1) if mode.backward and i not in skipped),
@@ -229,11 +235,15 @@ class Plan:
         self.output = drawing.output.view(self.arena)
         self.losses = drawing.losses.view(self.arena)
         self.extras = {name: place.view(self.arena) for name, place in drawing.extras.items()}
+        pooled = pooled_convolutions(network)
         slots = self._slots(network, drawing)
+        for pool, behind in pooled.items():
+            y, argmax = slots[pool].y, slots[pool].kept["argmax"]
+            slots[behind.convolution].pooled = Pooled(y, argmax, behind.window)
         self._forward = [
             slot
-            for slot, fused in zip(slots, drawing.fused, strict=False)
-            if not (fused or slot.layer.reshapes_only(mode.dropout))
+            for i, slot in enumerate(slots)
+            if not (drawing.fused[i] or i in pooled or slot.layer.reshapes_only(mode.dropout))
         ]
         dy = drawing.gradients[0].reshaped(self.output.shape)
         self.doutput = dy.view(self.arena)
@@ -241,13 +251,13 @@ class Plan:
 
     def _slots(self, network: Sequential, drawing: Drawing) -> list[Slot]:
         slots: list[Slot] = []
-        x = drawing.input
+        x: Place | None = drawing.input
         for i, (y, kept) in enumerate(zip(drawing.outputs, drawing.kept, strict=True)):
             slots.append(
                 Slot(
                     network.layers[i],
-                    x.view(self.arena),
-                    y.view(self.arena),
+                    x.view(self.arena) if x else ABSENT,
+                    y.view(self.arena) if y else ABSENT,
                     parameters=network.layer_parameters(i),
                     gradients=network.layer_gradients(i) if self.mode.backward else {},
                     kept={name: place.view(self.arena) for name, place in kept.items()},
@@ -267,8 +277,7 @@ class Plan:
         for i in range(len(slots) - 1, first - 1, -1):
             slot = slots[i]
             if i in pooled:
-                convolution, window = pooled[i]
-                slots[convolution].pooled = (slot.kept["argmax"], window)
+                convolution = pooled[i].convolution
                 skipped = range(convolution + 1, i + 1)
                 if convolution < i - 1:
                     # Maximum and rectifier commute: the pooled output tells which gradients pass.

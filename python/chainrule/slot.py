@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,15 @@ if TYPE_CHECKING:
 
 Array: TypeAlias = NDArray[Any]
 Shape: TypeAlias = tuple[int, ...]
+
+
+class Pooled(NamedTuple):
+    """The max-pooling behind a convolution that one kernel does with it."""
+
+    y: Array
+    argmax: Array
+    window: Pair
+
 
 # Stands for a buffer that this plan does not have; a kernel that is handed it by mistake says so.
 ABSENT: Array = np.empty(0)
@@ -31,8 +40,8 @@ class Slot:
     dy, dx : ndarray, the loss's gradients by y and by x. ``dx`` is None where nobody wants it
     parameters, gradients : by the names of `Layer.parameter_shapes`
     kept : what forward leaves for backward, by the names of `Layer.buffers`
-    pooled : argmax and window of a `MaxPool2d` behind this convolution, whose ``dy`` is then the
-        gradient by the pooled output
+    pooled : the `MaxPool2d` behind this convolution, which then has no ``y`` of its own, and whose
+        ``dy`` is the gradient by the pooled output
     activation : "relu" where the next layer's rectifier is done by this layer's kernel
     seed, offset : the dropout mask's counter
     """
@@ -45,7 +54,7 @@ class Slot:
     parameters: Mapping[str, Array] = field(default_factory=dict)
     gradients: Mapping[str, Array] = field(default_factory=dict)
     kept: Mapping[str, Array] = field(default_factory=dict)
-    pooled: tuple[Array, Pair] | None = None
+    pooled: Pooled | None = None
     activation: str | None = None
     seed: int = 0
     offset: int | Array = 0

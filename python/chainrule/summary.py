@@ -115,7 +115,8 @@ def summarize(network: Sequential, batch_size: int) -> Summary:
         back = 0 if i < first else 2 if parameters and i > first else 1
         training += flops * (1 + back)
         stored_next = i + 1 < len(fused) and fused[i + 1]
-        own = 0 if stored_next or layer.reshapes_only(True) else one.outputs[i].nbytes
+        output = one.outputs[i]
+        own = output.nbytes if output and not (stored_next or layer.reshapes_only(True)) else 0
         kept = sum(place.nbytes for place in one.kept[i].values())
         rows.append(Row(i, repr(layer), network.shapes[i + 1], parameters, flops, own + kept))
     parameters = sum(row.parameters for row in rows)

@@ -7,36 +7,14 @@
 //                  taps of a filter, so each phase is a plain correlation with these taps only
 // backward weight  dweight[:, r, s, c] = Σ_p dy[p, :] x[p + (r, s), c]: rows of the product are
 //                  (r, s, c), columns are filters, and the sum runs over the pixels of an image
-#include "cpu/kernels/correlate.h"
+#include "cpu/kernels/convolution.h"
 #include "cpu/kernels/kernel.h"
+#include "cpu/kernels/winograd_weight.h"
 
 namespace chainrule::CR_ISA {
 namespace {
 
 int64_t floor_div(int64_t a, int64_t b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
-
-int64_t cycles_of(const Conv2d& s, int width) {
-  return s.batch * s.out_height * s.out_width * s.out * s.in * s.window.rows * s.window.columns /
-         width / 2;
-}
-
-template <class T>
-Correlation<T> forward(const Conv2d& s) {
-  return {
-      .image = {s.height, s.width, s.in},
-      .window_rows = s.window.rows,
-      .window_columns = s.window.columns,
-      .top = -s.pad_top,
-      .left = -s.pad_left,
-      .step_rows = s.window.stride_rows,
-      .step_columns = s.window.stride_columns,
-      .out_rows = s.out_height,
-      .out_columns = s.out_width,
-      .target_row = s.out_width * s.out,
-      .target_column = s.out,
-      .filters = {s.window.rows * s.window.columns * s.in, s.out},
-  };
-}
 
 // The taps of a filter's axis that the pixels of one phase of the input's axis meet.
 struct Phase {
@@ -119,44 +97,51 @@ struct WeightSplit {
 
 }  // namespace
 
+namespace {
+
+template <class T>
+Convolution<T, Pixels<T>> backward_convolution(const Conv2d& s, const Phase& rows,
+                                               const Phase& columns, T* dx = nullptr) {
+  return {backward_phase<T>(s, rows, columns),
+          s.batch,
+          s.out_height * s.out_width * s.out,
+          cycles_of(s, Vec<T>::width) / (s.window.stride_rows * s.window.stride_columns),
+          {dx, s.height * s.width * s.in}};
+}
+
+template <class T>
+Convolution<T, Pixels<T>> forward_convolution(const Conv2d& s, T* y = nullptr) {
+  return {forward<T>(s),
+          s.batch,
+          s.height * s.width * s.in,
+          cycles_of(s, Vec<T>::width),
+          {y, s.out_height * s.out_width * s.out}};
+}
+
+}  // namespace
+
 template <class T>
 int64_t conv2d_workspace(const Conv2d& s, int workers) {
-  const Correlation<T> correlation = forward<T>(s);
-  return (round_up(correlation.filters.size(), 16) + workers * correlation.copy_size()) *
-         static_cast<int64_t>(sizeof(T));
+  return forward_convolution<T>(s).workspace(workers);
 }
 
 template <class T>
 void conv2d(const T* x, const T* weight, const T* bias, T* y, bool rectify, const Conv2d& s,
             const Workspace& workspace) {
-  Correlation<T> correlation = forward<T>(s);
-  correlation.bias = bias;
-  correlation.rectify = rectify;
-  const Packed<T>& filters = correlation.filters;
-  T* const packed = static_cast<T*>(workspace.data);
-  T* const copies = packed + round_up(filters.size(), 16);
-  parallel(filters.slivers(), filters.size(), workspace.workers, [&](int64_t sliver, int) {
-    pack_sliver(weight, filters.depth, true, filters, sliver, 0, filters.depth, packed);
-  });
-  const int64_t bands = correlation.bands();
-  parallel(s.batch * bands, cycles_of(s, Vec<T>::width), workspace.workers,
-           [&](int64_t index, int worker) {
-             const int64_t image = index / bands;
-             correlation.run(x + image * s.height * s.width * s.in, index % bands, packed,
-                             y + image * s.out_height * s.out_width * s.out,
-                             copies + worker * correlation.copy_size());
-           });
+  Convolution<T, Pixels<T>> convolution = forward_convolution<T>(s, y);
+  convolution.direct.bias = bias;
+  convolution.direct.rectify = rectify;
+  convolution.pack_filters(weight, workspace);
+  convolution.run(x, workspace);
 }
 
 template <class T>
 int64_t conv2d_backward_input_workspace(const Conv2d& s, int workers) {
-  int64_t packed = 0, copy = 0;
+  int64_t most = 0;
   for_phases(s, [&](const Phase& rows, const Phase& columns, int64_t, int64_t) {
-    const Correlation<T> correlation = backward_phase<T>(s, rows, columns);
-    packed = larger(packed, round_up(correlation.filters.size(), 16));
-    copy = larger(copy, correlation.copy_size());
+    most = larger(most, backward_convolution<T>(s, rows, columns).workspace(workers));
   });
-  return (packed + workers * copy) * static_cast<int64_t>(sizeof(T));
+  return most;
 }
 
 template <class T>
@@ -164,10 +149,9 @@ void conv2d_backward_input(const T* dy, const T* weight, T* dx, const Conv2d& s,
                            const Workspace& workspace) {
   const Window& w = s.window;
   for_phases(s, [&](const Phase& rows, const Phase& columns, int64_t i, int64_t j) {
-    const Correlation<T> correlation = backward_phase<T>(s, rows, columns);
-    const Packed<T>& filters = correlation.filters;
-    T* const packed = static_cast<T*>(workspace.data);
-    T* const copies = packed + round_up(filters.size(), 16);
+    const auto convolution =
+        backward_convolution<T>(s, rows, columns, dx + (i * s.width + j) * s.in);
+    const Packed<T>& filters = convolution.direct.filters;
     parallel(filters.slivers(), filters.size(), workspace.workers, [&](int64_t sliver, int) {
       int64_t row = 0;
       for (int64_t r = rows.taps - 1; r >= 0; --r) {
@@ -175,25 +159,12 @@ void conv2d_backward_input(const T* dy, const T* weight, T* dx, const Conv2d& s,
           const int64_t tap =
               (rows.first + r * w.stride_rows) * w.columns + columns.first + q * w.stride_columns;
           pack_sliver(weight + tap * s.in, w.rows * w.columns * s.in, false, filters, sliver, row,
-                      s.out, packed);
+                      s.out, static_cast<T*>(workspace.data));
         }
       }
     });
-    const int64_t bands = correlation.bands();
-    const int64_t phases = w.stride_rows * w.stride_columns;
-    parallel(s.batch * bands, cycles_of(s, Vec<T>::width) / phases, workspace.workers,
-             [&](int64_t index, int worker) {
-               const int64_t image = index / bands;
-               correlation.run(dy + image * s.out_height * s.out_width * s.out, index % bands,
-                               packed, dx + ((image * s.height + i) * s.width + j) * s.in,
-                               copies + worker * correlation.copy_size());
-             });
+    convolution.run(dy, workspace);
   });
-}
-
-template <class T>
-int64_t conv2d_backward_weight_workspace(const Conv2d& s, int workers) {
-  return WeightSplit<T>(s).workspace(workers);
 }
 
 namespace {
@@ -230,11 +201,9 @@ void add_image(const T* pixels, int64_t row_stride, const T* gradient, int64_t g
   }
 }
 
-}  // namespace
-
 template <class T>
-void conv2d_backward_weight(const T* dy, const T* x, T* dweight, T* dbias, const Conv2d& s,
-                            const Workspace& workspace) {
+void weight_directly(const T* dy, const T* x, T* dweight, T* dbias, const Conv2d& s,
+                     const Workspace& workspace) {
   using V = Vec<T>;
   const WeightSplit<T> split(s);
   const Correlation<T> seen = forward<T>(s);
@@ -296,6 +265,48 @@ void conv2d_backward_weight(const T* dy, const T* x, T* dweight, T* dbias, const
       (row < split.rows ? dweight[k * split.rows + row] : dbias[k]) = total;
     }
   });
+}
+
+template <class T>
+WinogradWeight<T> winograd_weight(const Conv2d& s) {
+  return {.image = {s.height, s.width, s.in},
+          .gradient = {s.out_height, s.out_width, s.out},
+          .top = -s.pad_top,
+          .left = -s.pad_left,
+          .tiles = {s.batch, s.out_height, s.out_width}};
+}
+
+}  // namespace
+
+template <class T>
+int64_t conv2d_backward_weight_workspace(const Conv2d& s, int workers) {
+  const int64_t direct = WeightSplit<T>(s).workspace(workers);
+  if (!Tiles::serve(s.batch, forward<T>(s))) return direct;
+  return larger(direct, winograd_weight<T>(s).workspace(workers));
+}
+
+template <class T>
+void conv2d_backward_weight(const T* dy, const T* x, T* dweight, T* dbias, const Conv2d& s,
+                            const Workspace& workspace) {
+  if (!Tiles::serve(s.batch, forward<T>(s))) {
+    return weight_directly(dy, x, dweight, dbias, s, workspace);
+  }
+  const WinogradWeight<T> winograd = winograd_weight<T>(s);
+  T* const sums = static_cast<T*>(workspace.data);
+  T* const own = sums + winograd.chunks() * winograd.sum_size();
+  parallel(winograd.tasks(), cycles_of(s, Vec<T>::width) / 2, workspace.workers,
+           [&](int64_t task, int worker) {
+             winograd.run(x, dy, task, sums, own + worker * winograd.own_size());
+           });
+  bool* const wrong = reinterpret_cast<bool*>(own);
+  const int64_t registers = ceil_div(s.out, Vec<T>::width);
+  parallel(registers, winograd.chunks() * winograd.sum_size(), workspace.workers,
+           [&](int64_t index, int) {
+             wrong[index] = !winograd.finish(sums, index * Vec<T>::width, dweight, dbias);
+           });
+  bool any = false;
+  for (int64_t index = 0; index < registers; ++index) any = any || wrong[index];
+  if (any) weight_directly(dy, x, dweight, dbias, s, workspace);
 }
 
 CR_INSTANTIATE(conv2d_workspace);

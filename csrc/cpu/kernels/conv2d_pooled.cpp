@@ -1,4 +1,6 @@
-// The two backward passes of a convolution behind a max-pooling whose windows do not overlap.
+// A convolution with the max-pooling behind it, whose windows do not overlap. Forward is the
+// convolution of convolution.h, whose results are pooled before they leave the cache. The two
+// backward passes:
 //
 // Only one pixel of each window, where its maximum stood, has a gradient, and only if the rectifier
 // and dropout let it through. So instead of the gradient by every pixel, these take the pooled one
@@ -12,7 +14,7 @@
 //   input     the pixels' run       += g · run (k, r) of the weight over the filters with one place
 // so a target run is held in registers while a list of (where the source begins, g) passes by.
 // r is the outermost loop: what the lists point at then fits the first-level cache.
-#include "cpu/kernels/correlate.h"
+#include "cpu/kernels/convolution.h"
 #include "cpu/kernels/kernel.h"
 
 namespace chainrule::CR_ISA {
@@ -168,12 +170,37 @@ struct Partials {
 int64_t area_of(const MaxPool2d& p) { return p.window.rows * p.window.columns; }
 
 template <class T>
-int64_t cycles_of(const Conv2d& s, const MaxPool2d& p, const Sizes<T>& sizes) {
+int64_t sparse_cycles(const Conv2d& s, const MaxPool2d& p, const Sizes<T>& sizes) {
   return s.batch * p.out_height * p.out_width * s.out * s.window.rows *
          (sizes.run_padded / Vec<T>::width + 2);
 }
 
+template <class T>
+Convolution<T, Pools<T>> pooled_convolution(const Conv2d& s, const MaxPool2d& p, T* y = nullptr,
+                                            uint16_t* argmax = nullptr) {
+  return {forward<T>(s),
+          s.batch,
+          s.height * s.width * s.in,
+          cycles_of(s, Vec<T>::width),
+          {y, argmax, p}};
+}
+
 }  // namespace
+
+template <class T>
+int64_t conv2d_pooled_workspace(const Conv2d& s, const MaxPool2d& p, int workers) {
+  return pooled_convolution<T>(s, p).workspace(workers);
+}
+
+template <class T>
+void conv2d_pooled(const T* x, const T* weight, const T* bias, T* y, uint16_t* argmax, bool rectify,
+                   const Conv2d& s, const MaxPool2d& p, const Workspace& workspace) {
+  Convolution<T, Pools<T>> convolution = pooled_convolution(s, p, y, argmax);
+  convolution.direct.bias = bias;
+  convolution.direct.rectify = rectify;
+  convolution.pack_filters(weight, workspace);
+  convolution.run(x, workspace);
+}
 
 template <class T>
 int64_t conv2d_pooled_backward_weight_workspace(const Conv2d& s, const MaxPool2d& p, int workers) {
@@ -193,44 +220,45 @@ void conv2d_pooled_backward_weight(const T* dy, const uint16_t* argmax, const T*
   const int64_t rows = s.window.rows, windows = p.out_height * p.out_width;
   T* const sums = static_cast<T*>(workspace.data);
   T* const owned = sums + partials.chunks * partials.size;
-  parallel(partials.chunks, cycles_of(s, p, sizes), workspace.workers, [&](int64_t chunk, int w) {
-    T* const partial = sums + chunk * partials.size;
-    T* const copy = owned + w * own.size();
-    Entry<T>* const lists = own.lists_in(copy);
-    int64_t* const counts = own.counts_in(copy);
-    int64_t* const corners = own.corners_in(copy);
-    place_corners(s, p, sizes, corners);
-    for (int64_t i = 0; i < partials.size; ++i) partial[i] = T(0);
-    for (int64_t i = sizes.rows_seen * sizes.row; i < sizes.image; ++i) copy[i] = T(0);
-    const int64_t end = (chunk + 1) * s.batch / partials.chunks;
-    for (int64_t image = chunk * s.batch / partials.chunks; image < end; ++image) {
-      copy_rectangle(x + image * s.height * s.width * s.in, Image{s.height, s.width, s.in},
-                     -s.pad_top, -s.pad_left, sizes.rows_seen, sizes.columns_seen, copy);
-      for (int64_t band = 0; band < p.out_height; ++band) {
-        const int64_t first = (image * windows + band * p.out_width) * s.out;
-        const int64_t top = corner(s, sizes, band * p.window.rows, 0);
-        const int64_t step = corner(s, sizes, 0, p.window.columns);
-        for (int64_t k = 0; k < s.out; ++k) {
-          int64_t count = 0;
-          T sum = T(0);
-          for (int64_t i = 0; i < p.out_width; ++i) {
-            const T g = dy[first + i * s.out + k];
-            const int64_t offset = top + i * step + corners[argmax[first + i * s.out + k]];
-            count = append(lists + k * p.out_width, count, offset, g);
-            sum += g;
-          }
-          counts[k] = count;
-          partial[partials.bias + k] += sum;
-        }
-        for (int64_t r = 0; r < rows; ++r) {
-          for (int64_t k = 0; k < s.out; ++k) {
-            add_runs(partial + (k * rows + r) * sizes.run_padded, copy + r * sizes.row,
-                     lists + k * p.out_width, counts[k], sizes.run);
-          }
-        }
-      }
-    }
-  });
+  parallel(partials.chunks, sparse_cycles(s, p, sizes), workspace.workers,
+           [&](int64_t chunk, int w) {
+             T* const partial = sums + chunk * partials.size;
+             T* const copy = owned + w * own.size();
+             Entry<T>* const lists = own.lists_in(copy);
+             int64_t* const counts = own.counts_in(copy);
+             int64_t* const corners = own.corners_in(copy);
+             place_corners(s, p, sizes, corners);
+             for (int64_t i = 0; i < partials.size; ++i) partial[i] = T(0);
+             for (int64_t i = sizes.rows_seen * sizes.row; i < sizes.image; ++i) copy[i] = T(0);
+             const int64_t end = (chunk + 1) * s.batch / partials.chunks;
+             for (int64_t image = chunk * s.batch / partials.chunks; image < end; ++image) {
+               copy_rectangle(x + image * s.height * s.width * s.in, Image{s.height, s.width, s.in},
+                              -s.pad_top, -s.pad_left, sizes.rows_seen, sizes.columns_seen, copy);
+               for (int64_t band = 0; band < p.out_height; ++band) {
+                 const int64_t first = (image * windows + band * p.out_width) * s.out;
+                 const int64_t top = corner(s, sizes, band * p.window.rows, 0);
+                 const int64_t step = corner(s, sizes, 0, p.window.columns);
+                 for (int64_t k = 0; k < s.out; ++k) {
+                   int64_t count = 0;
+                   T sum = T(0);
+                   for (int64_t i = 0; i < p.out_width; ++i) {
+                     const T g = dy[first + i * s.out + k];
+                     const int64_t offset = top + i * step + corners[argmax[first + i * s.out + k]];
+                     count = append(lists + k * p.out_width, count, offset, g);
+                     sum += g;
+                   }
+                   counts[k] = count;
+                   partial[partials.bias + k] += sum;
+                 }
+                 for (int64_t r = 0; r < rows; ++r) {
+                   for (int64_t k = 0; k < s.out; ++k) {
+                     add_runs(partial + (k * rows + r) * sizes.run_padded, copy + r * sizes.row,
+                              lists + k * p.out_width, counts[k], sizes.run);
+                   }
+                 }
+               }
+             }
+           });
   parallel(s.out, partials.chunks * partials.size, workspace.workers, [&](int64_t k, int) {
     const auto total = [&](int64_t at) {  // the chunks in order
       T sum = T(0);
@@ -272,7 +300,7 @@ void conv2d_pooled_backward_input(const T* dy, const uint16_t* argmax, const T* 
       for (int64_t i = 0; i < sizes.run_padded; ++i) to[i] = i < sizes.run ? from[i] : T(0);
     }
   });
-  parallel(s.batch, cycles_of(s, p, sizes), workspace.workers, [&](int64_t image, int w) {
+  parallel(s.batch, sparse_cycles(s, p, sizes), workspace.workers, [&](int64_t image, int w) {
     T* const copy = owned + w * own.size();
     Entry<T>* const lists = own.lists_in(copy);
     int64_t* const counts = own.counts_in(copy);
@@ -306,6 +334,8 @@ void conv2d_pooled_backward_input(const T* dy, const uint16_t* argmax, const T* 
   });
 }
 
+CR_INSTANTIATE(conv2d_pooled_workspace);
+CR_INSTANTIATE(conv2d_pooled);
 CR_INSTANTIATE(conv2d_pooled_backward_weight_workspace);
 CR_INSTANTIATE(conv2d_pooled_backward_weight);
 CR_INSTANTIATE(conv2d_pooled_backward_input_workspace);

@@ -62,16 +62,16 @@ struct Correlation {
     return top < 0 || left < 0 || top + rows_seen(out_rows) > image.height ||
            left + columns_seen() > image.width;
   }
-  // Elements of the copy that a task makes of its pixels when windows reach over the border.
-  int64_t copy_size() const {
+  // Elements of the copy that `rows` of output want of their pixels when windows reach over the
+  // border.
+  int64_t copy_size(int64_t rows) const {
     if (!reaches_outside()) return 0;
-    return round_up(rows_seen(band_rows()) * columns_seen() * image.channels, 16);
+    return round_up(rows_seen(rows) * columns_seen() * image.channels, 16);
   }
 
-  // One band of one image.
-  void run(const T* source, int64_t band, const T* packed, T* target, T* copy) const {
-    const int64_t first = band * band_rows();
-    const int64_t rows = smaller(band_rows(), out_rows - first);
+  // Rows [first, first + rows) of the output of one image; `target` is where the first goes.
+  void run(const T* source, int64_t first, int64_t rows, const T* packed, T* target,
+           T* copy) const {
     const int64_t corner = top + first * step_rows;
     const bool outside = reaches_outside();
     const int64_t row_stride = (outside ? columns_seen() : image.width) * image.channels;
@@ -97,8 +97,8 @@ struct Correlation {
           epilogue.rectify = rectify;
         }
         positions(pixels + done * row_stride, row_stride, rows, b + done * run_length * step,
-                  target + first * target_row + sliver * tile_columns<T>,
-                  filters.sliver_columns(sliver), segments, epilogue);
+                  target + sliver * tile_columns<T>, filters.sliver_columns(sliver), segments,
+                  epilogue);
         done += count;
       } while (done < window_rows);
     }

@@ -29,6 +29,39 @@ void parallel_ranges(int64_t n, int64_t length, int64_t cycles_each, F f) {
            [&](int64_t index, int) { f(index * length, smaller(n, (index + 1) * length)); });
 }
 
+// How much of a register lies inside the array: all of it, or some lanes.
+struct Whole {
+  template <class T>
+  CR_INLINE Vec<T> load(const T* p) const {
+    return Vec<T>::load(p);
+  }
+  template <class T>
+  CR_INLINE void store(Vec<T> v, T* p) const {
+    v.store(p);
+  }
+};
+struct Part {
+  int64_t lanes;
+  template <class T>
+  CR_INLINE Vec<T> load(const T* p) const {
+    return Vec<T>::load(p, lanes, T(0));
+  }
+  template <class T>
+  CR_INLINE void store(Vec<T> v, T* p) const {
+    v.store(p, lanes);
+  }
+};
+
+// f(first, Whole) for every whole register of a row, then f(first, Part) for what is left: two
+// instances of one body, since a test at every load took as long as the arithmetic.
+template <class T, class F>
+CR_INLINE void for_registers(int64_t length, F f) {
+  constexpr int64_t width = Vec<T>::width;
+  int64_t i = 0;
+  for (; i + width <= length; i += width) f(i, Whole());
+  if (i < length) f(i, Part{length - i});
+}
+
 constexpr int64_t elementwise_piece = 16'384;
 
 // y[i] = f(x[i]...)
