@@ -89,6 +89,13 @@ def test_symbols_are_read_however_they_are_written(names: list[str], want: Any) 
         np.testing.assert_allclose(trace[name], want, rtol=0, atol=1e-12, err_msg=name)
 
 
+def test_a_lone_output_takes_a_number_as_target() -> None:
+    net, (x, y) = examples.three_unit_network(), examples.three_unit_instance()
+    for target in (1, 1.0, np.float32(1), [1], y):
+        trace = calculus.trace(net, x, target, cr.SquaredError())
+        assert same_bits(trace["ℓ"], three_units()["ℓ"])
+
+
 def test_unknown_symbols_are_named() -> None:
     trace = three_units()
     assert "z^(1)" in trace
@@ -237,6 +244,7 @@ def test_the_network_is_left_alone_and_float32_is_traced_in_float64() -> None:
         (IMAGES, [1, 2], cr.CrossEntropy(), ValueError, "labels must be as many as the 3 instance"),
         (IMAGES[0], 4, cr.CrossEntropy(), ValueError, r"labels must lie in \[0, 4\), got 4"),
         (IMAGES[0], np.zeros(3), cr.SquaredError(), ValueError, r"target must have shape \(N, 4\)"),
+        (IMAGES[0], 0.5, cr.SquaredError(), ValueError, r"must have shape \(N, 4\), got \(1,\)"),
         (IMAGES, [1, 2, 3], cr.SquaredError(), ValueError, "got integer labels of shape"),
         (IMAGES, [1, 2, 3], "mse", TypeError, r"trace: loss must be CrossEntropy\(\) or"),
     ],

@@ -7,6 +7,7 @@ own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -64,8 +65,11 @@ def targets(
     if not isinstance(loss, Loss):
         raise TypeError(f"{operation}: loss must be CrossEntropy() or SquaredError(), got {loss!r}")
     target = np.asarray(y)
+    lone = math.prod(network.output_shape) == 1 and not loss.takes_logits
+    if single and lone and target.size == 1:
+        target = target.reshape(network.output_shape)
     if single and target.shape in ((), network.output_shape):
-        target = np.broadcast_to(target, () if loss.takes_logits else network.output_shape)[None]
+        target = target[None]
     labels = target.ndim == 1 and target.dtype.kind in "iu"
     if not loss.takes_logits and not labels and target.dtype.kind in "fi":
         target = target.astype(FLOAT)
