@@ -88,6 +88,15 @@ def test_a_wrong_gradient_fails_where_it_is(where: str) -> None:
     assert found.worst.error == found.error
 
 
+@pytest.mark.parametrize("factor", [np.nan, np.inf])
+def test_a_gradient_that_is_no_number_fails(factor: float) -> None:
+    net = cr.Sequential(scaled("weight", factor), cr.Linear(2), input_shape=(3,), seed=2)
+    found = calculus.check_gradient(net, rng.normal(size=(2, 3)), [0, 1], cr.CrossEntropy())
+    assert not found.passed
+    assert found.error == np.inf
+    assert (found.worst.layer, found.worst.by) == (0, "weight")
+
+
 def test_kinks_are_reported_and_do_not_fail() -> None:
     net = cr.Sequential(cr.Linear(2), cr.ReLU(), input_shape=(1,), dtype="float64")
     net.parameter_vector = np.array([0.0, 1.0, 0.5, 1.0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -27,6 +28,12 @@ class Derivative:
     index: tuple[int, ...]
     computed: float
     measured: float
+
+    @property
+    def difference(self) -> float:
+        """How far the two lie apart; infinite where one of them is not a number."""
+        difference = abs(self.computed - self.measured)
+        return math.inf if math.isnan(difference) else difference
 
 
 @dataclass(frozen=True)
@@ -193,6 +200,7 @@ def _checks(
         gradients = trained.layer_gradients(i)
         arrays = [(name, walk.parameters[i][name], gradients[name]) for name in gradients]
         for by, array, gradient in [*arrays, ("input", walk.values[i], dx)]:
+            # A stream of its own, beside those of weights, masks, order and split.
             random = generator(network.seed, 4, i)
             chosen = np.arange(array.size)
             if array.size > samples:
@@ -206,11 +214,12 @@ def _checks(
                     kinks.append(index)
                 else:
                     entries.append(Derivative(index, float(gradient[index]), measured))
-            worst = max(entries, key=lambda e: abs(e.computed - e.measured), default=None)
+            worst = max(entries, key=lambda each: each.difference, default=None)
             error = 0.0
             if worst is not None:
                 scale = max(max(abs(e.computed), abs(e.measured)) for e in entries)
-                error = abs(worst.computed - worst.measured) / max(scale, floor)
+                finite = math.isfinite(worst.difference)
+                error = worst.difference / max(scale, floor) if finite else math.inf
             yield LayerCheck(i, kind, by, error, worst, len(entries), array.size, tuple(kinks))
 
 
