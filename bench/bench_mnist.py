@@ -37,7 +37,7 @@ NETWORK = Network(
     (28, 28, 1),
     batch=64,
 )
-PEAK, EPOCHS, TARGET, SEEDS = 0.08, 3, 0.99, 10
+PEAK, EPOCHS, TARGET, SEEDS = 0.08, 2, 0.99, 10
 
 
 class MissedError(Exception):

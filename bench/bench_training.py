@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import partial
 
@@ -67,6 +68,13 @@ def inputs(network: Network, random: np.random.Generator) -> Inputs:
     return {**made, "x": x, "labels": labels, "order": order}
 
 
+def tolerance(network: Network) -> float:
+    """Return what two steps may round by: half an eps for each term of each layer's sums. At least
+    1e-3: a rectifier or a maximum that rounds to the other side is a difference of its own."""
+    terms = sum(math.prod(shape[1:]) for shape in network.weight_shapes().values())
+    return max(1e-3, 2 * terms * float(np.finfo(np.float32).eps) / 2)
+
+
 def cases(quick: bool) -> Iterator[Case]:
     wide = 64 if quick else 4096
     found = {"cnn": CNN, "lenet": LENET, "mlp": MLP, "mlp-10-32-32-10": TINY}
@@ -86,6 +94,5 @@ def cases(quick: bool) -> Iterator[Case]:
                 "tensorflow": step_tensorflow.factory(network),
                 "jax": step_jax.factory(network),
             },
-            # A rectifier or a maximum that rounds to the other side is a difference of its own.
-            tolerance=1e-3,
+            tolerance=tolerance(network),
         )
