@@ -30,6 +30,7 @@ needs_sources = pytest.mark.skipif(
 # What a file over 400 lines has to say for itself.
 LONG_FILES = {
     "python/chainrule/ops.py": "every operation once, most of it docstrings",
+    "tests/test_equations.py": "one test for each of sixty-seven equations",
     "tests/reference.py": "every operation's definition once",
 }
 LONGEST = 400
@@ -213,6 +214,7 @@ LEVELS = [
     {"layers", "losses"},
     {"network", "plan", "summary", "optimizers"},
     {"training", "history", "stopping", "progress"},
+    {"calculus", *(f"calculus.{path.stem}" for path in (PACKAGE / "calculus").glob("*.py"))},
     {"cli", "commands", "report"},
 ]
 
@@ -228,6 +230,7 @@ def test_python_knowledge_runs_one_way(level: int) -> None:
 
 def test_the_levels_are_there() -> None:
     assert {"ops", "layers", "losses", "network", "training"} <= set(modules())
+    assert {"calculus.tracing", "calculus.jacobians"} <= set(modules())
 
 
 def test_nothing_unsafe_in_the_package() -> None:

@@ -1,7 +1,8 @@
 """chainrule: small neural networks on kernels of our own.
 
 `ops` holds every operation, array in and array out. Layers make a `Sequential` network, `fit`
-trains it, `evaluate` measures it, `data` finds MNIST and `plots` shows what was learnt.
+trains it, `evaluate` measures it, `data` finds MNIST and `plots` shows what was learnt. `calculus`
+shows the mathematics at work, every quantity under its own symbol and equation.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from chainrule.stopping import EarlyStopping, GradientBelow
 from chainrule.training import DivergenceError, evaluate, fit
 
 if TYPE_CHECKING:
-    from chainrule import data, plots, recipes
+    from chainrule import calculus, data, examples, plots, recipes
 
 __version__ = _core.version()
 
@@ -69,8 +70,10 @@ __all__ = [
     "Softmax",
     "SquaredError",
     "backends",
+    "calculus",
     "data",
     "evaluate",
+    "examples",
     "fit",
     "get_num_threads",
     "info",
@@ -84,7 +87,7 @@ __all__ = [
 
 load = Sequential.load
 
-_WHEN_USED = ("data", "plots", "recipes")
+_WHEN_USED = ("calculus", "data", "examples", "plots", "recipes")
 
 
 def __getattr__(name: str) -> Any:

@@ -261,7 +261,7 @@ class MaxPool2d(Layer):
 
 @dataclass(frozen=True, repr=False)
 class ReLU(Layer):
-    """a = max(0, z), with derivative 0 at 0; eq. (15)-(16)."""
+    """a = max(0, z), with derivative 0 at 0; eq. (15)-(16), and (9) behind a `Linear`."""
 
     in_place_backward: ClassVar[bool] = True
 

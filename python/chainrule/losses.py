@@ -13,7 +13,7 @@ from .slot import Array, Shape
 
 @dataclass(frozen=True)
 class Loss:
-    """Base of the losses."""
+    """Base of the losses: the distance of eq. (1), summed over the data."""
 
     # A final Softmax layer is left out in training: the loss takes what goes into it.
     takes_logits: ClassVar[bool] = False
@@ -73,7 +73,7 @@ class CrossEntropy(Loss):
 
 @dataclass(frozen=True)
 class SquaredError(Loss):
-    """l = ||a - y||^2, a sum over outputs; eq. (35). The mean over instances is eq. (40).
+    """l = ||a - y||^2, a sum over outputs; eq. (3), (35). The mean over instances is eq. (40).
 
     Targets have the dtype and shape of the network's output. For classes, make them with
     ``chainrule.data.one_hot``; accuracy is then measured too.

@@ -173,7 +173,7 @@ class Sequential:
 
     @property
     def gradient_vector(self) -> Array:
-        """The gradient of the last `loss_and_gradient`, in the order of eq. (44). A copy."""
+        """The gradient of the last `loss_and_gradient`, eq. (2), in the order of (44). A copy."""
         return self._tutorial_order(self._gradients)
 
     def layer_parameters(self, index: int) -> dict[str, Array]:
@@ -208,7 +208,7 @@ class Sequential:
     # Running it
 
     def forward(self, x: Array, training: bool = False) -> Array:
-        """Compute the network's output for all of ``x`` at once.
+        """Compute the network's output for all of ``x`` at once; eq. (34).
 
         Parameters
         ----------
@@ -250,6 +250,8 @@ class Sequential:
         self, x: Array, y: Array, loss: Loss, training: bool = False
     ) -> tuple[float, dict[str, Array]]:
         """Compute the mean loss and its gradient by every parameter; eq. (41)-(42) without L2.
+
+        A sum over instances, eq. (4) and (12), that is divided by their number, eq. (50).
 
         Parameters
         ----------

@@ -124,7 +124,7 @@ def linear_backward(
     need_dx: bool = True,
     out: tuple[Array | None, Array, Array] | None = None,
 ) -> tuple[Array | None, Array, Array]:
-    """Gradients of `linear` without its activation, eq. (37)–(39), (41) and (42).
+    """Gradients of `linear` without its activation, eq. (24), (25), (27), (37)–(39), (41), (42).
 
     Parameters
     ----------
@@ -143,14 +143,15 @@ def linear_backward(
 
 
 def relu(x: Array, *, out: Array | None = None) -> Array:
-    """Rectifier max(0, x), eq. (15). NaN gives NaN, -0 gives +0. `out` may be `x`."""
+    """Rectifier max(0, x), eq. (15), (30), (33). NaN gives NaN, -0 gives +0. `out` may be `x`."""
     return _core.relu(x, out)
 
 
 def relu_backward(dy: Array, y: Array, *, out: Array | None = None) -> Array:
-    """Gradient of `relu`: dy where its result y is above 0, else 0, eq. (16).
+    """Gradient of `relu`: dy where its result y is above 0, else 0, eq. (16) and (31).
 
-    σ′(0) = 0; where y is NaN, dy passes. `out` may be `dy` or `y`.
+    From ∂ℓ/∂a it makes δ, eq. (23), (26), (36). σ′(0) = 0; where y is NaN, dy passes. `out` may be
+    `dy` or `y`.
     """
     return _core.relu_backward(dy, y, out)
 
@@ -166,7 +167,7 @@ def leaky_relu_backward(dy: Array, x: Array, slope: float, *, out: Array | None 
 
 
 def softmax(x: Array, *, out: Array | None = None) -> Array:
-    """Softmax over the last axis, eq. (55).
+    """Softmax over the last axis, eq. (55) and (65).
 
     Exact for any finite row. -inf gives exactly 0; a row with NaN or +inf, or of -inf only,
     becomes NaN. `out` may be `x`.
@@ -206,7 +207,7 @@ def softmax_cross_entropy(
 def squared_error(
     prediction: Array, target: Array, *, out: tuple[Array, Array] | None = None
 ) -> tuple[Array, Array]:
-    """Squared error, eq. (35), with the gradient of its mean over instances, eq. (22).
+    """Squared error, eq. (20) and (35), with the gradient of its mean, eq. (5) and (22).
 
     Parameters
     ----------
@@ -499,7 +500,7 @@ def sgd(
     nesterov: bool = False,
     l2: float = 0.0,
 ) -> None:
-    """One step of gradient descent, in place, eq. (6) and (42).
+    """One step of gradient descent, in place, eq. (6), (8) and (42).
 
     g = gradient + 2·l2·parameters; velocity = momentum·velocity + g; then
     parameters -= learning_rate·velocity, or learning_rate·(g + momentum·velocity) with nesterov.

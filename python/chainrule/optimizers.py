@@ -116,7 +116,7 @@ class OneCycle:
 
 @dataclass(frozen=True)
 class SGD:
-    """Stochastic gradient descent with momentum; eq. (6) is the case without.
+    """Stochastic gradient descent with momentum; eq. (6) and (11) are the case without.
 
     g = gradient + 2 l2 theta;  v = momentum v + g;  theta -= learning_rate (v, or g + momentum v
     with ``nesterov``).
@@ -126,7 +126,7 @@ class SGD:
     learning_rate : float, at least 0, or a schedule: a callable from progress in [0, 1] to a float
     momentum : float in [0, 1)
     nesterov : bool
-    l2 : float, at least 0, lambda of eq. (40): weights only, never biases. (PyTorch's
+    l2 : float, at least 0, lambda of eq. (1), (7) and (40): weights only, never biases. (PyTorch's
         ``weight_decay`` is twice this, and includes biases.)
     """
 

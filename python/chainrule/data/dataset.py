@@ -94,7 +94,7 @@ class Dataset:
 
 
 def one_hot(labels: npt.ArrayLike, classes: int | None = None, dtype: str = "float32") -> Array:
-    """Class numbers as unit vectors, for a loss that wants targets (squared error, eq. (40)).
+    """Class numbers as unit vectors, eq. (64), for a loss that wants targets: `SquaredError`.
 
     Parameters
     ----------
