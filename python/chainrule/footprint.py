@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,6 @@ from .workspace import workspace
 if TYPE_CHECKING:
     from .network import Sequential
     from .optimizers import SGD
-    from .stopping import Rule
 
 
 def training_memory(
@@ -53,9 +51,11 @@ def require_training(
     optimizer: SGD,
     loss: Loss,
     extras: Extras,
-    rules: Sequence[Rule],
+    copies: int,
 ) -> None:
     """Refuse training that does not fit before any of it is allocated.
+
+    ``copies``: the bytes that stopping rules keep; all else as in `training_memory`.
 
     Raises
     ------
@@ -63,7 +63,6 @@ def require_training(
         With what each part needs, and what is available.
     """
     needed = training_memory(network, batch, optimizer, loss.takes_logits, extras)
-    copies = sum(rule.copies(network) for rule in rules if hasattr(rule, "copies"))
     there = [
         name
         for name, weights in (("parameters", network.weights), ("gradients", network.dweights))

@@ -193,7 +193,8 @@ def fit(
     rules = _several(stop)
     with network.training("fit"), Interrupt() as interrupt:
         extras = step_extras(examples.target.shape[1:], examples.target.dtype)
-        require_training(network, batch, optimizer, loss, extras, rules)
+        copies = sum(rule.copies(network) for rule in rules if hasattr(rule, "copies"))
+        require_training(network, batch, optimizer, loss, extras, copies)
         descent = optimizer.start(network)
         watches = [rule.watch(network, descent, held_out is not None) for rule in rules]
         run = _Run(network, optimizer, descent, watches, interrupt, epochs * batches)
