@@ -40,7 +40,7 @@ from chainrule.stopping import EarlyStopping, GradientBelow
 from chainrule.training import DivergenceError, evaluate, fit
 
 if TYPE_CHECKING:
-    from chainrule import data, plots, recipes
+    from chainrule import data, examples, plots, recipes
 
 __version__ = _core.version()
 
@@ -71,6 +71,7 @@ __all__ = [
     "backends",
     "data",
     "evaluate",
+    "examples",
     "fit",
     "get_num_threads",
     "info",
@@ -84,7 +85,7 @@ __all__ = [
 
 load = Sequential.load
 
-_WHEN_USED = ("data", "plots", "recipes")
+_WHEN_USED = ("data", "examples", "plots", "recipes")
 
 
 def __getattr__(name: str) -> Any:

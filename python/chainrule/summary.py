@@ -72,6 +72,10 @@ class Summary:
             for row in self.rows
         ]
 
+    def totals(self) -> str:
+        """The lines below the table."""
+        return "\n".join(self._totals())
+
     def _totals(self) -> list[str]:
         return [
             f"parameters: {self.parameters:,}",
