@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..data import digits
 from ..layers import Flatten, Layer, Linear, ReLU
 from ..losses import CrossEntropy
 from ..network import Sequential
