@@ -159,7 +159,7 @@ def looks_linear(random: np.random.Generator, weight: Array, dense: Dense) -> No
     rows = outputs // 2 if dense.pairs else outputs
     columns = inputs // 2 if dense.paired else inputs
     weight[...] = 0
-    for first, part in _rotation(random, rows, columns):
+    for first, part in rotation(random, rows, columns):
         part *= dense.scale
         right = slice(first, first + part.shape[1])
         weight[:rows, right] = part
@@ -174,7 +174,7 @@ def looks_linear(random: np.random.Generator, weight: Array, dense: Dense) -> No
         he(random, weight[-1:], inputs)
 
 
-def _rotation(random: np.random.Generator, rows: int, columns: int) -> Iterator[tuple[int, Array]]:
+def rotation(random: np.random.Generator, rows: int, columns: int) -> Iterator[tuple[int, Array]]:
     """Blocks of columns, each with the position of its first, of a random matrix with orthonormal
     rows or columns, whichever are fewer.
 

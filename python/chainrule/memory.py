@@ -19,7 +19,7 @@ from typing import NamedTuple
 OVERRIDE = "CHAINRULE_MEMORY"
 # Asking takes a tenth of a millisecond, more than allocating this much.
 SMALL = 2**22
-UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "PiB": 2**50}
+UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "PiB": 2**50, "EiB": 2**60}
 
 
 class Available(NamedTuple):
@@ -114,7 +114,7 @@ def available(root: Path = Path("/")) -> Available | None:
 def _override(text: str) -> int | None:
     if text == "unlimited":
         return None
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGTP]iB|)", text.strip())
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGTPE]iB|)", text.strip())
     if not found:
         raise ValueError(
             f'{OVERRIDE}: must be a number of bytes, a size such as "64GiB", or "unlimited", '

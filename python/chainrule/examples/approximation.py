@@ -102,13 +102,14 @@ def narrow_network(function: Function, points: int, dimension: int = 1) -> Appro
     centres = grid(points, dimension)
     away = ((centres - CORNER) ** 2).sum(axis=1)
     centres = centres[np.argsort(away, kind="stable")]
-    built = (_steps_as_network(centres, function(centres), slope) for slope in SLOPES)
+    built = (steps_as_network(centres, function(centres), slope) for slope in SLOPES)
     depth = 2 * len(centres) + 1
     found = [measure(network, function, dimension + 1, depth) for network in built]
     return min(found, key=lambda approximation: approximation.rms)
 
 
-def _steps_as_network(centres: Array, values: Array, slope: float) -> Sequential:
+def steps_as_network(centres: Array, values: Array, slope: float) -> Sequential:
+    """Build the network that takes the two steps of each point, in the order of ``centres``."""
     dimension = centres.shape[1]
     steps = [
         (sign, sign * slope * (p - CORNER), value - sign * slope * float((p - CORNER) @ p))
