@@ -246,6 +246,10 @@ class Plan:
         extras: Extras | None = None,
         arena: Array | None = None,
     ) -> None:
+        # First, so that what is refused is a network too large, not its batch.
+        network.weights.make()
+        if mode.backward:
+            network.dweights.make()
         drawing = draw(network, batch, mode, extras)
         self.batch, self.mode = batch, mode
         if arena is None:

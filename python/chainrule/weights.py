@@ -52,13 +52,20 @@ class Weights:
     @property
     def vector(self) -> Array:
         """The memory of all arrays in turn, with zeros between them."""
-        return self._make()[0]
+        return self.make()[0]
 
     @property
     def named(self) -> Named:
-        return self._make()[1]
+        return self.make()[1]
 
-    def _make(self) -> tuple[Array, Named]:
+    def make(self) -> tuple[Array, Named]:
+        """Allocate and fill them, once; return the vector and the views.
+
+        Raises
+        ------
+        MemoryError
+            Where they do not fit, with the numbers.
+        """
         if self._made is None:
             with self._lock:
                 if self._made is None:
