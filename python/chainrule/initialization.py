@@ -4,8 +4,8 @@
 activations from layer to layer. But they do not keep angles: through every rectifier two inputs
 come closer to each other, and after two hundred layers all digits look the same; beside that, the
 norm of a product of L Gaussian matrices of width m scatters like exp(sqrt(L / m)). Nothing is left
-to learn from: on the embedded digits, 200 layers of 64 units stay within 1 % of a loss of log 10 for
-epochs, at every learning rate from 0.001 to 0.3.
+to learn from: on the embedded digits, 200 layers of 64 units stay within 1 % of a loss of log 10
+for epochs, at every learning rate from 0.001 to 0.3.
 
 **Looks linear.** If the inputs of a layer are pairs max(0, v) and max(0, -v), then the weights
 [V, -V] compute V max(0, v) - V max(0, -v) = V v: the rectifiers cancel. So hidden layers get
