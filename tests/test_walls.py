@@ -204,15 +204,15 @@ def test_the_compiled_core_has_few_importers() -> None:
         if any(i == "chainrule._core" or i.startswith("chainrule._core.") for i in imports(path))
     }
     assert "ops" in importers
-    assert importers <= {"ops", "program", "__init__"}
+    assert importers <= {"ops", "program", "workspace", "__init__"}
 
 
 # Lower knows nothing of higher. A module that is not named stands beside the stack: data, files,
 # plots, the command line.
 LEVELS = [
-    {"ops", "program"},
+    {"ops", "program", "memory", "randomness"},
     {"layers", "losses"},
-    {"network", "plan", "summary", "optimizers"},
+    {"network", "plan", "summary", "optimizers", "weights", "initialization", "footprint"},
     {"training", "history", "stopping", "progress"},
     {"calculus", *(f"calculus.{path.stem}" for path in (PACKAGE / "calculus").glob("*.py"))},
     {"cli", "commands", "report"},
