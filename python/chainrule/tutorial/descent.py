@@ -79,10 +79,7 @@ def write(chapter: Chapter, quick: bool) -> None:
         small charge $\\lambda \\cdot r$ for being complicated, the regularizer:
         """
     )
-    chapter.equation(
-        1,
-        r"L(f)=\sum_{[x,y]\in D}\operatorname{dist}\left(f(x),\,y\right)+\lambda\cdot r(f)",
-    )
+    chapter.equations(1)
     chapter.prose(
         """
         Calculus enters with a question: if one knob turns a little and the others rest, how fast
@@ -90,11 +87,7 @@ def write(chapter: Chapter, quick: bool) -> None:
         points where the loss rises most steeply.
         """
     )
-    chapter.equation(
-        2,
-        r"\nabla L(\Theta)=\left[\frac{\partial L}{\partial\theta_1},\;\dots,\;"
-        r"\frac{\partial L}{\partial\theta_n}\right]",
-    )
+    chapter.equations(2)
     chapter.prose(
         """
         As a distance take the squared one, summed over the outputs. Then the chain rule gives each
@@ -102,27 +95,14 @@ def write(chapter: Chapter, quick: bool) -> None:
         listens to the knob, and how wrong the output is, the *residual* $f-y$.
         """
     )
-    chapter.equation(
-        3,
-        r"L(\Theta)=\sum_{[x,y]\in D}\lVert f_\Theta(x)-y\rVert^2+\lambda\cdot r(\Theta)",
-    )
-    chapter.equation(
-        4,
-        r"\nabla L(\Theta)=\sum_{[x,y]\in D}\left[\frac{\partial (f-y)^2}{\partial\theta_1},\;"
-        r"\dots,\;\frac{\partial (f-y)^2}{\partial\theta_n}\right]+\lambda\cdot\nabla r(\Theta)",
-    )
-    chapter.equation(
-        5,
-        r"\frac{\partial (f-y)^2}{\partial\theta_i}"
-        r"=2\cdot\frac{\partial f}{\partial\theta_i}\cdot(f-y)",
-    )
+    chapter.equations(3, 4, 5)
     chapter.prose(
         """
         To make the loss smaller, step against the gradient. The **learning rate** $\\eta$ says how
         far; this one line is what all training comes down to:
         """
     )
-    chapter.equation(6, r"\Theta\leftarrow\Theta-\eta\cdot\nabla L(\Theta)")
+    chapter.equations(6)
     _walk(chapter)
     _stopping(chapter)
     chapter.heading("A charge for large weights")
@@ -134,10 +114,7 @@ def write(chapter: Chapter, quick: bool) -> None:
         Section 7 shows both at work.
         """
     )
-    chapter.equation(7, r"r(\Theta)=\sum_{i}\theta_i^2")
-    chapter.equation(
-        8, r"\nabla\left(\lambda\cdot\sum_{j}\theta_j^2\right)=2\lambda\cdot\Theta"
-    )
+    chapter.equations(7, 8)
 
 
 def _walk(chapter: Chapter) -> None:

@@ -7,7 +7,7 @@ import re
 
 from .._extras import require
 
-__all__ = ["block", "inline"]
+__all__ = ["inline", "lines"]
 
 
 @functools.cache
@@ -25,8 +25,10 @@ def inline(latex: str) -> str:
     return _convert(latex, "inline")
 
 
-def block(latex: str) -> str:
-    """Return an equation that has a line of its own.
+def lines(latex: str) -> list[str]:
+    """Return an equation that stands apart from the text, one MathML element for each of its lines.
+
+    A line of an ``aligned`` environment becomes an element of its own: a phone breaks them apart.
 
     Raises
     ------
@@ -35,4 +37,6 @@ def block(latex: str) -> str:
     ValueError
         If the LaTeX holds a command that has no MathML.
     """
-    return _convert(latex, "block")
+    whole = re.fullmatch(r"\\begin\{aligned\}(.*)\\end\{aligned\}", latex.strip(), re.DOTALL)
+    parts = whole[1].replace("&", "").split(r"\\") if whole else [latex]
+    return [_convert(part.strip(), "block") for part in parts]

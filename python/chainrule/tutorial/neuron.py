@@ -68,11 +68,7 @@ def write(chapter: Chapter, quick: bool) -> None:
         This is the *rectifier*, and the function of the loss's first knobs:
         """
     )
-    chapter.equation(
-        9,
-        r"f_\Theta(x)=\begin{cases}0&\text{if }\;\Theta^\top x\le 0\\"
-        r"\Theta^\top x&\text{otherwise}\end{cases}\qquad x_0=1",
-    )
+    chapter.equations(9)
     chapter.prose(
         """
         Where it lets the sum through, turning knob $i$ changes the output by $x_i$; where it does
@@ -80,22 +76,13 @@ def write(chapter: Chapter, quick: bool) -> None:
         choice is zero:
         """
     )
-    chapter.equation(
-        10,
-        r"\frac{\partial f}{\partial\theta_i}=\begin{cases}0&\text{if }\;\Theta^\top x\le 0\\"
-        r"x_i&\text{otherwise}\end{cases}",
-    )
+    chapter.equations(10)
     chapter.prose(
         """
         Put into (5), with the pull of the L2 regularizer (8), it is the gradient of one neuron:
         """
     )
-    chapter.equation(
-        11,
-        r"\nabla L(\Theta)=2\sum_{[x,y]\in D}(f_\Theta(x)-y)\cdot\begin{cases}"
-        r"0&\text{if }\;\Theta^\top x\le 0\\x^\top&\text{otherwise}\end{cases}\;+\;2\lambda\Theta",
-        last=13,
-    )
+    chapter.equations(11, 12, 13)
     chapter.heading("A neuron dies")
     chapter.prose(
         """

@@ -11,6 +11,7 @@ from importlib.resources import files
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from .. import calculus
 from . import mathml
 from .listing import highlighted, listing
 from .svg import svg
@@ -83,8 +84,6 @@ class Chapter:
         Its anchor.
     title : str
     number : int
-    names : mapping of int to sequence of str
-        For each equation what realises it in the library.
     figures : iterator of int
         The numbers of figures, shared by all chapters.
     """
@@ -92,7 +91,6 @@ class Chapter:
     key: str
     title: str
     number: int
-    names: Mapping[int, Sequence[str]]
     figures: Iterator[int] = field(default_factory=lambda: count(1))
     blocks: list[str] = field(default_factory=list)
 
@@ -110,21 +108,24 @@ class Chapter:
         """Add a heading inside the chapter."""
         self.blocks.append(f"<h3>{rich(text)}</h3>")
 
-    def equation(self, first: int, *lines: str, last: int | None = None) -> None:
-        """Add the equation with the tutorial's number, or the equations ``first`` to ``last``."""
-        last = first if last is None else last
-        anchors = "".join(f'<span id="eq-{number}"></span>' for number in range(first, last + 1))
-        label = f"({first})" if first == last else f"({first})–({last})"
-        names = dict.fromkeys(
-            name for number in range(first, last + 1) for name in self.names.get(number, ())
+    def equations(self, *numbers: int) -> None:
+        """Add equations of the tutorial by their numbers, and the names that realise them."""
+        rows, names = [], []
+        for number in numbers:
+            equation = calculus.equation(number)
+            lines = "".join(f"<div>{line}</div>" for line in mathml.lines(equation.latex))
+            label = html.escape(equation.title)
+            rows.append(
+                f'<div class="row" id="eq-{number}"><div class="body" tabindex="0" role="group" '
+                f'aria-label="{label}">{lines}</div><div class="no">({number})</div></div>'
+            )
+            names += equation.names
+        tags = "".join(
+            f"<code>{html.escape(name.replace('chainrule.', 'cr.', 1))}</code> "
+            for name in dict.fromkeys(names)
         )
-        tags = "".join(f"<code>{html.escape(name, quote=False)}</code>" for name in names)
-        body = "".join(f"<div>{mathml.block(line)}</div>" for line in lines)
         self.blocks.append(
-            f'<div class="eq">{anchors}<div class="body" tabindex="0">{body}</div>'
-            f'<div class="no">{label}</div>'
-            + (f'<div class="names">in code {tags}</div>' if tags else "")
-            + "</div>"
+            f'<div class="eq">{"".join(rows)}<div class="names">in code {tags}</div></div>'
         )
 
     def figure(

@@ -55,65 +55,28 @@ def write(chapter: Chapter, quick: bool) -> None:
         layer position 0 is the constant 1 that carries the biases:
         """
     )
-    chapter.equation(
-        14,
-        r"z_i^{(l)}\quad\text{pre-activation of neuron }i\text{ in layer }l",
-        r"a_i^{(l)}\quad\text{its output; at the top it is called }\hat{y}",
-        r"w_{ij}^{(l)}\quad\text{weight from neuron }j\text{ of layer }l-1\text{ to neuron }i",
-    )
-    chapter.equation(15, r"\sigma(z)=\max(0,\,z)")
-    chapter.equation(16, r"\sigma'(z)=\mathbf{1}\{z>0\}")
+    chapter.equations(14, 15, 16)
     chapter.prose(
         """
         The smallest network with everything in it has three of these units and nine weights: two
         units read the input, one reads the two.
         """
     )
-    chapter.equation(
-        17,
-        r"z_1=w_{10}+w_{11}x_1+w_{12}x_2\qquad a_1=\sigma(z_1)",
-        r"z_2=w_{20}+w_{21}x_1+w_{22}x_2\qquad a_2=\sigma(z_2)",
-    )
-    chapter.equation(18, r"z_1^{(2)}=w_{10}^{(2)}+w_{11}^{(2)}a_1+w_{12}^{(2)}a_2")
-    chapter.equation(19, r"\hat{y}=\sigma\left(z_1^{(2)}\right)")
-    chapter.equation(20, r"\ell=(\hat{y}-y)^2")
+    chapter.equations(17, 18, 19, 20)
     chapter.prose(
         """
         **Backpropagation** goes down the same stairs. It carries one quantity from unit to unit,
         the *error term*: how the loss answers to that unit's sum.
         """
     )
-    chapter.equation(21, r"\delta_i^{(l)}=\frac{\partial\ell}{\partial z_i^{(l)}}")
+    chapter.equations(21)
     chapter.prose(
         """
         Six steps, each a product of what is known already with one local derivative. Nothing is
         ever differentiated twice:
         """
     )
-    chapter.equation(22, r"\frac{\partial\ell}{\partial\hat{y}}=2(\hat{y}-y)")
-    chapter.equation(23, r"\delta_1^{(2)}=2(\hat{y}-y)\cdot\mathbf{1}\{z_1^{(2)}>0\}")
-    chapter.equation(
-        24,
-        r"\frac{\partial\ell}{\partial w_{10}^{(2)}}=\delta_1^{(2)}\qquad"
-        r"\frac{\partial\ell}{\partial w_{11}^{(2)}}=\delta_1^{(2)}a_1\qquad"
-        r"\frac{\partial\ell}{\partial w_{12}^{(2)}}=\delta_1^{(2)}a_2",
-    )
-    chapter.equation(
-        25,
-        r"\frac{\partial\ell}{\partial a_1}=\delta_1^{(2)}w_{11}^{(2)}\qquad"
-        r"\frac{\partial\ell}{\partial a_2}=\delta_1^{(2)}w_{12}^{(2)}",
-    )
-    chapter.equation(
-        26,
-        r"\delta_1^{(1)}=\delta_1^{(2)}w_{11}^{(2)}\cdot\mathbf{1}\{z_1>0\}\qquad"
-        r"\delta_2^{(1)}=\delta_1^{(2)}w_{12}^{(2)}\cdot\mathbf{1}\{z_2>0\}",
-    )
-    chapter.equation(
-        27,
-        r"\frac{\partial\ell}{\partial w_{i0}}=\delta_i^{(1)}\qquad"
-        r"\frac{\partial\ell}{\partial w_{i1}}=\delta_i^{(1)}x_1\qquad"
-        r"\frac{\partial\ell}{\partial w_{i2}}=\delta_i^{(1)}x_2",
-    )
+    chapter.equations(22, 23, 24, 25, 26, 27)
     _steps(chapter)
     _whole(chapter)
 
