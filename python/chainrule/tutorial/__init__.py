@@ -21,6 +21,4 @@ LEAD = """
 """
 
 # Anchor, title, the module's function, and its share of the time in seconds of a full build.
-CHAPTERS = (
-    ("descent", "Learning is walking downhill", descent.write, 1),
-)
+CHAPTERS = (("descent", "Learning is walking downhill", descent.write, 1),)

@@ -130,7 +130,9 @@ def _walk(chapter: Chapter) -> None:
     for rate, (_, losses) in zip(RATES, walks, strict=True):
         ratio = losses[-1] / losses[0]
         if ratio > 1.0:
-            how = f"every step overshoots by more than the last, and the loss grows {ratio:,.0f}-fold"
+            how = (
+                f"every step overshoots by more than the last, and the loss grows {ratio:,.0f}-fold"
+            )
         elif rate > limit / 2.0:
             how = "each step crosses the valley, and lands a little lower on the other side"
         elif losses[-1] > 1.05 * min(walk[1].min() for walk in walks):

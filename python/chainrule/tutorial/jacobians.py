@@ -12,11 +12,9 @@ from .page import Chapter, Panel
 
 def chain(layer: int) -> cr.calculus.Factors:
     network = cr.Sequential(
-        cr.Linear(5), cr.ReLU(), cr.Linear(3), cr.ReLU(), input_shape=(4,), seed=3, dtype="float64"
+        cr.Linear(5), cr.ReLU(), cr.Linear(3), cr.ReLU(), input_shape=(4,), seed=4, dtype="float64"
     )
-    random = np.random.default_rng(0)
-    network.parameter_vector += 0.2 * random.normal(size=network.parameter_vector.shape)
-    x, y = random.normal(size=4), np.array([0.0, 1.0, 0.0])
+    x, y = np.array([0.9, -0.4, 0.7, 0.5]), np.array([0.2, 1.0, 0.0])
     return cr.calculus.jacobian_factors(network, x, y, cr.SquaredError(), layer=layer)
 
 
@@ -27,7 +25,8 @@ def write(chapter: Chapter, quick: bool) -> None:
         """
         Linear algebra enters when functions have many inputs and many outputs. How each output
         answers to each input is a table with a row for each output and a column for each input:
-        the **Jacobian**. It is the one linear function that agrees with $f$ near $x$.
+        the **Jacobian**. It is the matrix of the one linear function that follows every change
+        of $f$ near $x$.
         """
     )
     chapter.equations(46)
@@ -43,8 +42,8 @@ def write(chapter: Chapter, quick: bool) -> None:
         """
         A network is one function after another. The Jacobian of a chain of functions is the
         product of their Jacobians: this is the *chain rule*, and all of backpropagation in one
-        line. Read from the left each factor carries the row one layer further down, which is what
-        (37) does, unit by unit.
+        line. Multiplied from the left, each factor carries the row one layer further down, which
+        is what (37) does, unit by unit.
         """
     )
     chapter.equations(51, 52)
@@ -52,51 +51,47 @@ def write(chapter: Chapter, quick: bool) -> None:
         _chain(chapter, layer)
     chapter.prose(
         """
-        In the diagonal matrices stands the rectifier, which passes on what came in or nothing, so
-        that a column of a silent unit is empty to its left and to its right. The last factor is
-        sparse too: a weight into neuron $i$ moves $z_i$ alone, by its input. No library multiplies
-        these matrices out. `cr.ops.linear_backward` has the same numbers from two products, and
-        here both were computed and compared.
+        The square matrices in the chain are the rectifiers': their diagonal is 1 where the unit
+        lets through and 0 where it is silent, and a silent unit blots out its column to the left
+        and its row to the right. The last factor is mostly empty too: a weight into neuron $i$
+        moves $z_i$ alone, by the size of its input. For that reason no library multiplies these
+        matrices out; `cr.ops.linear_backward` gets the same numbers from two small products. Here
+        both ways were taken, and compared.
         """
     )
 
 
 def _chain(chapter: Chapter, layer: int) -> None:
     factors = chain(layer)
-    limit = max(float(np.abs(factor.matrix).max()) for factor in factors)
     panels: list[Panel | str] = []
     for index, factor in enumerate(factors):
-        if index:
-            panels.append('<span class="sign">·</span>')
         rows, columns = factor.matrix.shape
+        panels += ['<span class="sign">·</span>'] if index else []
         panels.append(
             Panel(
-                matrix(factor.matrix, _plain(factor.name), limit),
-                f"Factor {index + 1}, {rows} by {columns}.",
+                matrix(np.asarray(factor.matrix)),
+                f"Factor {index + 1} of the chain, {rows} by {columns}.",
                 kind="factor",
+                label=f"${factor.latex}$ {rows} × {columns}",
             )
         )
-    panels.append('<span class="sign">=</span>')
-    panels.append(Panel(matrix(factors.product, "∇Lᵀ", None), "The product, one row."))
     count = factors.product.size
+    panels.append('<span class="sign">=</span>')
+    panels.append(
+        Panel(
+            matrix(factors.product),
+            f"The product, one row of {count} numbers.",
+            kind="factor",
+            label=f"$J_L(W^{{({layer})}})$ 1 × {count}",
+        )
+    )
     chapter.figure(
         f"chain-{layer}",
         *panels,
         caption=f"""The chain from the loss down to the {count} weights of layer {layer}, for one
-        instance: blue is positive, orange negative, pale is zero. The product of the
-        {len(factors)} factors and the gradient that training computes differ by
-        {factors.error:.1e} of the largest element.""",
+        instance. Blue is positive, orange negative, pale zero; each matrix has its own scale. The
+        product of the {len(factors)} factors and the gradient that training computes differ by
+        {factors.error:.1g} of the largest element.""",
         code=(chain,),
         call=f"print(chain(layer={layer}))",
     )
-
-
-def _plain(name: str) -> str:
-    """The name of a factor with the superscripts that a line of plain text can have."""
-    signs = str.maketrans("0123456789()", "⁰¹²³⁴⁵⁶⁷⁸⁹⁽⁾")
-    parts = name.split("^")
-    text = parts[0]
-    for part in parts[1:]:
-        end = part.index(")") + 1
-        text += part[:end].translate(signs) + part[end:]
-    return text

@@ -57,21 +57,28 @@ class Panel:
         Whether its colours turn with the page's at night; what holds images keeps its own.
     kind : str
         A class for the style sheet or the script.
+    label : str
+        What stands above it, as `rich` takes it.
     """
 
     picture: Figure
     alt: str
     coloured: bool = True
     kind: str = ""
+    label: str = ""
 
 
 @dataclass(frozen=True)
 class Slider:
-    """A slider under a figure: what it sets, what each position is called, and where it starts."""
+    """A slider above a figure: what it sets, what each position is called, and where it starts.
+
+    On paper, and where scripts are off, the figure shows the position ``still``.
+    """
 
     label: str
     names: Sequence[str]
     start: int = 0
+    still: int | None = None
 
 
 @dataclass
@@ -163,15 +170,18 @@ class Chapter:
         wide : bool
             Whether the panels may be wider than the text.
         """
-        start = slider.start if slider else 0
+        start = 0
+        if slider:
+            start = slider.start if slider.still is None else slider.still
         shown = []
         for index, panel in enumerate(panels):
             if isinstance(panel, str):
                 shown.append(panel)
                 continue
             picture = svg(panel.picture, f"{key}{index}", panel.alt, start, panel.coloured)
-            kind = "panel" if panel.coloured else "panel plain"
-            shown.append(f'<div class="{kind} {panel.kind}">{picture}</div>')
+            kind = " ".join(["panel", *["plain"][panel.coloured :], *panel.kind.split()])
+            label = f'<div class="label">{rich(panel.label)}</div>' if panel.label else ""
+            shown.append(f'<div class="{kind}">{label}{picture}</div>')
         attributes = f' id="fig-{key}"' + (' class="wide"' if wide else "")
         control = ""
         if slider:
@@ -181,9 +191,9 @@ class Chapter:
                 f'<div class="slider"><label for="{key}-slider">{rich(slider.label)}</label>'
                 f'<button type="button" data-by="-1" aria-label="back">‹</button>'
                 f'<input type="range" id="{key}-slider" min="0" max="{len(slider.names) - 1}" '
-                f'value="{start}" step="1">'
+                f'value="{slider.start}" step="1">'
                 f'<button type="button" data-by="1" aria-label="forward">›</button>'
-                f'<output for="{key}-slider">{html.escape(slider.names[start])}</output></div>'
+                f'<output for="{key}-slider">{html.escape(slider.names[slider.start])}</output></div>'
             )
         if data is not None:
             attributes += f' data-window="{html.escape(json.dumps(data))}"'
@@ -207,7 +217,9 @@ class Chapter:
 
     def printed(self, text: str) -> None:
         """Add what the library prints."""
-        self.blocks.append(f'<pre class="print" tabindex="0">{html.escape(text, quote=False)}</pre>')
+        self.blocks.append(
+            f'<pre class="print" tabindex="0">{html.escape(text, quote=False)}</pre>'
+        )
 
     def html(self, markup: str) -> None:
         """Add HTML as it is."""

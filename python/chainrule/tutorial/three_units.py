@@ -111,7 +111,9 @@ def _steps(chapter: Chapter) -> None:
         each edge its gradient.""",
         code=(watch,),
         call=f"print(watch(x={X}, y={Y}))",
-        slider=Slider("step", [f"{i} of {len(STEPS) - 1}" for i in range(len(STEPS))], 0),
+        slider=Slider(
+            "step", [f"{i} of {len(STEPS) - 1}" for i in range(len(STEPS))], 0, len(STEPS) - 1
+        ),
         told=told,
     )
 
@@ -233,9 +235,8 @@ def _whole(chapter: Chapter) -> None:
         """
     )
     chapter.html(f'<div class="scroll trace" tabindex="0">{trace._repr_html_()}</div>')
-    report = cr.calculus.check_gradient(
-        cr.examples.three_unit_network(), np.array([X]), np.array([Y]), cr.SquaredError()
-    )
+    x, y = np.array([X]), np.array([Y])
+    report = cr.calculus.check_gradient(cr.examples.three_unit_network(), x, y, cr.SquaredError())
     chapter.prose(
         """
         How do we know that the six steps are right? By asking the loss itself: turn each weight a
