@@ -52,8 +52,8 @@ def write(chapter: Chapter, quick: bool) -> None:
         """
         Going back, the error terms of the top layer come from the loss, and those of each layer
         from the layer above, along the same weights the other way round. Every unit is visited
-        once, which is why a gradient costs hardly more than two forward passes, however many
-        weights there are:
+        once, which is why a whole gradient costs about as much as two more forward passes,
+        however many weights there are:
         """
     )
     chapter.equations(36, 37, 38, 39)

@@ -66,6 +66,7 @@ class Panel:
     coloured: bool = True
     kind: str = ""
     label: str = ""
+    position: int | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,11 @@ class Slider:
     names: Sequence[str]
     start: int = 0
     still: int | None = None
+
+
+def frames(position: int, start: int) -> str:
+    """The class and the data of an element that is seen at one position of the slider."""
+    return f' frame{" on" * (position == start)}" data-from="{position}" data-to="{position}'
 
 
 @dataclass
@@ -144,8 +150,8 @@ class Chapter:
         call: str,
         slider: Slider | None = None,
         told: Sequence[str] = (),
+        said: str = "",
         data: object = None,
-        wide: bool = False,
     ) -> None:
         """Add a figure.
 
@@ -165,10 +171,10 @@ class Chapter:
             Shows the panels' frames one at a time.
         told : sequence of str
             A sentence for each position of the slider, or one for a figure without a slider.
+        said : str
+            A sentence that the script replaces as one points at the panels.
         data : JSON, optional
-            Numbers for the script.
-        wide : bool
-            Whether the panels may be wider than the text.
+            Numbers for that.
         """
         start = 0
         if slider:
@@ -181,8 +187,9 @@ class Chapter:
             picture = svg(panel.picture, f"{key}{index}", panel.alt, start, panel.coloured)
             kind = " ".join(["panel", *["plain"][panel.coloured :], *panel.kind.split()])
             label = f'<div class="label">{rich(panel.label)}</div>' if panel.label else ""
-            shown.append(f'<div class="{kind}">{label}{picture}</div>')
-        attributes = f' id="fig-{key}"' + (' class="wide"' if wide else "")
+            seen = "" if panel.position is None else frames(panel.position, start)
+            shown.append(f'<div class="{kind}{seen}">{label}{picture}</div>')
+        attributes = f' id="fig-{key}"'
         control = ""
         if slider:
             names = html.escape(json.dumps(list(slider.names), ensure_ascii=False))
@@ -199,10 +206,10 @@ class Chapter:
             attributes += f' data-window="{html.escape(json.dumps(data))}"'
         lines = ""
         for position, text in enumerate(told):
-            on = " on" if position == start else ""
-            seen = f' class="frame{on}" data-from="{position}" data-to="{position}"'
-            shown_text = "<br>".join(map(rich, text.split("\n")))
-            lines += f"<p{seen if slider else ''}>{shown_text}</p>"
+            seen = frames(position, start) if slider else ""
+            lines += f'<p class="{seen}">{"<br>".join(map(rich, text.split(chr(10))))}</p>'
+        if said:
+            lines += f'<p class="said">{rich(said)}</p>'
         if lines:
             lines = f'<div class="told" aria-live="polite">{lines}</div>'
         source = highlighted(listing(code, call))

@@ -36,50 +36,49 @@
   // The filter's window on the digit, and the one number of the result that it gives.
   for (const scene of document.querySelectorAll("figure[data-window]")) {
     const maps = JSON.parse(scene.dataset.window);
-    const [into, window_] = ["into", "window"].map((name) => scene.querySelector(`.${name}`));
+    const into = scene.querySelector(".into svg");
+    const lens = scene.querySelector(".lens");
     const cells = scene.querySelectorAll(".cell");
     const said = scene.querySelector(".said");
-    let stride = 0;
-    let place = [0, 0];
+    let chosen = 0;
+    let place = maps[0].start;
     const draw = () => {
-      const map = maps[stride];
-      const side = map.values.length;
-      const [row, column] = place.map((each) => Math.min(Math.max(each, 0), side - 1));
-      place = [row, column];
-      const from = [row * map.stride, column * map.stride];
-      window_.style.transform = `translate(${from[1] * map.pixel}px, ${from[0] * map.pixel}px)`;
+      const map = maps[chosen];
+      const last = map.values.length - 1;
+      place = place.map((each) => Math.min(Math.max(each, 0), last));
+      const [down, across] = place;
+      const [top, left] = [down * map.stride, across * map.stride];
+      const first = maps[0].start.map((each) => each * maps[0].stride);
+      lens.style.transform =
+        `translate(${(left - first[1]) * map.pixel}px, ${(top - first[0]) * map.pixel}px)`;
       for (const cell of cells) {
-        cell.style.transform = `translate(${column * map.cell}px, ${row * map.cell}px)`;
+        const [x, y] = [across - map.start[1], down - map.start[0]];
+        cell.style.transform = `translate(${x * map.cell}px, ${y * map.cell}px)`;
       }
-      said.textContent = `z at row ${row + 1}, column ${column + 1}, from pixels ` +
-        `${from[0] + 1}–${from[0] + map.size} × ${from[1] + 1}–${from[1] + map.size}: ` +
-        map.values[row][column].toFixed(2);
+      const z = map.values[down][across].toFixed(2).replace("-", "−");
+      said.textContent = `Row ${down + 1}, column ${across + 1} of the result: the window's ` +
+        `corner is at row ${top + 1}, column ${left + 1} of the digit, and z = ${z}.`;
     };
     const follow = (event) => {
-      const map = maps[stride];
+      const map = maps[chosen];
       const box = event.currentTarget.getBoundingClientRect();
-      const across = (event.clientX - box.left) / box.width;
-      const down = (event.clientY - box.top) / box.height;
-      if (event.currentTarget === into) {
-        const at = (share) => Math.round((share * map.pixels - map.size / 2) / map.stride);
-        place = [at(down), at(across)];
-      } else {
-        place = [down, across].map((share) => Math.floor(share * map.values.length));
-      }
+      const shares = [(event.clientY - box.top) / box.height, (event.clientX - box.left) / box.width];
+      place = event.currentTarget === into
+        ? shares.map((each) => Math.round((each * map.pixels - map.size / 2) / map.stride))
+        : shares.map((each) => Math.floor(each * map.values.length));
       draw();
     };
-    for (const picture of [into, ...scene.querySelectorAll(".outof")]) {
+    for (const picture of [into, ...scene.querySelectorAll(".outof svg")]) {
       picture.addEventListener("pointermove", follow);
       picture.addEventListener("pointerdown", follow);
     }
     scene.addEventListener("moved", (event) => {
       // The same place of the digit, as nearly as the new stride comes to it.
-      const before = maps[stride].stride;
-      stride = event.detail;
-      place = place.map((each) => Math.round((each * before) / maps[stride].stride));
+      const before = maps[chosen].stride;
+      chosen = event.detail;
+      place = place.map((each) => Math.round((each * before) / maps[chosen].stride));
       draw();
     });
-    place = maps[0].start;
     draw();
   }
 

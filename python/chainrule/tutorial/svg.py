@@ -1,7 +1,8 @@
 """Figures for the page: matplotlib's, as SVG that follows the page's colours and its sliders.
 
 A part of a figure that is to be seen at some positions of a slider only has the group id that
-`frame` gives it: ``ax.plot(..., gid=frame(2))``. Everything else is seen always.
+`frame` gives it: ``ax.plot(..., gid=frame(2))``. Everything else is seen always. A part that the
+script moves has the id ``class_`` and a word, by which the script finds it.
 """
 
 from __future__ import annotations
@@ -71,6 +72,8 @@ def svg(figure: Figure, name: str, alt: str, start: int = 0, coloured: bool = Tr
 
     def named(match: re.Match[str]) -> str:
         seen = re.fullmatch(r"frame_(\d+)_(\d+)", match[1])
+        if match[1].startswith("class_"):
+            return f'class="{match[1].removeprefix("class_")}"'
         if not seen:
             return f'id="{name}-{match[1]}"'
         first, last = map(int, seen.groups())
