@@ -228,6 +228,12 @@ class Chapter:
             f'<pre class="print" tabindex="0">{html.escape(text, quote=False)}</pre>'
         )
 
+    def trace(self, trace: calculus.Trace) -> None:
+        """Add a trace, as a notebook shows it, in a box that scrolls."""
+        # Each picture stands below its array's shape and range, which say in words what can be.
+        table = trace._repr_html_().replace('role="img"', 'aria-hidden="true"')
+        self.blocks.append(f'<div class="trace" tabindex="0">{table}</div>')
+
     def html(self, markup: str) -> None:
         """Add HTML as it is."""
         self.blocks.append(markup)

@@ -234,7 +234,7 @@ def _whole(chapter: Chapter) -> None:
         $\\eta$ = {RATE:g}, takes the loss from {before:.4f} to {after:.4f}.
         """
     )
-    chapter.html(f'<div class="scroll trace" tabindex="0">{trace._repr_html_()}</div>')
+    chapter.trace(trace)
     x, y = np.array([X]), np.array([Y])
     report = cr.calculus.check_gradient(cr.examples.three_unit_network(), x, y, cr.SquaredError())
     chapter.prose(
