@@ -228,6 +228,19 @@ def test_python_knowledge_runs_one_way(level: int) -> None:
         assert not wrong, f"{name} imports {sorted(wrong)}"
 
 
+def test_the_tutorial_page_stands_on_top() -> None:
+    """Nobody but the command imports it, and it knows the library as its readers do."""
+    there = modules()
+    page = {name for name in there if name.startswith("tutorial.")}
+    assert "tutorial.page" in page
+    for name, path in there.items():
+        if name not in page and name != "commands":
+            assert not any(i.startswith("chainrule.tutorial") for i in imports(path)), name
+    inner = {"chainrule.plan", "chainrule.slot", "chainrule.program", "chainrule.calculus._walk"}
+    for name in sorted(page):
+        assert not imports(there[name]) & inner, name
+
+
 def test_the_levels_are_there() -> None:
     assert {"ops", "layers", "losses", "network", "training"} <= set(modules())
     assert {"calculus.tracing", "calculus.jacobians"} <= set(modules())

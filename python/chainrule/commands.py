@@ -322,10 +322,14 @@ def tutorial(out: Path, quick: bool) -> int:
     from .tutorial import CHAPTERS, build
 
     shares = sum(share for *_, share in CHAPTERS)
-    with click.progressbar(
-        length=shares, label="", file=sys.stderr, item_show_func=lambda title: title
-    ) as bar:
-        page = build(quick, lambda title, done: bar.update(done - bar.pos, title))
+    with click.progressbar(length=shares, file=sys.stderr, item_show_func=str) as bar:
+
+        def tell(title: str, done: int) -> None:
+            bar.update(done - bar.pos, title)
+            if title and not sys.stderr.isatty():
+                click.echo(f"{100 * done // shares:3} %  {title}", err=True)
+
+        page = build(quick, tell)
     out.write_text(page, encoding="utf-8")
     report.heading(f"Written to {_shown(out)}")
     size = len(page.encode()) / 1e6

@@ -12,8 +12,17 @@ from collections.abc import Callable
 from itertools import count
 
 from .. import __version__, info
-from . import convolution, depth, descent, jacobians, names, neuron, practice, recogniser
-from . import three_units
+from . import (
+    convolution,
+    depth,
+    descent,
+    jacobians,
+    names,
+    neuron,
+    practice,
+    recogniser,
+    three_units,
+)
 from .page import Chapter, page
 
 __all__ = ["CHAPTERS", "TITLE", "build"]

@@ -25,7 +25,7 @@ CORNER = (6, 13)
 
 
 def digit(index: int) -> Array:
-    train, test = cr.data.digits()
+    _, test = cr.data.digits()
     return test.images[index : index + 1] / 255.0
 
 
@@ -112,33 +112,67 @@ def _slide(chapter: Chapter) -> None:
     figure, ax = _picture(image, SIDE, ink=True)
     size = len(weights)
     corner = (CORNER[1] - 0.5, CORNER[0] - 0.5)
-    ax.add_patch(Rectangle(corner, size, size, facecolor="none", edgecolor=ORANGE, linewidth=2.5,
-                           gid="class_lens"))  # fmt: skip
+    ax.add_patch(
+        Rectangle(
+            corner, size, size, facecolor="none", edgecolor=ORANGE, linewidth=2.5, gid="class_lens"
+        )
+    )
     panels: list[Panel | str] = [
-        Panel(figure, "A handwritten digit, 28 by 28 pixels, and on it the filter's window.",
-              coloured=False, kind="into", label="digit $x$ 28 × 28")  # fmt: skip
+        Panel(
+            figure,
+            "A handwritten digit, 28 by 28 pixels, and on it the filter's window.",
+            coloured=False,
+            kind="into",
+            label="digit $x$ 28 × 28",
+        )
     ]
     small = matrix(weights, cell=0.34)
     for (row, column), value in np.ndenumerate(weights):
-        small.axes[0].text(column, row, f"{value:g}".replace("-", "−"), ha="center", va="center",
-                           fontsize=9, color="#fefefe" if abs(value) > 1 else "#212121")  # fmt: skip
+        small.axes[0].text(
+            column,
+            row,
+            f"{value:g}".replace("-", "−"),
+            ha="center",
+            va="center",
+            fontsize=9,
+            color="#fefefe" if abs(value) > 1 else "#212121",
+        )
     panels += [
         '<span class="sign">∗</span>',
-        Panel(small, "The filter: positive weights left, zero in the middle, negative right.",
-              coloured=False, label="filter $F$ 3 × 3"),  # fmt: skip
+        Panel(
+            small,
+            "The filter: positive weights left, zero in the middle, negative right.",
+            coloured=False,
+            label="filter $F$ 3 × 3",
+        ),
         '<span class="sign">=</span>',
     ]
     told, data = [], []
     for position, (stride, values) in enumerate(zip(STRIDES, maps, strict=True)):
         start = [min(each // stride, len(values) - 1) for each in CORNER]
         figure, ax = _picture(values, SIDE, limit=limit)
-        ax.add_patch(Rectangle((start[1] - 0.5, start[0] - 0.5), 1, 1, facecolor="none",
-                               edgecolor=INK, linewidth=2.2, gid="class_cell"))  # fmt: skip
+        ax.add_patch(
+            Rectangle(
+                (start[1] - 0.5, start[0] - 0.5),
+                1,
+                1,
+                facecolor="none",
+                edgecolor=INK,
+                linewidth=2.2,
+                gid="class_cell",
+            )
+        )
         rows = len(values)
         panels.append(
-            Panel(figure, f"The result for stride {stride}, {rows} by {rows}: blue where ink ends "
-                  "to the right, orange where it begins.", coloured=False, kind="outof",
-                  label=f"result $z$ {rows} × {rows}", position=position)  # fmt: skip
+            Panel(
+                figure,
+                f"The result for stride {stride}, {rows} by {rows}: blue where ink ends "
+                "to the right, orange where it begins.",
+                coloured=False,
+                kind="outof",
+                label=f"result $z$ {rows} × {rows}",
+                position=position,
+            )
         )
         told.append(
             f"**Stride {stride}**: {rows} × {rows} = {rows * rows} places, "
@@ -166,8 +200,8 @@ def _slide(chapter: Chapter) -> None:
         call=f"z = slide(index={INDEX}, stride={STRIDES[0]})",
         slider=Slider("stride", [str(stride) for stride in STRIDES], 0),
         told=told,
-        said=f"Row {CORNER[0] + 1}, column {CORNER[1] + 1} of the result: the window's corner is at "
-        f"the same place of the digit, and z = {f'{first:.2f}'.replace('-', '−')}.",
+        said=f"Row {CORNER[0] + 1}, column {CORNER[1] + 1} of the result: the window's corner is "
+        f"at the same place of the digit, and z = {f'{first:.2f}'.replace('-', '−')}.",
         data=data,
     )
 
@@ -211,13 +245,14 @@ def _pool(chapter: Chapter) -> None:
         rows = len(p)
         for figure, alt, label in (
             (whole, "The rectified result of the filter, 26 by 26.", "before $z$ 26 × 26"),
-            (faint, "The same with all but the largest value of each window wiped out.",
-             "what is kept"),
+            (
+                faint,
+                "The same with all but the largest value of each window wiped out.",
+                "what is kept",
+            ),
             (small, f"The pooled picture, {rows} by {rows}.", f"after $p$ {rows} × {rows}"),
-        ):  # fmt: skip
-            panels.append(
-                Panel(figure, alt, coloured=False, label=label, position=position)
-            )
+        ):
+            panels.append(Panel(figure, alt, coloured=False, label=label, position=position))
         share = 100.0 * rows * rows / a.size
         told.append(
             f"**Windows of {window} × {window}**: {rows * rows} of {a.size} values are left "

@@ -23,9 +23,16 @@ POINTS = (1, 2, 4, 8, 16, 64)
 
 def matrices() -> tuple[list[Array], list[Array]]:
     network = cr.Sequential(
-        cr.Linear(6), cr.ReLU(), cr.Linear(6), cr.ReLU(), cr.Linear(3), cr.ReLU(),
-        input_shape=(6,), seed=5, dtype="float64",
-    )  # fmt: skip
+        cr.Linear(6),
+        cr.ReLU(),
+        cr.Linear(6),
+        cr.ReLU(),
+        cr.Linear(3),
+        cr.ReLU(),
+        input_shape=(6,),
+        seed=5,
+        dtype="float64",
+    )
     x = np.random.default_rng(5).normal(size=(8, 6))
     network.loss_and_gradient(x, np.abs(x[:, :3]), cr.SquaredError())
     return cr.calculus.weight_matrices(network), cr.calculus.gradient_matrices(network)
@@ -130,8 +137,14 @@ def _universal(chapter: Chapter, quick: bool) -> None:
             (one.network, BLUE, "-"),
             (other.network, ORANGE, (0, (4, 1.5))),
         ):
-            ax.plot(x, network.predict(x)[:, 0], color=colour, linewidth=1.5, linestyle=style,
-                    gid=frame(index))  # fmt: skip
+            ax.plot(
+                x,
+                network.predict(x)[:, 0],
+                color=colour,
+                linewidth=1.5,
+                linestyle=style,
+                gid=frame(index),
+            )
     ax.plot([], [], color=BLUE, label="wide")
     ax.plot([], [], color=ORANGE, linestyle=(0, (4, 1.5)), label="deep")
     ax.set(xlabel="x", ylabel="f(x)", xlim=(0, 1), ylim=(-0.25, 1.25))

@@ -48,7 +48,8 @@ def surface(biases: Array, weights: Array) -> Array:
     x, y = points()
     # A layer with a neuron for each place of the map measures all places at once.
     outputs = cr.ops.linear(x, weights.reshape(-1, 1), biases.ravel())
-    return ((outputs - y) ** 2).mean(axis=0).reshape(biases.shape)
+    losses: Array = ((outputs - y) ** 2).mean(axis=0)
+    return losses.reshape(biases.shape)
 
 
 def rest(eps: float) -> Any:

@@ -13,7 +13,8 @@ from typing import Any
 
 __all__ = ["highlighted", "listing"]
 
-IMPORTS = "import numpy as np\nimport chainrule as cr\n"
+# The modules themselves call arrays of any dtype Array.
+IMPORTS = "import numpy as np\nimport chainrule as cr\n\nArray = np.ndarray\n"
 
 
 def listing(functions: Sequence[Callable[..., Any]], call: str) -> str:

@@ -87,8 +87,15 @@ def _bars(ax: Any, answers: Sequence[Array]) -> None:
     for index, answer in enumerate(answers):
         for place, value in enumerate(answer):
             ax.bar(place, value, width=0.72, color=BLUE, gid=frame(index))
-            ax.text(place, value + 0.02, f"{value:.2f}", ha="center", fontsize=9, color=INK,
-                    gid=frame(index))  # fmt: skip
+            ax.text(
+                place,
+                value + 0.02,
+                f"{value:.2f}",
+                ha="center",
+                fontsize=9,
+                color=INK,
+                gid=frame(index),
+            )
     ax.set(ylim=(0, 1.1), xlabel="class i", ylabel="probability aᵢ")
     ax.set_xticks(range(len(LOGITS)), [str(i + 1) for i in range(len(LOGITS))])
     ax.set_title("a = softmax(z)", fontsize=10.5)
@@ -99,15 +106,37 @@ def _heat(ax: Any, jacobians: Sequence[Array]) -> None:
     size = len(LOGITS)
     edges = np.arange(size + 1) - 0.5
     for index, jacobian in enumerate(jacobians):
-        ax.pcolormesh(edges, edges, jacobian, cmap=scale(), vmin=-0.25, vmax=0.25,
-                      edgecolors="white", linewidth=1.0, gid=frame(index))  # fmt: skip
+        ax.pcolormesh(
+            edges,
+            edges,
+            jacobian,
+            cmap=scale(),
+            vmin=-0.25,
+            vmax=0.25,
+            edgecolors="white",
+            linewidth=1.0,
+            gid=frame(index),
+        )
         for (row, column), value in np.ndenumerate(jacobian):
             text = f"{value:.2f}".replace("-", "−")
             text = "0.00" if text == "−0.00" else text
-            ax.text(column, row, text, ha="center", va="center", fontsize=9, gid=frame(index),
-                    color="#fefefe" if abs(value) > 0.15 else "#212121")  # fmt: skip
-    ax.set(xlim=(-0.5, size - 0.5), ylim=(size - 0.5, -0.5), aspect="equal",
-           xlabel="input j", ylabel="output i")  # fmt: skip
+            ax.text(
+                column,
+                row,
+                text,
+                ha="center",
+                va="center",
+                fontsize=9,
+                gid=frame(index),
+                color="#fefefe" if abs(value) > 0.15 else "#212121",
+            )
+    ax.set(
+        xlim=(-0.5, size - 0.5),
+        ylim=(size - 0.5, -0.5),
+        aspect="equal",
+        xlabel="input j",
+        ylabel="output i",
+    )
     ax.set_xticks(range(size), [str(i + 1) for i in range(size)])
     ax.set_yticks(range(size), [str(i + 1) for i in range(size)])
     ax.set_title("its Jacobian ∂aᵢ / ∂zⱼ", fontsize=10.5)
@@ -149,10 +178,16 @@ def cross_entropy(chapter: Chapter) -> None:
         dress(ax, grid=True)
     chapter.figure(
         "entropy",
-        Panel(losses, "Both losses over the logit: cross-entropy rises as a straight line to the "
-              "left, squared error flattens out at 2."),  # fmt: skip
-        Panel(slopes, "Their gradients: cross-entropy's goes to minus 1 on the left, squared "
-              "error's back to zero."),  # fmt: skip
+        Panel(
+            losses,
+            "Both losses over the logit: cross-entropy rises as a straight line to the "
+            "left, squared error flattens out at 2.",
+        ),
+        Panel(
+            slopes,
+            "Their gradients: cross-entropy's goes to minus 1 on the left, squared "
+            "error's back to zero.",
+        ),
         caption="""Two classes, the other's logit fixed at 0. On the left the network is sure, and
         wrong: there squared error, computed through the softmax, has no gradient left to learn
         from.""",

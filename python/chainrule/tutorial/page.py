@@ -123,7 +123,8 @@ class Chapter:
 
     def equations(self, *numbers: int) -> None:
         """Add equations of the tutorial by their numbers, and the names that realise them."""
-        rows, names = [], []
+        rows: list[str] = []
+        names: list[str] = []
         for number in numbers:
             equation = calculus.equation(number)
             lines = "".join(f"<div>{line}</div>" for line in mathml.lines(equation.latex))
@@ -200,7 +201,8 @@ class Chapter:
                 f'<input type="range" id="{key}-slider" min="0" max="{len(slider.names) - 1}" '
                 f'value="{slider.start}" step="1">'
                 f'<button type="button" data-by="1" aria-label="forward">›</button>'
-                f'<output for="{key}-slider">{html.escape(slider.names[slider.start])}</output></div>'
+                f'<output for="{key}-slider">{html.escape(slider.names[slider.start])}</output>'
+                "</div>"
             )
         if data is not None:
             attributes += f' data-window="{html.escape(json.dumps(data))}"'

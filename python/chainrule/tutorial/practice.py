@@ -41,9 +41,14 @@ def batches(size: int | None, epochs: int, count: int) -> cr.History:
 def overfit(few: int, l2: float, dropout: float, epochs: int) -> tuple[cr.Sequential, cr.History]:
     train, test = cr.data.digits()
     network = cr.Sequential(
-        cr.Flatten(), cr.Linear(256), cr.ReLU(), cr.Dropout(dropout), cr.Linear(10),
-        input_shape=(28, 28, 1), seed=0,
-    )  # fmt: skip
+        cr.Flatten(),
+        cr.Linear(256),
+        cr.ReLU(),
+        cr.Dropout(dropout),
+        cr.Linear(10),
+        input_shape=(28, 28, 1),
+        seed=0,
+    )
     history = cr.fit(
         network,
         (train.images[:few], train.labels[:few]),
@@ -120,13 +125,17 @@ def _batches(chapter: Chapter, quick: bool) -> None:
     steps = [-(-count // (size or count)) for size in BATCHES]
     chapter.figure(
         "batches",
-        Panel(losses, "Training loss over the epochs for four batch sizes; the smaller the "
-              "batches, the faster it falls."),  # fmt: skip
-        Panel(accuracies, "Accuracy over the epochs for the same four; smaller batches get "
-              "further."),  # fmt: skip
-        caption=f"""The same network, the same {count:,} digits, the same learning rate 0.1, {epochs}
-        passes over the data: {steps[0]} step a pass, or {steps[1]}, {steps[2]}, {steps[3]}. In the
-        end {", ".join(f"{each:.1f} %" for each in reached[:-1])} and {reached[-1]:.1f} % of the
+        Panel(
+            losses,
+            "Training loss over the epochs for four batch sizes; the smaller the "
+            "batches, the faster it falls.",
+        ),
+        Panel(
+            accuracies, "Accuracy over the epochs for the same four; smaller batches get further."
+        ),
+        caption=f"""The same network, the same {count:,} digits, the same learning rate 0.1,
+        {epochs} passes over the data: {steps[0]} step a pass, or {steps[1]}, {steps[2]},
+        {steps[3]}. In the end {", ".join(f"{each:.1f} %" for each in reached)} of the
         test digits are read right.""",
         code=(batches,),
         call=f"history = batches(size={BATCHES[2]}, epochs={epochs}, count={count})",
@@ -145,8 +154,16 @@ def _curves(ax: Any, histories: Sequence[cr.History]) -> None:
         ax.plot(numbers, train, color=BLUE, linewidth=1.8, gid=frame(index))
         ax.plot(numbers, held, color=ORANGE, linewidth=1.8, linestyle="--", gid=frame(index))
         best = int(np.argmin(held))
-        ax.plot(numbers[best], held[best], "o", markersize=8, markerfacecolor="none",
-                markeredgecolor=ORANGE, markeredgewidth=1.8, gid=frame(index))  # fmt: skip
+        ax.plot(
+            numbers[best],
+            held[best],
+            "o",
+            markersize=8,
+            markerfacecolor="none",
+            markeredgecolor=ORANGE,
+            markeredgewidth=1.8,
+            gid=frame(index),
+        )
     ax.plot([], [], color=BLUE, label="training")
     ax.plot([], [], color=ORANGE, linestyle="--", label="validation")
     ax.legend(frameon=False, fontsize=9, labelcolor=INK, loc="upper right")
@@ -175,8 +192,9 @@ def _penalties(chapter: Chapter, epochs: int) -> None:
     for index, (l2, (network, history)) in enumerate(zip(PENALTIES, found, strict=True)):
         sizes = np.abs(network.parameters["1.weight"]).ravel()
         counts, _ = np.histogram(np.log10(np.maximum(sizes, 1e-7)), bins)
-        ax.stairs(counts / sizes.size * 100.0, bins, color=BLUE, fill=True, alpha=0.85,
-                  gid=frame(index))  # fmt: skip
+        ax.stairs(
+            counts / sizes.size * 100.0, bins, color=BLUE, fill=True, alpha=0.85, gid=frame(index)
+        )
         pruned = cr.calculus.prune(network, SMALL)
         right = 100.0 * (cr.evaluate(network, test).accuracy or 0.0)
         total = sum(size for *_, size in pruned.layers)
@@ -192,10 +210,14 @@ def _penalties(chapter: Chapter, epochs: int) -> None:
     dress(ax, grid=True)
     chapter.figure(
         "penalties",
-        Panel(curves, "Training and validation loss over the epochs for the chosen λ: without it "
-              "the training loss falls to zero and the validation loss rises again."),  # fmt: skip
-        Panel(weights, "Histogram of the sizes of weights: the larger λ, the more of them are "
-              "tiny."),  # fmt: skip
+        Panel(
+            curves,
+            "Training and validation loss over the epochs for the chosen λ: without it "
+            "the training loss falls to zero and the validation loss rises again.",
+        ),
+        Panel(
+            weights, "Histogram of the sizes of weights: the larger λ, the more of them are tiny."
+        ),
         caption=f"""L2 on {FEW} digits. The dashed line at the right is {SMALL:g}: weights to its
         left hardly matter any more, and `prune` rounds them to zero.""",
         code=(overfit,),

@@ -136,8 +136,11 @@ def _draw(ax: Any, trace: cr.calculus.Trace) -> None:
     """Draw the network, and at each step what it adds."""
     ax.set(xlim=(0, 6.4), ylim=(0, 4.5), aspect="equal")
     ax.set_axis_off()
-    edges = [(1, start, end, i, j) for i, end in enumerate(HIDDEN[1:], 1)
-             for j, start in enumerate(INPUTS)]  # fmt: skip
+    edges = [
+        (1, start, end, i, j)
+        for i, end in enumerate(HIDDEN[1:], 1)
+        for j, start in enumerate(INPUTS)
+    ]
     edges += [(2, start, OUTPUT, 1, j) for j, start in enumerate(HIDDEN)]
     for layer, start, end, i, j in edges:
         _edge(ax, trace, layer, start, end, i, j)
@@ -146,20 +149,51 @@ def _draw(ax: Any, trace: cr.calculus.Trace) -> None:
     _unit(ax, HIDDEN[0], "1", GREY)
     for i, place in enumerate(HIDDEN[1:], 1):
         _unit(ax, place, "", INK)
-        _values(ax, trace, place, ("z^(1)", f"z_{i}^(1)", f"z{'₀₁₂'[i]}"),
-                ("a^(1)", f"a_{i}^(1)", f"a{'₀₁₂'[i]}"), ("delta^(1)", f"delta_{i}^(1)"))  # fmt: skip
+        _values(
+            ax,
+            trace,
+            place,
+            ("z^(1)", f"z_{i}^(1)", f"z{'₀₁₂'[i]}"),
+            ("a^(1)", f"a_{i}^(1)", f"a{'₀₁₂'[i]}"),
+            ("delta^(1)", f"delta_{i}^(1)"),
+        )
     _unit(ax, OUTPUT, "", INK)
-    _values(ax, trace, OUTPUT, ("z^(2)", "z_1^(2)", "z"), ("y_hat", "y_hat", "ŷ"),
-            ("delta^(2)", "delta_1^(2)"))  # fmt: skip
-    ax.annotate("", (6.05, OUTPUT[1]), (OUTPUT[0] + RADIUS, OUTPUT[1]),
-                arrowprops={"arrowstyle": "-|>", "color": GREY})  # fmt: skip
+    _values(
+        ax,
+        trace,
+        OUTPUT,
+        ("z^(2)", "z_1^(2)", "z"),
+        ("y_hat", "y_hat", "ŷ"),
+        ("delta^(2)", "delta_1^(2)"),
+    )
+    ax.annotate(
+        "",
+        (6.05, OUTPUT[1]),
+        (OUTPUT[0] + RADIUS, OUTPUT[1]),
+        arrowprops={"arrowstyle": "-|>", "color": GREY},
+    )
     ax.text(5.78, OUTPUT[1] + 0.42, f"y = {Y[0]:g}", ha="center", fontsize=10, color=INK)
     loss = f"ℓ = {_short(trace['l'])}"
-    ax.text(5.78, OUTPUT[1] + 0.16, loss, ha="center", fontsize=10, color=BLUE, weight="bold",
-            gid=frame(WHEN["l"], LAST))  # fmt: skip
+    ax.text(
+        5.78,
+        OUTPUT[1] + 0.16,
+        loss,
+        ha="center",
+        fontsize=10,
+        color=BLUE,
+        weight="bold",
+        gid=frame(WHEN["l"], LAST),
+    )
     top = f"∂ℓ/∂ŷ = {_short(trace['dl/dy_hat'])}"
-    ax.text(5.7, OUTPUT[1] - 0.3, top, ha="center", fontsize=9.5, color=ORANGE,
-            gid=frame(WHEN["dl/dy_hat"], LAST))  # fmt: skip
+    ax.text(
+        5.7,
+        OUTPUT[1] - 0.3,
+        top,
+        ha="center",
+        fontsize=9.5,
+        color=ORANGE,
+        gid=frame(WHEN["dl/dy_hat"], LAST),
+    )
 
 
 def _short(value: Any) -> str:
@@ -185,16 +219,52 @@ def _values(
     from matplotlib.patches import Circle
 
     for (key, element, name), up in ((z, 0.13), (a, -0.13)):
-        ax.text(place[0], place[1] + up, f"{name} {_short(trace[element])}", ha="center",
-                va="center", fontsize=8.6, color=INK, zorder=5, gid=frame(WHEN[key], LAST))  # fmt: skip
-        ax.add_patch(Circle(place, RADIUS, facecolor="none", edgecolor=BLUE, linewidth=3, zorder=4,
-                            gid=frame(WHEN[key])))  # fmt: skip
+        ax.text(
+            place[0],
+            place[1] + up,
+            f"{name} {_short(trace[element])}",
+            ha="center",
+            va="center",
+            fontsize=8.6,
+            color=INK,
+            zorder=5,
+            gid=frame(WHEN[key], LAST),
+        )
+        ax.add_patch(
+            Circle(
+                place,
+                RADIUS,
+                facecolor="none",
+                edgecolor=BLUE,
+                linewidth=3,
+                zorder=4,
+                gid=frame(WHEN[key]),
+            )
+        )
     key, element = delta
-    ax.text(place[0], place[1] - RADIUS - 0.17, f"δ = {_short(trace[element])}", ha="center",
-            va="center", fontsize=9.5, color=ORANGE, weight="bold", zorder=5,
-            gid=frame(WHEN[key], LAST))  # fmt: skip
-    ax.add_patch(Circle(place, RADIUS, facecolor="none", edgecolor=ORANGE, linewidth=3, zorder=4,
-                        gid=frame(WHEN[key])))  # fmt: skip
+    ax.text(
+        place[0],
+        place[1] - RADIUS - 0.17,
+        f"δ = {_short(trace[element])}",
+        ha="center",
+        va="center",
+        fontsize=9.5,
+        color=ORANGE,
+        weight="bold",
+        zorder=5,
+        gid=frame(WHEN[key], LAST),
+    )
+    ax.add_patch(
+        Circle(
+            place,
+            RADIUS,
+            facecolor="none",
+            edgecolor=ORANGE,
+            linewidth=3,
+            zorder=4,
+            gid=frame(WHEN[key]),
+        )
+    )
 
 
 def _edge(
@@ -220,8 +290,19 @@ def _edge(
     weight = _short(trace[f"w_{i}{j}^({layer})"])
     gradient = _short(trace[f"dl/dw_{i}{j}^({layer})"])
     ax.text(*place, weight, ha="center", va="center", fontsize=9, color=INK, bbox=box, zorder=2)
-    ax.text(place[0], place[1] - 0.19, gradient, ha="center", va="center", fontsize=9,
-            color=ORANGE, weight="bold", bbox=box, zorder=2, gid=frame(back, LAST))  # fmt: skip
+    ax.text(
+        place[0],
+        place[1] - 0.19,
+        gradient,
+        ha="center",
+        va="center",
+        fontsize=9,
+        color=ORANGE,
+        weight="bold",
+        bbox=box,
+        zorder=2,
+        gid=frame(back, LAST),
+    )
 
 
 def _whole(chapter: Chapter) -> None:
