@@ -19,9 +19,9 @@ Array = npt.NDArray[Any]
 BATCHES: tuple[int | None, ...] = (None, 1024, 128, 16)
 STYLES = ((INK, "-"), (GREEN, (0, (6, 1.5, 1, 1.5))), (BLUE, "-"), (ORANGE, (0, (4, 1.5))))
 FEW = 300
-PENALTIES = (0.0, 0.0003, 0.001, 0.003, 0.01)
+PENALTIES = (0.0, 0.0003, 0.001, 0.003, 0.01, 0.03)
 RATES = (0.0, 0.25, 0.5, 0.75, 0.9)
-SMALL = 1e-3
+SMALL = 0.01
 
 
 def batches(size: int | None, epochs: int, count: int) -> cr.History:
@@ -144,13 +144,12 @@ def _batches(chapter: Chapter, quick: bool) -> None:
 
 def _curves(ax: Any, histories: Sequence[cr.History]) -> None:
     """Draw the losses of each history as a frame of its own, on one scale."""
-    # What diverges upwards may leave the picture: the turn is what there is to see.
-    top = max(history.epochs[0].validation_loss or 0.0 for history in histories)
+    # The first epochs leave the picture: the turn is what there is to see.
+    top = max(1.6 * (history.epochs[-1].validation_loss or 0.0) for history in histories)
     for index, history in enumerate(histories):
         numbers = [epoch.epoch for epoch in history.epochs]
         train = [epoch.train_loss for epoch in history.epochs]
         held = [epoch.validation_loss or 0.0 for epoch in history.epochs]
-        top = max(top, *held) if max(held) < 2.5 else 2.5
         ax.plot(numbers, train, color=BLUE, linewidth=1.8, gid=frame(index))
         ax.plot(numbers, held, color=ORANGE, linewidth=1.8, linestyle="--", gid=frame(index))
         best = int(np.argmin(held))
@@ -167,7 +166,7 @@ def _curves(ax: Any, histories: Sequence[cr.History]) -> None:
     ax.plot([], [], color=BLUE, label="training")
     ax.plot([], [], color=ORANGE, linestyle="--", label="validation")
     ax.legend(frameon=False, fontsize=9, labelcolor=INK, loc="upper right")
-    ax.set(xlabel="epoch", ylabel="mean loss", ylim=(0, 1.08 * top), xlim=(0, numbers[-1] + 1))
+    ax.set(xlabel="epoch", ylabel="mean loss", ylim=(0, top), xlim=(0, numbers[-1] + 1))
     ax.set_title("losses", fontsize=10.5)
     dress(ax, grid=True)
 
@@ -187,11 +186,11 @@ def _penalties(chapter: Chapter, epochs: int) -> None:
     curves, weights = new_figure(4.2, 3.4), new_figure(4.0, 3.4)
     _curves(curves.subplots(), [history for _, history in found])
     ax = weights.subplots()
-    bins = np.linspace(-7.0, 0.0, 50)
+    bins = np.linspace(-5.0, 0.0, 51)
     told = []
     for index, (l2, (network, history)) in enumerate(zip(PENALTIES, found, strict=True)):
         sizes = np.abs(network.parameters["1.weight"]).ravel()
-        counts, _ = np.histogram(np.log10(np.maximum(sizes, 1e-7)), bins)
+        counts, _ = np.histogram(np.log10(np.maximum(sizes, 1e-5)), bins)
         ax.stairs(
             counts / sizes.size * 100.0, bins, color=BLUE, fill=True, alpha=0.85, gid=frame(index)
         )
@@ -204,7 +203,7 @@ def _penalties(chapter: Chapter, epochs: int) -> None:
             f"and {right:.1f} % are right."
         )
     ax.axvline(np.log10(SMALL), color=GREY, linewidth=1, linestyle="--")
-    ax.set_xticks(range(-7, 1, 2), ["10⁻⁷", "10⁻⁵", "10⁻³", "0.1"])
+    ax.set_xticks(range(-5, 1), ["10⁻⁵", "10⁻⁴", "0.001", "0.01", "0.1", "1"])
     ax.set(xlabel="size of a weight |w|", ylabel="share of layer 1's weights (%)")
     ax.set_title("weights after training", fontsize=10.5)
     dress(ax, grid=True)

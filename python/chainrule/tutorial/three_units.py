@@ -128,7 +128,7 @@ def _pair(values: tuple[float, ...]) -> str:
 
 INPUTS = ((0.55, 3.85), (0.55, 2.25), (0.55, 0.65))
 HIDDEN = ((3.15, 4.05), (3.15, 2.8), (3.15, 1.0))
-OUTPUT = (5.0, 2.1)
+OUTPUT = (4.75, 2.1)
 RADIUS = 0.36
 
 
@@ -172,10 +172,10 @@ def _draw(ax: Any, trace: cr.calculus.Trace) -> None:
         (OUTPUT[0] + RADIUS, OUTPUT[1]),
         arrowprops={"arrowstyle": "-|>", "color": GREY},
     )
-    ax.text(5.78, OUTPUT[1] + 0.42, f"y = {Y[0]:g}", ha="center", fontsize=10, color=INK)
+    ax.text(5.74, OUTPUT[1] + 0.42, f"y = {Y[0]:g}", ha="center", fontsize=10, color=INK)
     loss = f"ℓ = {_short(trace['l'])}"
     ax.text(
-        5.78,
+        5.74,
         OUTPUT[1] + 0.16,
         loss,
         ha="center",
@@ -186,8 +186,8 @@ def _draw(ax: Any, trace: cr.calculus.Trace) -> None:
     )
     top = f"∂ℓ/∂ŷ = {_short(trace['dl/dy_hat'])}"
     ax.text(
-        5.7,
-        OUTPUT[1] - 0.3,
+        5.76,
+        OUTPUT[1] - 0.26,
         top,
         ha="center",
         fontsize=9.5,
