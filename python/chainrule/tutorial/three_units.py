@@ -119,7 +119,8 @@ def _steps(chapter: Chapter) -> None:
 
 
 def _plain(value: float) -> str:
-    return f"{value:.6g}"
+    # In braces a minus is a sign, not a subtraction, and stands close to its number.
+    return f"{{{value:.6g}}}"
 
 
 def _pair(values: tuple[float, ...]) -> str:
