@@ -322,7 +322,10 @@ def tutorial(out: Path, quick: bool) -> int:
     from .tutorial import CHAPTERS, build
 
     shares = sum(share for *_, share in CHAPTERS)
-    with click.progressbar(length=shares, file=sys.stderr, item_show_func=lambda title: title or "") as bar:
+    bar = click.progressbar(
+        length=shares, file=sys.stderr, item_show_func=lambda title: title or ""
+    )
+    with bar:
 
         def tell(title: str, done: int) -> None:
             bar.update(done - bar.pos, title)
