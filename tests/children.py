@@ -1,4 +1,4 @@
-"""What ``test_determinism.py`` and ``test_emulation.py`` run in a fresh interpreter.
+"""What tests run in a fresh interpreter: of determinism, emulation, memory.
 
 ``python tests/children.py NAME [ARGUMENT ...]`` calls one of ``COMMANDS``. A hang, a crash or an
 abort then ends a child and not the test run, and importing starts from an untouched thread pool.
@@ -262,11 +262,46 @@ def emulated() -> None:
     print(json.dumps({"info": cr.info(), "backends": cr.backends(), "losses": [before, after]}))
 
 
+def resident(kind: str) -> None:
+    """Train; print the bytes that became resident for it, and those that `summary` predicted."""
+    width, batch, momentum, loss = 1024, 128, 0.9, cr.CrossEntropy()
+    y = np.arange(2 * batch) % 10
+    if kind == "dense":
+        hidden = [layer for _ in range(8) for layer in (cr.Linear(width), cr.ReLU())]
+        network = cr.Sequential(*hidden, cr.Linear(10), input_shape=(64,))
+    elif kind == "conv":
+        network = cr.Sequential(*conv_network().layers, input_shape=(56, 56, 1))
+    else:
+        batch, momentum, loss = 2048, 0.0, cr.SquaredError()
+        network = cr.Sequential(
+            cr.Linear(width), cr.ReLU(), cr.Linear(2 * width), input_shape=(width,), dtype="float64"
+        )
+        y = np.ones((2 * batch, 2 * width))
+    x = np.ones((2 * batch, *network.input_shape), network.dtype)
+    optimizer = cr.SGD(1e-9, momentum=momentum)
+    # What the interpreter, NumPy and the threads take once is no part of it.
+    small = cr.Sequential(cr.Linear(2), cr.ReLU(), cr.Linear(2), input_shape=(2,))
+    fit_small = (np.ones((4, 2), np.float32), np.zeros(4, np.int64))
+    cr.fit(small, fit_small, loss=cr.CrossEntropy(), optimizer=optimizer, epochs=1, progress=False)
+    seen = [resident_bytes()]
+    cr.fit(
+        network, (x, y), loss=loss, optimizer=optimizer, batch_size=batch, epochs=2, progress=False,
+        callbacks=lambda *_: seen.append(resident_bytes()),
+    )  # fmt: skip
+    predicted = network.summary(batch, optimizer, loss).nbytes
+    print(json.dumps({"resident": seen[-1] - seen[0], "predicted": predicted}))
+
+
+def resident_bytes() -> int:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 COMMANDS: dict[str, Callable[..., None]] = {
     command.__name__: command
     for command in (
         train, fork_after_use, fork_during_kernel, fork_after_record, resize_during_kernels,
-        exit_while_busy, emulated,
+        exit_while_busy, emulated, resident,
     )
 }  # fmt: skip
 

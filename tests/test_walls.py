@@ -204,15 +204,15 @@ def test_the_compiled_core_has_few_importers() -> None:
         if any(i == "chainrule._core" or i.startswith("chainrule._core.") for i in imports(path))
     }
     assert "ops" in importers
-    assert importers <= {"ops", "program", "__init__"}
+    assert importers <= {"ops", "program", "workspace", "__init__"}
 
 
 # Lower knows nothing of higher. A module that is not named stands beside the stack: data, files,
 # plots, the command line.
 LEVELS = [
-    {"ops", "program"},
+    {"ops", "program", "memory", "randomness"},
     {"layers", "losses"},
-    {"network", "plan", "summary", "optimizers"},
+    {"network", "plan", "summary", "optimizers", "weights", "initialization", "footprint"},
     {"training", "history", "stopping", "progress"},
     {"calculus", *(f"calculus.{path.stem}" for path in (PACKAGE / "calculus").glob("*.py"))},
     {"cli", "commands", "report"},
@@ -226,6 +226,19 @@ def test_python_knowledge_runs_one_way(level: int) -> None:
     for name in sorted(LEVELS[level] & set(there)):
         wrong = imports(there[name]) & higher
         assert not wrong, f"{name} imports {sorted(wrong)}"
+
+
+def test_the_tutorial_page_stands_on_top() -> None:
+    """Nobody but the command imports it, and it knows the library as its readers do."""
+    there = modules()
+    page = {name for name in there if name.startswith("tutorial.")}
+    assert "tutorial.page" in page
+    for name, path in there.items():
+        if name not in page and name != "commands":
+            assert not any(i.startswith("chainrule.tutorial") for i in imports(path)), name
+    inner = {"chainrule.plan", "chainrule.slot", "chainrule.program", "chainrule.calculus._walk"}
+    for name in sorted(page):
+        assert not imports(there[name]) & inner, name
 
 
 def test_the_levels_are_there() -> None:

@@ -5,6 +5,7 @@ PYBIND11_MODULE(_core, m) {
   m.doc() = "Compiled kernels of chainrule; chainrule.ops is their public face.";
   b::bind_system(m);
   b::bind_program(m);
+  b::bind_workspace(m);
   b::bind_gather(m);
   b::bind_matmul(m);
   b::bind_linear(m);

@@ -1,4 +1,4 @@
-"""The command `chainrule`: `chainrule mnist`, `chainrule predict`, `chainrule info`.
+"""The command `chainrule`: `chainrule mnist`, `predict`, `tutorial` and `info`.
 
 Here is only what holds for all of them: where to get click, and how a run ends. Exit codes: 0 when
 all went well, 1 after a failure (one message, no traceback), 2 for a command line that makes no

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from . import files
 from ._arguments import integer
 from .architecture import build, network_dtype, parameter_shapes
+from .initialization import Start
 from .layers import Layer
 from .losses import Loss
-from .plan import Mode, Plan, carve, draw
+from .plan import Mode, Plan, draw
+from .randomness import stream
 from .slot import Array, Shape
 from .summary import Summary, summarize
+from .weights import Weights
+
+if TYPE_CHECKING:
+    from .optimizers import SGD
 
 # predict's activations stay below this, and so does what the pool of idle plans holds.
 PREDICT_BYTES = 64 * 2**20
@@ -29,22 +35,11 @@ IDLE_PLANS = 8
 PREDICT = Mode()
 
 
-def stream(seed: int, *key: int) -> np.random.SeedSequence:
-    """An independent stream of random numbers for each key: (0, layer) weights, (1, layer) dropout,
-    (2,) the order of training instances, (3,) the validation split."""
-    return np.random.SeedSequence(seed, spawn_key=key)
-
-
-def generator(seed: int, *key: int) -> np.random.Generator:
-    """A counter-based generator on a stream of `stream`."""
-    return np.random.Generator(np.random.Philox(stream(seed, *key)))
-
-
 class Sequential:
     """Layers in a row, f = f_L o ... o f_1; eq. (28)-(34).
 
-    Weights start by He's rule, normal with variance 2 / fan-in, and biases at 0. All are views into
-    one vector, and all random numbers come from ``seed``: same seed, same bits.
+    Weights are views into one vector, which is allocated and filled when first used; all random
+    numbers come from ``seed``: same seed, same bits.
 
     Parameters
     ----------
@@ -52,6 +47,8 @@ class Sequential:
     input_shape : tuple of int, the shape of one instance, as (28, 28, 1)
     seed : int
     dtype : "float32" or "float64", of the weights and of everything computed
+    init : how weights start, with biases at 0: "he", normal with variance 2 / fan-in; or
+        "looks_linear", for dense networks of hundreds of layers (see `chainrule.initialization`)
 
     Attributes
     ----------
@@ -66,6 +63,8 @@ class Sequential:
     ------
     TypeError, ValueError
         Where an argument is none of the above, or a layer does not fit what comes before it.
+    MemoryError
+        When the weights are first used and do not fit the memory that there is, with the numbers.
 
     Notes
     -----
@@ -78,34 +77,30 @@ class Sequential:
         input_shape: Shape,
         seed: int = 0,
         dtype: object = "float32",
+        init: str = "he",
     ) -> None:
-        self._build(layers, input_shape, seed, dtype)
-        stream_of_layer = 0
-        for i, (layer, shape) in enumerate(zip(self.layers, self.shapes, strict=False)):
-            parameters = self.layer_parameters(i)
-            if parameters:
-                # Counted over layers with weights only: another ReLU leaves the others' values.
-                random = generator(self.seed, 0, stream_of_layer)
-                stream_of_layer += 1
-                weight = parameters["weight"]
-                weight[...] = random.normal(
-                    scale=math.sqrt(2 / layer.fan_in(shape)), size=weight.shape
-                )
-                parameters["bias"][...] = 0
+        self._build(layers, input_shape, seed, dtype, init)
 
     def _build(
-        self, layers: tuple[Layer, ...], input_shape: Shape, seed: int, dtype: object
+        self,
+        layers: tuple[Layer, ...],
+        input_shape: Shape,
+        seed: int,
+        dtype: object,
+        init: str | None,
     ) -> None:
         self.layers = layers
         self.shapes = build(layers, input_shape)
         self.seed = integer("Sequential", "seed", seed, 0, 2**64 - 1)
         self.dtype = network_dtype(dtype)
+        start = None if init is None else Start(init, self.layers, self.shapes, self.seed)
+        self.init = "he" if init is None else init
         self._count = 0
+        shapes = parameter_shapes(self.layers, self.shapes)
+        self.weights = Weights("Sequential: its parameters need", shapes, self.dtype, start)
+        self.dweights = Weights("Sequential: its gradients need", shapes, self.dtype)
         self._unlock()
         _networks.add(self)
-        shapes = parameter_shapes(self.layers, self.shapes)
-        self.vector, self._parameters = carve(shapes, self.dtype)
-        self.dvector, self._gradients = carve(shapes, self.dtype)
 
     # What it is
 
@@ -127,62 +122,68 @@ class Sequential:
         end = f"input_shape={self.input_shape}, seed={self.seed}"
         if self.dtype != np.float32:
             end += f', dtype="{self.dtype}"'
+        if self.init != "he":
+            end += f', init="{self.init}"'
         return "\n    ".join(["Sequential(", *lines, *([line] if line else []), end + ")"])
 
-    def summary(self, batch_size: int = 128) -> Summary:
+    def summary(
+        self, batch_size: int = 128, optimizer: SGD | None = None, loss: Loss | None = None
+    ) -> Summary:
         """Return a table of shapes, parameters, FLOPs and memory, for print or a notebook.
+
+        Nothing is allocated: a network that is too large to exist has a summary too.
 
         Parameters
         ----------
-        batch_size : int, the batch for which memory is predicted
+        batch_size : int, of the training for which memory is predicted
+        optimizer : SGD, whose momentum takes memory; None: without
+        loss : Loss, whose targets take memory; None: `CrossEntropy`
         """
-        return summarize(self, integer("summary", "batch_size", batch_size, 1))
+        batch_size = integer("summary", "batch_size", batch_size, 1)
+        return summarize(self, batch_size, optimizer, loss)
 
     # Parameters
 
     @property
+    def vector(self) -> Array:
+        return self.weights.vector
+
+    @property
+    def dvector(self) -> Array:
+        return self.dweights.vector
+
+    @property
     def parameters(self) -> Mapping[str, Array]:
         """Name -> array, as "0.weight": views, so that writing into one changes the network."""
-        return MappingProxyType(self._parameters)
+        return MappingProxyType(self.weights.named)
 
     @property
     def gradients(self) -> Mapping[str, Array]:
         """Name -> array: views of the gradient that was computed last."""
-        return MappingProxyType(self._gradients)
+        return MappingProxyType(self.dweights.named)
 
     @property
     def parameter_vector(self) -> Array:
         """All parameters in the order of eq. (43): layer after layer, neuron after neuron (or
         filter after filter), the bias first. A copy; assign to it to set them."""
-        return self._tutorial_order(self._parameters)
+        return self.weights.in_order()
 
     @parameter_vector.setter
     def parameter_vector(self, value: Array) -> None:
-        size = sum(array.size for array in self._parameters.values())
-        if not isinstance(value, np.ndarray) or value.dtype != self.dtype:
-            got = getattr(value, "dtype", type(value).__name__)
-            raise TypeError(f"parameter_vector: must be a {self.dtype} array, got {got}")
-        if value.shape != (size,):
-            raise ValueError(f"parameter_vector: must have shape ({size},), got {value.shape}")
-        start = 0
-        for bias, weight in self._pairs(self._parameters):
-            rows = value[start : start + bias.size + weight.size].reshape(len(bias), -1)
-            bias[...] = rows[:, 0]
-            weight[...] = rows[:, 1:].reshape(weight.shape)
-            start += rows.size
+        self.weights.set_in_order(value)
 
     @property
     def gradient_vector(self) -> Array:
         """The gradient of the last `loss_and_gradient`, eq. (2), in the order of (44). A copy."""
-        return self._tutorial_order(self._gradients)
+        return self.dweights.in_order()
 
     def layer_parameters(self, index: int) -> dict[str, Array]:
         """Return the parameters of layer ``index``, under the layer's own names."""
-        return self._of_layer(self._parameters, index)
+        return self._of_layer(self.weights.named, index)
 
     def layer_gradients(self, index: int) -> dict[str, Array]:
         """Return the gradients of layer ``index``, under the layer's own names."""
-        return self._of_layer(self._gradients, index)
+        return self._of_layer(self.dweights.named, index)
 
     def dropout_seed(self, index: int) -> int:
         """Return the seed of the masks of layer ``index``."""
@@ -191,19 +192,6 @@ class Sequential:
     def _of_layer(self, arrays: Mapping[str, Array], index: int) -> dict[str, Array]:
         names = self.layers[index].parameter_shapes(self.shapes[index])
         return {name: arrays[f"{index}.{name}"] for name in names}
-
-    @staticmethod
-    def _pairs(arrays: Mapping[str, Array]) -> Iterator[tuple[Array, Array]]:
-        for name, array in arrays.items():
-            if name.endswith(".weight"):
-                yield arrays[name.removesuffix("weight") + "bias"], array
-
-    def _tutorial_order(self, arrays: Mapping[str, Array]) -> Array:
-        rows = [
-            np.concatenate([bias[:, None], weight.reshape(len(bias), -1)], axis=1).ravel()
-            for bias, weight in self._pairs(arrays)
-        ]
-        return np.concatenate(rows) if rows else np.empty(0, self.dtype)
 
     # Running it
 
@@ -280,7 +268,7 @@ class Sequential:
             loss.compare(output, target, plan.losses, plan.doutput)
             plan.backward()
             value = float(plan.losses.sum(dtype=np.float64)) / len(x)
-            return value, {name: array.copy() for name, array in self._gradients.items()}
+            return value, {name: array.copy() for name, array in self.dweights.named.items()}
 
     def checked(self, operation: str, x: object) -> Array:
         """Return ``x`` as an array that `Plan.load` takes; TypeError or ValueError otherwise."""
@@ -332,6 +320,8 @@ class Sequential:
                 )
 
     def _unlock(self) -> None:
+        self.weights.unlock()
+        self.dweights.unlock()
         self._training = threading.Lock()
         # Held by whoever fills `gradients` or uses them up.
         self.gradient_lock = threading.RLock()
@@ -372,15 +362,15 @@ class Sequential:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write weights and architecture to a safetensors file, atomically; see `files.write`."""
         stored = files.Stored(self.layers, self.input_shape, self.seed, str(self.dtype))
-        files.write(path, stored, self._parameters)
+        files.write(path, stored, self.weights.named)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Sequential:
         """Read a network that `save` wrote; ValueError that begins ``load:`` for any other file."""
         stored, arrays = files.read(path)
         network = cls.__new__(cls)
-        network._build(stored.layers, stored.input_shape, stored.seed, stored.dtype)
-        for name, array in network._parameters.items():
+        network._build(stored.layers, stored.input_shape, stored.seed, stored.dtype, None)
+        for name, array in network.parameters.items():
             np.copyto(array, arrays.pop(name))
         return network
 

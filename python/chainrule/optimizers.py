@@ -13,9 +13,13 @@ from . import ops
 from ._arguments import number
 from .program import Program
 from .slot import Array
+from .weights import Weights
 
 if TYPE_CHECKING:
     from .network import Sequential
+
+# Elements whose squares are summed at once.
+PIECE = 2**16
 
 Schedule: TypeAlias = Callable[[float], float]
 
@@ -128,12 +132,16 @@ class SGD:
     nesterov : bool
     l2 : float, at least 0, lambda of eq. (1), (7) and (40): weights only, never biases. (PyTorch's
         ``weight_decay`` is twice this, and includes biases.)
+    clip : float, above 0; None: no bound. The gradient, before its L2 term, is scaled down to this
+        norm where it is longer: its direction stays, over all parameters together. What keeps deep
+        networks from being thrown off by one steep step
     """
 
     learning_rate: float | Schedule
     momentum: float = 0.0
     nesterov: bool = False
     l2: float = 0.0
+    clip: float | None = None
 
     def __post_init__(self) -> None:
         if not callable(self.learning_rate):
@@ -147,6 +155,10 @@ class SGD:
             raise TypeError(f"SGD: nesterov must be a bool, got {self.nesterov!r}")
         if self.nesterov and self.momentum == 0:
             raise ValueError("SGD: nesterov needs a momentum above 0, got 0")
+        if self.clip is not None:
+            _set(self, clip=number("SGD", "clip", self.clip, 0))
+            if self.clip == 0:
+                raise ValueError("SGD: clip must be above 0, got 0")
 
     def rate(self, progress: float) -> float:
         """Return the learning rate at ``progress`` in [0, 1]."""
@@ -157,6 +169,29 @@ class SGD:
     def start(self, network: Sequential) -> Descent:
         """Return a descent on ``network``, at rest."""
         return Descent(self, network)
+
+
+def norm(vector: Array) -> float:
+    """Return the Euclidean norm of a vector; not finite where an element is not.
+
+    Pieces of fixed length are summed in a fixed order, so the bits depend on nothing else.
+    """
+    total = _sum_of_squares(vector, 1.0)
+    if total < math.inf:
+        return math.sqrt(total)
+    largest = max(float(vector.max()), -float(vector.min()))
+    return largest * math.sqrt(_sum_of_squares(vector, largest)) if largest < math.inf else total
+
+
+def _sum_of_squares(vector: Array, unit: float) -> float:
+    total = 0.0
+    # Elements near the end of float64 have infinite squares, which `norm` looks for.
+    with np.errstate(over="ignore"):
+        for start in range(0, vector.size, PIECE):
+            piece = vector[start : start + PIECE].astype(np.float64)
+            piece /= unit
+            total += float(np.square(piece, out=piece).sum())
+    return total
 
 
 class Descent:
@@ -170,9 +205,11 @@ class Descent:
 
     def __init__(self, optimizer: SGD, network: Sequential) -> None:
         self.optimizer = optimizer
+        self._gradient = network.dvector
         self.velocity: dict[str, Array] = {}
         if optimizer.momentum:
-            self.velocity = {name: np.zeros_like(a) for name, a in network.parameters.items()}
+            shapes = {name: array.shape for name, array in network.parameters.items()}
+            self.velocity = Weights("SGD: its velocities need", shapes, network.dtype).named
         self._rate = np.zeros(())
         self._program: Program | None = None
         self._arrays = [
@@ -185,7 +222,15 @@ class Descent:
         return self.optimizer.l2 if name.endswith(".weight") else 0.0
 
     def step(self, learning_rate: float) -> None:
-        """Move the parameters once along the network's gradients, in place."""
+        """Move the parameters once along the network's gradients, in place.
+
+        With ``clip`` the gradients are scaled first, where they are.
+        """
+        if self.optimizer.clip is not None:
+            length = norm(self._gradient)
+            # A gradient that is not finite is left to make the weights so, which `fit` reports.
+            if self.optimizer.clip < length < math.inf:
+                np.multiply(self._gradient, self.optimizer.clip / length, out=self._gradient)
         self._rate[...] = learning_rate
         if self._program is not None:
             self._program.run()

@@ -7,12 +7,14 @@ is drawn before anything is allocated, so that `draw` alone also predicts memory
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from . import memory
 from ._arguments import Pair, both
 from .layers import Conv2d, MaxPool2d, ReLU, Softmax
 from .slot import ABSENT, Array, Pooled, Shape, Slot
@@ -186,19 +188,35 @@ def draw(network: Sequential, batch: int, mode: Mode, extras: Extras | None = No
     )
 
 
-def aligned(nbytes: int) -> Array:
-    """Zeros whose first byte lies on an ``ALIGNMENT`` boundary; pages are taken when first used."""
-    memory = np.zeros(nbytes + ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT
-    return memory[start : start + nbytes]
+def aligned(nbytes: int, what: str) -> Array:
+    """Zeros whose first byte lies on an ``ALIGNMENT`` boundary; pages are taken when first used.
+
+    MemoryError that begins with ``what`` ("... needs") where they do not fit.
+    """
+    memory.require(what, nbytes)
+    if nbytes > sys.maxsize - ALIGNMENT:
+        raise MemoryError(f"{what} {memory.in_bytes(nbytes)} of memory: no array is so large")
+    zeros = np.zeros(nbytes + ALIGNMENT, np.uint8)
+    start = -zeros.ctypes.data % ALIGNMENT
+    return zeros[start : start + nbytes]
 
 
-def carve(shapes: Mapping[str, Shape], dtype: np.dtype[Any]) -> tuple[Array, dict[str, Array]]:
-    """One vector of zeros, and aligned views into it; what lies between them stays zero."""
+def carved(shapes: Mapping[str, Shape], dtype: np.dtype[Any]) -> tuple[dict[str, Place], int]:
+    """Aligned places in one vector, and its size in bytes."""
     layout = _Layout()
-    places = {name: layout.place(shape, dtype) for name, shape in shapes.items()}
-    memory = aligned(layout.nbytes)
-    return memory.view(dtype), {name: place.view(memory) for name, place in places.items()}
+    return {name: layout.place(shape, dtype) for name, shape in shapes.items()}, layout.nbytes
+
+
+def step_extras(target: Shape, dtype: np.dtype[Any]) -> Extras:
+    """What a training step needs beside the network's own buffers, an instance: its position, its
+    target, and its class, as it is and as it was predicted."""
+    return {
+        "chosen": ((), np.dtype(np.int64)),
+        "target": (target, dtype),
+        "classes": ((), np.dtype(np.int64)),
+        "predicted": ((), np.dtype(np.intp)),
+        "right": ((), np.dtype(np.bool_)),
+    }
 
 
 class Plan:
@@ -228,9 +246,15 @@ class Plan:
         extras: Extras | None = None,
         arena: Array | None = None,
     ) -> None:
+        # First, so that what is refused is a network too large, not its batch.
+        network.weights.make()
+        if mode.backward:
+            network.dweights.make()
         drawing = draw(network, batch, mode, extras)
         self.batch, self.mode = batch, mode
-        self.arena = aligned(drawing.nbytes) if arena is None else arena
+        if arena is None:
+            arena = aligned(drawing.nbytes, f"{type(network).__name__}: a batch of {batch} needs")
+        self.arena = arena
         self.input = drawing.input.view(self.arena)
         self.output = drawing.output.view(self.arena)
         self.losses = drawing.losses.view(self.arena)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from ._arguments import integer, number
+from .slot import Array
 
 if TYPE_CHECKING:
     from .history import Epoch
@@ -29,7 +30,10 @@ class Watch(Protocol):
 
 
 class Rule(Protocol):
-    """A stopping rule: plain values, of which `fit` makes a fresh `Watch`."""
+    """A stopping rule: plain values, of which `fit` makes a fresh `Watch`.
+
+    A rule that keeps copies of the weights says how many bytes by ``copies(network)``.
+    """
 
     def watch(self, network: Sequential, descent: Descent, validation: bool) -> Watch: ...
 
@@ -53,6 +57,10 @@ class GradientBelow:
         object.__setattr__(self, "eps", number("GradientBelow", "eps", self.eps, 0))
         if self.eps == 0:
             raise ValueError("GradientBelow: eps must be above 0, got 0")
+
+    def copies(self, network: Sequential) -> int:
+        """Return the bytes of the mean gradient and its scratch, both float64."""
+        return 2 * 8 * network.weights.nbytes // network.dtype.itemsize
 
     def watch(self, network: Sequential, descent: Descent, validation: bool) -> Watch:
         return _GradientWatch(self, network, descent)
@@ -100,6 +108,10 @@ class EarlyStopping:
     def __post_init__(self) -> None:
         object.__setattr__(self, "patience", integer("EarlyStopping", "patience", self.patience, 1))
 
+    def copies(self, network: Sequential) -> int:
+        """Return the bytes of the best weights."""
+        return network.weights.nbytes
+
     def watch(self, network: Sequential, descent: Descent, validation: bool) -> Watch:
         if not validation:
             raise ValueError(
@@ -131,3 +143,8 @@ class _BestWeights:
             return None
         np.copyto(self.network.vector, self.vector)
         return f"restored the weights of epoch {self.best} (validation loss {self.lowest:.4g})"
+
+
+def finite(vector: Array) -> bool:
+    """Return whether every element is finite, without memory of the vector's length."""
+    return vector.size == 0 or bool(np.isfinite(vector.min()) and np.isfinite(vector.max()))

@@ -7,10 +7,16 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .plan import Mode, draw, first_with_parameters, fused_relus
+import numpy as np
+
+from .footprint import training_memory
+from .losses import Loss, SquaredError
+from .memory import Memory, in_bytes
+from .plan import Extras, Mode, draw, first_with_parameters, fused_relus, step_extras
 
 if TYPE_CHECKING:
     from .network import Sequential
+    from .optimizers import SGD
 
 HEADERS = ("", "layer", "output shape", "parameters", "FLOPs", "activations")
 
@@ -38,8 +44,7 @@ class Summary:
     flops : int, of a forward pass over one instance
     training_flops : int, estimate for forward and backward over one instance
     batch_size : int
-    parameter_bytes : int; gradients take the same again
-    activation_bytes : int, all other buffers of a training step on ``batch_size`` instances
+    memory : Memory, of training on batches of ``batch_size``
     """
 
     rows: tuple[Row, ...]
@@ -47,13 +52,12 @@ class Summary:
     flops: int
     training_flops: int
     batch_size: int
-    parameter_bytes: int
-    activation_bytes: int
+    memory: Memory
 
     @property
     def nbytes(self) -> int:
-        """Parameters, gradients and activations together."""
-        return 2 * self.parameter_bytes + self.activation_bytes
+        """All of ``memory`` together."""
+        return self.memory.total
 
     def _cells(self) -> list[tuple[str, ...]]:
         return [
@@ -63,19 +67,22 @@ class Summary:
                 str(row.output_shape),
                 f"{row.parameters:,}",
                 _scaled(row.flops),
-                _bytes(row.nbytes),
+                in_bytes(row.nbytes),
             )
             for row in self.rows
         ]
+
+    def totals(self) -> str:
+        """The lines below the table."""
+        return "\n".join(self._totals())
 
     def _totals(self) -> list[str]:
         return [
             f"parameters: {self.parameters:,}",
             f"FLOPs an instance: {_scaled(self.flops)} forward, "
             f"about {_scaled(self.training_flops)} in a training step",
-            f"memory for a batch of {self.batch_size}: {_bytes(self.nbytes)} "
-            f"({_bytes(self.parameter_bytes)} parameters,",
-            f"  as much for gradients, {_bytes(self.activation_bytes)} activations)",
+            f"memory to train on batches of {self.batch_size}: {in_bytes(self.nbytes)}",
+            *(f"  {part}" for part in self.memory.parts().split(", ")),
         ]
 
     def __str__(self) -> str:
@@ -102,8 +109,19 @@ class Summary:
         return f"<table>{row('th', HEADERS)}{body}</table><p>{totals}</p>"
 
 
-def summarize(network: Sequential, batch_size: int) -> Summary:
+def summarize(
+    network: Sequential, batch_size: int, optimizer: SGD | None, loss: Loss | None
+) -> Summary:
     """Make the table; memory comes from the layout that a plan would have."""
+    label: Extras = step_extras((), np.dtype(np.int64))
+    like_output: Extras = step_extras(network.output_shape, network.dtype)
+    memory = training_memory(
+        network,
+        batch_size,
+        optimizer,
+        loss is None or loss.takes_logits,
+        like_output if isinstance(loss, SquaredError) else label,
+    )
     mode = Mode(backward=True, dropout=True)
     one = draw(network, 1, mode)
     fused, first = fused_relus(network), first_with_parameters(network)
@@ -126,20 +144,12 @@ def summarize(network: Sequential, batch_size: int) -> Summary:
         sum(row.flops for row in rows),
         training,
         batch_size,
-        parameters * network.dtype.itemsize,
-        draw(network, batch_size, mode).nbytes,
+        memory,
     )
 
 
 def _scaled(count: int) -> str:
-    for unit, size in (("T", 10**12), ("G", 10**9), ("M", 10**6), ("k", 10**3)):
-        if count >= size:
-            return f"{count / size:.3g} {unit}"
+    for power, unit in zip(range(18, 0, -3), "EPTGMk", strict=True):
+        if count >= 10**power:
+            return f"{count / 10**power:.3g} {unit}"
     return str(count)
-
-
-def _bytes(count: int) -> str:
-    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count} B"

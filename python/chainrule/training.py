@@ -12,16 +12,18 @@ import numpy as np
 
 from . import ops
 from ._arguments import integer, number
+from .footprint import require_training
 from .history import Epoch, Evaluation, History
 from .layers import KINDS
 from .losses import LOSSES, CrossEntropy, Loss, SquaredError
-from .network import Sequential, generator
+from .network import Sequential
 from .optimizers import SGD, Descent
-from .plan import Mode, Plan
+from .plan import Mode, Plan, step_extras
 from .program import Program
 from .progress import Interrupt, Progress
+from .randomness import generator
 from .slot import Array
-from .stopping import Rule, Watch
+from .stopping import Rule, Watch, finite
 
 # Anything with `.images` and `.labels`, or a pair (x, y).
 Data: TypeAlias = Any
@@ -76,13 +78,7 @@ class _Steps:
     ) -> None:
         self.network, self.examples, self.loss = network, examples, loss
         mode = Mode(backward=True, dropout=True, logits=loss.takes_logits)
-        extras = {
-            "chosen": ((), np.dtype(np.int64)),
-            "target": (examples.target.shape[1:], examples.target.dtype),
-            "classes": ((), np.dtype(np.int64)),
-            "predicted": ((), np.dtype(np.intp)),
-            "right": ((), np.dtype(np.bool_)),
-        }
+        extras = step_extras(examples.target.shape[1:], examples.target.dtype)
         full = Plan(network, batch, mode, extras)
         self._plans = {batch: full}
         if count % batch:
@@ -172,6 +168,8 @@ def fit(
         When a loss is not finite; the network keeps the weights of the last finished batch.
     RuntimeError
         When the network is already training in another call.
+    MemoryError
+        When training does not fit memory, with the numbers, before any of it is allocated.
     TypeError, ValueError
         When arguments do not fit each other.
 
@@ -192,9 +190,12 @@ def fit(
     batch = min(count, count if batch_size is None else integer("fit", "batch_size", batch_size, 1))
     batches = -(-count // batch)
 
+    rules = _several(stop)
     with network.training("fit"), Interrupt() as interrupt:
+        extras = step_extras(examples.target.shape[1:], examples.target.dtype)
+        copies = sum(rule.copies(network) for rule in rules if hasattr(rule, "copies"))
+        require_training(network, batch, optimizer, loss, extras, copies)
         descent = optimizer.start(network)
-        rules = _several(stop)
         watches = [rule.watch(network, descent, held_out is not None) for rule in rules]
         run = _Run(network, optimizer, descent, watches, interrupt, epochs * batches)
         run.steps = _Steps(network, examples, loss, batch, count)
@@ -295,7 +296,7 @@ class _Run:
                 break
         # A finite loss can have an infinite gradient. The next batch's loss would show it, but
         # after the last one nothing would.
-        if not np.isfinite(self.network.vector).all():
+        if not finite(self.network.vector):
             raise DivergenceError(
                 f"fit: weights are not finite after epoch {epoch}, batch {self.batch}, learning "
                 f"rate {self.learning_rate:g}: lower the learning rate"

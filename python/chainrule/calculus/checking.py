@@ -11,8 +11,9 @@ import numpy as np
 from .._arguments import integer, number
 from ..layers import LeakyReLU, MaxPool2d, ReLU
 from ..losses import Loss
-from ..network import Sequential, generator
+from ..network import Sequential
 from ..plan import Mode
+from ..randomness import generator
 from ..slot import Array
 from ._walk import FLOAT, Ending, Walk, checked_network, instances, run_back, targets, twin
 

@@ -1,0 +1,106 @@
+// Without this script the page is whole: each figure then shows its starting frame. The script
+// adds the sliders and follows the filter's window.
+(() => {
+  "use strict";
+  const root = document.documentElement;
+  root.classList.add("script");
+
+  const show = (figure, position) => {
+    for (const part of figure.querySelectorAll(".frame")) {
+      const { from, to } = part.dataset;
+      part.classList.toggle("on", Number(from) <= position && position <= Number(to));
+    }
+  };
+
+  for (const figure of document.querySelectorAll("figure[data-slider]")) {
+    const slider = figure.querySelector(".slider input");
+    const output = figure.querySelector(".slider output");
+    const names = JSON.parse(figure.dataset.slider);
+    const move = () => {
+      const position = Number(slider.value);
+      output.textContent = names[position];
+      slider.setAttribute("aria-valuetext", names[position]);
+      show(figure, position);
+      figure.dispatchEvent(new CustomEvent("moved", { detail: position }));
+    };
+    slider.addEventListener("input", move);
+    for (const button of figure.querySelectorAll(".slider button")) {
+      button.addEventListener("click", () => {
+        slider.value = Number(slider.value) + Number(button.dataset.by);
+        move();
+      });
+    }
+    move();
+  }
+
+  // The filter's window on the digit, and the one number of the result that it gives.
+  for (const scene of document.querySelectorAll("figure[data-window]")) {
+    const maps = JSON.parse(scene.dataset.window);
+    const into = scene.querySelector(".into svg");
+    const lens = scene.querySelector(".lens");
+    const cells = scene.querySelectorAll(".cell");
+    const said = scene.querySelector(".said");
+    let chosen = 0;
+    let place = maps[0].start;
+    const draw = () => {
+      const map = maps[chosen];
+      const last = map.values.length - 1;
+      place = place.map((each) => Math.min(Math.max(each, 0), last));
+      const [down, across] = place;
+      const [top, left] = [down * map.stride, across * map.stride];
+      const first = maps[0].start.map((each) => each * maps[0].stride);
+      lens.style.transform =
+        `translate(${(left - first[1]) * map.pixel}px, ${(top - first[0]) * map.pixel}px)`;
+      for (const cell of cells) {
+        const [x, y] = [across - map.start[1], down - map.start[0]];
+        cell.style.transform = `translate(${x * map.cell}px, ${y * map.cell}px)`;
+      }
+      const z = map.values[down][across].toFixed(2).replace("-", "−");
+      said.textContent = `Row ${down + 1}, column ${across + 1} of the result: the window's ` +
+        `corner is at row ${top + 1}, column ${left + 1} of the digit, and z = ${z}.`;
+    };
+    const follow = (event) => {
+      const map = maps[chosen];
+      const box = event.currentTarget.getBoundingClientRect();
+      const shares = [(event.clientY - box.top) / box.height, (event.clientX - box.left) / box.width];
+      place = event.currentTarget === into
+        ? shares.map((each) => Math.round((each * map.pixels - map.size / 2) / map.stride))
+        : shares.map((each) => Math.floor(each * map.values.length));
+      draw();
+    };
+    for (const picture of [into, ...scene.querySelectorAll(".outof svg")]) {
+      picture.addEventListener("pointermove", follow);
+      picture.addEventListener("pointerdown", follow);
+    }
+    scene.addEventListener("moved", (event) => {
+      // The same place of the digit, as nearly as the new stride comes to it.
+      const before = maps[chosen].stride;
+      chosen = event.detail;
+      place = place.map((each) => Math.round((each * before) / maps[chosen].stride));
+      draw();
+    });
+    draw();
+  }
+
+  // What a screen folds away, paper shows.
+  let opened = [];
+  addEventListener("beforeprint", () => {
+    opened = [...document.querySelectorAll("main details:not([open])")];
+    for (const each of opened) each.open = true;
+  });
+  addEventListener("afterprint", () => {
+    for (const each of opened) each.open = false;
+  });
+
+  // The table of contents says where one is.
+  const links = new Map();
+  for (const link of document.querySelectorAll("nav a")) links.set(link.hash.slice(1), link);
+  const watch = new IntersectionObserver((entries) => {
+    for (const entry of entries) {
+      if (!entry.isIntersecting) continue;
+      for (const link of links.values()) link.removeAttribute("aria-current");
+      links.get(entry.target.id)?.setAttribute("aria-current", "true");
+    }
+  }, { rootMargin: "0px 0px -75% 0px" });
+  for (const section of document.querySelectorAll("main > section")) watch.observe(section);
+})();

@@ -1,0 +1,91 @@
+"""Deep stacks of dense layers learn real digits by plain gradient descent.
+
+At 200 x 64, so that it takes seconds; ``python -m chainrule.examples deep`` does 200 x 1024.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import chainrule as cr
+from chainrule.examples import deep_network, learn
+from chainrule.examples.__main__ import main
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[cr.data.Dataset, cr.data.Dataset]:
+    return cr.data.digits()
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_two_hundred_layers_learn(
+    seed: int, digits: tuple[cr.data.Dataset, cr.data.Dataset]
+) -> None:
+    """In one pass the loss falls by more than half, without momentum."""
+    net = deep_network(200, 64, seed=seed)
+    assert sum(name.endswith("weight") for name in net.parameters) == 200
+    learnt = learn(net, *digits)
+    assert learnt.loss_before == pytest.approx(np.log(10), abs=0.1)
+    assert learnt.loss_after < learnt.loss_before / 2
+    assert learnt.accuracy > 0.6
+
+
+def test_neither_he_nor_a_long_step_does_it(
+    digits: tuple[cr.data.Dataset, cr.data.Dataset],
+) -> None:
+    """What the start and the bound are good for: each left out, nothing is learnt."""
+    chance = np.log(10)
+    train, test = digits
+    assert learn(deep_network(200, 64, init="he"), train[:2000], test).loss_after > 0.99 * chance
+    try:
+        free = learn(deep_network(200, 64), train[:2000], test, clip=None).loss_after
+    except cr.DivergenceError:
+        free = np.inf
+    assert free > 0.9 * chance
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_five_hundred_layers_stay_finite_and_learn(
+    dtype: str, digits: tuple[cr.data.Dataset, cr.data.Dataset]
+) -> None:
+    train, _ = digits
+    net = deep_network(500, 32, dtype=dtype)
+    history = cr.fit(
+        net, train[:2000], loss=cr.CrossEntropy(), optimizer=cr.SGD(0.05, clip=1.0), epochs=2,
+        progress=False,
+    )  # fmt: skip
+    assert np.isfinite(net.vector).all()
+    assert np.isfinite(net.dvector).all()
+    first, last = (epoch.train_loss for epoch in history.epochs)
+    assert last < first < 1.05 * np.log(10)
+
+
+def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["deep", "--depth", "5", "--width", "16"])
+    shown = capsys.readouterr()
+    assert shown.out.startswith("5 layers, 16 units wide, init looks_linear\nparameters: 13,546\n")
+    assert "memory to train on batches of 128: " in shown.out
+    assert "loss on the training images: 2." in shown.out
+    assert shown.out.splitlines()[-1].startswith("accuracy on the test images: ")
+    assert "epoch 1/1" in shown.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--width", "2000000000"], "Sequential: its parameters need"),
+        (["--width", "1"], 'Sequential: init="looks_linear" wants hidden layers of at least 2'),
+        (["--width", "0"], "Linear: out must lie in [1, 2147483647], got 0"),
+        (["--clip", "-1"], "SGD: clip must lie in [0, inf), got -1.0"),
+    ],
+)
+def test_the_command_refuses_in_one_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["deep", *arguments])
+    assert ended.value.code == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith(message)
+    assert shown.count("\n") == 1

@@ -1,0 +1,367 @@
+"""The tutorial page: what is in it, and that a browser shows it whole, at a desk and on a phone.
+
+The page is the same under every backend but for rounding, and is built under the best one alone.
+"""
+
+from __future__ import annotations
+
+import builtins
+import html
+import os
+import re
+import symtable
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import chainrule as cr
+from browser import Tab, browser, chromium
+from chainrule.cli import main
+
+INSTALL = 'the tutorial needs more: pip install "chainrule[cli]"'
+for module in ("click", "matplotlib", "PIL", "latex2mathml"):
+    pytest.importorskip(module, reason=INSTALL)
+
+from chainrule.tutorial import CHAPTERS  # noqa: E402
+
+DESK, PHONE = (1280, 900), (390, 844)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page, built once."""
+    best = cr.backends()[-1]
+    if cr.info()["backend"] != best:
+        pytest.skip(f"the page is built once, under {best}")
+    path = tmp_path_factory.mktemp("tutorial") / "page.html"
+    assert main(["tutorial", "--quick", "--out", str(path)]) == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def text(file: Path) -> str:
+    return file.read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def chrome(file: Path) -> Iterator[Tab]:
+    """A browser; each test opens the page anew."""
+    path = chromium()
+    if path is None and os.environ.get("CHAINRULE_REQUIRE_CHROMIUM") == "1":
+        pytest.fail("CHAINRULE_REQUIRE_CHROMIUM=1, and no Chromium is on the path")
+    if path is None:
+        pytest.skip("no Chromium here to open the page in: apt-get install chromium")
+    with browser(path) as tab:
+        yield tab
+
+
+@pytest.fixture
+def tab(chrome: Tab, file: Path) -> Tab:
+    """The page, opened at a desk."""
+    chrome.events.clear()
+    chrome.resize(*DESK)
+    chrome.open(file.as_uri())
+    return chrome
+
+
+# The file
+
+
+def test_the_page_is_one_small_file(text: str) -> None:
+    assert text.startswith("<!DOCTYPE html>")
+    assert len(text.encode()) < 5_000_000
+    assert all(f'<section id="{key}">' in text for key, *_ in CHAPTERS)
+
+
+def test_every_equation_is_there(text: str) -> None:
+    for number in range(1, 68):
+        row = re.search(rf'id="eq-{number}">(.*?)<div class="no">\((\d+)\)', text)
+        assert row, number
+        assert row[2] == str(number)
+        assert "<math" in row[1]
+    rows = re.findall(r'<tr><td><a href="#eq-(\d+)">', text)
+    assert rows == [str(number) for number in range(1, 68)]
+
+
+def test_nothing_outside_the_page_is_named(text: str) -> None:
+    """Neither loaded nor linked to."""
+    outside = [
+        value
+        for value in re.findall(r'\b(?:src|href|action|data|poster)="([^"]*)"', text)
+        if not value.startswith(("#", "data:"))
+    ]
+    assert outside == []
+    assert all(each.startswith("#") for each in re.findall(r"url\(([^)]*)\)", text))
+    assert "@import" not in text
+    assert "@font-face" not in text
+
+
+def test_ids_are_unique_and_links_lead_somewhere(text: str) -> None:
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'href="#([^"]+)"', text)) <= set(ids)
+    assert set(re.findall(r"url\(#([^)]+)\)", text)) <= set(ids)
+
+
+def test_the_page_holds_no_time(text: str) -> None:
+    assert not re.search(r"\b20[2-9]\d-\d\d-\d\d", text)
+
+
+def listings(text: str) -> list[str]:
+    found = re.findall(r"<pre tabindex=\"0\"><code>(.*?)</code></pre>", text, re.DOTALL)
+    return [html.unescape(re.sub(r"<[^>]*>", "", each)) for each in found]
+
+
+def unknown(table: symtable.SymbolTable, known: set[str]) -> set[str]:
+    """The global names that a program uses and nobody made."""
+    used = {s.get_name() for s in table.get_symbols() if s.is_referenced() and s.is_global()}
+    return (used - known).union(*(unknown(child, known) for child in table.get_children()))
+
+
+def test_every_figure_names_code_that_stands_alone(text: str) -> None:
+    programs = listings(text)
+    assert len(programs) == len(re.findall(r"<figure", text)) >= 18
+    for program in programs:
+        compile(program, "listing", "exec")
+        table = symtable.symtable(program, "listing", "exec")
+        known = {s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported()}
+        known |= {child.get_name() for child in table.get_children()}
+        assert unknown(table, known | set(dir(builtins))) == set(), program
+
+
+def test_a_listing_runs(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The chain of Jacobians, as a reader would paste it."""
+    program = next(each for each in listings(text) if "jacobian_factors" in each)
+    exec(compile(program, "listing", "exec"), {})
+    assert "product: 1 x 25" in capsys.readouterr().out
+
+
+# In the browser
+
+
+def complaints(tab: Tab) -> list[Any]:
+    said = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
+    return [event["params"] for event in tab.events if event["method"] in said]
+
+
+def requests(tab: Tab) -> set[str]:
+    sent = [e["params"]["request"]["url"] for e in tab.events if "requestWillBeSent" in e["method"]]
+    return {url for url in sent if not url.startswith("data:")}
+
+
+def test_no_complaint_and_no_request(tab: Tab, file: Path) -> None:
+    tab.ask("window.scrollTo(0, document.body.scrollHeight)")
+    assert complaints(tab) == []
+    assert requests(tab) == {file.as_uri()}
+
+
+def test_the_browser_would_notice(chrome: Tab, tmp_path: Path) -> None:
+    """So that the test above cannot pass because nobody listens."""
+    bad = tmp_path / "bad.html"
+    bad.write_text("<img src='http://nowhere.invalid/x.png'><script>nothing.at.all</script>")
+    chrome.events.clear()
+    chrome.open(bad.as_uri())
+    assert complaints(chrome)
+    assert "http://nowhere.invalid/x.png" in requests(chrome)
+
+
+def test_no_equation_is_raw(tab: Tab) -> None:
+    """Every one has MathML with a size, and no LaTeX is left in the text."""
+    boxes = tab.ask(
+        "[...document.querySelectorAll('.eq .row')].map(row => [row.id, "
+        "...[...row.querySelectorAll('math')].map(m => m.getBoundingClientRect())"
+        ".map(b => Math.min(b.width, b.height))])"
+    )
+    assert len(boxes) == 67
+    assert all(len(sizes) > 0 and min(sizes) > 8 for _, *sizes in boxes)
+    assert tab.ask("document.querySelectorAll('merror').length") == 0
+    prose = tab.ask(
+        "[...document.querySelectorAll('main p, main li, main h3, figcaption, math, .label')]"
+        ".map(e => { const c = e.cloneNode(true); c.querySelectorAll('code').forEach(x => "
+        "x.remove()); return c.textContent; }).join(' ')"
+    )
+    assert not re.search(r"\\|\$|\^\{|_\{|\*\*|`", prose)
+
+
+def test_no_figure_is_empty(tab: Tab, tmp_path: Path) -> None:
+    """Each picture has a size, and is more than one colour."""
+    from PIL import Image
+
+    figures = tab.ask("[...document.querySelectorAll('figure')].map(f => f.id)")
+    assert len(figures) >= 18
+    for name in figures:
+        small = tab.ask(
+            f"[...document.querySelectorAll('#{name} .panel svg')].map(s => "
+            "s.getBoundingClientRect()).filter(b => b.width > 0).map(b => "
+            "Math.min(b.width, b.height))"
+        )
+        assert small, name
+        assert min(small) > 12, name
+        tab.screenshot(f"#{name} .panels", tmp_path / f"{name}.png")
+        pixels = np.asarray(Image.open(tmp_path / f"{name}.png").convert("L"), dtype=float)
+        assert pixels.std() > 4.0, name
+
+
+def test_each_position_of_each_slider_shows_something_of_its_own(tab: Tab) -> None:
+    sliders = tab.ask("[...document.querySelectorAll('.slider input')].map(i => [i.id, +i.max])")
+    assert len(sliders) >= 8
+    for name, last in sliders:
+        seen = []
+        for position in range(last + 1):
+            seen.append(
+                tab.ask(
+                    f"(() => {{ const i = document.getElementById('{name}'); i.value = {position};"
+                    "i.dispatchEvent(new Event('input')); const f = i.closest('figure');"
+                    "return f.querySelector('output').textContent + "
+                    "[...f.querySelectorAll('.told p')].filter(p => p.getClientRects().length)"
+                    ".map(p => p.textContent).join() +"
+                    "[...f.querySelectorAll('.frame')].filter(g => g.getClientRects().length)"
+                    ".length; })()"
+                )
+            )
+            assert not seen[-1].endswith("\n0"), (name, position)
+        assert len(set(seen)) == last + 1, name
+
+
+def test_pointing_at_the_digit_tells_the_number_there(tab: Tab) -> None:
+    asked = tab.ask(
+        "(() => { const f = document.querySelector('#fig-slide');"
+        "const s = f.querySelector('.into svg'), b = s.getBoundingClientRect();"
+        "s.dispatchEvent(new PointerEvent('pointermove', {clientX: b.x + b.width * 11.5 / 28,"
+        "clientY: b.y + b.height * 9.5 / 28})); return [f.querySelector('.said').textContent,"
+        "JSON.parse(f.dataset.window)[0].values[8][10]]; })()"
+    )
+    said, value = asked
+    assert said.startswith("Row 9, column 11 ")
+    assert said.endswith(f"z = {value:.2f}.".replace("-", "−"))
+    # And that number is the library's.
+    from chainrule.tutorial.convolution import INDEX, digit, edges
+
+    wanted = (digit(INDEX)[0, 8:11, 10:13, 0] * edges()[0, :, :, 0]).sum()
+    assert value == pytest.approx(wanted, abs=1e-3)
+
+
+def test_a_phone_shows_it_without_scrolling_sideways(chrome: Tab, file: Path) -> None:
+    chrome.resize(*PHONE)
+    chrome.open(file.as_uri())
+    assert chrome.ask("document.documentElement.scrollWidth") <= PHONE[0]
+    wide = chrome.ask(
+        "[...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > "
+        f"{PHONE[0]} + 1 && !e.closest('.body, .scroll, .trace, .scrolls, pre')).map(e => "
+        "e.tagName + '.' + e.className + ' ' + e.textContent.slice(0, 40))"
+    )
+    assert wide == []
+    assert chrome.ask("getComputedStyle(document.querySelector('main p')).fontSize") == "16px"
+
+
+def test_it_is_whole_without_its_script(chrome: Tab, file: Path) -> None:
+    chrome.resize(*DESK)
+    chrome.call("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        chrome.open(file.as_uri())
+    finally:
+        chrome.call("Emulation.setScriptExecutionDisabled", value=False)
+    state = chrome.ask(
+        "[...document.querySelectorAll('figure[data-slider]')].map(f => [f.id,"
+        "f.querySelector('.slider').getClientRects().length,"
+        "[...f.querySelectorAll('.frame')].filter(g => g.getClientRects().length).length])"
+    )
+    assert len(state) >= 8
+    for name, slider, frames in state:
+        assert slider == 0, name
+        assert frames > 0, name
+
+
+def test_printing_unfolds_the_code(tab: Tab) -> None:
+    closed = "document.querySelectorAll('main details:not([open])').length"
+    assert tab.ask(closed) > 0
+    tab.ask("dispatchEvent(new Event('beforeprint'))")
+    assert tab.ask(closed) == 0
+    tab.ask("dispatchEvent(new Event('afterprint'))")
+    assert tab.ask(closed) > 0
+    pages = tab.pdf()
+    assert pages.startswith(b"%PDF")
+    assert len(re.findall(rb"/Type\s*/Page\b", pages)) > 10
+
+
+CONTRAST = """
+(() => {
+  const parse = (c) => (c.match(/[\\d.]+/g) || []).map(Number);
+  const light = (c) => {
+    const [r, g, b] = c.map(v => v / 255)
+      .map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+    return .2126 * r + .7152 * g + .0722 * b;
+  };
+  const behind = (e) => {
+    for (; e; e = e.parentElement) {
+      const c = parse(getComputedStyle(e).backgroundColor);
+      if (c.length === 3 || c[3] > 0) return c.slice(0, 3);
+    }
+    return [255, 255, 255];
+  };
+  const found = {};
+  for (const s of ['main p', 'h1', 'h2 .number', '.no', '.names', '.names code', 'figcaption',
+                   'figcaption a', '.call summary', 'pre .k', 'pre .s', 'pre .n', 'pre .c',
+                   '.slider output', '.told p', '.facts dt', 'nav a', 'th', 'pre.print',
+                   '.trace td']) {
+    const e = document.querySelector(s);
+    const [a, b] = [light(parse(getComputedStyle(e).color)), light(behind(e))];
+    found[s] = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
+  }
+  return found;
+})()
+"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_writing_stands_out(chrome: Tab, file: Path, scheme: str) -> None:
+    """WCAG's contrast of 4.5, by day and by night."""
+    chrome.call(
+        "Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}]
+    )
+    try:
+        chrome.open(file.as_uri())
+        dark = chrome.ask("matchMedia('(prefers-color-scheme: dark)').matches")
+        ratios = chrome.ask(CONTRAST)
+    finally:
+        chrome.call("Emulation.setEmulatedMedia", features=[])
+    assert dark == (scheme == "dark")
+    assert {name: ratio for name, ratio in ratios.items() if ratio < 4.5} == {}
+
+
+def test_who_cannot_see_is_told(tab: Tab) -> None:
+    unnamed = tab.ask(
+        "[...document.querySelectorAll('svg:not([aria-hidden])')].filter(s => "
+        "(s.getAttribute('aria-label') || '').length < 12).length"
+    )
+    assert unnamed == 0
+    levels = tab.ask(
+        "[...document.querySelectorAll('h1, main h2, main h3')].map(h => +h.tagName[1])"
+    )
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(below <= above + 1 for above, below in pairwise(levels))
+    assert tab.ask("[...document.querySelectorAll('input')].every(i => i.labels.length === 1)")
+
+
+# The command
+
+
+def test_the_command_refuses_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tutorial", "--quick", "--out", str(tmp_path)]) == 1
+    assert "is a folder, not a file" in capsys.readouterr().err
+
+
+def test_without_its_extra_it_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "latex2mathml", None)
+    assert main(["tutorial", "--out", str(tmp_path / "x.html")]) == 1
+    assert 'pip install "chainrule[cli]"' in capsys.readouterr().err
+    assert not (tmp_path / "x.html").exists()
