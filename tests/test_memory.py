@@ -95,6 +95,7 @@ def living_plans(network: cr.Sequential) -> list[Plan]:
 
     shape = (32, *network.input_shape)
     return [found for found in gc.get_objects() if isinstance(found, Plan)
+            and hasattr(found, "mode")  # one that was refused, kept by its traceback, has none
             and found.mode.backward and found.input.shape == shape]  # fmt: skip
 
 
