@@ -44,19 +44,17 @@ def life(activation: cr.Layer, steps: int) -> tuple[cr.Sequential, Array, Array]
     return neuron, np.array(places[:-1]), np.array([e.train_loss for e in history.epochs])
 
 
-def reckless(activation: cr.Layer, train: cr.data.Dataset) -> cr.Sequential:
-    network = cr.Sequential(
-        cr.Flatten(), cr.Linear(128), activation, cr.Linear(10), input_shape=(28, 28, 1), seed=1
-    )
-    cr.fit(
-        network,
-        train,
-        loss=cr.CrossEntropy(),
-        optimizer=cr.SGD(learning_rate=0.5, momentum=0.9),
-        epochs=1,
-        progress=False,
-    )
-    return network
+def reckless(count: int, calm: int) -> tuple[int, int, float]:
+    train, test = cr.data.digits()
+    data = train.images[:count], train.labels[:count]
+    network = cr.recipes.mlp(seed=1)
+    loss, fast = cr.CrossEntropy(), cr.SGD(learning_rate=0.8, momentum=0.9)
+    cr.fit(network, data, loss=loss, optimizer=fast, epochs=1, progress=False)
+    before = cr.calculus.dead_units(network, data).count
+    slow = cr.SGD(learning_rate=0.1)
+    cr.fit(network, data, loss=loss, optimizer=slow, epochs=calm, progress=False)
+    after = cr.calculus.dead_units(network, data).count
+    return before, after, cr.evaluate(network, test).accuracy or 0.0
 
 
 def write(chapter: Chapter, quick: bool) -> None:
@@ -65,7 +63,7 @@ def write(chapter: Chapter, quick: bool) -> None:
         """
         A neuron multiplies each input by a weight, adds up, and lets the sum through if it is
         positive. A constant input $x_0 = 1$ makes the bias $\\theta_0$ a weight like the others.
-        This is the *rectifier*, and the function of the loss's first knobs:
+        This is the *rectifier*, and its weights are the knobs:
         """
     )
     chapter.equations(9)
@@ -110,9 +108,9 @@ def _deaths(chapter: Chapter) -> None:
         states = ["lets through" if each.max() > 0 else "is silent" for each in z]
         told.append(
             f"**After {step} step{'' if step == 1 else 's'}**: the rectifier {states[0]} "
-            f"(largest $z$ {z[0].max():.2f}, loss {lives[0][2][step]:.3f}); the leaky one "
+            f"(largest z {_signed(z[0].max())}, loss {lives[0][2][step]:.3f}); the leaky one "
             f"{states[1] if states[1] == 'lets through' else 'leaks'} "
-            f"(largest $z$ {z[1].max():.2f}, loss {lives[1][2][step]:.3f})."
+            f"(largest z {_signed(z[1].max())}, loss {lives[1][2][step]:.3f})."
         )
     chapter.figure(
         "dying",
@@ -136,6 +134,10 @@ def _deaths(chapter: Chapter) -> None:
         slider=Slider("steps taken", [str(step) for step in SHOWN], START),
         told=told,
     )
+
+
+def _signed(value: float) -> str:
+    return f"{value:.2f}".replace("-", "−")
 
 
 def _lines(ax: Any, lives: Sequence[Array]) -> None:
@@ -169,19 +171,15 @@ def _course(ax: Any, losses: Sequence[Array]) -> None:
 
 
 def _many(chapter: Chapter, quick: bool) -> None:
-    train, test = cr.data.digits()
-    if quick:
-        train = cr.data.Dataset(train.images[:1500], train.labels[:1500])
-    ruined = reckless(cr.ReLU(), train)
-    cured = reckless(cr.LeakyReLU(), train)
-    found = cr.calculus.dead_units(ruined, train)
-    accuracies = [cr.evaluate(network, test).accuracy or 0.0 for network in (ruined, cured)]
+    count, calm = (1500, 5) if quick else (6000, 20)
+    before, after, right = reckless(count, calm)
     chapter.prose(
         f"""
-        In a network the same happens to many at once. One pass over {len(train):,} digits with a
-        recklessly high learning rate leaves **{found.count} of 128** rectifiers dead and
-        {100 * accuracies[0]:.1f} % of the test digits read right; with `LeakyReLU` in
-        their place, and nothing else changed, it is {100 * accuracies[1]:.1f} %.
-        `cr.calculus.dead_units(network, train)` counts and names them.
+        In a network the same happens to many at once. One pass over {count:,} digits with a
+        recklessly high learning rate leaves **{before} of 128** rectifiers dead, as
+        `cr.calculus.dead_units(network, data)` tells. Then {calm} passes with a moderate one:
+        **{after}** are dead still, while the living ones take over and read
+        {100 * right:.1f} % of the test digits right. Training goes on; a part of the network does
+        not.
         """
     )
