@@ -42,7 +42,7 @@ CHAPTERS: tuple[tuple[str, str, Callable[[Chapter, bool], None], int], ...] = (
     ("descent", "Learning is walking downhill", descent.write, 2),
     ("neuron", "One neuron, and how it dies", neuron.write, 2),
     ("three-units", "Three units, forward and back", three_units.write, 1),
-    ("depth", "Deep and wide", depth.write, 6),
+    ("depth", "Deep and wide", depth.write, 10),
     ("jacobians", "The gradient is a product of matrices", jacobians.write, 1),
     ("layers", "Softmax, filters and pooling", convolution.write, 5),
     ("practice", "Training in practice", practice.write, 30),

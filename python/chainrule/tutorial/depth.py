@@ -46,6 +46,11 @@ def deeper(points: tuple[int, ...]) -> list[cr.examples.Approximation]:
     return cr.examples.growing_depth(cr.examples.wave, points)
 
 
+def how_deep(depth: int, init: str) -> cr.examples.Learnt:
+    network = cr.examples.deep_network(depth, width=64, init=init)
+    return cr.examples.learn(network, *cr.data.digits(), epochs=1)
+
+
 def write(chapter: Chapter, quick: bool) -> None:
     """Fill the chapter."""
     chapter.prose(
@@ -81,6 +86,7 @@ def write(chapter: Chapter, quick: bool) -> None:
     chapter.equations(43, 44, 45)
     _matrices(chapter)
     _universal(chapter, quick)
+    _deep(chapter, quick)
 
 
 def _matrices(chapter: Chapter) -> None:
@@ -195,3 +201,54 @@ def _errors(
     ax.legend(frameon=False, fontsize=9, labelcolor=INK)
     ax.set_title("their errors", fontsize=10.5)
     dress(ax, grid=True)
+
+
+def _deep(chapter: Chapter, quick: bool) -> None:
+    chapter.heading("Hundreds of layers")
+    chapter.prose(
+        """
+        On its way down, (37) multiplies the error terms by a matrix in every layer, and a product
+        of hundreds of matrices tends to vanish or to explode. Where the weights start decides.
+        Drawn at random in a size that keeps the mean square (`init="he"`), they still let a deep
+        stack forget what came in. Drawn in mirrored pairs, so that the rectifiers cancel and the whole
+        stack starts as one linear, length-preserving function (`init="looks_linear"`), they carry
+        signal and gradient through any number of layers.
+        """
+    )
+    depths = (2, 20, 100) if quick else (2, 5, 10, 20, 50, 100, 200)
+    figure = new_figure(5.6, 3.4)
+    ax = figure.subplots()
+    last = []
+    for init, colour, style in (("looks_linear", BLUE, "-"), ("he", ORANGE, (0, (5, 2)))):
+        right = [100.0 * how_deep(depth, init).accuracy for depth in depths]
+        last.append(f"{right[-1]:.1f} %")
+        ax.semilogx(
+            depths, right, color=colour, linestyle=style, linewidth=2, marker="o", label=init
+        )
+    ax.set(xlabel="layers with weights", ylabel="test digits read right (%)", ylim=(0, 100))
+    ax.set_xticks(depths, [str(depth) for depth in depths])
+    ax.minorticks_off()
+    ax.legend(frameon=False, fontsize=9, labelcolor=INK, loc="lower left")
+    dress(ax, grid=True)
+    chapter.figure(
+        "deep",
+        Panel(
+            figure,
+            "Accuracy after one epoch over the depth: with looks_linear it stays high, with he it "
+            "falls to guessing.",
+        ),
+        caption=f"""Stacks of 64 rectifiers a layer after one pass over 6,000 digits, by plain
+        gradient descent with the gradient's length bounded. At {depths[-1]} layers {last[0]} are
+        read right with the one start, {last[1]} with the other; guessing gives 10 %.""",
+        code=(how_deep,),
+        call=f'print(how_deep({depths[-1]}, "looks_linear"), how_deep({depths[-1]}, "he"))',
+    )
+    chapter.prose(
+        """
+        Whether a network of 200 layers with a thousand units each can be trained is then mostly
+        a question of memory. The library knows the answer before it takes any: this is what
+        `cr.examples.deep_network(200, 1024).summary().totals()` says, and none of it was
+        allocated to make this page.
+        """
+    )
+    chapter.printed(cr.examples.deep_network(200, 1024).summary().totals())
