@@ -210,9 +210,9 @@ def _deep(chapter: Chapter, quick: bool) -> None:
         On its way down, (37) multiplies the error terms by a matrix in every layer, and a product
         of hundreds of matrices tends to vanish or to explode. Where the weights start decides.
         Drawn at random in a size that keeps the mean square (`init="he"`), they still let a deep
-        stack forget what came in. Drawn in mirrored pairs, so that the rectifiers cancel and the whole
-        stack starts as one linear, length-preserving function (`init="looks_linear"`), they carry
-        signal and gradient through any number of layers.
+        stack forget what came in. Drawn in mirrored pairs, so that the rectifiers cancel and the
+        whole stack starts as one linear, length-preserving function (`init="looks_linear"`), they
+        carry signal and gradient through any number of layers.
         """
     )
     depths = (2, 20, 100) if quick else (2, 5, 10, 20, 50, 100, 200)
