@@ -10,28 +10,23 @@ void sgd(T* parameters, const T* gradient, T* velocity, const Sgd& s) {
   const V decay = V::set(static_cast<T>(2 * s.l2));
   const V momentum = V::set(static_cast<T>(s.momentum));
   const V step = V::set(static_cast<T>(-s.learning_rate));
-  parallel_ranges(s.size, elementwise_piece, 2, [&](int64_t begin, int64_t end) {
-    const auto update = [&](int64_t i, auto load, auto store) {
-      const V theta = load(parameters + i);
-      const V g = fma(decay, theta, load(gradient + i));
+  const bool moving = velocity != nullptr, nesterov = s.nesterov;
+  parallel_ranges(s.size, elementwise_piece, 2, [=](int64_t begin, int64_t end) {
+    const auto update = [=](int64_t i, auto lanes) {
+      const V theta = lanes.load(parameters + i);
+      const V g = fma(decay, theta, lanes.load(gradient + i));
       V direction = g;
-      if (velocity) {
-        const V v = fma(momentum, load(velocity + i), g);
-        store(v, velocity + i);
-        direction = s.nesterov ? fma(momentum, v, g) : v;
+      if (moving) {
+        const V v = fma(momentum, lanes.load(velocity + i), g);
+        lanes.store(v, velocity + i);
+        direction = nesterov ? fma(momentum, v, g) : v;
       }
-      store(fma(step, direction, theta), parameters + i);
+      lanes.store(fma(step, direction, theta), parameters + i);
     };
     int64_t i = begin;
-    for (; i + V::width <= end; i += V::width) {
-      update(i, [](const T* p) { return V::load(p); }, [](V v, T* p) { v.store(p); });
-    }
-    const int64_t left = end - i;
-    if (left > 0) {
-      update(
-          i, [=](const T* p) { return V::load(p, left, T(0)); },
-          [=](V v, T* p) { v.store(p, left); });
-    }
+#pragma GCC unroll 4
+    for (; i + V::width <= end; i += V::width) update(i, Whole());
+    if (i < end) update(i, Part{end - i});
   });
 }
 
