@@ -37,14 +37,14 @@ struct WeightSplit {
   }
 };
 
-// Adds one image's share to rows [first, last) of the partial sums.
+// Adds the share of some rows of one image's output to rows [first, last) of the partial sums.
 template <class T>
 void add_image(const T* pixels, int64_t row_stride, const T* gradient, int64_t gradient_step,
-               int64_t first, int64_t last, T* partial, const Conv2d& s) {
+               int64_t out_rows, int64_t first, int64_t last, T* partial, const Conv2d& s) {
   const Packed<T> layout{1, s.out};
   const int64_t columns = round_up(s.out, Vec<T>::width);
   const int64_t run = s.window.columns * s.in;
-  const Segments segments{s.out_height,
+  const Segments segments{out_rows,
                           s.out_width,
                           s.window.stride_columns * s.in,
                           s.window.stride_rows * row_stride,
@@ -122,7 +122,13 @@ void weight_directly(const T* dy, const T* x, T* dweight, T* dbias, const Conv2d
         }
         gradient = pack;
       }
-      add_image(pixels, row_stride, gradient, split.gradient_step, first, last, partial, s);
+      // A band of the gradient, one sliver of it 64 kB, passes by all rows of the product.
+      const int64_t band = larger(1, 256 / larger(1, s.out_width));
+      for (int64_t top = 0; top < s.out_height; top += band) {
+        add_image(pixels + top * s.window.stride_rows * row_stride, row_stride,
+                  gradient + top * s.out_width * split.gradient_step, split.gradient_step,
+                  smaller(band, s.out_height - top), first, last, partial, s);
+      }
       if (group == 0) {
         for (int64_t k = 0; k < split.columns; k += V::width) {
           V total = V::load(partial_bias + k);

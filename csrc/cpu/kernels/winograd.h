@@ -203,6 +203,17 @@ struct WinogradCorrelation {
                 T* products) const {
     const Packed<T> one = filters();
     const Segments segments{1, channels(), 1, 0, one.sliver_step(sliver), 0};
+    if (one.sliver_step(sliver) <= strip_vectors * V::width) {
+      const Strips<T> strips(count, one.sliver_step(sliver));
+      for (int64_t component = 0; component < 16; ++component) {
+        strips.multiply(
+            {pixels + component * pixels_step(), channels(),
+             transformed + component * one.size() + one.sliver_offset(sliver),
+             products + component * products_step, tile_columns<T>, one.sliver_step(sliver)},
+            segments, Epilogue<T>());
+      }
+      return;
+    }
     for (int64_t component = 0; component < 16; ++component) {
       const T* const a = pixels + component * pixels_step();
       const T* const b = transformed + component * one.size() + one.sliver_offset(sliver);
