@@ -195,12 +195,14 @@ struct Product {
   const T* bias = nullptr;
   bool rectify = false;
 
-  // A block of a (block_rows x block_depth) stays in the second-level cache with one sliver of b
-  // (block_depth x tile_columns, 80 kB in float32 with AVX-512). The depth is cut evenly, lest the
-  // last block be too thin to pay for a pass over c: 784 is 262, 262 and 260.
-  static constexpr int64_t block_depth = 320;
-  static int64_t depth_of_block(int64_t k) {
-    return ceil_div(k, larger(1, ceil_div(k, block_depth)));
+  // A block of a (block_rows x depth) stays in the second-level cache with one sliver of b (80 kB
+  // in float32 with AVX-512); of a narrow b all slivers do, so it is cut less often. The depth is
+  // cut evenly, lest the last block be too thin to pay for a pass over c: 784 is 262, 262 and 260.
+  static constexpr int64_t least_depth = 320, most_depth = 1024, panel_bytes = 512 << 10;
+  static int64_t depth_of_block(int64_t n, int64_t k) {
+    const int64_t fit = panel_bytes / (larger(1, n) * static_cast<int64_t>(sizeof(T)));
+    const int64_t most = smaller(most_depth, larger(least_depth, fit));
+    return ceil_div(k, larger(1, ceil_div(k, most)));
   }
   static constexpr int64_t block_rows = 8 * tile_rows;
   static constexpr int64_t block_slivers = 4;
@@ -212,7 +214,7 @@ struct Product {
   // Rows of a that are a multiple of this apart fall into few sets of the first-level cache; such
   // a block is copied first, to rows that are not.
   static constexpr int64_t aliasing_bytes = 1024;
-  static constexpr int64_t copy_row = block_depth + 16, copy_column = block_rows + 16;
+  static constexpr int64_t copy_row = most_depth + 16, copy_column = block_rows + 16;
 
   bool copies_a() const {
     const int64_t distance = a_step == 1 ? a_row : a_step;
@@ -220,11 +222,11 @@ struct Product {
   }
 
   static constexpr int64_t copy_size() {
-    return larger(block_rows * copy_row, block_depth * copy_column);
+    return larger(block_rows * copy_row, most_depth * copy_column);
   }
 
   static int64_t panel_size(int64_t n, int64_t k) {
-    return round_up(Packed<T>{smaller(k, block_depth), n}.size(), 16);
+    return round_up(Packed<T>{depth_of_block(n, k), n}.size(), 16);
   }
 
   static int64_t workspace(int64_t n, int64_t k, int workers) {
@@ -235,9 +237,10 @@ struct Product {
     T* const panel = static_cast<T*>(workspace.data);
     T* const copies = panel + panel_size(n, k);
     const bool copy = copies_a();
+    const int64_t most = depth_of_block(n, k);
     int64_t first = 0;
     do {  // once even for k = 0, whose product is zero
-      const int64_t depth = smaller(depth_of_block(k), k - first);
+      const int64_t depth = smaller(most, k - first);
       const Packed<T> packed{depth, n};
       parallel(packed.slivers(), depth * n, workspace.workers, [&](int64_t sliver, int) {
         const T* const source = b + (b_transposed ? first : first * b_stride);
@@ -252,7 +255,7 @@ struct Product {
                        index / row_blocks * block_slivers,
                        copy ? copies + worker * copy_size() : nullptr);
                });
-      first += depth_of_block(k);
+      first += most;
     } while (first < k);
   }
 
