@@ -14,7 +14,8 @@
 namespace chainrule::CR_ISA {
 
 constexpr int most_accumulators = CR_REGISTERS == 32 ? 24 : 12;
-constexpr int most_rows = 5, most_vectors = 8;
+// Every pair within these is an instance; one number wide, they would only cost space.
+constexpr int most_rows = CR_VECTOR_BYTES == 0 ? 1 : 5, most_vectors = CR_VECTOR_BYTES == 0 ? 4 : 8;
 
 // What the bits of a set mean. Filters at one place of one window:
 template <class T>
