@@ -10,6 +10,7 @@ import pytest
 
 import chainrule as cr
 from chainrule.layers import Layer
+from chainrule.memory import in_bytes
 from chainrule.plan import ALIGNMENT, Mode, Plan, draw, pooled_convolutions
 
 SMALL = (cr.Conv2d(2, 3), cr.ReLU(), cr.MaxPool2d(2), cr.Dropout(0.3), cr.Flatten(), cr.Linear(3))
@@ -188,7 +189,7 @@ def test_summary() -> None:
         "Conv2d(2, 3)",
         "(4, 4, 2)",
         "parameters: 47",
-        f"to train on batches of 10: {summary.nbytes / 1024:.1f} KiB\n  384 B parameters\n",
+        f"to train on batches of 10: {in_bytes(summary.nbytes)}\n  384 B parameters\n",
     ):
         assert part in text
     assert len({len(line) for line in text.splitlines()[2:8]}) == 1
