@@ -17,8 +17,9 @@
 namespace chainrule {
 namespace {
 
-// Below this a wake-up (a few microseconds when the workers sleep) costs more than it brings.
-constexpr int64_t worthwhile_cycles = 30'000;
+// Below this a wake-up (a few microseconds when the workers sleep) costs more than it brings; below
+// the other even workers that still watch do.
+constexpr int64_t worthwhile_cycles = 30'000, worthwhile_awake = 5'000;
 // About 30 microseconds of watching for the next call before a worker sleeps: longer than the
 // pause between two operations of a training step, too short to be seen as load.
 constexpr int spin_rounds = 1'000;
@@ -35,6 +36,10 @@ void pause() noexcept {
 // who joined, so a worker that wakes late delays nobody.
 class Pool {
  public:
+  bool awake() const noexcept {
+    return wanted_ > 0 && sleepers_.load(std::memory_order_relaxed) == 0;
+  }
+
   bool try_run(int64_t tasks, int workers, Task task, void* context) noexcept {
     std::unique_lock<std::mutex> lock(busy_, std::try_to_lock);
     if (!lock.owns_lock()) return false;
@@ -135,7 +140,7 @@ class Pool {
 
   std::mutex busy_;
   std::vector<std::thread> threads_;
-  int wanted_ = 0;  // of which the system may have refused some
+  std::atomic<int> wanted_{0};  // of which the system may have refused some
   Task task_ = nullptr;
   void* context_ = nullptr;
   int64_t tasks_ = 0;
@@ -208,9 +213,10 @@ int num_threads() noexcept {
 void set_num_threads(int n) noexcept { threads_wanted.store(n, std::memory_order_relaxed); }
 
 void run_tasks(int64_t tasks, int64_t cycles, int workers, Task task, void* context) noexcept {
-  if (tasks > 1 && workers > 1 && cycles >= worthwhile_cycles) {
+  if (tasks > 1 && workers > 1 && cycles >= worthwhile_awake) {
     Pool* const shared = pool();
-    if (shared && shared->try_run(tasks, workers, task, context)) return;
+    const bool pays = shared && (cycles >= worthwhile_cycles || shared->awake());
+    if (pays && shared->try_run(tasks, workers, task, context)) return;
   }
   for (int64_t index = 0; index < tasks; ++index) task(context, index, 0);
 }

@@ -162,21 +162,21 @@ void pack_sliver(const T* source, int64_t stride, bool transposed, const Packed<
   // A square of registers at a time: transposed there, it is read and written in whole lines.
   constexpr int width = Vec<T>::width;
   for (int64_t j = 0; j < step; j += width) {
-    const int64_t real = smaller(width, columns - j);
     const T* const from = source + (left + j) * stride;
-    for (int64_t k = 0; k < count; k += width) {
-      const int64_t run = smaller(width, count - k);
-      Vec<T> square[width];
+    int64_t k = 0;
+    if (j + width <= columns) {
+      for (; k + width <= count; k += width) {
+        Vec<T> square[width];
 #pragma GCC unroll 16
-      for (int i = 0; i < width; ++i) {
-        if (i >= real) square[i] = Vec<T>::zero();
-        else if (run == width) square[i] = Vec<T>::load(from + i * stride + k);
-        else square[i] = Vec<T>::load(from + i * stride + k, run, T(0));
+        for (int i = 0; i < width; ++i) square[i] = Vec<T>::load(from + i * stride + k);
+        transpose<T>(square);
+#pragma GCC unroll 16
+        for (int i = 0; i < width; ++i) square[i].store(row + (k + i) * step + j);
       }
-      transpose<T>(square);
-#pragma GCC unroll 16
-      for (int i = 0; i < width; ++i) {
-        if (i < run) square[i].store(row + (k + i) * step + j);
+    }
+    for (; k < count; ++k) {
+      for (int64_t i = 0; i < width; ++i) {
+        row[k * step + j + i] = j + i < columns ? from[i * stride + k] : T(0);
       }
     }
   }

@@ -1,7 +1,7 @@
 // y = x · weightᵀ + bias, eq. (32); backward eq. (37) without σ′, (38) and (39), summed over the
 // batch. All three are the product of product.h.
 #include "cpu/kernels/kernel.h"
-#include "cpu/kernels/product.h"
+#include "cpu/kernels/sparse.h"
 
 namespace chainrule::CR_ISA {
 
@@ -52,30 +52,64 @@ Product<T> to_weight(const T* dy, const T* x, T* dweight, const Linear& s) {
           .c = dweight};
 }
 
+// The same with x and dy changing places: what it gives is dweight's transpose.
+template <class T>
+Product<T> to_weight_turned(const T* dy, const T* x, T* dweight, const Linear& s) {
+  return {.m = s.in,
+          .n = s.out,
+          .k = s.batch,
+          .a = x,
+          .a_row = 1,
+          .a_step = s.in,
+          .b = dy,
+          .b_stride = s.out,
+          .b_transposed = false,
+          .c = dweight};
+}
+
+template <class T>
+int64_t most_workspace(const Product<T>& product, int workers) {
+  return larger(product.workspace(workers), SparseProduct<T>(product).workspace(workers));
+}
+
+template <class T>
+void run(const Product<T>& product, double density, const Workspace& lent) {
+  const SparseProduct<T> sparse(product);
+  if (density < sparse.sparse_enough && sparse.possible()) sparse.run(lent);
+  else product.run(lent);
+}
+
 }  // namespace
 
 template <class T>
 int64_t linear_workspace(const Linear& s, int workers) {
-  return forward<T>(nullptr, nullptr, nullptr, nullptr, false, s).workspace(workers);
+  return most_workspace(forward<T>(nullptr, nullptr, nullptr, nullptr, false, s), workers);
 }
 
 template <class T>
 void linear(const T* x, const T* weight, const T* bias, T* y, bool rectify, const Linear& s,
             const Workspace& workspace) {
-  forward(x, weight, bias, y, rectify, s).run(workspace);
+  const double density = SparseProduct<T>::density(x, s.batch * s.in);
+  run(forward(x, weight, bias, y, rectify, s), density, workspace);
 }
 
 template <class T>
 int64_t linear_backward_workspace(const Linear& s, int workers) {
-  return larger(to_input<T>(nullptr, nullptr, nullptr, s).workspace(workers),
-                to_weight<T>(nullptr, nullptr, nullptr, s).workspace(workers));
+  const SparseProduct<T> turned(to_weight_turned<T>(nullptr, nullptr, nullptr, s), true);
+  return larger(turned.workspace(workers),
+                larger(most_workspace(to_input<T>(nullptr, nullptr, nullptr, s), workers),
+                       most_workspace(to_weight<T>(nullptr, nullptr, nullptr, s), workers)));
 }
 
 template <class T>
 void linear_backward(const T* dy, const T* x, const T* weight, T* dx, T* dweight, T* dbias,
                      const Linear& s, const Workspace& workspace) {
-  if (dx) to_input(dy, weight, dx, s).run(workspace);
-  to_weight(dy, x, dweight, s).run(workspace);
+  const double of_dy = SparseProduct<T>::density(dy, s.batch * s.out);
+  if (dx) run(to_input(dy, weight, dx, s), of_dy, workspace);
+  const double of_x = SparseProduct<T>::density(x, s.batch * s.in);
+  const SparseProduct<T> turned(to_weight_turned(dy, x, dweight, s), true);
+  if (of_x < of_dy && of_x < turned.sparse_enough && turned.possible()) turned.run(workspace);
+  else run(to_weight(dy, x, dweight, s), of_dy, workspace);
   sum_rows(dy, s.batch, s.out, dbias);
 }
 

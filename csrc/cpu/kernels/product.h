@@ -37,6 +37,27 @@ struct Product {
     by_panel(lent);
   }
 
+  int64_t slivers() const { return ceil_div(n, tile_columns<T>); }
+  int64_t cycles(int64_t depth) const { return m * n * depth / Vec<T>::width / 2; }
+  // One sliver of b, from row `first` on.
+  void pack(const Packed<T>& packed, int64_t sliver, int64_t first, T* target) const {
+    const T* const source = b + (b_transposed ? first : first * b_stride);
+    pack_sliver(source, b_stride, b_transposed, packed, sliver, 0, packed.depth, target);
+  }
+  // c from `count` sums over parts of the depth, `step` apart, in order.
+  void add_partials(const T* partials, int64_t step, int64_t count, int workers) const {
+    parallel(m, m * n * count / Vec<T>::width, workers, [&](int64_t row, int) {
+      for_registers<T>(n, [&](int64_t j, auto lanes) {
+        const T* from = partials + row * n + j;
+        Vec<T> total = lanes.load(from);
+        for (int64_t i = 1; i < count; ++i) total = total + lanes.load(from += step);
+        if (bias) total = total + lanes.load(bias + j);
+        if (rectify) total = select(total <= Vec<T>::zero(), Vec<T>::zero(), total);
+        lanes.store(total, c + row * n + j);
+      });
+    });
+  }
+
  private:
   static int64_t bytes(int64_t size) { return size * static_cast<int64_t>(sizeof(T)); }
 
@@ -49,7 +70,6 @@ struct Product {
     return even(smaller(most_depth, larger(least_depth, fit)));
   }
   int64_t even(int64_t most) const { return ceil_div(k, larger(1, ceil_div(k, most))); }
-  int64_t slivers() const { return ceil_div(n, tile_columns<T>); }
 
   // Rows of a that are a multiple of this apart fall into few sets of the first-level cache; they
   // are copied first, to rows that are not.
@@ -122,11 +142,6 @@ struct Product {
       first += most;
     } while (first < k);
   }
-  void pack(const Packed<T>& packed, int64_t sliver, int64_t first, T* target) const {
-    const T* const source = b + (b_transposed ? first : first * b_stride);
-    pack_sliver(source, b_stride, b_transposed, packed, sliver, 0, packed.depth, target);
-  }
-  int64_t cycles(int64_t depth) const { return m * n * depth / Vec<T>::width / 2; }
 
   static constexpr int64_t most_rows = 256, least_slivers = 8;
   bool few_rows() const { return m <= most_rows && slivers() >= least_slivers; }
@@ -178,19 +193,7 @@ struct Product {
       part.rectify = false;
       part.by_panel({own + worker * panel_size(1), 1});
     });
-    parallel(m, m * n * chunks() / Vec<T>::width, lent.workers, [&](int64_t row, int) {
-      for_registers<T>(n, [&](int64_t j, auto lanes) {
-        const T* from = partials + row * n + j;
-        Vec<T> total = lanes.load(from);
-        for (int64_t chunk = 1; chunk < chunks(); ++chunk) {
-          from += partial_size();
-          total = total + lanes.load(from);
-        }
-        if (bias) total = total + lanes.load(bias + j);
-        if (rectify) total = select(total <= Vec<T>::zero(), Vec<T>::zero(), total);
-        lanes.store(total, c + row * n + j);
-      });
-    });
+    add_partials(partials, partial_size(), chunks(), lent.workers);
   }
 
   static constexpr int64_t block_rows = 8 * tile_rows, block_slivers = 4;
