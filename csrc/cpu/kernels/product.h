@@ -158,9 +158,8 @@ struct Product {
       if (copies_a()) {
         const Left to = place(copy, m, depth);
         const int64_t lines = a_step == 1 ? m : depth;
-        parallel(lines, m * depth, lent.workers, [&, from](int64_t line, int) {
-          copy_lines(from, to, m, depth, line, line + 1);
-        });
+        parallel(lines, m * depth, lent.workers,
+                 [&, from](int64_t line, int) { copy_lines(from, to, m, depth, line, line + 1); });
         from = to;
       }
       parallel(slivers(), cycles(depth), lent.workers, [&](int64_t sliver, int worker) {
@@ -205,9 +204,7 @@ struct Product {
     const int64_t panel = round_up(Packed<T>{depth_of_block(), n}.size(), 16);
     return panel + (copies_a() ? workers * block_copy_size() : 0);
   }
-  int64_t block_copy_size() const {
-    return round_up(place_size(block_rows, depth_of_block()), 16);
-  }
+  int64_t block_copy_size() const { return round_up(place_size(block_rows, depth_of_block()), 16); }
 
   void by_panel(const Workspace& lent) const {
     T* const panel = static_cast<T*>(lent.data);

@@ -29,8 +29,7 @@ class SparseProduct {
   int64_t workspace(int workers) const {
     if (!possible()) return 0;
     const int64_t partials = chunks() > 1 ? chunks() * partial_size() : 0;
-    return words_bytes() +
-           (partials + workers * own_size()) * static_cast<int64_t>(sizeof(T));
+    return words_bytes() + (partials + workers * own_size()) * static_cast<int64_t>(sizeof(T));
   }
 
   // The share of a's elements that are not zero, in a sample of 4096.

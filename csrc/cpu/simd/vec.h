@@ -229,6 +229,16 @@ CR_INLINE void transpose([[maybe_unused]] Vec<T>* rows) {
 #endif
 }
 
+// Lane order[i] of a, for every i.
+template <class T>
+CR_INLINE Vec<T> permute(Vec<T> a, [[maybe_unused]] typename Vec<T>::Bits order) {
+#if CR_VECTOR_BYTES == 0
+  return a;
+#else
+  return {__builtin_shuffle(a.v, order)};
+#endif
+}
+
 // Bit i says whether lane i is set.
 template <class T>
 CR_INLINE uint64_t bits_of(typename Vec<T>::Mask mask) {
