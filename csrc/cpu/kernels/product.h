@@ -108,10 +108,10 @@ struct Product {
     }
   }
 
-  // Some rows of c: `from` times one packed sliver of b, whose first depth is `first`.
-  void multiply(const Left& from, int64_t rows, const Packed<T>& packed, const T* b_packed,
-                int64_t sliver, int64_t first, T* target) const {
-    const int64_t column = sliver * tile_columns<T>, step = packed.sliver_step(sliver);
+  // Some rows of c: `from` times one sliver of b, whose rows lie `step` apart and begin at `first`.
+  void multiply(const Left& from, int64_t rows, const Packed<T>& packed, const T* right,
+                int64_t step, int64_t sliver, int64_t first, T* target) const {
+    const int64_t column = sliver * tile_columns<T>;
     const Segments segments{1, packed.depth, from.step, 0, step, 0};
     Epilogue<T> epilogue;
     epilogue.accumulate = first > 0;
@@ -128,8 +128,7 @@ struct Product {
         a_rows[r] = from.data + row * from.row;
         c_rows[r] = target + row * n + column;
       }
-      multiply_tile(a_rows, b_packed, c_rows, tile, packed.sliver_columns(sliver), segments,
-                    epilogue);
+      multiply_tile(a_rows, right, c_rows, tile, packed.sliver_columns(sliver), segments, epilogue);
     }
   }
 
@@ -166,7 +165,7 @@ struct Product {
         const Packed<T> packed{depth, n};
         T* const panel = own + worker * sliver_size();
         pack(packed, sliver, first, panel - packed.sliver_offset(sliver));
-        multiply(from, m, packed, panel, sliver, first, c);
+        multiply(from, m, packed, panel, packed.sliver_step(sliver), sliver, first, c);
       });
     });
   }
@@ -200,6 +199,11 @@ struct Product {
   bool few_blocks() const {
     return ceil_div(m, block_rows) * ceil_div(slivers(), block_slivers) < 8;
   }
+  // A small b is read where it lies, if its rows are whole registers: the tile reads no less.
+  static constexpr int64_t small_bytes = 256 << 10;
+  bool packs_b() const {
+    return b_transposed || n % Vec<T>::width != 0 || bytes(k * n) > small_bytes || m > most_rows;
+  }
   int64_t panel_size(int workers) const {
     const int64_t panel = round_up(Packed<T>{depth_of_block(), n}.size(), 16);
     return panel + (copies_a() ? workers * block_copy_size() : 0);
@@ -213,8 +217,10 @@ struct Product {
     const int64_t wide = few_blocks() ? 1 : block_slivers;
     for_depths(depth_of_block(), [&](int64_t first, int64_t depth) {
       const Packed<T> packed{depth, n};
-      parallel(slivers(), depth * n, lent.workers,
-               [&](int64_t sliver, int) { pack(packed, sliver, first, panel); });
+      if (packs_b()) {
+        parallel(slivers(), depth * n, lent.workers,
+                 [&](int64_t sliver, int) { pack(packed, sliver, first, panel); });
+      }
       const int64_t down = ceil_div(m, rows), across = ceil_div(slivers(), wide);
       parallel(down * across, cycles(depth), lent.workers, [&](int64_t index, int worker) {
         const int64_t top = index % down * rows, count = smaller(rows, m - top);
@@ -226,8 +232,10 @@ struct Product {
         }
         const int64_t begin = index / down * wide, end = smaller(begin + wide, slivers());
         for (int64_t sliver = begin; sliver < end; ++sliver) {
-          multiply(from, count, packed, panel + packed.sliver_offset(sliver), sliver, first,
-                   c + top * n);
+          const T* const right = packs_b() ? panel + packed.sliver_offset(sliver)
+                                           : b + first * b_stride + sliver * tile_columns<T>;
+          multiply(from, count, packed, right, packs_b() ? packed.sliver_step(sliver) : b_stride,
+                   sliver, first, c + top * n);
         }
       });
     });
