@@ -255,10 +255,21 @@ def test_a_phone_shows_it_without_scrolling_sideways(chrome: Tab, file: Path) ->
     assert chrome.ask("document.documentElement.scrollWidth") <= PHONE[0]
     wide = chrome.ask(
         "[...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > "
-        f"{PHONE[0]} + 1 && !e.closest('.body, .scroll, .trace, .scrolls, pre')).map(e => "
+        f"{PHONE[0]} + 1 && !e.closest('.body, .scroll, .trace, pre')).map(e => "
         "e.tagName + '.' + e.className + ' ' + e.textContent.slice(0, 40))"
     )
     assert wide == []
+    cut = chrome.ask(
+        "[...document.querySelectorAll('.eq .body, .panel')].filter(e => e.scrollWidth > "
+        "e.clientWidth + 1).map(e => [(e.parentElement || e).id, e.clientWidth, e.scrollWidth])"
+    )
+    assert cut == []
+    lines = chrome.ask(
+        "[...document.querySelectorAll('.slider')].map(s => new Set([...s.children].slice(1).map("
+        "e => { const b = e.getBoundingClientRect(); return Math.round((b.top + b.bottom) / 2); }"
+        ")).size)"
+    )
+    assert set(lines) == {1}, "a slider and its buttons stand in one line"
     assert chrome.ask("getComputedStyle(document.querySelector('main p')).fontSize") == "16px"
 
 
