@@ -291,13 +291,23 @@ def test_it_is_whole_without_its_script(chrome: Tab, file: Path) -> None:
         assert frames > 0, name
 
 
-def test_printing_unfolds_the_code(tab: Tab) -> None:
+def test_printing_unfolds_the_code_and_the_steps(tab: Tab) -> None:
+    frames = "document.querySelectorAll('#fig-three-units svg .frame.on').length"
+    start, end = tab.ask(
+        "(() => { const f = document.querySelector('#fig-three-units'),"
+        "i = f.querySelector('input'), count = (at) => { i.value = at;"
+        f"i.dispatchEvent(new Event('input')); return {frames}; }};"
+        "return [count(i.max), count(0)]; })()"
+    )[::-1]
+    assert start < end
     closed = "document.querySelectorAll('main details:not([open])').length"
     assert tab.ask(closed) > 0
     tab.ask("dispatchEvent(new Event('beforeprint'))")
     assert tab.ask(closed) == 0
+    assert tab.ask(frames) == end
     tab.ask("dispatchEvent(new Event('afterprint'))")
     assert tab.ask(closed) > 0
+    assert tab.ask(frames) == start
     pages = tab.pdf()
     assert pages.startswith(b"%PDF")
     assert len(re.findall(rb"/Type\s*/Page\b", pages)) > 10

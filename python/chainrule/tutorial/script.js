@@ -97,13 +97,21 @@
   fit();
   addEventListener("resize", fit);
 
-  // What a screen folds away, paper shows.
+  // What a screen folds away, or shows step by step, paper shows.
   let opened = [];
+  const unmoved = () => [...document.querySelectorAll("figure[data-slider]")].filter((figure) => {
+    const slider = figure.querySelector(".slider input");
+    return slider.value === slider.defaultValue;
+  });
   addEventListener("beforeprint", () => {
+    for (const figure of unmoved()) show(figure, Number(figure.dataset.still));
     opened = [...document.querySelectorAll("main details:not([open])")];
     for (const each of opened) each.open = true;
   });
   addEventListener("afterprint", () => {
+    for (const figure of unmoved()) {
+      show(figure, Number(figure.querySelector(".slider input").value));
+    }
     for (const each of opened) each.open = false;
   });
 
