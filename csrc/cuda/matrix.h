@@ -1,6 +1,7 @@
 // Matrices as operands of gemm.h, their product, and the sums of their columns.
 #pragma once
 
+#include "core/shape.h"
 #include "cuda/gemm_run.h"
 #include "cuda/results.h"
 
