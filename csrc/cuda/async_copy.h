@@ -46,8 +46,7 @@ __device__ __forceinline__ void copy_bytes_async(void* to, const void* from, boo
   const unsigned target = static_cast<unsigned>(__cvta_generic_to_shared(to));
   const int size = there ? bytes : 0;
   if constexpr (bytes == 16) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(target), "l"(from),
-                 "r"(size)
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(target), "l"(from), "r"(size)
                  : "memory");
   } else {
     asm volatile("cp.async.ca.shared.global [%0], [%1], %3, %2;" ::"r"(target), "l"(from),
@@ -81,6 +80,8 @@ __device__ __forceinline__ void copy_piece_async(T* to, const T* from, bool ther
   copy_bytes_async<16>(to, from, there);
 }
 
-inline bool piecewise(const void* address) { return reinterpret_cast<uintptr_t>(address) % 16 == 0; }
+inline bool piecewise(const void* address) {
+  return reinterpret_cast<uintptr_t>(address) % 16 == 0;
+}
 
 }  // namespace chainrule::cuda

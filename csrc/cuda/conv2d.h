@@ -35,8 +35,7 @@ void for_phases(const Conv2d& s, F f) {
   for (int64_t i = 0; i < smaller(w.stride_rows, s.height); ++i) {
     const Phase rows(i, s.height, w.stride_rows, s.pad_top, w.rows);
     for (int64_t j = 0; j < smaller(w.stride_columns, s.width); ++j) {
-      f(rows, Phase(j, s.width, w.stride_columns, s.pad_left, w.columns),
-        (i * s.width + j) * s.in);
+      f(rows, Phase(j, s.width, w.stride_columns, s.pad_left, w.columns), (i * s.width + j) * s.in);
     }
   }
 }

@@ -3,6 +3,7 @@
 // and no pixel but the largest goes to memory; other windows are pooled from there. Backward is
 // conv2d.cu's, with a gradient that is found at the maxima's places.
 #include "cuda/conv2d.h"
+#include "cuda/direct_weight.h"
 #include "cuda/kernel.h"
 #include "cuda/unpooled.h"
 
@@ -92,9 +93,10 @@ void conv2d_pooled(const T* x, const T* weight, const T* bias, T* y, uint16_t* a
     return max_pool2d<T>(memory, y, argmax, p);
   }
   const bool wide = stores_wide(y, s.out) && reinterpret_cast<uintptr_t>(argmax) % 8 == 0;
+  const WindowResult<T> result{y, argmax, s.out, {bias, rectify}, wide};
+  if (forward_directly(x, weight, s, p, result)) return;
   multiply(forward_plan<T>(s, p), WindowRows<T>{sliding(x, s, windows(p))},
-           Matrix<T, true>(weight, s.out, filter_size(s)),
-           WindowResult<T>{y, argmax, s.out, {bias, rectify}, wide}, memory);
+           Matrix<T, true>(weight, s.out, filter_size(s)), result, memory);
 }
 
 template <class T>
@@ -112,8 +114,9 @@ void conv2d_pooled_backward_input(const T* dy, const uint16_t* argmax, const T* 
 
 template <class T>
 int64_t conv2d_pooled_backward_weight_workspace(const Conv2d& s, const MaxPool2d& p, int) {
-  return larger(weight_plan<T>(s, p).workspace(),
-                ColumnSums<T>(Pooled<T>(nullptr, nullptr, p).windows, s.out).workspace());
+  const int64_t sums = ColumnSums<T>(p.batch * p.out_height * p.out_width, s.out).workspace();
+  const DirectWeight<T> direct(nullptr, s, p);
+  return larger(sums, direct.bands.fit ? direct.workspace() : weight_plan<T>(s, p).workspace());
 }
 
 template <class T>
@@ -122,9 +125,11 @@ void conv2d_pooled_backward_weight(const T* dy, const uint16_t* argmax, const T*
                                    const Workspace& workspace) {
   T* const partial = static_cast<T*>(workspace.data);
   const Pooled<T> pooled(dy, argmax, p);
-  multiply(weight_plan<T>(s, p), UnpooledColumns<T>{pooled},
-           WindowColumns<T>(sliding(x, s, windows(p))), MatrixResult<T>(dweight, filter_size(s)),
-           partial);
+  if (!weight_directly<true>(dy, argmax, x, dweight, s, p, partial)) {
+    multiply(weight_plan<T>(s, p), UnpooledColumns<T>{pooled},
+             WindowColumns<T>(sliding(x, s, windows(p))), MatrixResult<T>(dweight, filter_size(s)),
+             partial);
+  }
   ColumnSums<T>(pooled.windows, s.out).run(dy, dbias, partial);
 }
 

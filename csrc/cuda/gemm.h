@@ -33,7 +33,9 @@ namespace chainrule::cuda {
 constexpr int depth = 16;
 
 __device__ __forceinline__ float multiply_add(float a, float b, float c) { return fmaf(a, b, c); }
-__device__ __forceinline__ double multiply_add(double a, double b, double c) { return fma(a, b, c); }
+__device__ __forceinline__ double multiply_add(double a, double b, double c) {
+  return fma(a, b, c);
+}
 
 // A warp has 32 · row_squares rows and 32 columns.
 template <class T, int warps_down, int warps_across, int squares, bool on_tensor_cores = false>
@@ -306,7 +308,8 @@ __global__ void __launch_bounds__(Tile::threads, Tile::blocks)
       const int64_t column = left + sums.column + sums.column_distance * j;
       if (row >= cut.m || column >= cut.n) continue;
       if (cut.splits == 1) result.store(row, column, square, cut.m, cut.n);
-      else Partial<T>{partial + split * cut.m * cut.n, cut.n}.store(row, column, square, cut.m, cut.n);
+      else
+        Partial<T>{partial + split * cut.m * cut.n, cut.n}.store(row, column, square, cut.m, cut.n);
     }
   }
 }

@@ -22,8 +22,13 @@ class Plan {
         const int64_t chunk = larger(depth, ceil_div(ceil_div(k, parts), depth) * depth);
         const int64_t splits = larger(1, ceil_div(k, chunk));
         if (parts > 1 && (chunk < least_chunk || splits * m * n > most_partials)) break;
-        const Cut one{m, n, k, static_cast<int>(ceil_div(m, rows)),
-                      static_cast<int>(ceil_div(n, columns)), static_cast<int>(splits), chunk};
+        const Cut one{m,
+                      n,
+                      k,
+                      static_cast<int>(ceil_div(m, rows)),
+                      static_cast<int>(ceil_div(n, columns)),
+                      static_cast<int>(splits),
+                      chunk};
         const int64_t cycles = estimate(one, rows * columns, percent);
         if (chunk <= most_chunk && cycles < least) {
           least = cycles;
@@ -74,7 +79,8 @@ void multiply(const Plan<T>& plan, const A& a, const B& b, const Result& result,
       if (tf32) launch_gemm<T, Tile<T, 2, 4, 2, true>>(a, b, result, cut, partial);
       else launch_gemm<T, Tile<T, 2, 4, 2>>(a, b, result, cut, partial);
     } else if (plan.tile == TileSize::narrow) {
-      launch_gemm<T, Tile<T, 4, 1, 1>>(a, b, result, cut, partial);
+      if (tf32) launch_gemm<T, Tile<T, 4, 1, 1, true>>(a, b, result, cut, partial);
+      else launch_gemm<T, Tile<T, 4, 1, 1>>(a, b, result, cut, partial);
     } else {
       if (tf32) launch_gemm<T, Tile<T, 2, 2, 1, true>>(a, b, result, cut, partial);
       else launch_gemm<T, Tile<T, 2, 2, 1>>(a, b, result, cut, partial);

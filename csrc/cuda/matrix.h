@@ -72,7 +72,7 @@ struct ColumnSums {
   int64_t rows, columns, chunk, chunks;
 
   ColumnSums(int64_t m, int64_t n) : rows(m), columns(n) {
-    chunk = larger(64, ceil_div(m, 256));
+    chunk = larger(256, ceil_div(m, 256));
     chunks = larger(1, ceil_div(m, chunk));
   }
   int64_t workspace() const {

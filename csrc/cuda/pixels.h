@@ -161,8 +161,7 @@ struct WindowColumns : Sliding<T> {
   };
 
   explicit WindowColumns(const Sliding<T>& window)
-      : Sliding<T>(window),
-        wide(window.channels % piece_size<T> == 0 && piecewise(window.data)) {}
+      : Sliding<T>(window), wide(window.channels % piece_size<T> == 0 && piecewise(window.data)) {}
 
   __device__ Row row(int64_t i) const {
     if (i >= this->elements) return {0, far_outside, far_outside};

@@ -36,27 +36,27 @@ inline uint32_t to_tf32(float value) {
   return finite ? (bits + 0x1000u) & ~0x1fffu : bits;
 }
 
+inline float from_bits(uint32_t bits) {
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
 inline void multiply_tf32(const uint32_t (&a)[4], const uint32_t (&b)[2], float& c0, float& c1,
                           float& c2, float& c3) {
-  const auto value = [](uint32_t bits) {
-    float f;
-    std::memcpy(&f, &bits, sizeof f);
-    return f;
-  };
-  const int lane = static_cast<int>(threadIdx.x % 32), row = lane / 4, column = lane % 4;
+  __shared__ float left[32][16][8], right[32][8][8];  // for each warp of the block
+  const int warp = static_cast<int>(threadIdx.x / 32), lane = static_cast<int>(threadIdx.x % 32);
+  const int row = lane / 4, column = lane % 4;
+  for (int i = 0; i < 4; ++i) left[warp][row + i % 2 * 8][column + i / 2 * 4] = from_bits(a[i]);
+  for (int i = 0; i < 2; ++i) right[warp][column + i * 4][row] = from_bits(b[i]);
+  __syncwarp();
   float* const c[4] = {&c0, &c1, &c2, &c3};
-  for (int k = 0; k < 8; ++k) {
-    float left[2], right[2];
-    for (int i = 0; i < 2; ++i) {
-      left[i] = value(__shfl_sync(0xffffffffu, a[i + k / 4 * 2], row * 4 + k % 4));
+  for (int i = 0; i < 4; ++i) {
+    for (int k = 0; k < 8; ++k) {
+      *c[i] += left[warp][row + i / 2 * 8][k] * right[warp][k][2 * column + i % 2];
     }
-    for (int j = 0; j < 2; ++j) {  // b's other half lies with the same lanes
-      const uint32_t low = __shfl_sync(0xffffffffu, b[0], (2 * column + j) * 4 + k % 4);
-      const uint32_t high = __shfl_sync(0xffffffffu, b[1], (2 * column + j) * 4 + k % 4);
-      right[j] = value(k < 4 ? low : high);
-    }
-    for (int i = 0; i < 4; ++i) *c[i] += left[i / 2] * right[i % 2];
   }
+  __syncwarp();
 }
 #endif
 
