@@ -126,7 +126,7 @@ inline MaxPool2d unpooled(const Conv2d& s) {
 
 // A thread has two squares: four pixels next to each other in the walk's order, and four filters.
 template <class T, class Result>
-__global__ void __launch_bounds__(direct_threads)
+__global__ void __launch_bounds__(direct_threads, sizeof(T) == 4 ? 2 : 1)
     direct_forward(Bands<T> bands, const T* weight, Result result) {
   alignas(16) __shared__ T memory[direct_memory / sizeof(T)];
   const int thread = static_cast<int>(threadIdx.x), columns = 4 * bands.lanes;
@@ -148,12 +148,12 @@ __global__ void __launch_bounds__(direct_threads)
   const int64_t filter = first_filter + 4 * lane;
   for (int square = thread / bands.lanes; 4 * square < count; square += 2 * groups) {
     T sums[2][4][4] = {};
-    const T* corners[8];
+    int corners[8];
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
       const int index = 4 * (square + i / 4 * groups) + i % 4, last = count - 1;
       const int pixel = index < last ? index : last, pool = bands.by_area.small(pixel);
-      corners[i] = pixels + bands.corner(pool) + bands.place(pixel - pool * area);
+      corners[i] = bands.corner(pool) + bands.place(pixel - pool * area);
     }
     const T* w = weights + 4 * lane;
     for (int base = 0, k = 0; k < bands.elements; base += bands.row_size) {
@@ -162,7 +162,7 @@ __global__ void __launch_bounds__(direct_threads)
         load_four(w, right);
 #pragma unroll
         for (int i = 0; i < 8; ++i) {
-          const T left = corners[i][e];
+          const T left = pixels[corners[i] + e];
 #pragma unroll
           for (int j = 0; j < 4; ++j) {
             sums[i / 4][i % 4][j] = multiply_add(left, right[j], sums[i / 4][i % 4][j]);

@@ -21,7 +21,6 @@ struct DirectWeight {
     parts = static_cast<int>(ceil_div(bands.elements, own_elements));
     pixels = direct_threads / (bands.lanes * parts);
   }
-  Cut cut() const { return {bands.filters, bands.elements, blocks, 1, 1, blocks, 1}; }
   int64_t workspace() const {
     return blocks * bands.filters * bands.elements * static_cast<int64_t>(sizeof(T));
   }
@@ -111,11 +110,8 @@ bool weight_directly(const T* dy, const uint16_t* argmax, const T* x, T* dweight
   if (!d.bands.fit) return false;
   launch(direct_weight<T, pooled>, dim3(static_cast<unsigned>(d.blocks * d.bands.groups)),
          dim3(direct_threads), 0, d, dy, argmax, partial);
-  const Cut cut = d.cut();
-  launch(add_splits<T, MatrixResult<T>>,
-         dim3(static_cast<unsigned>(ceil_div(ceil_div(cut.m, 4) * cut.n, sum_threads))),
-         dim3(sum_threads), 0, static_cast<const T*>(partial),
-         MatrixResult<T>(dweight, d.bands.elements), cut);
+  const Cut cut{.m = s.out, .n = d.bands.elements, .splits = d.blocks, .pitch = d.bands.elements};
+  add_parts(static_cast<const T*>(partial), MatrixResult<T>(dweight, d.bands.elements), cut);
   return true;
 }
 

@@ -7,8 +7,8 @@
 //
 //   loader    Row row(i)            what there is to know about row i of a, or column i of b; made
 //                                   once a block and kept in shared memory
-//             Steps from(k)         the same for k, counted from where the block begins:
-//             Step Steps::at(int)
+//             Start from(k)         the same for the k that the block begins with, and for those
+//             Step step(start, int) that follow
 //             bool at(row, step, p) p is where the element lies; false: it is zero
 //             along_k               neighbours in memory are neighbours in k, not in i
 //             wide                  (not along_k) they come in aligned pieces of 16 bytes
@@ -56,26 +56,27 @@ struct Tile {
 // What one launch computes, and how it is cut; by the shape alone, so the sums are the same on
 // every device.
 struct Cut {
-  int64_t m, n, k;
-  int row_tiles, column_tiles;
-  int splits;
-  int64_t chunk;  // of k
+  int64_t m = 0, n = 0, k = 0;
+  int row_tiles = 1, column_tiles = 1;
+  int splits = 1;
+  int64_t chunk = 0;  // of k
+  int64_t pitch = 0;  // from one row of the parts' sums to the next
 };
 
 // Brings one operand's slab [first, first + depth) of k into shared memory.
 template <int extent, int pitch, int threads, class T, class Loader>
 __device__ __forceinline__ void load_slab(const Loader& loader, const typename Loader::Row* rows,
-                                          const typename Loader::Steps& steps, int first, int count,
+                                          const typename Loader::Start& start, int first, int count,
                                           T* slab) {
   const int thread = static_cast<int>(threadIdx.x);
   if constexpr (Loader::along_k) {
     // Eight threads a row: whole sectors of 32 bytes; four rows a warp.
     constexpr int lanes = 8, apart = threads / lanes;
     static_assert(extent % apart == 0);
-#pragma unroll
+#pragma unroll 1
     for (int i = 0; i < depth; i += lanes) {
       const int k = thread % lanes + i;
-      const auto step = steps.at(first + k);
+      const auto step = loader.step(start, first + k);
       const bool inside = first + k < count;
 #pragma unroll
       for (int j = 0; j < extent; j += apart) {
@@ -89,10 +90,10 @@ __device__ __forceinline__ void load_slab(const Loader& loader, const typename L
     constexpr int size = piece_size<T>, lanes = extent / size, apart = threads / lanes;
     static_assert(depth % apart == 0);
     const int row = thread % lanes * size;
-#pragma unroll
+#pragma unroll 1
     for (int i = 0; i < depth; i += apart) {
       const int k = thread / lanes + i;
-      const auto step = steps.at(first + k);
+      const auto step = loader.step(start, first + k);
       const bool inside = first + k < count;
       T* const to = slab + k * pitch + row;
       const T* from;
@@ -204,25 +205,6 @@ struct Sums {
   }
 };
 
-// Sums of one chunk of k, before they are added up: (splits, m, n) in all.
-template <class T>
-struct Partial {
-  T* data;
-  int64_t columns;
-
-  template <int width>
-  __device__ void store(int64_t row, int64_t column, const T (&v)[4][width], int64_t m,
-                        int64_t n) const {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-#pragma unroll
-      for (int j = 0; j < width; ++j) {
-        if (row + i < m && column + j < n) data[(row + i) * columns + column + j] = v[i][j];
-      }
-    }
-  }
-};
-
 template <class T, class Tile>
 struct Slabs {
   alignas(16) T a[2][depth][Tile::pitch_a];
@@ -235,14 +217,14 @@ struct Feeds {
   const B& b;
   const typename A::Row* rows;
   const typename B::Row* columns;
-  typename A::Steps a_steps;
-  typename B::Steps b_steps;
+  const typename A::Start& a_start;
+  const typename B::Start& b_start;
   int count;  // of k
 
   __device__ __forceinline__ void load(int first, int stage, Slabs<T, Tile>& slabs) const {
-    load_slab<Tile::rows, Tile::pitch_a, Tile::threads>(a, rows, a_steps, first, count,
+    load_slab<Tile::rows, Tile::pitch_a, Tile::threads>(a, rows, a_start, first, count,
                                                         &slabs.a[stage][0][0]);
-    load_slab<Tile::columns, Tile::pitch_b, Tile::threads>(b, columns, b_steps, first, count,
+    load_slab<Tile::columns, Tile::pitch_b, Tile::threads>(b, columns, b_start, first, count,
                                                            &slabs.b[stage][0][0]);
   }
 
@@ -277,9 +259,15 @@ __global__ void __launch_bounds__(Tile::threads, Tile::blocks)
   const int64_t left = int64_t{within / high} * Tile::columns;
   for (int i = thread; i < Tile::rows; i += Tile::threads) rows[i] = a.row(top + i);
   for (int i = thread; i < Tile::columns; i += Tile::threads) columns[i] = b.row(left + i);
+  __shared__ typename A::Start a_start;
+  __shared__ typename B::Start b_start;
   const int64_t first = split * cut.chunk, more = cut.k - first;
   const int count = static_cast<int>(more < cut.chunk ? more : cut.chunk);
-  const Feeds<T, Tile, A, B> feeds{a, b, rows, columns, a.from(first), b.from(first), count};
+  if (thread == 0) {
+    a_start = a.from(first);
+    b_start = b.from(first);
+  }
+  const Feeds<T, Tile, A, B> feeds{a, b, rows, columns, a_start, b_start, count};
   Sums<T, Tile> sums;
   feeds.template multiply<false>(sums, slabs);
   if constexpr (A::skips_zeros) {
@@ -307,9 +295,17 @@ __global__ void __launch_bounds__(Tile::threads, Tile::blocks)
       const int64_t row = top + sums.row + 32 * i;
       const int64_t column = left + sums.column + sums.column_distance * j;
       if (row >= cut.m || column >= cut.n) continue;
-      if (cut.splits == 1) result.store(row, column, square, cut.m, cut.n);
-      else
-        Partial<T>{partial + split * cut.m * cut.n, cut.n}.store(row, column, square, cut.m, cut.n);
+      if (cut.splits == 1) {
+        result.store(row, column, square, cut.m, cut.n);
+        continue;
+      }
+      // The parts' sums: (splits, m, pitch), rows of whole squares.
+#pragma unroll
+      for (int r = 0; r < 4; ++r) {
+        if (row + r < cut.m) {
+          store_four(square[r], partial + (split * cut.m + row + r) * cut.pitch + column);
+        }
+      }
     }
   }
 }
@@ -327,7 +323,7 @@ __global__ void __launch_bounds__(sum_threads)
   for (int split = 0; split < cut.splits; ++split) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      if (row + i < cut.m) v[i][0] += partial[(split * cut.m + row + i) * cut.n + column];
+      if (row + i < cut.m) v[i][0] += partial[(split * cut.m + row + i) * cut.pitch + column];
     }
   }
   result.store(row, column, v, cut.m, cut.n);

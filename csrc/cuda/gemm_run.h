@@ -22,13 +22,14 @@ class Plan {
         const int64_t chunk = larger(depth, ceil_div(ceil_div(k, parts), depth) * depth);
         const int64_t splits = larger(1, ceil_div(k, chunk));
         if (parts > 1 && (chunk < least_chunk || splits * m * n > most_partials)) break;
-        const Cut one{m,
-                      n,
-                      k,
-                      static_cast<int>(ceil_div(m, rows)),
-                      static_cast<int>(ceil_div(n, columns)),
-                      static_cast<int>(splits),
-                      chunk};
+        const Cut one{.m = m,
+                      .n = n,
+                      .k = k,
+                      .row_tiles = static_cast<int>(ceil_div(m, rows)),
+                      .column_tiles = static_cast<int>(ceil_div(n, columns)),
+                      .splits = static_cast<int>(splits),
+                      .chunk = chunk,
+                      .pitch = ceil_div(n, 4) * 4};
         const int64_t cycles = estimate(one, rows * columns, percent);
         if (chunk <= most_chunk && cycles < least) {
           least = cycles;
@@ -45,7 +46,7 @@ class Plan {
   }
 
   int64_t workspace() const {
-    return cut.splits == 1 ? 0 : cut.splits * cut.m * cut.n * static_cast<int64_t>(sizeof(T));
+    return cut.splits == 1 ? 0 : cut.splits * cut.m * cut.pitch * static_cast<int64_t>(sizeof(T));
   }
 
  private:
@@ -69,7 +70,16 @@ void launch_gemm(const A& a, const B& b, const Result& result, const Cut& cut, T
          a, b, result, cut, partial);
 }
 
-// `partial` is the plan's workspace.
+// Adds up what `splits` parts left in (splits, m, pitch).
+template <class T, class Result>
+void add_parts(const T* partial, const Result& result, const Cut& cut) {
+  const int64_t blocks = ceil_div(ceil_div(cut.m, 4) * cut.n, sum_threads);
+  launch(add_splits<T, Result>, dim3(static_cast<unsigned>(blocks)), dim3(sum_threads), 0, partial,
+         result, cut);
+}
+
+// `partial` is the plan's workspace. Tensor cores have tiles of 128 rows only: the middle one is
+// chosen where a product is small.
 template <class T, class A, class B, class Result>
 void multiply(const Plan<T>& plan, const A& a, const B& b, const Result& result, T* partial) {
   const Cut& cut = plan.cut;
@@ -82,17 +92,12 @@ void multiply(const Plan<T>& plan, const A& a, const B& b, const Result& result,
       if (tf32) launch_gemm<T, Tile<T, 4, 1, 1, true>>(a, b, result, cut, partial);
       else launch_gemm<T, Tile<T, 4, 1, 1>>(a, b, result, cut, partial);
     } else {
-      if (tf32) launch_gemm<T, Tile<T, 2, 2, 1, true>>(a, b, result, cut, partial);
-      else launch_gemm<T, Tile<T, 2, 2, 1>>(a, b, result, cut, partial);
+      launch_gemm<T, Tile<T, 2, 2, 1>>(a, b, result, cut, partial);
     }
   } else {
     launch_gemm<T, Tile<T, 2, 2, 1>>(a, b, result, cut, partial);
   }
-  if (cut.splits > 1) {
-    const int64_t blocks = ceil_div(ceil_div(cut.m, 4) * cut.n, sum_threads);
-    launch(add_splits<T, Result>, dim3(static_cast<unsigned>(blocks)), dim3(sum_threads), 0,
-           static_cast<const T*>(partial), result, cut);
-  }
+  if (cut.splits > 1) add_parts(static_cast<const T*>(partial), result, cut);
 }
 
 }  // namespace chainrule::cuda

@@ -7,29 +7,29 @@
 
 namespace chainrule::cuda {
 
-// Element (i, k) is data[i · row + k · step]; one of the two is 1.
+// Element (i, k) is data[i · row_stride + k · k_stride]; one of the two is 1.
 template <class T, bool k_is_contiguous>
 struct Matrix {
   static constexpr bool along_k = k_is_contiguous, skips_zeros = false;
   const T* data;
-  int64_t count, row_stride, step;
+  int64_t count, row_stride, k_stride;
   bool wide;
 
   Matrix(const T* from, int64_t rows, int64_t stride)
       : data(from),
         count(rows),
         row_stride(along_k ? stride : 1),
-        step(along_k ? 1 : stride),
+        k_stride(along_k ? 1 : stride),
         wide(stride % piece_size<T> == 0 && rows % piece_size<T> == 0 && piecewise(from)) {}
 
   using Row = const T*;
-  struct Steps {
-    int64_t first, step;
-    __device__ __forceinline__ int64_t at(int k) const { return (first + k) * step; }
-  };
+  using Start = int64_t;
   // Rows past the last are the first's again: what they give is not stored.
   __device__ Row row(int64_t i) const { return data + (i < count ? i * row_stride : 0); }
-  __device__ Steps from(int64_t k) const { return {k, step}; }
+  __device__ Start from(int64_t k) const { return k; }
+  __device__ __forceinline__ int64_t step(Start first, int more) const {
+    return (first + more) * k_stride;
+  }
   __device__ __forceinline__ bool at(Row first, int64_t offset, const T*& p) const {
     p = first + offset;
     return true;
@@ -84,10 +84,8 @@ struct ColumnSums {
            dim3(column_lanes * row_lanes), 0, source, rows, columns, chunk, tiles,
            chunks == 1 ? target : partial);
     if (chunks == 1) return;
-    const Cut cut{1, columns, rows, 1, 1, static_cast<int>(chunks), chunk};
-    const unsigned blocks = static_cast<unsigned>(ceil_div(columns, sum_threads));
-    launch(add_splits<T, MatrixResult<T>>, dim3(blocks), dim3(sum_threads), 0,
-           static_cast<const T*>(partial), MatrixResult<T>(target, columns), cut);
+    const Cut cut{.m = 1, .n = columns, .splits = static_cast<int>(chunks), .pitch = columns};
+    add_parts(static_cast<const T*>(partial), MatrixResult<T>(target, columns), cut);
   }
 };
 

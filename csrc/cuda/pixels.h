@@ -130,17 +130,16 @@ template <class T>
 struct WindowRows : Sliding<T> {
   static constexpr bool along_k = true, skips_zeros = false;
   using Row = Spot;
-  struct Steps {
-    const WindowRows* owner;
-    int first;
-    __device__ __forceinline__ Spot at(int k) const { return owner->element(first + k); }
-  };
+  using Start = int;
 
   __device__ Row row(int64_t i) const {
     if (i >= this->walk.count()) return {0, far_outside, far_outside};
     return this->corner(this->walk.at(i));
   }
-  __device__ Steps from(int64_t k) const { return {this, static_cast<int>(k)}; }
+  __device__ Start from(int64_t k) const { return static_cast<int>(k); }
+  __device__ __forceinline__ Spot step(Start first, int more) const {
+    return this->element(first + more);
+  }
   __device__ __forceinline__ bool at(const Row& r, const Spot& step, const T*& p) const {
     return this->meet(r, step, p);
   }
@@ -152,13 +151,7 @@ struct WindowColumns : Sliding<T> {
   static constexpr bool along_k = false, skips_zeros = false;
   bool wide;
   using Row = Spot;
-  struct Steps {
-    const WindowColumns* owner;
-    Walk::Start start;
-    __device__ __forceinline__ Spot at(int k) const {
-      return owner->corner(owner->walk.after(start, k));
-    }
-  };
+  using Start = Walk::Start;
 
   explicit WindowColumns(const Sliding<T>& window)
       : Sliding<T>(window), wide(window.channels % piece_size<T> == 0 && piecewise(window.data)) {}
@@ -167,7 +160,10 @@ struct WindowColumns : Sliding<T> {
     if (i >= this->elements) return {0, far_outside, far_outside};
     return this->element(static_cast<int>(i));
   }
-  __device__ Steps from(int64_t k) const { return {this, this->walk.from(k)}; }
+  __device__ Start from(int64_t k) const { return this->walk.from(k); }
+  __device__ __forceinline__ Spot step(const Start& start, int more) const {
+    return this->corner(this->walk.after(start, more));
+  }
   __device__ __forceinline__ bool at(const Row& r, const Spot& step, const T*& p) const {
     return this->meet(r, step, p);
   }
@@ -211,21 +207,17 @@ struct TurnedFilters {
         wide(s.in % piece_size<T> == 0 && piecewise(from)) {}
 
   using Row = int64_t;
-  struct Steps {
-    const TurnedFilters* owner;
-    int first;
-    __device__ __forceinline__ int64_t at(int more) const {
-      const TurnedFilters& o = *owner;
-      const int k = first + more, tap = o.by_filters.small(k);
-      const int filter = k - tap * static_cast<int>(o.by_filters.by());
-      const int r = o.by_taps.small(tap), q = tap - r * static_cast<int>(o.by_taps.by());
-      const int64_t row = o.last_row - r * o.stride_rows;
-      const int64_t column = o.last_column - q * o.stride_columns;
-      return ((filter * o.window_rows + row) * o.window_columns + column) * o.channels;
-    }
-  };
+  using Start = int;
   __device__ Row row(int64_t i) const { return i < channels ? i : 0; }
-  __device__ Steps from(int64_t k) const { return {this, static_cast<int>(k)}; }
+  __device__ Start from(int64_t k) const { return static_cast<int>(k); }
+  __device__ __forceinline__ int64_t step(Start first, int more) const {
+    const int k = first + more, tap = by_filters.small(k);
+    const int filter = k - tap * static_cast<int>(by_filters.by());
+    const int r = by_taps.small(tap), q = tap - r * static_cast<int>(by_taps.by());
+    const int64_t tap_row = last_row - r * stride_rows;
+    const int64_t tap_column = last_column - q * stride_columns;
+    return ((filter * window_rows + tap_row) * window_columns + tap_column) * channels;
+  }
   __device__ __forceinline__ bool at(Row channel, int64_t offset, const T*& p) const {
     p = weight + (offset + channel);
     return true;

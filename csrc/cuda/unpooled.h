@@ -48,23 +48,20 @@ struct UnpooledRows {
   struct Step {
     int filter, row, column;
   };
-  struct Steps {
-    const UnpooledRows* owner;
-    int first;
-    __device__ __forceinline__ Step at(int more) const {
-      const Sliding<T>& w = owner->window;
-      const int k = first + more, tap = w.by_channels.small(k), row = w.by_columns.small(tap);
-      return {k - tap * static_cast<int>(w.by_channels.by()), row,
-              tap - row * static_cast<int>(w.by_columns.by())};
-    }
-  };
+  using Start = int;
   __device__ Row row(int64_t i) const {
     if (i >= window.walk.count()) return {0, far_outside, far_outside};
     const Walk::Place p = window.walk.at(i);
     return {p.image * pooled.down * pooled.across * pooled.filters, clamped(window.top + p.row),
             clamped(window.left + p.column)};
   }
-  __device__ Steps from(int64_t k) const { return {this, static_cast<int>(k)}; }
+  __device__ Start from(int64_t k) const { return static_cast<int>(k); }
+  __device__ __forceinline__ Step step(Start first, int more) const {
+    const int k = first + more, tap = window.by_channels.small(k);
+    const int y = window.by_columns.small(tap);
+    return {k - tap * static_cast<int>(window.by_channels.by()), y,
+            tap - y * static_cast<int>(window.by_columns.by())};
+  }
   __device__ __forceinline__ bool at(const Row& r, const Step& step, const T*& p) const {
     p = pooled.dy;
     const int y = r.row + step.row, x = r.column + step.column;
@@ -90,23 +87,21 @@ struct UnpooledColumns {
     int64_t offset;
     int place;
   };
-  struct Steps {
-    const UnpooledColumns* owner;
+  struct Start {
     int64_t window;
     int position;
-    __device__ __forceinline__ Step at(int more) const {
-      const Divider& by_area = owner->pooled.by_area;
-      const int index = position + more, windows = by_area.small(index);
-      // Behind the last window there is nothing to read.
-      const bool inside = window + windows < owner->pooled.windows;
-      return {(window + windows) * owner->pooled.filters,
-              inside ? index - windows * static_cast<int>(by_area.by()) : -1};
-    }
   };
   __device__ Row row(int64_t i) const { return i < pooled.filters ? i : 0; }
-  __device__ Steps from(int64_t k) const {
+  __device__ Start from(int64_t k) const {
     const int64_t window = pooled.by_area(k);
-    return {this, window, static_cast<int>(k - window * pooled.by_area.by())};
+    return {window, static_cast<int>(k - window * pooled.by_area.by())};
+  }
+  __device__ __forceinline__ Step step(const Start& start, int more) const {
+    const int index = start.position + more, windows = pooled.by_area.small(index);
+    const int64_t window = start.window + windows;
+    // Behind the last window there is nothing to read.
+    const int place = index - windows * static_cast<int>(pooled.by_area.by());
+    return {window * pooled.filters, window < pooled.windows ? place : -1};
   }
   __device__ __forceinline__ bool at(Row filter, const Step& step, const T*& p) const {
     const int64_t offset = step.offset + filter;
