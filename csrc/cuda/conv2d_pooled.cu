@@ -58,9 +58,11 @@ Walk windows(const MaxPool2d& p) {
   return {p.batch, p.out_height, p.out_width, p.window.rows, p.window.columns};
 }
 
+// As conv2d's, so that pooling its result gives the same bits.
 template <class T>
 Plan<T> forward_plan(const Conv2d& s, const MaxPool2d& p) {
-  return {windows(p).count(), s.out, filter_size(s)};
+  const Plan<T> plan(s.batch * s.out_height * s.out_width, s.out, filter_size(s));
+  return plan.with_rows(windows(p).count());
 }
 
 template <class T>

@@ -21,7 +21,10 @@ class Plan {
       for (const int parts : {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256}) {
         const int64_t chunk = larger(depth, ceil_div(ceil_div(k, parts), depth) * depth);
         const int64_t splits = larger(1, ceil_div(k, chunk));
-        if (parts > 1 && (chunk < least_chunk || splits * m * n > most_partials)) break;
+        if (parts > 1 &&
+            (k <= 2 * least_chunk || chunk < least_chunk || splits * m * n > most_partials)) {
+          break;
+        }
         const Cut one{.m = m,
                       .n = n,
                       .k = k,
@@ -43,6 +46,15 @@ class Plan {
       consider(TileSize::large, 128, 128, 100);
       consider(TileSize::narrow, 128, 32, 70);
     }
+  }
+
+  // For so many rows, but cut as it is: an element's sums are the same to the bit.
+  Plan with_rows(int64_t m) const {
+    Plan plan = *this;
+    const int64_t rows = tile == TileSize::middle ? 64 : 128;
+    plan.cut.m = m;
+    plan.cut.row_tiles = static_cast<int>(ceil_div(m, rows));
+    return plan;
   }
 
   int64_t workspace() const {
