@@ -19,8 +19,6 @@
 // that a warp reads whole rows of banks of shared memory, 16 bytes a thread.
 #pragma once
 
-#include <type_traits>
-
 #include "cuda/async_copy.h"
 #include "cuda/divider.h"
 #include "cuda/launch.h"

@@ -4,8 +4,6 @@
 // batch has 64 bits.
 #pragma once
 
-#include <type_traits>
-
 #include "core/shape.h"
 #include "cuda/gemm.h"
 
