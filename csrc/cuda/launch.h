@@ -1,0 +1,87 @@
+// Kernel calls from host code. They are asynchronous, on the calling thread's current stream; none
+// throws under CUDA: the first that fails is kept for whoever ends the operation.
+#pragma once
+
+#include <cstddef>
+#include <utility>
+
+#include "cuda/simt.h"
+#include "cuda/stream.h"
+
+#ifndef __CUDACC__
+#include <functional>
+#include <tuple>
+#include <vector>
+#endif
+
+namespace chainrule::cuda {
+
+// What kernels found wrong with indices that they were given, as bits. Such a kernel takes 0 for
+// the index and goes on.
+enum Fault : int { bad_index = 1, bad_label = 2 };
+
+// The cell in device memory into which kernels atomicOr a Fault. The runtime looks at it wherever
+// the host waits for the device.
+int* faults();
+
+#ifdef __CUDACC__
+
+inline thread_local cudaError_t launch_error = cudaSuccess;
+
+// What the first launch since the last call failed with, or null.
+inline const char* take_launch_error() {
+  const cudaError_t error = std::exchange(launch_error, cudaSuccess);
+  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+}
+
+inline void keep(cudaError_t error) {
+  if (launch_error == cudaSuccess) launch_error = error;
+}
+
+// More dynamic shared memory than this has to be asked for.
+constexpr std::size_t granted_shared_bytes = 48 * 1024;
+
+template <class... Parameters, class... Arguments>
+void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t dynamic_shared_bytes,
+            const Arguments&... arguments) {
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
+  if (dynamic_shared_bytes > granted_shared_bytes) {
+    keep(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                              cudaFuncAttributeMaxDynamicSharedMemorySize,
+                              static_cast<int>(dynamic_shared_bytes)));
+  }
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.dynamicSmemBytes = dynamic_shared_bytes;
+  config.stream = current_stream();
+  keep(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...));
+}
+
+#else
+
+inline const char* take_launch_error() { return nullptr; }
+
+// Where this thread's launches go while a graph is captured; null: they run at once.
+inline thread_local std::vector<std::function<void()>>* captured = nullptr;
+
+// simt::run(grid, block, dynamic_shared_bytes, thread) calls thread() as each thread of each block,
+// and throws std::runtime_error where they do what a GPU's could not.
+template <class... Parameters, class... Arguments>
+void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t dynamic_shared_bytes,
+            const Arguments&... arguments) {
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
+  const std::tuple<Parameters...> held(static_cast<Parameters>(arguments)...);
+  const auto run = [=] {
+    simt::run(grid, block, dynamic_shared_bytes, [&] { std::apply(kernel, held); });
+  };
+  if (captured) {
+    captured->push_back(run);
+  } else {
+    run();
+  }
+}
+
+#endif
+
+}  // namespace chainrule::cuda
