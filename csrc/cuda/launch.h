@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <utility>
 
+#include "cuda/faults.h"
 #include "cuda/simt.h"
 #include "cuda/stream.h"
 
@@ -16,12 +17,7 @@
 
 namespace chainrule::cuda {
 
-// What kernels found wrong with indices that they were given, as bits. Such a kernel takes 0 for
-// the index and goes on.
-enum Fault : int { bad_index = 1, bad_label = 2 };
-
-// The cell in device memory into which kernels atomicOr a Fault. The runtime looks at it wherever
-// the host waits for the device.
+// The cell into which kernels atomicOr a Fault. The runtime looks at it where the host waits.
 int* faults();
 
 #ifdef __CUDACC__

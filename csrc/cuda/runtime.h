@@ -1,8 +1,9 @@
-// The GPU as the bindings see it: plain C++, implemented over CUDA's runtime by runtime.cpp and over
-// the CPU's memory by tests/simt/runtime.cpp.
+// The GPU as the bindings see it, in plain C++. Implemented by runtime.cpp over CUDA's runtime, by
+// absent.cpp where the library is built without CUDA, and by tests/simt/runtime.cpp over the CPU's
+// memory.
 //
-// What fails throws: OutOfMemory, or std::runtime_error that begins with what was done. Work that was
-// queued before may also fail late: it is reported by the next call that waits.
+// What fails throws: OutOfMemory, or std::runtime_error. Queued work may fail late: the next call
+// that waits throws, also std::invalid_argument where a kernel met an index out of range.
 #pragma once
 
 #include <cstdint>
@@ -10,13 +11,15 @@
 #include <memory>
 #include <new>
 #include <string>
+#include <utility>
 
 #include "core/ops.h"
 #include "cuda/stream.h"
 
 namespace chainrule::cuda {
 
-extern const Backend backend;
+// The table of the operations; only where why_off() is empty, as all that follows it.
+const Backend& kernels();
 
 class OutOfMemory : public std::bad_alloc {
  public:
@@ -29,9 +32,8 @@ class OutOfMemory : public std::bad_alloc {
 
 // Why no GPU can be used, in one line; empty where one can. Decided by the first call.
 const std::string& why_off();
-// Of the GPU in use: its name, memory, clock, driver and runtime, in one line.
+// The GPU in use, its driver and the runtime, in one line.
 const std::string& description();
-int device_index();
 
 // `bytes` of device memory for work on `stream`; null for none.
 void* allocate(int64_t bytes, Stream stream);
