@@ -1,5 +1,5 @@
 // Kernel calls from host code. They are asynchronous, on the calling thread's current stream; none
-// throws under CUDA: the first that fails is kept for whoever ends the operation.
+// throws under CUDA: the first that fails is kept for `finish` of runtime.h.
 #pragma once
 
 #include <cstddef>
@@ -22,17 +22,8 @@ int* faults();
 
 #ifdef __CUDACC__
 
-inline thread_local cudaError_t launch_error = cudaSuccess;
-
-// What the first launch since the last call failed with, or null.
-inline const char* take_launch_error() {
-  const cudaError_t error = std::exchange(launch_error, cudaSuccess);
-  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
-}
-
-inline void keep(cudaError_t error) {
-  if (launch_error == cudaSuccess) launch_error = error;
-}
+// Keeps the first error of this thread, which `finish` in runtime.h throws. Defined in runtime.cpp.
+void keep(cudaError_t error);
 
 // More dynamic shared memory than this has to be asked for.
 constexpr std::size_t granted_shared_bytes = 48 * 1024;
@@ -55,8 +46,6 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t dy
 }
 
 #else
-
-inline const char* take_launch_error() { return nullptr; }
 
 // Where this thread's launches go while a graph is captured; null: they run at once.
 inline thread_local std::vector<std::function<void()>>* captured = nullptr;

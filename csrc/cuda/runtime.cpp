@@ -13,6 +13,8 @@ namespace chainrule::cuda {
 
 extern const Backend backend;
 
+void keep(cudaError_t error);  // as launch.h declares it for code that nvcc compiles
+
 namespace {
 
 constexpr int least_capability = 80;  // of the architectures that CMakeLists.txt compiles for
@@ -130,6 +132,8 @@ void look_for_faults() {
     throw std::invalid_argument(fault_message(found));
   }
 }
+
+thread_local cudaError_t launch_error = cudaSuccess;
 
 class CapturedGraph final : public Graph {
  public:
@@ -250,6 +254,17 @@ void wait(Stream later, Stream earlier) {
 void synchronize(Stream stream) {
   check("waiting for the GPU", cudaStreamSynchronize(stream));
   look_for_faults();
+}
+
+void keep(cudaError_t error) {
+  if (launch_error == cudaSuccess) launch_error = error;
+}
+
+void finish(const char* op) {
+  const cudaError_t error = std::exchange(launch_error, cudaSuccess);
+  if (error == cudaSuccess) return;
+  cudaGetLastError();
+  throw std::runtime_error(std::string(op) + ": CUDA: " + cudaGetErrorString(error));
 }
 
 std::unique_ptr<Graph> capture(const std::function<void()>& body) {
