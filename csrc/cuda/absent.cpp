@@ -12,7 +12,8 @@ namespace {
 }  // namespace
 
 const std::string& why_off() {
-  static const std::string reason = "chainrule is built without CUDA (CHAINRULE_CUDA=OFF, or no nvcc)";
+  static const std::string reason =
+      "chainrule is built without CUDA (CHAINRULE_CUDA=OFF, or no nvcc)";
   return reason;
 }
 const std::string& description() { return why_off(); }

@@ -48,7 +48,7 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t dy
 #else
 
 // Where this thread's launches go while a graph is captured; null: they run at once.
-inline thread_local std::vector<std::function<void()>>* captured = nullptr;
+inline thread_local std::vector<std::function<void()> >* captured = nullptr;
 
 // simt::run(grid, block, dynamic_shared_bytes, thread) calls thread() as each thread of each block,
 // and throws std::runtime_error where they do what a GPU's could not.

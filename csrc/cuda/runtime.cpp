@@ -216,8 +216,8 @@ Memory memory() {
 
 void copy_in(void* to, const void* from, int64_t bytes, Stream stream) {
   if (bytes == 0) return;
-  check("copying to the GPU", cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes),
-                                              cudaMemcpyHostToDevice, stream));
+  check("copying to the GPU",
+        cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyHostToDevice, stream));
   // From pinned memory the copy would go on behind the caller's back.
   check("copying to the GPU", cudaStreamSynchronize(stream));
 }

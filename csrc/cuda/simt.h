@@ -1,5 +1,5 @@
-// The words that kernels are written in: CUDA's own under nvcc, and the same ones over fibers on the
-// CPU (tests/simt) under any other compiler.
+// The words that kernels are written in: CUDA's own under nvcc, and the same ones over fibers on
+// the CPU (tests/simt) under any other compiler.
 #pragma once
 
 #ifdef __CUDACC__

@@ -1,5 +1,5 @@
-// The runtime over the CPU's memory: a GPU that can be had everywhere. Launches run at once, unless a
-// graph is captured; all streams are one.
+// The runtime over the CPU's memory: a GPU that can be had everywhere. Launches run at once, unless
+// a graph is captured; all streams are one.
 #include "cuda/runtime.h"
 
 #include <atomic>
