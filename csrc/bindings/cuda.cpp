@@ -1,4 +1,6 @@
 // chainrule.cuda, as far as it is compiled.
+#include <pybind11/stl.h>
+
 #include "bindings/array.h"
 #include "bindings/cuda_array.h"
 #include "bindings/operations.h"

@@ -1,5 +1,7 @@
 // Arrays on the GPU from and to other libraries, without a copy: DLPack and the CUDA array
 // interface.
+#include <pybind11/stl.h>
+
 #include "bindings/cuda_array.h"
 #include "bindings/dlpack.h"
 #include "cuda/runtime.h"
