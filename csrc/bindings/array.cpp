@@ -317,6 +317,17 @@ Operand Call::updated(const char* name, const py::object& object) {
   return hold(held, false);
 }
 
+Operand Call::fixed(const char* name, const py::object& object, Type type, int64_t least_size) {
+  const Held held = held_by(object);
+  if (held.type != type || held.size() < least_size) {
+    type_error(std::string(name) + " must be a " + name_of(type) + " array of at least " +
+               std::to_string(least_size) + " elements, got " + type_of(object));
+  }
+  note_device(name, held);
+  require_writeable(name, held);
+  return hold(held, true);
+}
+
 std::vector<py::object> Call::outputs(const py::object& out, std::size_t count,
                                       bool first_unused) const {
   if (out.is_none()) return std::vector<py::object>(count, py::none());

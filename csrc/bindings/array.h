@@ -58,6 +58,9 @@ class Call {
   // An array that the operation updates.
   Operand updated(const char* name, const py::object& object);
 
+  // An array of this type that lies where the others do, dense; a result is writeable.
+  Operand fixed(const char* name, const py::object& object, Type type, int64_t least_size);
+
   // The members of out=, or that many None. The first may be None where it is not wanted.
   std::vector<py::object> outputs(const py::object& out, std::size_t count,
                                   bool first_unused = false) const;
@@ -116,7 +119,7 @@ class Call {
   Operand hold(Held held, bool result);
 
   // More than any operation has; in one place, so that operands can point at them.
-  static constexpr std::size_t most = 8;
+  static constexpr std::size_t most = 9;
 
   const char* op_;
   const Device* device_ = nullptr;

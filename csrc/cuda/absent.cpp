@@ -18,6 +18,7 @@ const std::string& why_off() {
 }
 const std::string& description() { return why_off(); }
 const Backend& kernels() { refuse(); }
+const Training& training() { refuse(); }
 Stream current_stream() { refuse(); }
 Stream default_stream() { refuse(); }
 void* allocate(int64_t, Stream) { refuse(); }

@@ -12,6 +12,7 @@
 namespace chainrule::cuda {
 
 extern const Backend backend;
+extern const Training steps;
 
 void keep(cudaError_t error);  // as launch.h declares it for code that nvcc compiles
 
@@ -157,6 +158,7 @@ class CapturedGraph final : public Graph {
 }  // namespace
 
 const Backend& kernels() { return backend; }
+const Training& training() { return steps; }
 
 int* faults() { return state().faults; }
 

@@ -15,11 +15,14 @@
 
 #include "core/ops.h"
 #include "cuda/stream.h"
+#include "cuda/training.h"
 
 namespace chainrule::cuda {
 
 // The table of the operations; only where why_off() is empty, as all that follows it.
 const Backend& kernels();
+// What training on the GPU needs beside them.
+const Training& training();
 
 class OutOfMemory : public std::bad_alloc {
  public:

@@ -14,6 +14,7 @@
 namespace chainrule::cuda {
 
 extern const Backend backend;
+extern const Training steps;
 
 namespace {
 
@@ -42,6 +43,7 @@ class Launches final : public Graph {
 
 int* faults() { return &fault_cell; }
 const Backend& kernels() { return backend; }
+const Training& training() { return steps; }
 
 const std::string& why_off() {
   static const std::string on;
