@@ -103,6 +103,10 @@ void bind_array(py::module_& m) {
           },
           py::kw_only(), py::arg("stream") = py::none(), py::arg("max_version") = py::none(),
           py::arg("dl_device") = py::none(), py::arg("copy") = py::none())
+      .def("__array__",
+           [](const CudaArray&, const py::args&, const py::kwargs&) -> py::object {
+             throw py::type_error("cuda.Array: the array lies on a GPU; its numpy() copies it");
+           })
       .def("__dlpack_device__", [](const CudaArray&) { return py::make_tuple(2, 0); })
       .def_property_readonly("__cuda_array_interface__", &CudaArray::interface);
 }
