@@ -159,7 +159,7 @@ class ResidentRun(Run):
         rates = [self.optimizer.rate((self.step + i) / self.total) for i in range(batches)]
         self.batch = 0
         self.resident.start(order, rates)
-        while self.batch < batches and not self.interrupt.asked:
+        while self.batch < batches:
             done, steps = self.batch, min(WAIT, batches - self.batch)
             with self.network.gradient_lock:
                 self.resident.run(steps)
@@ -173,6 +173,8 @@ class ResidentRun(Run):
                 self.batch += 1
                 total, right, seen = total + float(sums[i]), right + int(hits[i]), seen + count
                 report.batch(total / seen, right / seen if measured else None)
+            if self.interrupt.asked:
+                break
         if not math.isfinite(cuda.Norm(self.network.vector).value()):
             raise self.unbounded(epoch)
         return total / seen, right / seen if measured else None
