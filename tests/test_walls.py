@@ -123,7 +123,7 @@ def test_knowledge_runs_one_way() -> None:
 
 @needs_sources
 def test_the_gpus_room() -> None:
-    """cuda sees core and itself; its kernels neither launch nor allocate but through its headers."""
+    """cuda sees core and itself; kernels launch through its headers, and allocate nothing."""
     for path in sources("cuda"):
         for name in includes(path):
             allowed = ("core/", "cuda/", "simt/shim.h")

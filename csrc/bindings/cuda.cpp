@@ -73,8 +73,11 @@ py::tuple length_checked(const CudaArray& array) {
 void bind_array(py::module_& m) {
   py::class_<CudaArray>(m, "CudaArray")
       .def_property_readonly("shape",
-                             [](const CudaArray& a) { return py::tuple(py::cast(a.shape())); })
-      .def_property_readonly("dtype", [](const CudaArray& a) { return dtype_of(a.type()); })
+                             [](const CudaArray& a) -> py::typing::Tuple<py::int_, py::ellipsis> {
+                               return py::tuple(py::cast(a.shape()));
+                             })
+      .def_property_readonly("dtype",
+                             [](const CudaArray& a) -> py::object { return dtype_of(a.type()); })
       .def_property_readonly("ndim", [](const CudaArray& a) { return a.shape().size(); })
       .def_property_readonly("size", &CudaArray::size)
       .def_property_readonly("nbytes", &CudaArray::nbytes)
@@ -82,7 +85,7 @@ void bind_array(py::module_& m) {
           "stream", [](const CudaArray& a) { return reinterpret_cast<uintptr_t>(a.stream()); })
       .def("__len__", [](const CudaArray& a) { return length_checked(a)[0].cast<int64_t>(); })
       .def("__repr__", &representation)
-      .def("numpy", &CudaArray::numpy)
+      .def("numpy", [](const CudaArray& a) -> py::object { return a.numpy(); })
       .def("copy", &CudaArray::copy)
       .def("fill", &CudaArray::fill, py::arg("source"))
       .def(
@@ -94,7 +97,7 @@ void bind_array(py::module_& m) {
       .def(
           "__dlpack__",
           [](const CudaArray& a, const py::object& stream, const py::object& max_version,
-             const py::object& dl_device, const py::object& copy) {
+             const py::object& dl_device, const py::object& copy) -> py::object {
             if (!dl_device.is_none() && !dl_device.equal(py::make_tuple(2, 0))) {
               throw py::buffer_error("__dlpack__: the array lies on a GPU; numpy() copies it");
             }
@@ -103,12 +106,17 @@ void bind_array(py::module_& m) {
           },
           py::kw_only(), py::arg("stream") = py::none(), py::arg("max_version") = py::none(),
           py::arg("dl_device") = py::none(), py::arg("copy") = py::none())
-      .def("__array__",
-           [](const CudaArray&, const py::args&, const py::kwargs&) -> py::object {
-             throw py::type_error("cuda.Array: the array lies on a GPU; its numpy() copies it");
-           })
+      .def(
+          "__array__",
+          [](const CudaArray&, const py::object&, const py::object&) -> py::object {
+            throw py::type_error("cuda.Array: the array lies on a GPU; its numpy() copies it");
+          },
+          py::arg("dtype") = py::none(), py::arg("copy") = py::none())
       .def("__dlpack_device__", [](const CudaArray&) { return py::make_tuple(2, 0); })
-      .def_property_readonly("__cuda_array_interface__", &CudaArray::interface);
+      .def_property_readonly("__cuda_array_interface__",
+                             [](const CudaArray& a) -> py::typing::Dict<py::str, py::object> {
+                               return a.interface();
+                             });
 }
 
 }  // namespace

@@ -24,7 +24,7 @@ from .slot import Array
 from .steps import Data, DivergenceError, Examples, Run, pair_of
 from .stopping import Rule
 
-__all__ = ["DivergenceError", "evaluate", "fit"]
+__all__ = ["Data", "DivergenceError", "evaluate", "fit"]
 
 Callback: TypeAlias = Callable[[Sequential, History], object]
 
