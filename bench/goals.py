@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import textwrap
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ class Verdict:
     value: float | None
     goal: float | None
     aim: float | None
+    limit: str = ""  # why it is short where it is, and what was tried
 
     @property
     def at_least(self) -> bool:
@@ -88,7 +90,8 @@ def verdicts(records: Mapping[str, Any], everything: bool = False) -> list[Verdi
         for case in goal["cases"]:
             if case in records or everything:
                 value = figure_of(records[case], goal["figure"]) if case in records else None
-                out.append(Verdict(case, goal["figure"], value, goal.get("goal"), goal.get("aim")))
+                numbers = value, goal.get("goal"), goal.get("aim")
+                out.append(Verdict(case, goal["figure"], *numbers, goal.get("limit", "")))
     return out
 
 
@@ -114,6 +117,12 @@ def show(records: Mapping[str, Any], everything: bool = False) -> int:
     short = [one for one in found if one.word in ("SHORT", "NOT MEASURED")]
     print("\n".join(table(found)))
     print(f"{len(found) - len(short)} of {len(found)} goals met")
+    reasons: dict[str, list[str]] = {}
+    for one in short:
+        if one.word == "SHORT" and one.limit:
+            reasons.setdefault(one.limit, []).append(one.case)
+    for limit, cases in reasons.items():
+        print(textwrap.fill(f"{', '.join(cases)}: {limit}", 100, subsequent_indent="  "))
     noisy = [name for name, record in records.items() if record.get("noisy")]
     if noisy:
         print(f"noisy, measure again: {', '.join(noisy)}")

@@ -39,6 +39,14 @@ LINEAR = [
     *[(7, 784, 128), (9, 128, 10), (5, 400, 120), (6, 120, 84), (4, 84, 10), (3, 9216, 128)],
 ]
 
+# The same, where the loops around the product differ: few rows of many columns; sums long enough to
+# be cut into parts; and rows so far apart (a power of two) that they are copied first
+LINEAR_ROADS = [
+    *[(5, 300, 600), (7, 512, 530), (9, 700, 256), (40, 600, 256), (3, 1100, 515)],
+    *[(6, 2100, 20), (20, 3000, 70), (6, 2048, 130), (2, 1025, 1), (1100, 30, 9)],
+    *[(257, 30, 515), (300, 256, 131)],
+]
+
 # (rows, columns) of softmax, the losses and whatever works on rows
 ROWS = (
     [(0, 5), (3, 0), (1, 1), (5, 1), (2, 2), (3, 3)]

@@ -271,6 +271,10 @@ def resident(kind: str) -> None:
         network = cr.Sequential(*hidden, cr.Linear(10), input_shape=(64,))
     elif kind == "conv":
         network = cr.Sequential(*conv_network().layers, input_shape=(56, 56, 1))
+    elif kind == "pooled":
+        batch = 512
+        layers = (*(cr.Conv2d(16, 3), cr.ReLU()) * 2, cr.MaxPool2d(2), cr.Flatten(), cr.Linear(10))
+        network, y = cr.Sequential(*layers, input_shape=(28, 28, 1)), np.arange(2 * batch) % 10
     else:
         batch, momentum, loss = 2048, 0.0, cr.SquaredError()
         network = cr.Sequential(

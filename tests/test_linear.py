@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import reference
-from cases import AWKWARD, FINITE, LINEAR, normal, seeded
+from cases import AWKWARD, FINITE, LINEAR, LINEAR_ROADS, normal, seeded
 from chainrule import ops
 from checks import DTYPES, assert_close, layouts, same_bits
 from contracts import Call, check_contract, check_threads, refused
@@ -72,6 +72,15 @@ def test_backward(dtype: np.dtype, make: Any) -> None:
     for case in LINEAR:
         x, weight, _, dy = made(*case, dtype, make)
         assert_backward(ops.linear_backward(dy, x, weight), dy, x, weight)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", LINEAR_ROADS)
+def test_roads(dtype: np.dtype, case: tuple[int, int, int]) -> None:
+    x, weight, bias, dy = made(*case, dtype)
+    for b, activation in [(None, None), (bias, "relu")]:
+        assert_forward(ops.linear(x, weight, b, activation=activation), x, weight, b, activation)
+    assert_backward(ops.linear_backward(dy, x, weight), dy, x, weight)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

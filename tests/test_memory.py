@@ -57,7 +57,7 @@ def fit(network: cr.Sequential, count: int = 8, **changed: Any) -> cr.History:
 
 
 @needs_proc
-@pytest.mark.parametrize("kind", ["dense", "conv", "squared"])
+@pytest.mark.parametrize("kind", ["dense", "conv", "pooled", "squared"])
 def test_the_prediction_is_right_within_a_tenth(kind: str) -> None:
     """Beside what became resident in a process of its own."""
     measured = json.loads(run_child("resident", kind))

@@ -95,6 +95,18 @@ def test_fused_layers_store_no_preactivation_and_the_first_layer_no_dx() -> None
     assert (linear.activation, unfused.activation) == ("relu", None)
 
 
+def test_each_of_the_two_gradient_buffers_is_as_large_as_what_it_holds() -> None:
+    """Sizes 4 <- 100 <- 7 <- 50 <- 9: one buffer takes 4, 7 and 9, the other 100 and 50."""
+    layers = [cr.Linear(9), cr.Linear(50), cr.ReLU(), cr.Linear(7), cr.Linear(100), cr.Linear(4)]
+    net = cr.Sequential(*layers, input_shape=(2000,))
+    one, other = draw(net, 16, Mode(backward=True)).gradients
+    assert (one.shape, other.shape) == ((16 * 9,), (16 * 100,))
+    # All but the last convolution's gradient is that of its pooled output.
+    net = cr.Sequential(CONV, cr.ReLU(), *SMALL, input_shape=(10, 10, 1))
+    one, other = draw(net, 2, Mode(backward=True, dropout=True)).gradients
+    assert (one.shape, other.shape) == ((2 * 8 * 8 * 3,), (2 * 3 * 3 * 2,))
+
+
 CONV = cr.Conv2d(3, 3)
 
 

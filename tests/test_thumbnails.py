@@ -48,7 +48,7 @@ def test_large_arrays_keep_what_is_farthest_from_zero() -> None:
         assert len(bars) == 56
         assert bars[-1] == ("█" if sign > 0 else "▁") != bars[0]
         assert svg_picture(image).count("<path") == 1
-        colour = "#d55e00" if sign > 0 else "#0072b2"
+        colour = "#0072b2" if sign > 0 else "#d55e00"
         assert f'fill="{colour}"' in svg_picture(image)
 
 
@@ -68,17 +68,17 @@ def test_svg_has_a_cell_for_each_value_that_is_not_zero() -> None:
     value = np.array([[1.0, 1.0, 0.0, -1.0], [0.0, -0.4, 0.4, 0.01]])
     svg = svg_picture(value)
     assert cells(svg) == {
-        (0, 0): "#d55e00",
-        (1, 0): "#d55e00",
-        (3, 0): "#0072b2",
-        (1, 1): "#99c7e0",
-        (2, 1): "#eebf99",
+        (0, 0): "#0072b2",
+        (1, 0): "#0072b2",
+        (3, 0): "#d55e00",
+        (1, 1): "#eebf99",
+        (2, 1): "#99c7e0",
     }
     assert 'viewBox="0 0 4 2"' in svg
     maps = np.zeros((3, 3, 2))
     maps[2, 0, 1] = 5
     # The second map begins one cell behind the first.
-    assert cells(svg_picture(maps)) == {(4, 2): "#d55e00"}
+    assert cells(svg_picture(maps)) == {(4, 2): "#0072b2"}
 
 
 @pytest.mark.parametrize("shape", [(5,), (2, 3), (3, 4, 2), (2, 3, 4, 1), (2, 2, 2, 2, 2)])

@@ -255,10 +255,21 @@ def test_a_phone_shows_it_without_scrolling_sideways(chrome: Tab, file: Path) ->
     assert chrome.ask("document.documentElement.scrollWidth") <= PHONE[0]
     wide = chrome.ask(
         "[...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > "
-        f"{PHONE[0]} + 1 && !e.closest('.body, .scroll, .trace, .scrolls, pre')).map(e => "
+        f"{PHONE[0]} + 1 && !e.closest('.body, .scroll, .trace, pre')).map(e => "
         "e.tagName + '.' + e.className + ' ' + e.textContent.slice(0, 40))"
     )
     assert wide == []
+    cut = chrome.ask(
+        "[...document.querySelectorAll('.eq .body, .panel')].filter(e => e.scrollWidth > "
+        "e.clientWidth + 1).map(e => [(e.parentElement || e).id, e.clientWidth, e.scrollWidth])"
+    )
+    assert cut == []
+    lines = chrome.ask(
+        "[...document.querySelectorAll('.slider')].map(s => new Set([...s.children].slice(1).map("
+        "e => { const b = e.getBoundingClientRect(); return Math.round((b.top + b.bottom) / 2); }"
+        ")).size)"
+    )
+    assert set(lines) == {1}, "a slider and its buttons stand in one line"
     assert chrome.ask("getComputedStyle(document.querySelector('main p')).fontSize") == "16px"
 
 
@@ -280,13 +291,23 @@ def test_it_is_whole_without_its_script(chrome: Tab, file: Path) -> None:
         assert frames > 0, name
 
 
-def test_printing_unfolds_the_code(tab: Tab) -> None:
+def test_printing_unfolds_the_code_and_the_steps(tab: Tab) -> None:
+    frames = "document.querySelectorAll('#fig-three-units svg .frame.on').length"
+    start, end = tab.ask(
+        "(() => { const f = document.querySelector('#fig-three-units'),"
+        "i = f.querySelector('input'), count = (at) => { i.value = at;"
+        f"i.dispatchEvent(new Event('input')); return {frames}; }};"
+        "return [count(i.max), count(0)]; })()"
+    )[::-1]
+    assert start < end
     closed = "document.querySelectorAll('main details:not([open])').length"
     assert tab.ask(closed) > 0
     tab.ask("dispatchEvent(new Event('beforeprint'))")
     assert tab.ask(closed) == 0
+    assert tab.ask(frames) == end
     tab.ask("dispatchEvent(new Event('afterprint'))")
     assert tab.ask(closed) > 0
+    assert tab.ask(frames) == start
     pages = tab.pdf()
     assert pages.startswith(b"%PDF")
     assert len(re.findall(rb"/Type\s*/Page\b", pages)) > 10

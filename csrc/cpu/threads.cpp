@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdio>
 #include <mutex>
@@ -17,8 +18,10 @@
 namespace chainrule {
 namespace {
 
-// Below this a wake-up (a few microseconds when the workers sleep) costs more than it brings.
-constexpr int64_t worthwhile_cycles = 30'000;
+// Below this a wake-up (a few microseconds when the workers sleep) costs more than it brings; below
+// the other even workers that watch do.
+constexpr int64_t worthwhile_cycles = 30'000, worthwhile_awake = 5'000;
+constexpr int64_t soon_nanoseconds = 20'000;
 // About 30 microseconds of watching for the next call before a worker sleeps: longer than the
 // pause between two operations of a training step, too short to be seen as load.
 constexpr int spin_rounds = 1'000;
@@ -35,6 +38,14 @@ void pause() noexcept {
 // who joined, so a worker that wakes late delays nobody.
 class Pool {
  public:
+  // Whether a small call finds workers that watch, or comes so soon after another one that waking
+  // them will pay: they then watch for the next.
+  bool expects_small_calls() noexcept {
+    const auto now = std::chrono::steady_clock::now().time_since_epoch();
+    const int64_t stamp = std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();
+    return stamp - last_small_.exchange(stamp, std::memory_order_relaxed) < soon_nanoseconds;
+  }
+
   bool try_run(int64_t tasks, int workers, Task task, void* context) noexcept {
     std::unique_lock<std::mutex> lock(busy_, std::try_to_lock);
     if (!lock.owns_lock()) return false;
@@ -141,6 +152,7 @@ class Pool {
   int64_t tasks_ = 0;
   int limit_ = 0;
   uint64_t float_mode_ = 0;  // the caller's: a task computes the same on any thread
+  std::atomic<int64_t> last_small_{0};
   std::atomic<bool> stop_{false};
   std::mutex sleep_;
   std::condition_variable wake_;
@@ -208,9 +220,10 @@ int num_threads() noexcept {
 void set_num_threads(int n) noexcept { threads_wanted.store(n, std::memory_order_relaxed); }
 
 void run_tasks(int64_t tasks, int64_t cycles, int workers, Task task, void* context) noexcept {
-  if (tasks > 1 && workers > 1 && cycles >= worthwhile_cycles) {
+  if (tasks > 1 && workers > 1 && cycles >= worthwhile_awake) {
     Pool* const shared = pool();
-    if (shared && shared->try_run(tasks, workers, task, context)) return;
+    const bool pays = shared && (cycles >= worthwhile_cycles || shared->expects_small_calls());
+    if (pays && shared->try_run(tasks, workers, task, context)) return;
   }
   for (int64_t index = 0; index < tasks; ++index) task(context, index, 0);
 }

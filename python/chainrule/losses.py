@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,23 +13,23 @@ from .slot import Array, Shape
 
 
 @dataclass(frozen=True)
-class Loss:
+class Loss(ABC):
     """Base of the losses: the distance of eq. (1), summed over the data."""
 
     # A final Softmax layer is left out in training: the loss takes what goes into it.
     takes_logits: ClassVar[bool] = False
 
+    @abstractmethod
     def check(self, target: object, count: int, output_shape: Shape, dtype: np.dtype[Any]) -> Array:
         """Return ``target`` as the kernel wants it; TypeError or ValueError if it does not fit."""
-        raise NotImplementedError
 
+    @abstractmethod
     def compare(self, output: Array, target: Array, losses: Array, doutput: Array) -> None:
         """Fill the loss of each instance, and the gradient of their mean by ``output``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def classes(self, target: Array) -> Array | None:
         """Return the class of each instance, int64; None where the target is not a class."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

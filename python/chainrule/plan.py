@@ -127,16 +127,35 @@ def layers_run(network: Sequential, mode: Mode) -> int:
     return count - (mode.logits and isinstance(network.layers[-1], Softmax))
 
 
+def handing_down(network: Sequential, mode: Mode) -> list[int]:
+    """The layers, from the last to the first, that write the gradient by their input into the other
+    one of two buffers: not those that overwrite, only reshape, or lie between a convolution and its
+    pooling."""
+    count, first = layers_run(network, mode), first_with_parameters(network)
+    skipped = {
+        i
+        for pool, behind in pooled_convolutions(network).items()
+        for i in range(behind.convolution + 1, pool + 1)
+    }
+    return [
+        i
+        for i in range(count - 1, first, -1)
+        if i not in skipped
+        and not network.layers[i].in_place_backward
+        and not network.layers[i].reshapes_only(mode.dropout)
+    ]
+
+
 def draw(network: Sequential, batch: int, mode: Mode, extras: Extras | None = None) -> Drawing:
     """Lay out a plan without allocating anything.
 
     With a backward pass every layer keeps its output; without, the outputs alternate between two
-    buffers. Gradients that flow back alternate between two buffers in any case.
+    buffers. Gradients that flow back alternate between two buffers in any case, each as large as
+    the largest that it will hold.
     """
     layout = _Layout()
     dtype, shapes = network.dtype, network.shapes
-    count, first = layers_run(network, mode), first_with_parameters(network)
-    fused = fused_relus(network)
+    count, fused = layers_run(network, mode), fused_relus(network)
 
     def largest(wanted: Sequence[Shape]) -> Shape:
         return (batch * max((math.prod(shape) for shape in wanted), default=0),)
@@ -168,14 +187,9 @@ def draw(network: Sequential, batch: int, mode: Mode, extras: Extras | None = No
         outputs.append(current)
 
     # Without a way back one buffer is left: the loss's kernel returns a gradient in any case.
-    flowing = largest(
-        [
-            *(shapes[i + 1] for i in range(first, count - 1) if mode.backward and i not in skipped),
-            shapes[count],
-        ]
-    )
-    gradient = layout.place(flowing, dtype)
-    other = layout.place(flowing, dtype) if mode.backward else gradient
+    down = [shapes[i] for i in handing_down(network, mode)] if mode.backward else []
+    gradient = layout.place(largest([shapes[count], *down[1::2]]), dtype)
+    other = layout.place(largest(down[::2]), dtype) if mode.backward else gradient
     losses = layout.place((batch,), dtype)
     placed = {
         name: layout.place((batch, *shape), kind) for name, (shape, kind) in (extras or {}).items()
@@ -283,6 +297,7 @@ class Plan:
     ) -> list[Slot]:
         first, turn, walk = first_with_parameters(network), 0, []
         pooled, skipped = pooled_convolutions(network), range(0)
+        down = handing_down(network, self.mode)
         for i in range(len(slots) - 1, first - 1, -1):
             slot = slots[i]
             if i in pooled:
@@ -298,7 +313,7 @@ class Plan:
                 dy = dy.reshaped(slot.x.shape)
                 continue
             slot.dy = dy.view(self.arena)
-            if not slot.layer.in_place_backward and i > first:
+            if i in down:
                 turn = 1 - turn
                 dy = drawing.gradients[turn].reshaped(slot.x.shape)
                 slot.dx = dy.view(self.arena)

@@ -97,7 +97,8 @@ class Steps:
         extras = plan.extras
         np.copyto(extras["chosen"], chosen)
         # mode="clip" because the default buffers `out`; the indices are in range by construction.
-        np.take(examples.target, chosen, axis=0, out=extras["target"], mode="clip")
+        # Methods, because NumPy's functions of the same names take half a microsecond more each.
+        examples.target.take(chosen, 0, extras["target"], "clip")
         self._count[...] = self.network.count_pass()
         if not self._replays:
             self._walk(plan)
@@ -109,11 +110,13 @@ class Steps:
             self._programs[plan.batch] = program
         right = 0
         if examples.classes is not None:
-            np.take(examples.classes, chosen, out=extras["classes"], mode="clip")
-            np.argmax(plan.output, axis=1, out=extras["predicted"])
-            np.equal(extras["predicted"], extras["classes"], out=extras["right"])
+            classes = extras["target"]
+            if examples.classes is not examples.target:
+                classes = examples.classes.take(chosen, 0, extras["classes"], "clip")
+            plan.output.argmax(1, extras["predicted"])
+            np.equal(extras["predicted"], classes, extras["right"])
             right = int(np.count_nonzero(extras["right"]))
-        return float(plan.losses.sum(dtype=np.float64)), right
+        return float(np.add.reduce(plan.losses, dtype=np.float64)), right
 
     def _walk(self, plan: Plan) -> None:
         ops.gather(self.examples.x, plan.extras["chosen"], out=plan.input)

@@ -10,11 +10,10 @@
 //
 // Both are the one loop of runs.h over the elements that are not zero, which are found as sets of
 // bits: writing lists of them took as long as working them off.
-#include <type_traits>
-
 #include "cpu/kernels/convolution.h"
 #include "cpu/kernels/kernel.h"
 #include "cpu/kernels/runs.h"
+#include "cpu/kernels/sets.h"
 
 namespace chainrule::CR_ISA {
 namespace {
@@ -105,35 +104,6 @@ void conv2d_pooled(const T* x, const T* weight, const T* bias, T* y, uint16_t* a
 
 namespace {
 
-// words[k][...]: of which windows filter k's gradient is not zero. A lane is a filter, a bit of it
-// a window.
-template <class T>
-void set_of_windows(const T* dy, int64_t windows, int64_t filters, uint64_t* words) {
-  using V = Vec<T>;
-  using Word = typename Integer<T>::type;
-  constexpr int64_t bits = 8 * sizeof(Word);
-  const int64_t word_count = ceil_div(windows, 64);
-  for (int64_t i = 0; i < filters * word_count; ++i) words[i] = 0;
-  for (int64_t first = 0; first < windows; first += bits) {
-    const int64_t count = smaller(bits, windows - first);
-    uint64_t* const to = words + first / 64;
-    for_registers<T>(filters, [=](int64_t k, auto lanes) {
-      typename V::Bits found{};
-      for (int64_t i = 0; i < count; ++i) {
-        const auto zero = lanes.load(dy + (first + i) * filters + k) == V::zero();
-        const Word bit = static_cast<Word>(uint64_t{1} << i);
-        found |= zero ? typename V::Bits{} : bit - typename V::Bits{};
-      }
-      Word lane[V::width];
-      __builtin_memcpy(lane, &found, sizeof lane);
-      for (int64_t j = 0; j < smaller(V::width, filters - k); ++j) {
-        const uint64_t word = static_cast<std::make_unsigned_t<Word>>(lane[j]);
-        to[(k + j) * word_count] |= word << first % 64;
-      }
-    });
-  }
-}
-
 template <class T>
 Own<T> own_of_weight(const Conv2d& s, const MaxPool2d& p, const Sizes<T>& sizes) {
   const int64_t windows = band_rows(s, p, sizes) * p.out_width;
@@ -183,7 +153,7 @@ void conv2d_pooled_backward_weight(const T* dy, const uint16_t* argmax, const T*
       for (int64_t band = 0; band < p.out_height; band += most) {
         const int64_t windows = smaller(most, p.out_height - band) * p.out_width;
         const int64_t first = (image * p.out_height + band) * p.out_width * s.out;
-        set_of_windows(dy + first, windows, s.out, words);
+        sets_of_columns(dy + first, windows, s.out, words, ceil_div(windows, 64));
         for (int64_t k = 0; k < s.out; ++k) {
           runs.add({.target = partial + k * rows * sizes.run_padded,
                     .target_row = sizes.run_padded,

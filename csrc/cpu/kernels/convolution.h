@@ -1,9 +1,10 @@
-// A convolution of a batch of images, forward or backward: by Winograd's method where that serves,
-// else directly, band by band. What becomes of the results is the parameter `Result`: Pixels puts
-// them where they belong; Pools keeps the largest of each pooling window, so that the others never
-// leave the cache.
+// A convolution of a batch of images, forward or backward: by Winograd's method or by few.h where
+// these serve, else directly, band by band. What becomes of the results is the parameter `Result`:
+// Pixels puts them where they belong; Pools keeps the largest of each pooling window, so that the
+// others never leave the cache.
 #pragma once
 
+#include "cpu/kernels/few.h"
 #include "cpu/kernels/largest.h"
 #include "cpu/kernels/winograd.h"
 
@@ -59,6 +60,21 @@ struct Pixels {
       }
     }
   }
+
+  using Few = FewFilters<T, CR_REGISTERS / 4, 1>;
+  static constexpr bool takes_rows = true;
+  static int64_t width(const Correlation<T>& c) { return c.out_columns; }
+
+  CR_INLINE void rows(const Correlation<T>& c, int64_t image, int64_t group, int64_t first,
+                      const typename Few::Sums& sums) const {
+    constexpr int count = CR_REGISTERS / 4;
+    T* to = target + image * image_step + count * group * c.target_row + first;
+    for (int i = 0; i < count && count * group + i < c.out_rows; ++i, to += c.target_row) {
+      for_lanes<T, Few::vectors>(c.out_columns * c.filters.columns - first, [&](int v, auto lanes) {
+        lanes.store(sums[i][0][v], to + v * Vec<T>::width);
+      });
+    }
+  }
 };
 
 // Windows side by side.
@@ -102,6 +118,25 @@ struct Pools {
     const int64_t to = ((at.image * s.out_height + row) * s.out_width + column) * s.channels + k;
     largest.store(lanes, y + to, argmax + to);
   }
+
+  static constexpr int few_rows = CR_REGISTERS / 16;  // pooled, at once
+  using Few = FewFilters<T, 2 * few_rows, 2>;
+  bool takes_rows = takes_tiles;
+  int64_t width(const Correlation<T>&) const { return s.out_width; }
+
+  CR_INLINE void rows(const Correlation<T>&, int64_t image, int64_t group, int64_t first,
+                      const typename Few::Sums& sums) const {
+    for (int i = 0; i < few_rows && few_rows * group + i < s.out_height; ++i) {
+      const int64_t row = image * s.out_height + few_rows * group + i;
+      const int64_t to = row * s.out_width * s.channels + first;
+      for_lanes<T, Few::vectors>(s.out_width * s.channels - first, [&](int v, auto lanes) {
+        Largest<T> largest(sums[2 * i][0][v]);
+        for (int p = 1; p < 4; ++p) largest.take(sums[2 * i + p / 2][p % 2][v], p);
+        const int64_t at = to + v * Vec<T>::width;
+        largest.store(lanes, y + at, argmax + at);
+      });
+    }
+  }
 };
 
 // The packed filters come first in the workspace.
@@ -112,10 +147,13 @@ struct Convolution {
   Result result;
 
   int64_t packed_size() const { return round_up(direct.filters.size(), 16); }
+  using Few = typename Result::Few;
+  bool few() const { return result.takes_rows && Few(direct).serve(); }
   bool tiled() const { return result.takes_tiles && Tiles::serve(images, direct); }
 
   int64_t workspace(int workers) const {
     int64_t more = workers * result.own_size(direct);
+    if (few()) more = Few(direct).weights_size() + workers * Few(direct).own_size();
     if (tiled()) {
       const WinogradCorrelation<T> winograd(direct, images);
       const int64_t flags = ceil_div(winograd.tiles.blocks(), static_cast<int64_t>(sizeof(T)));
@@ -139,6 +177,7 @@ struct Convolution {
     const int workers = workspace.workers;
     const T* const packed = static_cast<const T*>(workspace.data);
     T* const rest = static_cast<T*>(workspace.data) + packed_size();
+    if (few()) return rows(source, packed, rest, workers);
     if (!tiled()) {
       return bands(source, packed, rest, workers, [](int64_t) { return true; });
     }
@@ -166,6 +205,18 @@ struct Convolution {
   }
 
  private:
+  void rows(const T* source, const T* packed, T* rest, int workers) const {
+    const Few filters(direct);
+    T* const own = rest + filters.weights_size();
+    filters.repeat(packed, rest);
+    parallel(images, cycles, workers, [&](int64_t image, int worker) {
+      filters.run(source + image * source_step, rest, own + worker * filters.own_size(),
+                  result.width(direct), [&](int64_t i, int64_t first, const auto& sums) {
+                    result.rows(direct, image, i, first, sums);
+                  });
+    });
+  }
+
   template <class Wanted>
   void bands(const T* source, const T* packed, T* rest, int workers, Wanted wanted) const {
     const int64_t count = result.bands(direct);

@@ -112,9 +112,9 @@ struct Correlation {
     if (outputs <= strip_vectors * Vec<T>::width) {
       const Strips<T> strips(out_columns, outputs);
       for (int64_t row = 0; row < rows; ++row) {
-        strips.multiply(
-            {pixels + row * pixel_row, pixel, b, target + row * target_row, target_column, outputs},
-            segments, epilogue);
+        strips.multiply({pixels + row * pixel_row, pixel, 3 * pixel, b, target + row * target_row,
+                         target_column, outputs},
+                        segments, epilogue);
       }
       return;
     }

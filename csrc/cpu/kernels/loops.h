@@ -62,6 +62,17 @@ CR_INLINE void for_registers(int64_t length, F f) {
   if (i < length) f(i, Part{length - i});
 }
 
+// f(register, Whole or Part) for up to `registers` of them, of which `length` numbers are real.
+template <class T, int registers, class F>
+CR_INLINE void for_lanes(int64_t length, F f) {
+#pragma GCC unroll 4
+  for (int v = 0; v < registers; ++v) {
+    const int64_t left = length - v * Vec<T>::width;
+    if (left >= Vec<T>::width) f(v, Whole());
+    else if (left > 0) f(v, Part{left});
+  }
+}
+
 constexpr int64_t elementwise_piece = 16'384;
 
 // y[i] = f(x[i]...)

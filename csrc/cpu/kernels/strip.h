@@ -5,10 +5,10 @@
 //   16
 //
 // The six rows of gemm.h's tile would wait for the multiply-adds before them (six in flight, where
-// two a cycle of four cycles' latency want eight), and pay its entry and exit for too little. The
-// rows lie the same distance apart: three a pointer, as x86 addresses them, or fourteen pointers
-// would not fit the general registers. Tried and lost: 28 x 16, whose ten pointers spill (LeNet's
-// first layer 2.5 times slower).
+// two a cycle of four cycles' latency want eight), and pay its entry and exit for too little. Three
+// rows share a pointer, as x86 addresses them, or fourteen pointers would not fit the general
+// registers: they lie the same distance apart, and so do the threes. Tried and lost: 28 x 16, whose
+// ten pointers spill (LeNet's first layer 2.5 times slower).
 #pragma once
 
 #include "cpu/kernels/gemm.h"
@@ -22,7 +22,8 @@ constexpr int strip_rows = CR_REGISTERS == 32 ? (vectors == 1 ? 14 : 12) : (vect
 template <class T>
 struct Strip {
   const T* a;
-  int64_t a_row;  // from one row to the next
+  int64_t a_row;    // from one row to the next of three
+  int64_t a_three;  // from three to three
   const T* b;
   T* c;
   int64_t c_row;
@@ -37,13 +38,18 @@ void multiply_strip(const Strip<T>& strip, const Segments& s, const Epilogue<T>&
 #pragma GCC unroll 16
   for (int i = 0; i < rows; ++i) {
 #pragma GCC unroll 2
-    for (int j = 0; j < vectors; ++j) accumulator[i][j] = V::zero();
+    for (int j = 0; j < vectors; ++j) {
+      accumulator[i][j] = V::zero();
+      __builtin_prefetch(strip.c + i * strip.c_row + j * V::width, 1);  // as gemm.h does
+    }
   }
   const int64_t a_row = strip.a_row;
   for (int64_t segment = 0; segment < s.count; ++segment) {
     const T* row[pointers];
 #pragma GCC unroll 8
-    for (int p = 0; p < pointers; ++p) row[p] = strip.a + segment * s.a_stride + 3 * p * a_row;
+    for (int p = 0; p < pointers; ++p) {
+      row[p] = strip.a + segment * s.a_stride + p * strip.a_three;
+    }
     const T* b_row = strip.b + segment * s.b_stride;
     for (int64_t k = 0; k < s.length; ++k) {
       V right[vectors];
@@ -78,7 +84,8 @@ MultiplyStrip<T> strip_instance(int64_t wanted) {
   return nullptr;
 }
 
-// `length` rows in strips as even as can be: 28 is 14 and 14, 26 is 13 and 13.
+// `length` rows, all the same distance apart, in strips as even as can be: 28 is 14 and 14, 26 is
+// 13 and 13. Other threes only where the rows are few enough for one strip.
 template <class T>
 class Strips {
  public:

@@ -59,10 +59,19 @@ void add_image(const T* pixels, int64_t row_stride, const T* gradient, int64_t g
       for (int64_t row = first, count = 0; row < last; row += count) {
         count = smaller(run - row % run, last - row);  // side by side
         const Strips<T> strips(count, s.out - left);
-        strips.multiply({pixels + row / run * row_stride + row % run, 1, gradient + left,
+        strips.multiply({pixels + row / run * row_stride + row % run, 1, 3, gradient + left,
                          partial + row * columns + left, columns, layout.sliver_step(sliver)},
                         segments, add);
       }
+      continue;
+    }
+    // One channel under 3 x 3: the nine rows at once.
+    if (s.out - left <= strip_vectors * Vec<T>::width && run == 3 && first == 0 &&
+        last <= strip_rows<strip_vectors>) {
+      Strips<T>(last, s.out - left)
+          .multiply({pixels, 1, row_stride, gradient + left, partial + left, columns,
+                     layout.sliver_step(sliver)},
+                    segments, add);
       continue;
     }
     for (int64_t row = first; row < last; row += tile_rows) {

@@ -209,7 +209,7 @@ struct WinogradCorrelation {
       const Strips<T> strips(count, one.sliver_step(sliver));
       for (int64_t component = 0; component < 16; ++component) {
         strips.multiply(
-            {pixels + component * pixels_step(), channels(),
+            {pixels + component * pixels_step(), channels(), 3 * channels(),
              transformed + component * one.size() + one.sliver_offset(sliver),
              products + component * products_step, tile_columns<T>, one.sliver_step(sliver)},
             segments, Epilogue<T>());

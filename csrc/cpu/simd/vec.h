@@ -229,6 +229,26 @@ CR_INLINE void transpose([[maybe_unused]] Vec<T>* rows) {
 #endif
 }
 
+// Lane order[i] of a, for every i.
+template <class T>
+CR_INLINE Vec<T> permute(Vec<T> a, [[maybe_unused]] typename Vec<T>::Bits order) {
+#if CR_VECTOR_BYTES == 0
+  return a;
+#else
+  return {__builtin_shuffle(a.v, order)};
+#endif
+}
+
+// a, loaded once: the compiler would read it from memory again for every use, which is slower where
+// loads are what there is too little of.
+template <class T>
+CR_INLINE Vec<T> in_register(Vec<T> a) {
+#if defined(__x86_64__) && CR_VECTOR_BYTES != 0
+  asm("" : "+v"(a.v));
+#endif
+  return a;
+}
+
 // Bit i says whether lane i is set.
 template <class T>
 CR_INLINE uint64_t bits_of(typename Vec<T>::Mask mask) {

@@ -30,13 +30,24 @@ def checked_network(operation: str, network: object) -> Sequential:
     return network
 
 
-def numbers(operation: str, name: str, value: object) -> Array:
-    """Return any array or nested list of real numbers in float64; uint8 means value / 255."""
+def real_array(operation: str, name: str, value: object) -> Array:
+    """Return any array or nested list of real numbers as an array of its own dtype."""
     if hasattr(value, "__dlpack__") and not isinstance(value, np.ndarray):
         value = np.from_dlpack(value)
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise ValueError(
+            f"{operation}: {name} must be an array, got nested lists of different lengths"
+        ) from None
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{operation}: {name} must be real numbers, got {array.dtype}")
+    return array
+
+
+def numbers(operation: str, name: str, value: object) -> Array:
+    """Return `real_array` in float64; uint8 means value / 255."""
+    array = real_array(operation, name, value)
     return array / 255 if array.dtype == np.uint8 else array.astype(FLOAT)
 
 
@@ -64,14 +75,14 @@ def targets(
     """Return the targets of ``count`` instances as the loss's kernel wants them in float64."""
     if not isinstance(loss, Loss):
         raise TypeError(f"{operation}: loss must be CrossEntropy() or SquaredError(), got {loss!r}")
-    target = np.asarray(y)
+    target = real_array(operation, "y", y)
     lone = math.prod(network.output_shape) == 1 and not loss.takes_logits
     if single and lone and target.size == 1:
         target = target.reshape(network.output_shape)
     if single and target.shape in ((), network.output_shape):
         target = target[None]
     labels = target.ndim == 1 and target.dtype.kind in "iu"
-    if not loss.takes_logits and not labels and target.dtype.kind in "fi":
+    if not loss.takes_logits and not labels:
         target = target.astype(FLOAT)
     return loss.check(target, count, network.output_shape, FLOAT)
 

@@ -111,7 +111,8 @@ def jacobian_factors(
     Raises
     ------
     ArithmeticError
-        If the product is off the gradient by more than `ACCURACY` of its largest element.
+        If the product is off the gradient by more than `ACCURACY` of its largest element, or the
+        gradient is not finite.
     MemoryError
         If a factor would hold more than `MOST_ENTRIES` values.
     """
@@ -140,6 +141,10 @@ def jacobian_factors(
     other = twin(network)
     other.loss_and_gradient(batch, target, loss)
     result = Factors(factors, gradient_matrices(other)[layer - 1].ravel())
+    if not np.isfinite(result.gradient).all():
+        raise ArithmeticError(
+            f"{operation}: the gradient of layer {layer} must be finite, got NaN or infinity"
+        )
     if not result.error <= ACCURACY:
         raise ArithmeticError(
             f"{operation}: the factors' product is off the gradient of layer {layer} by "

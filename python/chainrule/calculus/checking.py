@@ -20,6 +20,8 @@ from ._walk import FLOAT, Ending, Walk, checked_network, instances, run_back, ta
 # Relative errors above this fail. Right gradients stay orders of magnitude below; wrong ones,
 # orders above.
 TOLERANCE = 1e-6
+# A smaller step would change nothing.
+EPSILON = float(np.finfo(FLOAT).eps)
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ def check_gradient(
     x, y : an instance or a batch, and targets, as in `trace`. Few instances tell most: many units
         meet many kinks
     loss : Loss
-    eps : float, above 0, the step to either side
+    eps : float, at least 2.2e-16, the step to either side; of a number above 1, relative to it
     tolerance : float, the largest relative error that passes
     samples : int, at most so many derivatives of each array are compared, chosen by the network's
         seed
@@ -169,9 +171,7 @@ def check_gradient(
     """
     operation = "check_gradient"
     checked_network(operation, network)
-    eps = number(operation, "eps", eps, 0)
-    if eps == 0:
-        raise ValueError(f"{operation}: eps must be above 0, got 0")
+    eps = number(operation, "eps", eps, EPSILON)
     tolerance = number(operation, "tolerance", tolerance, 0)
     samples = integer(operation, "samples", samples, 1)
     batch, single = instances(operation, network, x)
@@ -189,7 +189,7 @@ def _checks(
     ending = Ending(walk, target, loss)
     mean = float(np.abs(ending.losses).mean())
     # Below this a gradient drowns in the rounding of the loss over eps.
-    floor = float(np.finfo(FLOAT).eps) * max(mean, 1e-300) / eps / max(tolerance, 1e-300)
+    floor = EPSILON * max(mean, 1e-300) / eps / max(tolerance, 1e-300)
     by_input = []
     dy = ending.dvalue / len(target)
     for slot in reversed(walk.slots[: ending.last]):
@@ -262,7 +262,8 @@ class _Probe:
         """The mean loss's derivative by one element; None at a kink."""
         start = float(array[index])
         # Differences of what float64 can hold, not of what was asked for.
-        up, down = start + eps, start - eps
+        step = eps * max(1.0, abs(start))
+        up, down = start + step, start - step
         try:
             (above, one_side), (below, other_side) = (
                 self._at(array, index, up),

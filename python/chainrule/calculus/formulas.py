@@ -23,7 +23,7 @@ _SIGNS = {
 }
 _WORDS = {"max": r"\max", "log": r"\log"}
 # Words in a row, with the spaces around them, which LaTeX drops outside of \text.
-_WORD = re.compile(r"( ?[^\W\d_]{2,}(?:,? [^\W\d_]{2,})* ?)")
+_WORD = re.compile(r"( ?[^\W\d_ᵀ]{2,}(?:,? [^\W\d_ᵀ]{2,})* ?)")
 
 
 def _latex(text: str) -> str:

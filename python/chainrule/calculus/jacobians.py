@@ -216,6 +216,8 @@ def layer_parameter_jacobian(layer: Layer, x: object, parameters: Mapping[str, A
     ndarray float64 (out, P)
     """
     slot = _slot("layer_parameter_jacobian", layer, x, parameters)
+    if not slot.parameters:
+        raise ValueError(f"layer_parameter_jacobian: layer must have weights, got {layer!r}")
     return by_parameters("layer_parameter_jacobian", slot)
 
 
@@ -228,9 +230,11 @@ def _slot(operation: str, layer: Layer, x: object, parameters: Mapping[str, Arra
         layer.build(array.shape)
     except ValueError as error:
         raise ValueError(f"{operation}: {layer!r} {error}") from None
-    given = dict(parameters or {})
-    got = {name: np.shape(value) for name, value in given.items()}
+    if not isinstance(parameters, Mapping | None):
+        kind = type(parameters).__name__
+        raise TypeError(f"{operation}: parameters must be a mapping of name -> array, got {kind}")
+    given = {name: numbers(operation, name, value) for name, value in (parameters or {}).items()}
+    got = {name: value.shape for name, value in given.items()}
     if got != wanted:
         raise ValueError(f"{operation}: {layer!r} needs parameters of shapes {wanted}, got {got}")
-    converted = {name: numbers(operation, name, value) for name, value in given.items()}
-    return run(layer, np.ascontiguousarray(array[None]), converted)
+    return run(layer, np.ascontiguousarray(array[None]), given)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from ..network import Sequential
 from ..slot import Array
-from ._walk import checked_network
+from ._walk import checked_network, real_array
 
 
 def stacked(arrays: Mapping[str, Array]) -> Array:
@@ -71,7 +71,9 @@ def vec(matrices: Sequence[Array]) -> Array:
     -------
     ndarray (P,)
     """
-    arrays = [np.asarray(matrix) for matrix in matrices]
+    if not isinstance(matrices, Iterable):
+        raise TypeError(f"vec: matrices must be a sequence, got {type(matrices).__name__}")
+    arrays = [real_array("vec", "each matrix", matrix) for matrix in matrices]
     for array in arrays:
         if array.ndim != 2:
             raise ValueError(f"vec: each matrix must have 2 axes, got {array.ndim}")
@@ -95,7 +97,7 @@ def unvec(vector: Array, network: Sequential) -> list[Array]:
     for i in layers_with_weights(network):
         rows, *inputs = network.layers[i].parameter_shapes(network.shapes[i])["weight"]
         shapes.append((rows, 1 + math.prod(inputs)))
-    vector = np.asarray(vector)
+    vector = real_array("unvec", "vector", vector)
     ends = np.cumsum([0, *(rows * columns for rows, columns in shapes)])
     if vector.shape != (ends[-1],):
         raise ValueError(f"unvec: vector must have shape ({ends[-1]},), got {vector.shape}")

@@ -113,6 +113,20 @@ _THROUGH: dict[type[Layer], str] = {
 }
 
 
+# What the titles of steps call a value: they are words, not formulas.
+_KINDS = {
+    "z": "pre-activations",
+    "a": "activations",
+    "a~": "activations after dropout",
+    "p": "pooled activations",
+    "v": "flattened activations",
+}
+
+
+def _kind(symbol: Symbol) -> str:
+    return _KINDS.get(symbol.letter, "values")
+
+
 class Steps:
     """Names what a walk computes, in the order of the tutorial's steps.
 
@@ -249,7 +263,7 @@ class Steps:
             step, right = self._step("through the softmax"), formula(Y_HAT, " − ", Y)
             self._add(top.by(), dy, "(56), (57)", step, right)
         elif top != Y_HAT:
-            step = self._step(f"{Y_HAT.text} is {top.text}")
+            step = self._step(f"to the {_kind(top)} of layer {top.layer}")
             self._add(top.by(), dy, "(36)", step, formula(Y_HAT.by()))
         with_weights = [i for i, weights in enumerate(self.weights) if weights is not None]
         for i in range(ending.last - 1, min(with_weights, default=ending.last) - 1, -1):
@@ -319,5 +333,5 @@ class Steps:
                         *_sum(neurons, lambda k: (weights.at(k, j), " ", above.at(k)))
                     ),
                 )
-        where = f"the activations of layer {below.layer}" if below.letter == "a" else below.text
-        self._add(below.by(), dx, equation, self._step(f"to {where}"), right, details=details)
+        step = self._step(f"to the {_kind(below)} of layer {below.layer}")
+        self._add(below.by(), dx, equation, step, right, details=details)

@@ -12,7 +12,8 @@ BARS = "▁▂▃▄▅▆▇█"
 MAPS = 4
 MAP_TEXT, MATRIX_TEXT, VECTOR_TEXT = (8, 16), (8, 56), (1, 56)
 MAP_SVG, MATRIX_SVG, VECTOR_SVG = (28, 28), (24, 72), (1, 96)
-# Okabe and Ito's blue below 0 and orange above: told apart with every common colour blindness.
+# Okabe and Ito's blue above 0 and orange below, as in `plots`: told apart with every common colour
+# blindness.
 BLUE, ORANGE = (0, 114, 178), (213, 94, 0)
 LEVELS = 5
 # Pixels on the page: a cell's side, larger where that still gives a small picture.
@@ -72,7 +73,7 @@ def text_picture(value: Array) -> list[str]:
 
 
 def svg_picture(value: Array) -> str:
-    """Return an inline SVG: white is 0, blue below, orange above, darker farther off."""
+    """Return an inline SVG: white is 0, blue above, orange below, darker farther off."""
     tiles, largest = _drawn(value, (VECTOR_SVG, MATRIX_SVG, MAP_SVG))
     paths: dict[int, list[str]] = {}
     left = 0
@@ -106,5 +107,5 @@ def svg_picture(value: Array) -> str:
 
 def _colour(level: int) -> str:
     share = abs(level) / LEVELS
-    colour = ORANGE if level > 0 else BLUE
+    colour = BLUE if level > 0 else ORANGE
     return "#" + "".join(f"{round(255 + share * (part - 255)):02x}" for part in colour)

@@ -37,6 +37,8 @@ class Trace:
 
     def entry(self, name: str) -> Entry:
         """Return the entry of that symbol; KeyError names the ones there are."""
+        if not isinstance(name, str):
+            raise TypeError(f"trace: a symbol must be a str as 'z^(1)', got {name!r}")
         found = self._places.get(normalised(name))
         if found is None:
             known = ", ".join(entry.symbol for entry in self.entries)
@@ -44,9 +46,8 @@ class Trace:
         return found
 
     def __getitem__(self, name: str) -> Array:
-        key = normalised(name)
-        if key not in self._places and self.single:
-            whole, index = array_and_index(key)
+        if name not in self and self.single and isinstance(name, str):
+            whole, index = array_and_index(normalised(name))
             entry = self._places.get(whole)
             place = None if entry is None else entry.place(index)
             if entry is not None and place is not None:

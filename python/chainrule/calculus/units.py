@@ -11,7 +11,7 @@ from .._arguments import number
 from ..layers import ReLU
 from ..network import Sequential
 from ..slot import Array
-from ._walk import Walk, checked_network, instances
+from ._walk import Walk, checked_network, instances, real_array
 from .matrices import layers_with_weights, vec, weight_matrices
 
 # So many instances at once: a walk keeps every layer's output.
@@ -138,7 +138,8 @@ def dead_units(network: Sequential, data: Any) -> DeadUnits:
     Parameters
     ----------
     network : Sequential
-    data : ndarray (N, *input_shape), or anything that `fit` takes, whose labels are not used
+    data : array (N, *input_shape), one instance, or anything that `fit` takes, whose labels are not
+        used
 
     Returns
     -------
@@ -149,8 +150,11 @@ def dead_units(network: Sequential, data: Any) -> DeadUnits:
         data = data.images
     elif isinstance(data, tuple | list) and len(data) == 2:
         # Two instances in a list are no pair (x, y).
-        data = data[0] if np.shape(data[0]) != network.input_shape else data
-    data = np.asarray(data)
+        first = real_array("dead_units", "x", data[0])
+        data = first if first.shape != network.input_shape else data
+    data = np.atleast_1d(real_array("dead_units", "x", data))
+    if data.shape == network.input_shape:
+        data = data[None]
     alive = {
         i: np.zeros(network.shapes[i][-1], bool)
         for i, layer in enumerate(network.layers)
@@ -163,5 +167,6 @@ def dead_units(network: Sequential, data: Any) -> DeadUnits:
         count += len(x)
         for i, seen in alive.items():
             y = walk.values[i + 1]
-            seen |= (y.reshape(-1, y.shape[-1]) > 0).any(axis=0)
+            # Not "> 0": a NaN is no 0.
+            seen |= (y.reshape(-1, y.shape[-1]) != 0).any(axis=0)
     return DeadUnits({i: ~seen for i, seen in alive.items()}, count)

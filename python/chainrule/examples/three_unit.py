@@ -9,7 +9,7 @@ from ..network import Sequential
 from ..slot import Array
 
 # w_10, w_11, w_12, w_20, w_21, w_22 of layer 1, then w_10, w_11, w_12 of layer 2; eq. (43). At
-# `three_unit_instance` every unit is alive, and no two quantities have the same value.
+# `three_unit_instance` every unit is alive; no two weights are equal.
 THREE_UNIT_WEIGHTS = (0.1, 0.4, -0.1, -0.2, 0.3, 0.25, 0.05, 0.7, 0.5)
 
 
@@ -42,7 +42,7 @@ def dead_unit(rectifier: Layer | None = None) -> tuple[Sequential, tuple[Array, 
     it stays where it is for ever. With ``LeakyReLU()`` it climbs out and fits the data::
 
         network, data = examples.dead_unit(cr.LeakyReLU(0.1))
-        print(cr.dead_units(network, data))
+        print(cr.calculus.dead_units(network, data))
         cr.fit(network, data, loss=cr.SquaredError(), optimizer=cr.SGD(0.1), batch_size=None,
                epochs=500)
 

@@ -81,7 +81,8 @@ def write(chapter: Chapter, quick: bool) -> None:
     chapter.prose(
         """
         Where exactly an edge lies matters less than that there is one. **Max-pooling** keeps the
-        largest value of each window and forgets the rest. Going back, the gradient takes the same
+        largest value of each window, of $r \\times s$ values, and forgets the rest; the windows
+        stand a stride of $t$ apart. Going back, the gradient takes the same
         road: all of it to the value that was kept, nothing to the others.
         """
     )

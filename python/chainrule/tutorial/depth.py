@@ -18,7 +18,7 @@ from .svg import frame
 Array = npt.NDArray[Any]
 
 WIDTHS = (2, 4, 8, 16, 32, 64)
-POINTS = (1, 2, 4, 8, 16, 64)
+POINTS = (1, 4, 8, 16, 32, 64)
 
 
 def matrices() -> tuple[list[Array], list[Array]]:
@@ -109,8 +109,8 @@ def _matrices(chapter: Chapter) -> None:
         *panels,
         caption=f"""Weights and gradients of a network of three layers, from a batch of 8. Each row
         is a neuron, column 0 its bias, which starts at zero. {_rows(silent)} of gradients
-        {"is" if silent == 1 else "are"} pale throughout: no instance of the batch got through to
-        the neuron's sum, or from it.""",
+        {"is" if silent == 1 else "are"} pale throughout: for no instance of the batch did the error
+        reach that neuron's sum, because a rectifier above it was silent.""",
         code=(matrices,),
         call="weights, gradients = matrices()",
     )
@@ -125,10 +125,11 @@ def _universal(chapter: Chapter, quick: bool) -> None:
     chapter.prose(
         """
         One hidden layer, if only it is wide enough, comes as close as one likes to any continuous
-        function: each rectifier adds a kink, and with enough kinks any curve can be followed. So
-        do narrow networks, one neuron wider than the input, if only they are deep enough. This is
-        *universal approximation*. It says that such weights exist. Whether gradient descent finds
-        them is another matter, and one reason why there is more to say below.
+        function on a bounded region: each rectifier adds a kink, and with enough kinks any curve
+        can be followed. So do narrow networks, one neuron wider than the input, if only they are
+        deep enough. This is *universal approximation*. It says that such weights exist. Whether
+        gradient descent finds them is another matter, and one reason why there is more to say
+        below.
         """
     )
     epochs = 60 if quick else 400

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import html
+import re
 
 from .. import calculus
 from .page import Chapter
+
+
+def _breakable(name: str) -> str:
+    """A name that a narrow column may break behind a dot or an underscore."""
+    return re.sub("([._])", r"\1<wbr>", html.escape(name))
 
 
 def write(chapter: Chapter, quick: bool) -> None:
@@ -21,7 +27,7 @@ def write(chapter: Chapter, quick: bool) -> None:
     rows = []
     for equation in calculus.EQUATIONS:
         names = " ".join(
-            f"<code>{html.escape(name.replace('chainrule.', 'cr.', 1))}</code>"
+            f"<code>{_breakable(name.replace('chainrule.', 'cr.', 1))}</code>"
             for name in equation.names
         )
         rows.append(

@@ -73,7 +73,8 @@ class Panel:
 class Slider:
     """A slider above a figure: what it sets, what each position is called, and where it starts.
 
-    On paper, and where scripts are off, the figure shows the position ``still``.
+    On paper, if nobody has moved it, and where scripts are off, the figure shows the position
+    ``still``, by default the same.
     """
 
     label: str
@@ -194,7 +195,7 @@ class Chapter:
         control = ""
         if slider:
             names = html.escape(json.dumps(list(slider.names), ensure_ascii=False))
-            attributes += f' data-slider="{names}"'
+            attributes += f' data-slider="{names}" data-still="{start}"'
             control = (
                 f'<div class="slider"><label for="{key}-slider">{rich(slider.label)}</label>'
                 f'<button type="button" data-by="-1" aria-label="back">‹</button>'

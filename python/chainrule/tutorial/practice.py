@@ -119,6 +119,7 @@ def _batches(chapter: Chapter, quick: bool) -> None:
                 label="all at once" if size is None else f"batches of {size}",
             )
         ax.set(xlabel="epoch", ylabel=label, xlim=(0.5, epochs + 0.5))
+        ax.locator_params(axis="x", integer=True)
         dress(ax, grid=True)
         ax.legend(frameon=False, fontsize=9, labelcolor=INK)
     reached = [100.0 * (history.epochs[-1].validation_accuracy or 0.0) for history in found]

@@ -106,13 +106,15 @@ def write(chapter: Chapter, quick: bool) -> None:
     _maps(chapter, network, call)
     _wishes(chapter, network, call)
     chapter.heading("Where it errs")
+    confusion = cr.plots.confusion_matrix(result.confusion)
+    # No wider, so that the numbers stay legible on a phone.
+    confusion.set_size_inches(4.9, 4.6)
     chapter.figure(
         "confusion",
         Panel(
-            cr.plots.confusion_matrix(result.confusion),
+            confusion,
             "Confusion matrix of the ten digits: nearly all answers lie on the diagonal.",
             coloured=False,
-            kind="scrolls",
         ),
         caption="""How often each digit (row) was read as each (column), on the test images. The
         diagonal is right; mistakes are shaded by how many there are.""",
@@ -156,7 +158,8 @@ def _maps(chapter: Chapter, network: cr.Sequential, call: str) -> None:
     trace = inside(network, INDEX)
     first, pooled = trace["a^(1)"], trace["p^(2)"]
     dark = int((pooled.max(axis=(0, 1)) == 0.0).sum())
-    silent = f" {dark} of the 64 find nothing at all in it." if dark else ""
+    verb = "finds" if dark == 1 else "find"
+    silent = f" {dark} of the 64 {verb} nothing at all in it." if dark else ""
     chapter.figure(
         "maps",
         Panel(

@@ -82,13 +82,36 @@
     draw();
   }
 
-  // What a screen folds away, paper shows.
+  // Equations that are wider than the page are set smaller, all of a group alike, down to a size
+  // that can still be read; what is left over scrolls.
+  const smallest = 0.6;
+  const groups = [...document.querySelectorAll(".eq")];
+  const fit = () => {
+    for (const group of groups) group.style.removeProperty("--fit");
+    const shares = groups.map((group) => Math.min(
+      ...[...group.querySelectorAll(".body")].map((body) => body.clientWidth / body.scrollWidth)));
+    groups.forEach((group, index) => {
+      if (shares[index] < 1) group.style.setProperty("--fit", Math.max(smallest, shares[index] * 0.99));
+    });
+  };
+  fit();
+  addEventListener("resize", fit);
+
+  // What a screen folds away, or shows step by step, paper shows.
   let opened = [];
+  const unmoved = () => [...document.querySelectorAll("figure[data-slider]")].filter((figure) => {
+    const slider = figure.querySelector(".slider input");
+    return slider.value === slider.defaultValue;
+  });
   addEventListener("beforeprint", () => {
+    for (const figure of unmoved()) show(figure, Number(figure.dataset.still));
     opened = [...document.querySelectorAll("main details:not([open])")];
     for (const each of opened) each.open = true;
   });
   addEventListener("afterprint", () => {
+    for (const figure of unmoved()) {
+      show(figure, Number(figure.querySelector(".slider input").value));
+    }
     for (const each of opened) each.open = false;
   });
 

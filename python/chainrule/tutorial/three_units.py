@@ -83,7 +83,7 @@ def write(chapter: Chapter, quick: bool) -> None:
 
 def _steps(chapter: Chapter) -> None:
     trace = watch(X, Y)
-    figure = new_figure(6.4, 4.5)
+    figure = new_figure(*SIZE)
     figure.set_layout_engine("none")
     _draw(figure.add_axes((0, 0, 1, 1)), trace)
     told = []
@@ -104,7 +104,6 @@ def _steps(chapter: Chapter) -> None:
             "The network with two inputs, two hidden units and one output. At each position of "
             "the slider the values computed there appear: outputs at the units going forward, "
             "error terms at the units and gradients at the weights going back.",
-            kind="scrolls",
         ),
         caption="""The nine weights stand on their edges. Step through: going forward, each unit
         gets its sum $z$ and its output $a$; going back, each unit gets its error term $\\delta$ and
@@ -127,15 +126,19 @@ def _pair(values: tuple[float, ...]) -> str:
     return f"({', '.join(f'{value:g}' for value in values)})"
 
 
-INPUTS = ((0.55, 3.85), (0.55, 2.25), (0.55, 0.65))
-HIDDEN = ((3.15, 4.05), (3.15, 2.8), (3.15, 1.0))
-OUTPUT = (4.75, 2.1)
+# In inches; no wider, so that writing stays legible on a phone.
+SIZE = (4.9, 4.5)
+INPUTS = ((0.45, 3.85), (0.45, 2.25), (0.45, 0.65))
+HIDDEN = ((2.4, 4.05), (2.4, 2.8), (2.4, 1.0))
+OUTPUT = (3.95, 2.1)
 RADIUS = 0.36
+# The middle of what is written above the output unit.
+ABOVE = OUTPUT[0] + 0.42
 
 
 def _draw(ax: Any, trace: cr.calculus.Trace) -> None:
     """Draw the network, and at each step what it adds."""
-    ax.set(xlim=(0, 6.4), ylim=(0, 4.5), aspect="equal")
+    ax.set(xlim=(0, SIZE[0]), ylim=(0, SIZE[1]), aspect="equal")
     ax.set_axis_off()
     edges = [
         (1, start, end, i, j)
@@ -169,15 +172,15 @@ def _draw(ax: Any, trace: cr.calculus.Trace) -> None:
     )
     ax.annotate(
         "",
-        (6.05, OUTPUT[1]),
+        (SIZE[0] - 0.1, OUTPUT[1]),
         (OUTPUT[0] + RADIUS, OUTPUT[1]),
         arrowprops={"arrowstyle": "-|>", "color": GREY},
     )
-    ax.text(5.74, OUTPUT[1] + 0.42, f"y = {Y[0]:g}", ha="center", fontsize=10, color=INK)
+    ax.text(ABOVE, OUTPUT[1] + 0.98, f"y = {Y[0]:g}", ha="center", fontsize=10, color=INK)
     loss = f"ℓ = {_short(trace['l'])}"
     ax.text(
-        5.74,
-        OUTPUT[1] + 0.16,
+        ABOVE,
+        OUTPUT[1] + 0.72,
         loss,
         ha="center",
         fontsize=10,
@@ -187,8 +190,8 @@ def _draw(ax: Any, trace: cr.calculus.Trace) -> None:
     )
     top = f"∂ℓ/∂ŷ = {_short(trace['dl/dy_hat'])}"
     ax.text(
-        5.76,
-        OUTPUT[1] - 0.26,
+        ABOVE,
+        OUTPUT[1] + 0.46,
         top,
         ha="center",
         fontsize=9.5,
@@ -285,7 +288,8 @@ def _edge(
     ax.plot(*across, color=ORANGE, linewidth=2, zorder=1, gid=frame(back))
     if layer == 2 and j > 0:
         ax.plot(*across, color=ORANGE, linewidth=2, zorder=1, gid=frame(WHEN["dl/da^(1)"]))
-    share = 0.37 if layer == 1 else 0.5
+    # Where crossing edges leave room for their numbers.
+    share = 0.5 if layer == 2 else 0.6 if i == 1 else 0.3
     place = [start[k] + share * (end[k] - start[k]) for k in (0, 1)]
     box = {"boxstyle": "round,pad=0.12", "facecolor": PAPER, "edgecolor": "none"}
     weight = _short(trace[f"w_{i}{j}^({layer})"])
