@@ -66,7 +66,8 @@ def _on_gpu() -> list[str]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "backend" in metafunc.fixturenames:
         # Programs and networks on a GPU have tests of their own: test_cuda_*.py.
-        operations = metafunc.module.__name__.removeprefix("test_") in OPERATIONS
+        name = metafunc.module.__name__.rpartition(".")[2].removeprefix("test_")
+        operations = name in OPERATIONS
         gpu = _on_gpu() if operations else []
         metafunc.parametrize("backend", [*_backends(), *gpu], indirect=True)
 

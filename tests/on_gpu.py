@@ -85,9 +85,7 @@ def on_gpu(function: Any, op: str, names: list[str], arguments: tuple[Any, ...])
     inputs: list[Any] = []
     for name, value in zip(names, given, strict=True):
         if isinstance(value, np.ndarray) and not any(value is a for a in written):
-            if name in INTEGERS and value.dtype.kind in "iu" and value.dtype.itemsize < 8:
-                value = value.astype(np.int64)
-            if name in INTEGERS and value.dtype == np.uint64:
+            if name in INTEGERS and value.dtype.kind in "iu":
                 if value.size and value.max() > np.iinfo(np.int64).max:
                     return function(*arguments)
                 value = value.astype(np.int64)

@@ -192,6 +192,9 @@ Operand Call::integers(const char* name, const py::object& object, int64_t end) 
 }
 
 Operand Call::integers_on_device(const char* name, const Held& held) {
+  if (is_real(held.type)) {
+    type_error(std::string(name) + " must be an integer array, got " + name_of(held.type));
+  }
   if (held.type != Type::i64) {
     type_error(std::string(name) + " must be int64 on " + held.device->place() + ", got " +
                name_of(held.type));
