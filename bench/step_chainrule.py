@@ -35,11 +35,11 @@ class Training:
 
     def __init__(self, network: Network, inputs: Inputs) -> None:
         import chainrule as cr
-        from chainrule import training
+        from chainrule.steps import Examples, Steps
 
         net, loss, order = build(network, inputs), cr.CrossEntropy(), inputs["order"]
-        examples = training._Examples("bench", net, (inputs["x"], inputs["labels"]), loss)
-        self.steps = training._Steps(net, examples, loss, network.batch, order.size)
+        examples = Examples("bench", net, (inputs["x"], inputs["labels"]), loss)
+        self.steps = Steps(net, examples, loss, network.batch, order.size)
         self.optimizer = cr.SGD(network.learning_rate, momentum=network.momentum)
         self.descent = self.optimizer.start(net)
         self.chosen = cycle(list(order))

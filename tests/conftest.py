@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from on_gpu import OnGpu
+
 # Their assertions then say what was compared, as those of the tests do.
 pytest.register_assert_rewrite("checks", "contracts")
 
@@ -22,6 +24,25 @@ settings.register_profile(
 )
 settings.load_profile("chainrule")
 
+# The tests that the GPU takes too: of operations, a file each.
+OPERATIONS = {
+    "conv2d",
+    "conv2d_pooled",
+    "conv2d_pooled_forward",
+    "conv2d_winograd",
+    "dropout",
+    "gather",
+    "leaky_relu",
+    "linear",
+    "matmul",
+    "max_pool2d",
+    "relu",
+    "sgd",
+    "softmax",
+    "softmax_cross_entropy",
+    "squared_error",
+}
+
 
 def _backends() -> list[str]:
     """All that run here, or the one that CHAINRULE_BACKEND asks for (CI goes through them so)."""
@@ -33,9 +54,22 @@ def _backends() -> list[str]:
     return list(chainrule.backends())
 
 
+def _on_gpu() -> list[str]:
+    """The backend `cuda`, where there is one, beside the CPU's; CHAINRULE_TEST_CUDA=0 leaves it
+    out."""
+    import chainrule
+
+    wanted = os.environ.get("CHAINRULE_TEST_CUDA", "1") != "0"
+    return ["cuda"] if wanted and chainrule.cuda.is_available() else []
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "backend" in metafunc.fixturenames:
-        metafunc.parametrize("backend", _backends(), indirect=True)
+        # Programs and networks on a GPU have tests of their own: test_cuda_*.py.
+        name = metafunc.module.__name__.rpartition(".")[2].removeprefix("test_")
+        operations = name in OPERATIONS
+        gpu = _on_gpu() if operations else []
+        metafunc.parametrize("backend", [*_backends(), *gpu], indirect=True)
 
 
 @pytest.fixture
@@ -43,6 +77,11 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
     """Each backend in turn, active for the test and restored behind it."""
     import chainrule
 
+    if request.param == "cuda":
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(chainrule.ops, "_core", OnGpu())
+            yield "cuda"
+        return
     before = chainrule.info()["backend"]
     chainrule.set_backend(request.param)
     yield request.param
@@ -70,7 +109,7 @@ def pytest_report_header() -> list[str]:
         f"chainrule {info['version']} from {os.path.dirname(chainrule.__file__)}",
         f"backends compiled: {', '.join(info['backends_compiled'])}; "
         f"runnable: {', '.join(info['backends_runnable'])}; chosen: {info['backend']}; "
-        f"tested: {', '.join(_backends())}",
+        f"tested: {', '.join([*_backends(), *_on_gpu()])}",
         f"threads: {info['threads']}; CUDA: {info['cuda']}; "
         f"CHAINRULE_DATA: {data or 'not set, tests of real data skip'}",
     ]

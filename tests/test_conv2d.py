@@ -105,6 +105,13 @@ def test_every_small_image(dtype: np.dtype, padding: Any) -> None:
         check_all(case, *made(case, dtype), may_vanish=True)
 
 
+@pytest.mark.parametrize("channels", [97, 100])
+def test_large_tiles(channels: int) -> None:
+    """Enough pixels, channels and filters for the largest tile of every backend."""
+    case = Conv(10, 40, 41, channels, channels, 1, 2)
+    check_all(case, *made(case, np.float32))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", [CONV[2], CONV[4], CONV[12], CONV[22]], ids=str)
 def test_relu_is_fused_bit_for_bit(dtype: np.dtype, case: Conv) -> None:

@@ -145,6 +145,13 @@ def test_kernels_strides_and_windows(dtype: np.dtype, kernel: int, padding: Any)
             check_both(one, made(one, dtype))
 
 
+@pytest.mark.parametrize("channels", [97, 100])
+def test_large_tiles(channels: int) -> None:
+    """Enough pixels, channels and filters for the largest tile of every backend."""
+    case = ConvPool(10, 40, 41, channels, channels, 1, 2)
+    check_both(case, made(case, np.float32))
+
+
 # What the gradient may hold
 
 

@@ -76,6 +76,14 @@ def test_blocks(dtype: np.dtype, flags: tuple[bool, bool]) -> None:
         assert_product(ops.matmul(a, b, **options), a, b, options)
 
 
+@pytest.mark.parametrize("flags", TRANSPOSES)
+def test_large_tiles(flags: tuple[bool, bool]) -> None:
+    """Enough rows and columns for the largest tile of every backend, in whole pieces and not."""
+    for m, n, k in [(2050, 2053, 19), (2052, 2056, 20)]:
+        a, b, options = stored(seeded(m, n, k), m, n, k, flags, np.float32)
+        assert_product(ops.matmul(a, b, **options), a, b, options)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("make", AWKWARD.values(), ids=AWKWARD)
 @pytest.mark.parametrize("flags", TRANSPOSES)

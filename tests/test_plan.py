@@ -184,7 +184,7 @@ def test_plans_are_used_again() -> None:
         assert beside is not first
     for count in range(1, 40):
         net.forward(x[:1].repeat(count, axis=0))
-    assert len(net._idle) <= 8
+    assert len(net.plans.idle) <= 8
 
 
 def test_summary() -> None:

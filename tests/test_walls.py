@@ -67,7 +67,7 @@ def offenders(pattern: str, *rooms: str, but: tuple[str, ...] = ()) -> list[str]
 @needs_sources
 def test_the_sources_are_there() -> None:
     """So that no test below passes because it looked at nothing."""
-    for room in ("core", "cpu", "cpu/simd", "cpu/kernels", "bindings"):
+    for room in ("core", "cpu", "cpu/simd", "cpu/kernels", "cuda", "bindings"):
         assert list(sources(room)), room
 
 
@@ -119,6 +119,35 @@ def test_knowledge_runs_one_way() -> None:
     for path in sources("cpu/simd"):
         for name in includes(path):
             assert name.startswith(("core/", "cpu/simd/")) or "/" not in name, (path.name, name)
+
+
+@needs_sources
+def test_the_gpus_room() -> None:
+    """cuda sees core and itself; kernels launch through its headers, and allocate nothing."""
+    for path in sources("cuda"):
+        for name in includes(path):
+            allowed = ("core/", "cuda/", "simt/shim.h")
+            system = "/" not in name and not name.startswith("cuda")
+            api = name.startswith("cuda") and path.name in {"simt.h", "runtime.cpp"}
+            assert name.startswith(allowed) or system or api, (path.name, name)
+    kernels = [path for path in sources("cuda") if path.suffix == ".cu"]
+    assert kernels
+    forbidden = r"<<<|\bcuda[A-Z]\w+|\bthrow\b|\bnew\b|\batomicAdd\s*\(\s*\(?(?:float|double)"
+    for path in kernels:
+        found = re.search(forbidden, code(path))
+        assert not found, f"{path.name}: {found and found[0]}"
+
+
+@needs_sources
+def test_only_the_bindings_know_both_devices() -> None:
+    for room in ("core", "cpu"):
+        for path in sources(room):
+            assert not [i for i in includes(path) if i.startswith("cuda")], path.name
+    for path in sources("cuda"):
+        assert not [i for i in includes(path) if i.startswith(("cpu/", "bindings/"))], path.name
+    seam = {"cuda/runtime.h", "cuda/stream.h", "cuda/precision.h"}
+    for path in sources("bindings"):
+        assert {i for i in includes(path) if i.startswith("cuda")} <= seam, path.name
 
 
 @needs_sources
@@ -204,16 +233,16 @@ def test_the_compiled_core_has_few_importers() -> None:
         if any(i == "chainrule._core" or i.startswith("chainrule._core.") for i in imports(path))
     }
     assert "ops" in importers
-    assert importers <= {"ops", "program", "workspace", "__init__"}
+    assert importers <= {"ops", "program", "workspace", "cuda", "__init__"}
 
 
 # Lower knows nothing of higher. A module that is not named stands beside the stack: data, files,
 # plots, the command line.
 LEVELS = [
-    {"ops", "program", "memory", "randomness"},
+    {"ops", "program", "memory", "randomness", "cuda", "place"},
     {"layers", "losses"},
-    {"network", "plan", "summary", "optimizers", "weights", "initialization", "footprint"},
-    {"training", "history", "stopping", "progress"},
+    {"network", "plan", "pool", "summary", "optimizers", "weights", "initialization", "footprint"},
+    {"training", "steps", "resident", "history", "stopping", "progress"},
     {"calculus", *(f"calculus.{path.stem}" for path in (PACKAGE / "calculus").glob("*.py"))},
     {"cli", "commands", "report"},
 ]

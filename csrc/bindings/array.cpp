@@ -1,5 +1,7 @@
 #include "bindings/array.h"
 
+#include "bindings/cuda_array.h"
+
 namespace chainrule::bindings {
 namespace {
 
@@ -24,7 +26,16 @@ py::array dense_copy(const py::array& array) {
 
 Held held_by(const py::array& array) {
   return {array, array.data(), Shape(array.shape(), array.shape() + array.ndim()),
-          type_of(array.dtype()), true};
+          type_of(array.dtype()), &cpu()};
+}
+
+// What an array of either device is; no device where the object is neither.
+Held held_by(const py::object& object) {
+  if (py::isinstance<py::array>(object)) {
+    return held_by(py::reinterpret_borrow<py::array>(object));
+  }
+  if (py::isinstance<CudaArray>(object)) return object.cast<const CudaArray&>().held(object);
+  return {};
 }
 
 py::array numpy(const Held& held) { return py::reinterpret_borrow<py::array>(held.object); }
@@ -45,11 +56,13 @@ std::string type_of(const py::handle& object) {
   if (py::isinstance<py::array>(object)) {
     return py::str(py::reinterpret_borrow<py::array>(object).dtype()).cast<std::string>();
   }
+  if (py::isinstance<CudaArray>(object)) return name_of(object.cast<const CudaArray&>().type());
   return py::str(py::type::of(object).attr("__name__")).cast<std::string>();
 }
 
 void require_in_range(const char* what, const Operand& indices, int64_t count, int64_t end) {
-  const int64_t* const index = data<int64_t>(indices);
+  const Looked<int64_t> index(indices, count);
+  if (!index) return;
   for (int64_t i = 0; i < count; ++i) {
     if (index[i] < 0 || index[i] >= end) {
       throw py::value_error(std::string(what) + " must lie in [0, " + std::to_string(end) +
@@ -84,18 +97,11 @@ Operand Call::hold(Held held, bool result) {
   return Operand(held_[count_++]);
 }
 
-py::object Call::adopt(const py::object& object) const {
-  if (py::isinstance<py::array>(object)) return object;
-  if (py::hasattr(object, "__dlpack__")) {
-    return py::module_::import("numpy").attr("from_dlpack")(object);
-  }
-  return object;
-}
+py::object Call::adopt(const py::object& object) const { return adopted(op_, object); }
 
 Held Call::accept(const char* name, const py::object& object, int rank, bool bytes) {
   const py::object array = adopt(object);
-  Held held;
-  if (py::isinstance<py::array>(array)) held = held_by(py::reinterpret_borrow<py::array>(array));
+  const Held held = held_by(array);
   if (!is_real(held.type) && !(bytes && held.type == Type::u8)) {
     type_error(std::string(name) + " must be a float32" +
                (bytes ? ", float64 or uint8" : " or float64") + " array, got " + type_of(array));
@@ -105,8 +111,19 @@ Held Call::accept(const char* name, const py::object& object, int rank, bool byt
     value_error(std::string(name) + " must have " + dimensions(rank) + ", got " +
                 std::to_string(dimensions_given));
   }
+  note_device(name, held);
   if (is_real(held.type)) note_type(name, held.type);
   return held;
+}
+
+void Call::note_device(const char* name, const Held& held) {
+  if (!device_) {
+    device_ = held.device;
+    first_on_device_ = name;
+  } else if (device_ != held.device) {
+    type_error(std::string(first_on_device_) + " lies on " + device_->place() + ", " + name +
+               " on " + held.device->place() + ": they must lie on one device");
+  }
 }
 
 void Call::note_type(const char* name, Type type) {
@@ -120,23 +137,22 @@ void Call::note_type(const char* name, Type type) {
 }
 
 Held Call::dense(const char* name, Held given) {
+  if (given.device != &cpu()) return given;  // dense, or it would not have been adopted
   const py::array array = dense_copy(numpy(given));
   if (array.is(given.object)) return given;
   if (!copied_) copied_ = name;
   return held_by(array);
 }
 
-void Call::require_recordable(const Program&) const {
+void Call::require_recordable(const Program& program) const {
+  if (program.device() && program.device() != &device()) {
+    type_error(std::string("a program whose arrays lie on ") + program.device()->place() +
+               " cannot record arrays that lie on " + device().place());
+  }
   if (copied_) {
     value_error(std::string(copied_) +
                 " must be C-contiguous, aligned and of the kernel's dtype to be recorded");
   }
-}
-
-std::vector<py::object> Call::owners() const {
-  std::vector<py::object> objects;
-  for (std::size_t i = 0; i < count_; ++i) objects.push_back(held_[i].object);
-  return objects;
 }
 
 Operand Call::input(const char* name, const py::object& object, int rank) {
@@ -145,6 +161,9 @@ Operand Call::input(const char* name, const py::object& object, int rank) {
 
 Operand Call::integers(const char* name, const py::object& object, int64_t end) {
   const py::object candidate = adopt(object);
+  if (const Held held = held_by(candidate); held.device && held.device != &cpu()) {
+    return integers_on_device(name, held);
+  }
   const bool is_array = py::isinstance<py::array>(candidate);
   const char kind = is_array ? py::reinterpret_borrow<py::array>(candidate).dtype().kind() : ' ';
   if (kind != 'i' && kind != 'u') {
@@ -167,7 +186,25 @@ Operand Call::integers(const char* name, const py::object& object, int64_t end) 
   using Indices = py::array_t<int64_t, py::array::c_style | py::array::forcecast>;
   const py::array used = dense_copy(Indices(array));
   if (!used.is(array) && !copied_) copied_ = name;
-  return hold(held_by(used), false);
+  const Held held = held_by(used);
+  note_device(name, held);
+  return hold(held, false);
+}
+
+Operand Call::integers_on_device(const char* name, const Held& held) {
+  if (is_real(held.type)) {
+    type_error(std::string(name) + " must be an integer array, got " + name_of(held.type));
+  }
+  if (held.type != Type::i64) {
+    type_error(std::string(name) + " must be int64 on " + held.device->place() + ", got " +
+               name_of(held.type));
+  }
+  if (held.shape.size() != 1) {
+    value_error(std::string(name) + " must have " + dimensions(1) + ", got " +
+                std::to_string(held.shape.size()));
+  }
+  note_device(name, held);
+  return hold(held, false);
 }
 
 Operand Call::source(const py::object& object) {
@@ -193,20 +230,21 @@ Operand Call::bias(const py::object& object, int64_t count, const char* outputs)
 }
 
 Operand Call::positions(const char* name, const py::object& object) {
-  Held held;
-  if (py::isinstance<py::array>(object)) held = held_by(py::reinterpret_borrow<py::array>(object));
+  const Held held = held_by(object);
   if (held.type != Type::u16) {
     type_error(std::string(name) + " must be the uint16 array that max_pool2d returned, got " +
                type_of(object));
   }
+  note_device(name, held);
   return hold(dense(name, held), false);
 }
 
 bool Call::cell(const char* name, const py::object& object, Type type, Operand& found) {
-  if (!py::isinstance<py::array>(object)) return false;
-  const Held held = held_by(py::reinterpret_borrow<py::array>(object));
-  if (!held.shape.empty()) return false;
-  if (held.type == type) {
+  const Held held = held_by(object);
+  if (!held.device || !held.shape.empty()) return false;
+  // A number in the CPU's memory may come with arrays elsewhere, but no program would read it anew.
+  if (held.device != &cpu() || Program::recording()) note_device(name, held);
+  if (held.type == type && held.device == &device()) {
     found = hold(held, false);
     return true;
   }
@@ -219,6 +257,12 @@ bool Call::cell(const char* name, const py::object& object, Type type, Operand& 
 }
 
 void Call::require_writeable(const char* name, const Held& held) const {
+  if (held.device != &cpu()) {
+    if (held.object.cast<const CudaArray&>().read_only()) {
+      value_error(std::string(name) + " is read-only");
+    }
+    return;
+  }
   const py::array array = numpy(held);
   if (!array.writeable()) value_error(std::string(name) + " is read-only");
   if (is_dense(array)) return;
@@ -234,10 +278,11 @@ Operand Call::accept_output(const char* name_, const py::object& given, const Sh
   product(op_, bytes, shape);
   if (given.is_none()) return hold(device().allocate(type, shape), true);
   const std::string name = name_;
-  if (!py::isinstance<py::array>(given)) {
+  const Held held = held_by(given);
+  if (!held.device) {
     type_error(name + " must be a " + name_of(type) + " array, got " + type_of(given));
   }
-  const Held held = held_by(py::reinterpret_borrow<py::array>(given));
+  note_device(name_, held);
   if (held.type != type) {
     type_error(name + " must be " + name_of(type) + ", got " + type_of(given));
   }
@@ -273,6 +318,17 @@ Operand Call::updated(const char* name, const py::object& object) {
     if (overlap(held_[i], held)) value_error(std::string(name) + " overlaps another argument");
   }
   return hold(held, false);
+}
+
+Operand Call::fixed(const char* name, const py::object& object, Type type, int64_t least_size) {
+  const Held held = held_by(object);
+  if (held.type != type || held.size() < least_size) {
+    type_error(std::string(name) + " must be a " + name_of(type) + " array of at least " +
+               std::to_string(least_size) + " elements, got " + type_of(object));
+  }
+  note_device(name, held);
+  require_writeable(name, held);
+  return hold(held, true);
 }
 
 std::vector<py::object> Call::outputs(const py::object& out, std::size_t count,

@@ -5,6 +5,7 @@
 #include <pybind11/typing.h>
 
 #include <array>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -57,6 +58,9 @@ class Call {
   // An array that the operation updates.
   Operand updated(const char* name, const py::object& object);
 
+  // An array of this type that lies where the others do, dense; a result is writeable.
+  Operand fixed(const char* name, const py::object& object, Type type, int64_t least_size);
+
   // The members of out=, or that many None. The first may be None where it is not wanted.
   std::vector<py::object> outputs(const py::object& out, std::size_t count,
                                   bool first_unused = false) const;
@@ -93,16 +97,16 @@ class Call {
     const auto step = [&ops, f](const Workspace& workspace) { f(ops, T(), workspace); };
     const std::shared_ptr<Program> program = Program::recording();
     if (program) require_recordable(*program);
-    device().run(op_, bytes, workers, Work(step));
-    if (program) program->add(device(), step, bytes, workers, owners());  // only what succeeded
+    device().run(op_, bytes, workers, Work(step), arrays());
+    if (program) program->add(device(), step, bytes, workers, arrays());  // only what succeeded
   }
 
   const Device& device() const { return device_ ? *device_ : cpu(); }
   // A program replays on the arrays it was recorded with, so none may be a passing copy.
   void require_recordable(const Program& program) const;
-  std::vector<py::object> owners() const;
+  std::span<const Held> arrays() const { return {held_.data(), count_}; }
 
-  // An array of a kind that is known here, without a copy; or nothing.
+  // What `adopted` makes of an object; the error names this operation.
   py::object adopt(const py::object& object) const;
   Held accept(const char* name, const py::object& object, int rank, bool bytes = false);
   Held dense(const char* name, Held given);
@@ -110,11 +114,12 @@ class Call {
                         const std::vector<Operand>& in_place);
   void require_writeable(const char* name, const Held& held) const;
   void note_type(const char* name, Type type);
-  void note_device(const char* name, const Device& device);
+  void note_device(const char* name, const Held& held);
+  Operand integers_on_device(const char* name, const Held& held);
   Operand hold(Held held, bool result);
 
   // More than any operation has; in one place, so that operands can point at them.
-  static constexpr std::size_t most = 8;
+  static constexpr std::size_t most = 9;
 
   const char* op_;
   const Device* device_ = nullptr;
@@ -125,6 +130,27 @@ class Call {
   std::array<Held, most> held_;
   std::array<bool, most> result_{};
   std::size_t count_ = 0;
+};
+
+// The first `count` elements of an array where the host can read them: null where it cannot.
+template <class T>
+class Looked {
+ public:
+  Looked(const Operand& array, int64_t count) {
+    if (&array.device() == &cpu()) {
+      data_ = bindings::data<T>(array);
+      return;
+    }
+    copy_.resize(static_cast<std::size_t>(count));
+    const int64_t bytes = count * static_cast<int64_t>(sizeof(T));
+    if (array.device().look(array.data(), bytes, copy_.data())) data_ = copy_.data();
+  }
+  explicit operator bool() const { return data_ || copy_.empty(); }
+  T operator[](int64_t i) const { return data_[i]; }
+
+ private:
+  std::vector<T> copy_ = {};
+  const T* data_ = nullptr;
 };
 
 // Every element of an array of `integers` lies in [0, end), or ValueError that begins with `what`.

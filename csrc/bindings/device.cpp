@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <cstring>
 
 #include "cpu/cpu.h"
 #include "cpu/float_mode.h"
@@ -41,15 +42,20 @@ class Cpu final : public Device {
   const Backend& backend() const override { return active_backend(); }
   Held allocate(Type type, const Shape& shape) const override {
     const py::array array(dtype_of(type), shape);
-    return {array, array.data(), shape, type, true};
+    return {array, array.data(), shape, type, this};
   }
-  void run(const char*, int64_t bytes, int workers, const Work& work) const override {
+  void run(const char*, int64_t bytes, int workers, const Work& work,
+           std::span<const Held>) const override {
     const Unlocked unlocked;
     work(Workspace{scratch(static_cast<std::size_t>(bytes)), workers});
   }
-  std::unique_ptr<Replay> prepare(const std::vector<Recorded>& steps,
-                                  int64_t bytes) const override {
+  std::unique_ptr<Replay> prepare(const std::vector<Recorded>& steps, int64_t bytes,
+                                  const std::vector<void*>&) const override {
     return std::make_unique<CpuReplay>(steps, bytes);
+  }
+  bool look(const void* from, int64_t bytes, void* to) const override {
+    if (bytes > 0) std::memcpy(to, from, static_cast<std::size_t>(bytes));
+    return true;
   }
 };
 

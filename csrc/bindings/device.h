@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "bindings/operand.h"
@@ -69,11 +70,17 @@ class Device {
   virtual const Backend& backend() const = 0;
   // A fresh array, its contents undefined.
   virtual Held allocate(Type type, const Shape& shape) const = 0;
-  // One call, lent `bytes` of workspace that lie on the device. Releases the interpreter's lock.
-  virtual void run(const char* op, int64_t bytes, int workers, const Work& work) const = 0;
-  // `steps` outlive the result. Every step is lent the same `bytes`.
-  virtual std::unique_ptr<Replay> prepare(const std::vector<Recorded>& steps,
-                                          int64_t bytes) const = 0;
+  // One call on `arrays`, lent `bytes` of workspace that lie on the device. Releases the
+  // interpreter's lock.
+  virtual void run(const char* op, int64_t bytes, int workers, const Work& work,
+                   std::span<const Held> arrays) const = 0;
+  // `steps` outlive the result. Every step is lent the same `bytes`; `streams` are those of the
+  // arrays.
+  virtual std::unique_ptr<Replay> prepare(const std::vector<Recorded>& steps, int64_t bytes,
+                                          const std::vector<void*>& streams) const = 0;
+  // Copies from the device to the host's memory. False where the host cannot wait for the device:
+  // while a program is made ready, whose kernels then look for themselves at every replay.
+  virtual bool look(const void* from, int64_t bytes, void* to) const = 0;
 };
 
 const Device& cpu();

@@ -21,28 +21,31 @@ int64_t size_of(Type type);
 py::dtype dtype_of(Type type);
 Type type_of(const py::dtype& dtype);
 
+class Device;
+
 // One array of a call. The call owns it.
 struct Held {
   py::object object = {};  // keeps the memory
   const void* data = nullptr;
   Shape shape = {};
   Type type = Type::other;
-  bool on_cpu = true;
+  const Device* device = nullptr;  // null: the object is no array
+  void* stream = nullptr;          // that the device orders work on this memory by, if any
 
   int64_t size() const;
   int64_t nbytes() const { return size() * size_of(type); }
 };
 
-// An array as an operation's body sees it. Lives as long as its call, but for the memory's address:
-// that is what a recorded kernel call keeps, and the program keeps the arrays.
+// An array as an operation's body sees it. Lives as long as its call, but for its device and the
+// memory's address: that is what a recorded kernel call keeps, and the program keeps the arrays.
 class Operand {
  public:
   Operand() = default;
   explicit Operand(const Held& held)
-      : held_(&held), data_(const_cast<void*>(held.data)), on_cpu_(held.on_cpu) {}
+      : held_(&held), data_(const_cast<void*>(held.data)), device_(held.device) {}
 
   void* data() const { return data_; }
-  bool on_cpu() const { return on_cpu_; }
+  const Device& device() const { return *device_; }
 
   const Shape& shape() const { return held_->shape; }
   int ndim() const { return static_cast<int>(held_->shape.size()); }
@@ -54,7 +57,7 @@ class Operand {
  private:
   const Held* held_ = nullptr;
   void* data_ = nullptr;
-  bool on_cpu_ = true;
+  const Device* device_ = nullptr;
 };
 
 template <class T>

@@ -21,5 +21,7 @@ void bind_sgd(pybind11::module_& m);
 void bind_program(pybind11::module_& m);
 void bind_workspace(pybind11::module_& m);
 void bind_system(pybind11::module_& m);
+void bind_cuda(pybind11::module_& m);
+void bind_cuda_training(pybind11::module_& m);
 
 }  // namespace chainrule::bindings

@@ -14,17 +14,21 @@ uint64_t unsigned_integer(const Call& call, const char* name, const py::handle& 
 // A finite number.
 double number(const Call& call, const char* name, const py::handle& object);
 // A number that a program reads anew at every replay: the value given, or what an array of no
-// dimensions holds at that moment.
+// dimensions holds at that moment. An array on a GPU is read by the kernel: get() is then 0.
 template <class V>
 class Cell {
  public:
   explicit Cell(V value) : value_(value) {}
-  explicit Cell(const Operand& array) : value_(), memory_(data<V>(array)) {}
+  explicit Cell(const Operand& array) : value_() {
+    (&array.device() == &cpu() ? memory_ : address_) = data<V>(array);
+  }
   V get() const { return memory_ ? *memory_ : value_; }
+  const V* address() const { return address_; }
 
  private:
   V value_;
   const V* memory_ = nullptr;
+  const V* address_ = nullptr;
 };
 
 Cell<double> number_cell(Call& call, const char* name, const py::object& object);

@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "bindings/operations.h"
 
 namespace chainrule::bindings {
@@ -30,7 +32,7 @@ void Program::end(bool keep) {
   state_ = State::fresh;
   try {
     if (keep) {
-      replay_ = (device_ ? *device_ : cpu()).prepare(steps_, bytes_);
+      replay_ = (device_ ? *device_ : cpu()).prepare(steps_, bytes_, streams_);
       state_ = State::recorded;
       return;
     }
@@ -44,15 +46,21 @@ void Program::end(bool keep) {
 void Program::forget() {
   steps_.clear();
   owners_.clear();
+  streams_.clear();
   bytes_ = 0;
   device_ = nullptr;
 }
 
 void Program::add(const Device& device, Step step, int64_t workspace_bytes, int workers,
-                  std::vector<py::object> owners) {
+                  std::span<const Held> arrays) {
   device_ = &device;
   steps_.push_back({std::move(step), workers});
-  owners_.insert(owners_.end(), owners.begin(), owners.end());
+  for (const Held& held : arrays) {
+    owners_.push_back(held.object);
+    if (held.stream && std::find(streams_.begin(), streams_.end(), held.stream) == streams_.end()) {
+      streams_.push_back(held.stream);
+    }
+  }
   bytes_ = std::max(bytes_, workspace_bytes);
 }
 

@@ -24,9 +24,9 @@ class Program : public std::enable_shared_from_this<Program> {
   void end(bool keep);
   // The device of what was recorded so far, or null.
   const Device* device() const { return device_; }
-  // `owners` keep the memory that `step` reads and writes.
+  // `arrays` are what `step` reads and writes.
   void add(const Device& device, Step step, int64_t workspace_bytes, int workers,
-           std::vector<py::object> owners);
+           std::span<const Held> arrays);
   // All steps in order, without the interpreter's lock and with subnormals flushed to zero.
   void run();
   std::size_t size() const { return steps_.size(); }
@@ -39,6 +39,7 @@ class Program : public std::enable_shared_from_this<Program> {
   const Device* device_ = nullptr;
   std::vector<Recorded> steps_;
   std::vector<py::object> owners_;
+  std::vector<void*> streams_;  // of the arrays, each once
   int64_t bytes_ = 0;
   std::unique_ptr<Replay> replay_;  // refers to steps_
   // The process that runs it, or 0: the child of a fork has none of the threads of its parent.

@@ -119,8 +119,9 @@ MaxPool2d pooling(const Call& call, const Shape& x, const py::object& window_,
 Shape output_shape(const MaxPool2d& s) { return {s.batch, s.out_height, s.out_width, s.channels}; }
 
 void require_in_window(const char* op, const Operand& argmax, const MaxPool2d& s) {
-  const uint16_t* const codes = data<uint16_t>(argmax);
   const int64_t count = s.batch * s.out_height * s.out_width * s.channels;
+  const Looked<uint16_t> codes(argmax, count);
+  if (!codes) return;
   const int64_t area = s.window.rows * s.window.columns;
   uint16_t worst = 0;
   for (int64_t i = 0; i < count; ++i) worst = std::max(worst, codes[i]);

@@ -1,44 +1,44 @@
 // What operations would need as workspace: asked before there is any array to run them on.
 #include <algorithm>
 
+#include "bindings/cuda_array.h"
 #include "bindings/operations.h"
 #include "bindings/parameters.h"
 #include "bindings/windows.h"
-#include "cpu/cpu.h"
 
 namespace chainrule::bindings {
 namespace {
 
-// f(ops, workers) of the active backend, for the element type that is asked for.
+// f(ops, workers) of a device's backend, for the element type that is asked for.
 template <class F>
-int64_t ask(bool float64, F f) {
-  const Backend& backend = active_backend();
+int64_t ask(bool on_gpu, bool float64, F f) {
+  const Backend& backend = (on_gpu ? gpu() : cpu()).backend();
   return float64 ? f(backend.f64, num_threads()) : f(backend.f32, num_threads());
 }
 
-int64_t linear_workspace(int64_t batch, int64_t in, int64_t out, bool float64) {
+int64_t linear_workspace(int64_t batch, int64_t in, int64_t out, bool float64, bool on_gpu) {
   const Linear s{.batch = batch, .in = in, .out = out};
-  return ask(float64, [&](const auto& ops, int workers) {
+  return ask(on_gpu, float64, [&](const auto& ops, int workers) {
     return std::max(ops.linear_workspace(s, workers), ops.linear_backward_workspace(s, workers));
   });
 }
 
 int64_t convolution_workspace(const py::object& x, const py::object& weight,
                               const py::object& stride, const py::object& padding,
-                              const py::object& window, bool need_dx, bool float64) {
+                              const py::object& window, bool need_dx, bool float64, bool on_gpu) {
   const Call call("conv2d");
   const Shape w = image_shape(call, "weight", weight);
   const Filters filters{w[0], w[1], w[2], w[3]};
   const Conv2d s = convolution(call, image_shape(call, "x", x), filters, stride, padding);
   if (window.is_none()) {
-    return ask(float64, [&](const auto& ops, int workers) {
+    return ask(on_gpu, float64, [&](const auto& ops, int workers) {
       return std::max({ops.conv2d_workspace(s, workers),
                        need_dx ? ops.conv2d_backward_input_workspace(s, workers) : 0,
                        ops.conv2d_backward_weight_workspace(s, workers)});
     });
   }
   const MaxPool2d p = pooling(call, output_shape(s), window, py::none());
-  return ask(float64, [&](const auto& ops, int workers) {
+  return ask(on_gpu, float64, [&](const auto& ops, int workers) {
     return std::max({ops.conv2d_pooled_workspace(s, p, workers),
                      need_dx ? ops.conv2d_pooled_backward_input_workspace(s, p, workers) : 0,
                      ops.conv2d_pooled_backward_weight_workspace(s, p, workers)});
@@ -49,10 +49,10 @@ int64_t convolution_workspace(const py::object& x, const py::object& weight,
 
 void bind_workspace(py::module_& m) {
   m.def("linear_workspace", &linear_workspace, py::arg("batch"), py::arg("inputs"),
-        py::arg("outputs"), py::arg("float64"));
+        py::arg("outputs"), py::arg("float64"), py::arg("on_gpu"));
   m.def("conv2d_workspace", &convolution_workspace, py::arg("x"), py::arg("weight"),
         py::arg("stride"), py::arg("padding"), py::arg("window"), py::arg("need_dx"),
-        py::arg("float64"));
+        py::arg("float64"), py::arg("on_gpu"));
 }
 
 }  // namespace chainrule::bindings

@@ -45,17 +45,22 @@ struct Rows {
   int64_t rows, columns;
 };
 
+// A number that changes between replays may stand in the GPU's memory: where its `_at` is not null,
+// the kernel reads it there. The CPU's kernels are only handed numbers.
 struct Dropout {
   int64_t size;
   uint64_t seed, offset;
   uint32_t threshold;  // an element is kept when its random word is at least this
   double scale;        // 1 / (1 - rate)
+  const uint64_t* offset_at = nullptr;
 };
 
 struct Sgd {
   int64_t size;
   double learning_rate, momentum, l2;
   bool nesterov;
+  // Where it holds a number that is not finite, the step leaves everything as it was.
+  const double* learning_rate_at = nullptr;
 };
 
 // Memory that the caller lends to one kernel call, and how many threads may share it.

@@ -20,7 +20,7 @@ except ModuleNotFoundError as error:
         "`pip install .` in its source folder, and start Python somewhere else"
     ) from error
 
-from chainrule import ops
+from chainrule import cuda, ops
 from chainrule.history import Evaluation, History
 from chainrule.layers import (
     Conv2d,
@@ -71,10 +71,12 @@ __all__ = [
     "SquaredError",
     "backends",
     "calculus",
+    "cuda",
     "data",
     "evaluate",
     "examples",
     "fit",
+    "get_matmul_precision",
     "get_num_threads",
     "info",
     "load",
@@ -82,6 +84,7 @@ __all__ = [
     "plots",
     "recipes",
     "set_backend",
+    "set_matmul_precision",
     "set_num_threads",
 ]
 
@@ -138,6 +141,28 @@ def set_num_threads(n: int) -> None:
     _core.set_num_threads(n)
 
 
+def get_matmul_precision() -> str:
+    """Return how exactly a GPU multiplies float32 matrices: "highest" or "tf32"."""
+    return _core.matmul_precision()
+
+
+def set_matmul_precision(precision: str) -> None:
+    """Choose how exactly a GPU multiplies float32 matrices, in convolutions too.
+
+    Parameters
+    ----------
+    precision : "highest", float32 throughout, the default; or "tf32": products of numbers that are
+        rounded to 11 bits, on tensor cores, and summed in float32. A captured program keeps the
+        precision it was recorded with. The CPU always computes in float32
+
+    Raises
+    ------
+    ValueError
+        If it is neither.
+    """
+    _core.set_matmul_precision(precision)
+
+
 def info() -> dict[str, Any]:
     """Return what this installation is and what it runs on.
 
@@ -156,5 +181,5 @@ def info() -> dict[str, Any]:
         "backend": _core.backend(),
         "threads": get_num_threads(),
         "cpus": _core.available_cpus(),
-        "cuda": "off: this version has no CUDA backend",
+        "cuda": f"off: {reason}" if (reason := cuda.why_off()) else cuda.description(),
     }

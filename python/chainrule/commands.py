@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from . import __version__, data, get_num_threads, info, plots, report, set_num_threads
+from . import __version__, cuda, data, info, place, plots, report, set_num_threads
 from ._extras import require
 from .answers import probabilities, surest_mistakes
 from .data import Dataset
@@ -99,6 +99,13 @@ def chainrule(context: click.Context) -> None:
     help="Seed of the initial weights, the order of the images and dropout.",
 )
 @click.option(
+    "--device",
+    type=click.Choice(place.DEVICES),
+    default="cpu",
+    show_default=True,
+    help="Where to train.",
+)
+@click.option(
     "--threads",
     type=click.IntRange(1),
     metavar="N",
@@ -119,6 +126,7 @@ def mnist(
     batch_size: int | None,
     learning_rate: float | None,
     seed: int,
+    device: str,
     threads: int | None,
     out: Path | None,
 ) -> int:
@@ -132,6 +140,8 @@ def mnist(
     if embedded and root is not None:
         raise click.UsageError("--embedded and --data exclude each other")
     # What cannot work should be said before the training, not after it.
+    if device == "cuda" and cuda.why_off():
+        raise click.UsageError(f"--device cuda: CUDA is off: {cuda.why_off()}")
     for module in ("matplotlib", "PIL"):
         require(module)
     folder = Path("chainrule-mnist", name) if out is None else out
@@ -144,7 +154,7 @@ def mnist(
     if epochs is None:
         epochs = recipe.epochs if len(train) > 10_000 else recipe.epochs_embedded
     job = Job(
-        recipe.network(seed=seed),
+        recipe.network(seed=seed).to(device),
         train,
         test,
         folder,
@@ -159,7 +169,7 @@ def mnist(
             "network": name,
             "training": f"{report.counted(epochs, 'epoch')}, batches of {job.batch_size}, "
             f"highest learning rate {learning_rate or recipe.peak:g}, seed {seed}",
-            "machine": f"{info()['backend']}, {report.counted(get_num_threads(), 'thread')}",
+            "machine": report.machine(device),
         }
     )
     click.echo(f"\n{report.wrapped(str(job.network.summary(job.batch_size)))}\n")

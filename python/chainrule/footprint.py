@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from . import memory
+from . import place
 from .losses import Loss
 from .memory import Memory
 from .plan import Extras, Mode, draw
@@ -70,4 +70,4 @@ def require_training(
     ]
     needed = replace(needed, copies=copies, **dict.fromkeys(there, 0))
     what = f"fit: training on batches of {batch} needs"
-    memory.require(what, needed.total, needed.parts(), " more" if there else "")
+    place.require(network.device, what, needed.total, needed.parts(), " more" if there else "")

@@ -6,19 +6,20 @@ import os
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import files
+from . import cuda, files, place
 from ._arguments import integer
 from .architecture import build, network_dtype, parameter_shapes
 from .initialization import Start
 from .layers import Layer
 from .losses import Loss
 from .plan import Mode, Plan, draw
+from .pool import Pool
 from .randomness import stream
 from .slot import Array, Shape
 from .summary import Summary, summarize
@@ -27,11 +28,10 @@ from .weights import Weights
 if TYPE_CHECKING:
     from .optimizers import SGD
 
-# predict's activations stay below this, and so does what the pool of idle plans holds.
+# predict's activations stay below this.
 PREDICT_BYTES = 64 * 2**20
 # More instances at once bring no speed, and cost cache.
 PREDICT_BATCH = 1024
-IDLE_PLANS = 8
 PREDICT = Mode()
 
 
@@ -55,6 +55,7 @@ class Sequential:
     layers : tuple of Layer
     shapes : tuple of tuple, the instance's shape before each layer, and after the last
     dtype : numpy.dtype
+    device : "cpu" or "cuda", where its memory lies and its operations run; see `to`
     seed : int
     vector, dvector : ndarray, the memory of all parameters and of all gradients: the named arrays
         in turn, with zeros between them. `parameter_vector` is the one in the order of eq. (43)
@@ -177,6 +178,37 @@ class Sequential:
         """The gradient of the last `loss_and_gradient`, eq. (2), in the order of (44). A copy."""
         return self.dweights.in_order()
 
+    @property
+    def device(self) -> str:
+        return self.weights.device
+
+    def to(self, device: str) -> Sequential:
+        """Move the network to the CPU ("cpu") or to a GPU ("cuda"), and return it.
+
+        Its arrays are then `chainrule.cuda.Array`; what it takes and returns stays NumPy arrays.
+        Arrays that were read from it before remain, but are its own no longer.
+
+        Raises
+        ------
+        ValueError
+            If the device is neither.
+        RuntimeError
+            If there is no GPU to use, with the reason; or while the network is training.
+        MemoryError
+            If it does not fit; it is then where it was.
+        """
+        place.check("to", device)
+        with self.training("to"), self.gradient_lock:
+            before = self.device
+            self.weights.to(device)
+            try:
+                self.dweights.to(device)
+            except MemoryError:
+                self.weights.to(before)
+                raise
+            self.plans.clear()
+        return self
+
     def layer_parameters(self, index: int) -> dict[str, Array]:
         """Return the parameters of layer ``index``, under the layer's own names."""
         return self._of_layer(self.weights.named, index)
@@ -212,7 +244,7 @@ class Sequential:
             return np.empty((0, *self.output_shape), self.dtype)
         with self.plan(len(x), Mode(dropout=training)) as plan:
             plan.load(x)
-            return plan.forward(self.count_pass() if training else 0).copy()
+            return place.to_numpy(plan.forward(self.count_pass() if training else 0).copy())
 
     def predict(self, x: Array, batch_size: int | None = None) -> Array:
         """Compute the network's output, batch by batch: memory is bounded, but for the result.
@@ -229,9 +261,9 @@ class Sequential:
         x = self.checked("predict", x)
         batch = self.prediction_batch("predict", batch_size)
         result = np.empty((len(x), *self.output_shape), self.dtype)
-        for part, plan in self.batches(len(x), batch, PREDICT):
+        for part, plan in self.plans.batches(len(x), batch, PREDICT):
             plan.load(x[part])
-            np.copyto(result[part], plan.forward())
+            np.copyto(result[part], place.to_numpy(plan.forward()))
         return result
 
     def loss_and_gradient(
@@ -265,14 +297,19 @@ class Sequential:
         with self.plan(len(x), mode) as plan, self.gradient_lock:
             plan.load(x)
             output = plan.forward(self.count_pass() if training else 0)
-            loss.compare(output, target, plan.losses, plan.doutput)
+            loss.compare(output, place.on(self.device, target), plan.losses, plan.doutput)
             plan.backward()
-            value = float(plan.losses.sum(dtype=np.float64)) / len(x)
-            return value, {name: array.copy() for name, array in self.dweights.named.items()}
+            value = float(place.to_numpy(plan.losses).sum(dtype=np.float64)) / len(x)
+            named = self.dweights.named
+            return value, {name: place.to_numpy(array.copy()) for name, array in named.items()}
 
     def checked(self, operation: str, x: object) -> Array:
         """Return ``x`` as an array that `Plan.load` takes; TypeError or ValueError otherwise."""
         if not isinstance(x, np.ndarray):
+            if isinstance(x, cuda.Array):
+                raise TypeError(
+                    f"{operation}: x must be a NumPy array, got a cuda.Array: x.numpy() copies it"
+                )
             if not hasattr(x, "__dlpack__"):
                 raise TypeError(f"{operation}: x must be an array, got {type(x).__name__}")
             x = np.from_dlpack(x)
@@ -291,11 +328,11 @@ class Sequential:
             raise ValueError(f"{operation}: x must have shape ({wanted}), got {x.shape}{hint}")
         return x
 
-    def count_pass(self) -> int:
-        """Return the number of training passes so far, and count one more."""
-        with self._idle_lock:
-            self._count += 1
-            return self._count - 1
+    def count_pass(self, passes: int = 1) -> int:
+        """Return the number of training passes so far, and count more of them."""
+        with self._count_lock:
+            self._count += passes
+            return self._count - passes
 
     def prediction_batch(self, operation: str, batch_size: int | None, mode: Mode = PREDICT) -> int:
         """Return ``batch_size``, or the one that keeps a plan within `PREDICT_BYTES`."""
@@ -306,46 +343,18 @@ class Sequential:
 
     # Plans and locks
 
-    def batches(self, count: int, batch: int, mode: Mode) -> Iterator[tuple[slice, Plan]]:
-        """Cut ``count`` instances into batches, and lend each a plan; all have one arena."""
-        if count == 0:
-            return
-        with self.plan(min(batch, count), mode) as plan:
-            for start in range(0, count, batch):
-                size = min(batch, count - start)
-                fits = size == plan.batch
-                yield (
-                    slice(start, start + size),
-                    plan if fits else Plan(self, size, mode, arena=plan.arena),
-                )
-
     def _unlock(self) -> None:
         self.weights.unlock()
         self.dweights.unlock()
         self._training = threading.Lock()
         # Held by whoever fills `gradients` or uses them up.
         self.gradient_lock = threading.RLock()
-        self._idle_lock = threading.Lock()
-        self._idle: list[Plan] = []
+        self._count_lock = threading.Lock()
+        self.plans = Pool(self)
 
-    @contextmanager
-    def plan(self, batch: int, mode: Mode) -> Iterator[Plan]:
-        """Lend a plan to one thread, from the pool where an idle one fits."""
-        with self._idle_lock:
-            fits = [idle for idle in self._idle if (idle.batch, idle.mode) == (batch, mode)]
-            if fits:
-                self._idle.remove(fits[0])
-        plan = fits[0] if fits else Plan(self, batch, mode)
-        try:
-            yield plan
-        finally:
-            with self._idle_lock:
-                self._idle.append(plan)
-                while len(self._idle) > 1 and (
-                    len(self._idle) > IDLE_PLANS
-                    or sum(idle.arena.size for idle in self._idle) > PREDICT_BYTES
-                ):
-                    del self._idle[0]
+    def plan(self, batch: int, mode: Mode) -> AbstractContextManager[Plan]:
+        """Lend a plan to one thread; see `Pool`."""
+        return self.plans.plan(batch, mode)
 
     @contextmanager
     def training(self, operation: str) -> Iterator[None]:
@@ -362,7 +371,8 @@ class Sequential:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write weights and architecture to a safetensors file, atomically; see `files.write`."""
         stored = files.Stored(self.layers, self.input_shape, self.seed, str(self.dtype))
-        files.write(path, stored, self.weights.named)
+        named = {name: place.to_numpy(array) for name, array in self.weights.named.items()}
+        files.write(path, stored, named)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Sequential:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from . import ops
+from . import cuda, ops, place
 from ._arguments import number
 from .program import Program
 from .slot import Array
@@ -207,15 +207,24 @@ class Descent:
         self.optimizer = optimizer
         self._gradient = network.dvector
         self.velocity: dict[str, Array] = {}
+        velocities = None
         if optimizer.momentum:
             shapes = {name: array.shape for name, array in network.parameters.items()}
-            self.velocity = Weights("SGD: its velocities need", shapes, network.dtype).named
-        self._rate = np.zeros(())
+            velocities = Weights("SGD: its velocities need", shapes, network.dtype)
+            velocities.to(network.device)
+            self.velocity = velocities.named
+        # Where the kernels read the learning rate.
+        self.rate = place.on(network.device, np.zeros(()))
         self._program: Program | None = None
         self._arrays = [
             (array, network.gradients[name], self.velocity.get(name), self.l2(name))
             for name, array in network.parameters.items()
         ]
+        if network.device != "cpu" and optimizer.l2 == 0:
+            # All parameters at once: a GPU is not filled by a bias.
+            velocity = velocities.vector if velocities else None
+            self._arrays = [(network.vector, self._gradient, velocity, 0.0)]
+        self._norm = cuda.Norm(self._gradient) if network.device != "cpu" else None
 
     def l2(self, name: str) -> float:
         """Return lambda for the parameter ``name``: 0 for biases, eq. (40)."""
@@ -226,26 +235,29 @@ class Descent:
 
         With ``clip`` the gradients are scaled first, where they are.
         """
-        if self.optimizer.clip is not None:
+        if self.optimizer.clip is not None and self._norm is None:
             length = norm(self._gradient)
             # A gradient that is not finite is left to make the weights so, which `fit` reports.
             if self.optimizer.clip < length < math.inf:
                 np.multiply(self._gradient, self.optimizer.clip / length, out=self._gradient)
-        self._rate[...] = learning_rate
+        place.write(self.rate, np.array(learning_rate))
         if self._program is not None:
             self._program.run()
             return
         with Program() as program:
-            self._move()
+            self.move()
         self._program = program
 
-    def _move(self) -> None:
+    def move(self) -> None:
+        """The step itself with the learning rate that is in ``rate``, for a program to record."""
+        if self.optimizer.clip is not None and self._norm is not None:
+            self._norm.clip(self.optimizer.clip)
         for array, gradient, velocity, l2 in self._arrays:
             ops.sgd(
                 array,
                 gradient,
                 velocity,
-                learning_rate=self._rate,
+                learning_rate=self.rate,
                 momentum=self.optimizer.momentum,
                 nesterov=self.optimizer.nesterov,
                 l2=l2,

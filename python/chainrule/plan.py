@@ -7,23 +7,20 @@ is drawn before anything is allocated, so that `draw` alone also predicts memory
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from . import memory
+from . import ops, place
 from ._arguments import Pair, both
 from .layers import Conv2d, MaxPool2d, ReLU, Softmax
+from .place import ALIGNMENT
 from .slot import ABSENT, Array, Pooled, Shape, Slot
 
 if TYPE_CHECKING:
     from .network import Sequential
-
-# A cache line, and the widest vector register.
-ALIGNMENT = 64
 
 
 class Mode(NamedTuple):
@@ -51,7 +48,7 @@ class Place:
         return Place(self.offset, shape, self.dtype)
 
     def view(self, arena: Array) -> Array:
-        return arena[self.offset : self.offset + self.nbytes].view(self.dtype).reshape(self.shape)
+        return place.part(arena, self.offset, self.shape, self.dtype)
 
 
 @dataclass
@@ -75,9 +72,9 @@ class _Layout:
     nbytes: int = 0
 
     def place(self, shape: Shape, dtype: np.dtype[Any]) -> Place:
-        place = Place(self.nbytes, shape, dtype)
-        self.nbytes += -(-place.nbytes // ALIGNMENT) * ALIGNMENT
-        return place
+        new = Place(self.nbytes, shape, dtype)
+        self.nbytes += -(-new.nbytes // ALIGNMENT) * ALIGNMENT
+        return new
 
 
 Extras = Mapping[str, tuple[Shape, "np.dtype[Any]"]]
@@ -202,19 +199,6 @@ def draw(network: Sequential, batch: int, mode: Mode, extras: Extras | None = No
     )
 
 
-def aligned(nbytes: int, what: str) -> Array:
-    """Zeros whose first byte lies on an ``ALIGNMENT`` boundary; pages are taken when first used.
-
-    MemoryError that begins with ``what`` ("... needs") where they do not fit.
-    """
-    memory.require(what, nbytes)
-    if nbytes > sys.maxsize - ALIGNMENT:
-        raise MemoryError(f"{what} {memory.in_bytes(nbytes)} of memory: no array is so large")
-    zeros = np.zeros(nbytes + ALIGNMENT, np.uint8)
-    start = -zeros.ctypes.data % ALIGNMENT
-    return zeros[start : start + nbytes]
-
-
 def carved(shapes: Mapping[str, Shape], dtype: np.dtype[Any]) -> tuple[dict[str, Place], int]:
     """Aligned places in one vector, and its size in bytes."""
     layout = _Layout()
@@ -242,7 +226,7 @@ class Plan:
     batch : int, at least 1
     mode : Mode
     extras : mapping of name -> (shape of one instance, dtype), buffers for the caller's own use
-    arena : ndarray, the memory of a larger plan that is never used at the same time
+    arena : the memory of a larger plan that is never used at the same time
 
     Attributes
     ----------
@@ -265,9 +249,10 @@ class Plan:
         if mode.backward:
             network.dweights.make()
         drawing = draw(network, batch, mode, extras)
-        self.batch, self.mode = batch, mode
+        self.batch, self.mode, self.device = batch, mode, network.device
         if arena is None:
-            arena = aligned(drawing.nbytes, f"{type(network).__name__}: a batch of {batch} needs")
+            what = f"{type(network).__name__}: a batch of {batch} needs"
+            arena = place.zeros(network.device, drawing.nbytes, what)
         self.arena = arena
         self.input = drawing.input.view(self.arena)
         self.output = drawing.output.view(self.arena)
@@ -337,7 +322,10 @@ class Plan:
 
     def load(self, x: Array) -> None:
         """Copy instances in; uint8 becomes value / 255, the library's only cast."""
-        if x.dtype == np.uint8:
+        if not isinstance(self.input, np.ndarray):
+            rows = place.on("cuda", np.arange(len(x)))
+            ops.gather(place.on("cuda", x), rows, out=self.input)
+        elif x.dtype == np.uint8:
             np.divide(x, self.input.dtype.type(255), out=self.input, dtype=self.input.dtype)
         else:
             np.copyto(self.input, x)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from . import place
 from ._extras import require
 from .answers import probabilities, surest_mistakes
 from .figures import BLUE, GREY, INK, ORANGE, PAPER, dress, figure_of, new_figure
@@ -283,7 +284,7 @@ def _first_weights(network: Sequential) -> tuple[Array, str]:
     if not names:
         raise ValueError("filters: the network has no layer with weights")
     name = min(names, key=lambda each: int(each.partition(".")[0]))
-    weight = np.array(network.parameters[name], dtype=np.float64)
+    weight = np.array(place.to_numpy(network.parameters[name]), dtype=np.float64)
     layer = network.layers[int(name.partition(".")[0])]
     if weight.ndim == 4:
         count, rows, columns, _ = weight.shape

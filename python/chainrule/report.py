@@ -12,6 +12,8 @@ import click
 import numpy as np
 import numpy.typing as npt
 
+from . import cuda, get_num_threads, info
+
 __all__ = [
     "bars",
     "confusion_table",
@@ -38,6 +40,13 @@ def width() -> int:
 def counted(count: int, noun: str) -> str:
     """Return a count and its noun: "1 thread", "2 threads"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def machine(device: str) -> str:
+    """Return what a network on this device runs on."""
+    if device == "cuda":
+        return cuda.description()
+    return f"{info()['backend']}, {counted(get_num_threads(), 'thread')}"
 
 
 def wrapped(text: str) -> str:

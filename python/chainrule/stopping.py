@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from . import place
 from ._arguments import integer, number
 from .slot import Array
 
@@ -63,6 +64,11 @@ class GradientBelow:
         return 2 * 8 * network.weights.nbytes // network.dtype.itemsize
 
     def watch(self, network: Sequential, descent: Descent, validation: bool) -> Watch:
+        if network.device != "cpu":
+            raise ValueError(
+                "fit: GradientBelow looks at every gradient on the CPU, and this network is on "
+                f'"{network.device}": network.to("cpu") brings it back'
+            )
         return _GradientWatch(self, network, descent)
 
 
@@ -125,7 +131,7 @@ class _BestWeights:
     def __init__(self, rule: EarlyStopping, network: Sequential) -> None:
         self.rule, self.network = rule, network
         self.lowest, self.best, self.last = np.inf, 0, 0
-        self.vector = np.empty_like(network.vector)
+        self.vector = network.vector.copy()
 
     def batch(self, fraction: float) -> None:
         pass
@@ -135,13 +141,13 @@ class _BestWeights:
         loss = record.validation_loss
         if loss is not None and loss < self.lowest:
             self.lowest, self.best = loss, record.epoch
-            np.copyto(self.vector, self.network.vector)
+            place.write(self.vector, self.network.vector)
         return record.epoch - self.best >= self.rule.patience
 
     def finish(self) -> str | None:
         if self.best == 0:
             return None
-        np.copyto(self.network.vector, self.vector)
+        place.write(self.network.vector, self.vector)
         return f"restored the weights of epoch {self.best} (validation loss {self.lowest:.4g})"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
@@ -10,119 +9,24 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from . import ops
+from . import place
 from ._arguments import integer, number
 from .footprint import require_training
 from .history import Epoch, Evaluation, History
-from .layers import KINDS
-from .losses import LOSSES, CrossEntropy, Loss, SquaredError
+from .losses import CrossEntropy, Loss, SquaredError
 from .network import Sequential
-from .optimizers import SGD, Descent
-from .plan import Mode, Plan, step_extras
-from .program import Program
+from .optimizers import SGD
+from .plan import Mode, step_extras
 from .progress import Interrupt, Progress
 from .randomness import generator
+from .resident import ResidentRun
 from .slot import Array
-from .stopping import Rule, Watch, finite
+from .steps import Data, DivergenceError, Examples, Run, pair_of
+from .stopping import Rule
 
-# Anything with `.images` and `.labels`, or a pair (x, y).
-Data: TypeAlias = Any
+__all__ = ["Data", "DivergenceError", "evaluate", "fit"]
+
 Callback: TypeAlias = Callable[[Sequential, History], object]
-
-
-class DivergenceError(ArithmeticError):
-    """Training met a loss or weights that are not finite."""
-
-
-class _Examples:
-    """Inputs and targets, checked against a network and a loss once."""
-
-    def __init__(self, operation: str, network: Sequential, data: Data, loss: Loss) -> None:
-        if not isinstance(network, Sequential):
-            raise TypeError(
-                f"{operation}: network must be a Sequential, got {type(network).__name__}"
-            )
-        x, y = _pair(operation, data)
-        # As the kernel that gathers a batch wants it, which would otherwise copy it every time.
-        self.x = np.require(network.checked(operation, x), requirements=["C", "A"])
-        self.target = loss.check(y, len(self.x), network.output_shape, network.dtype)
-        self.classes = loss.classes(self.target)
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def part(self, chosen: Array) -> _Examples:
-        """The examples at some positions, copied."""
-        part = object.__new__(_Examples)
-        part.x, part.target = self.x[chosen], self.target[chosen]
-        part.classes = None if self.classes is None else self.classes[chosen]
-        return part
-
-
-def _pair(operation: str, data: Data) -> tuple[Any, Any]:
-    if hasattr(data, "images") and hasattr(data, "labels"):
-        return data.images, data.labels
-    if isinstance(data, tuple | list) and len(data) == 2:
-        return data[0], data[1]
-    raise TypeError(
-        f"{operation}: data must have .images and .labels, or be a pair (x, y), "
-        f"got {type(data).__name__}"
-    )
-
-
-class _Steps:
-    """Training steps on planned buffers: the full batch's, and the ragged last one's in them."""
-
-    def __init__(
-        self, network: Sequential, examples: _Examples, loss: Loss, batch: int, count: int
-    ) -> None:
-        self.network, self.examples, self.loss = network, examples, loss
-        mode = Mode(backward=True, dropout=True, logits=loss.takes_logits)
-        extras = step_extras(examples.target.shape[1:], examples.target.dtype)
-        full = Plan(network, batch, mode, extras)
-        self._plans = {batch: full}
-        if count % batch:
-            ragged = Plan(network, count % batch, mode, extras, arena=full.arena)
-            self._plans[count % batch] = ragged
-        # A layer or loss of the user's own may compute in Python, which no program can replay.
-        self._replays = type(loss) in LOSSES and all(
-            type(layer) in KINDS.values() for layer in network.layers
-        )
-        self._programs: dict[int, Program] = {}
-        self._count = np.zeros((), np.uint64)
-
-    def compute(self, chosen: Array) -> tuple[float, int]:
-        """Fill the network's gradients; return the sum of losses and the count of right answers."""
-        plan, examples = self._plans[len(chosen)], self.examples
-        extras = plan.extras
-        np.copyto(extras["chosen"], chosen)
-        # mode="clip" because the default buffers `out`; the indices are in range by construction.
-        # Methods, because NumPy's functions of the same names take half a microsecond more each.
-        examples.target.take(chosen, 0, extras["target"], "clip")
-        self._count[...] = self.network.count_pass()
-        if not self._replays:
-            self._walk(plan)
-        elif plan.batch in self._programs:
-            self._programs[plan.batch].run()
-        else:
-            with Program() as program:
-                self._walk(plan)
-            self._programs[plan.batch] = program
-        right = 0
-        if examples.classes is not None:
-            classes = extras["target"]
-            if examples.classes is not examples.target:
-                classes = examples.classes.take(chosen, 0, extras["classes"], "clip")
-            plan.output.argmax(1, extras["predicted"])
-            np.equal(extras["predicted"], classes, extras["right"])
-            right = int(np.count_nonzero(extras["right"]))
-        return float(np.add.reduce(plan.losses, dtype=np.float64)), right
-
-    def _walk(self, plan: Plan) -> None:
-        ops.gather(self.examples.x, plan.extras["chosen"], out=plan.input)
-        output = plan.forward(self._count)
-        self.loss.compare(output, plan.extras["target"], plan.losses, plan.doutput)
-        plan.backward()
 
 
 def fit(
@@ -186,7 +90,7 @@ def fit(
     if not isinstance(optimizer, SGD):
         raise TypeError(f"fit: optimizer must be SGD(...), got {optimizer!r}")
     epochs = integer("fit", "epochs", epochs, 1)
-    examples = _Examples("fit", network, data, loss)
+    examples = Examples("fit", network, data, loss)
     seed = network.seed if seed is None else integer("fit", "seed", seed, 0, 2**64 - 1)
     order, held_out = _split(network, examples, validation, loss, seed)
     count = len(order)
@@ -197,11 +101,15 @@ def fit(
     with network.training("fit"), Interrupt() as interrupt:
         extras = step_extras(examples.target.shape[1:], examples.target.dtype)
         copies = sum(rule.copies(network) for rule in rules if hasattr(rule, "copies"))
+        on_gpu = network.device != "cpu"
+        if on_gpu:
+            copies += examples.nbytes
         require_training(network, batch, optimizer, loss, extras, copies)
         descent = optimizer.start(network)
         watches = [rule.watch(network, descent, held_out is not None) for rule in rules]
-        run = _Run(network, optimizer, descent, watches, interrupt, epochs * batches)
-        run.steps = _Steps(network, examples, loss, batch, count)
+        kind = ResidentRun if on_gpu else Run
+        run = kind(network, optimizer, descent, watches, interrupt, epochs * batches)
+        run.prepare(examples, loss, batch, count)
         random = generator(seed, 2)
         history = History()
         with closing(Progress(epochs, batches, progress)) as report:
@@ -252,68 +160,13 @@ def fit(
     return history
 
 
-class _Run:
-    """The state of one call of `fit`."""
-
-    steps: _Steps
-
-    def __init__(
-        self,
-        network: Sequential,
-        optimizer: SGD,
-        descent: Descent,
-        watches: Sequence[Watch],
-        interrupt: Interrupt,
-        total: int,
-    ) -> None:
-        self.network, self.optimizer, self.descent = network, optimizer, descent
-        self.watches, self.interrupt, self.total = watches, interrupt, total
-        self.step, self.batch, self.learning_rate = 0, 0, 0.0
-
-    def epoch(
-        self, epoch: int, order: Array, size: int, report: Progress
-    ) -> tuple[float, float | None]:
-        """One pass; returns mean loss and accuracy. Ends early, between batches, on Ctrl-C."""
-        total, right, seen = 0.0, 0, 0
-        measured = self.steps.examples.classes is not None
-        self.batch = 0
-        for start in range(0, len(order), size):
-            chosen = order[start : start + size]
-            self.learning_rate = self.optimizer.rate(self.step / self.total)
-            with self.network.gradient_lock:
-                value, hits = self.steps.compute(chosen)
-                if not math.isfinite(value):
-                    raise DivergenceError(
-                        f"fit: loss is {value / len(chosen)} in epoch {epoch}, batch "
-                        f"{self.batch + 1}, learning rate {self.learning_rate:g}: lower the "
-                        f"learning rate, or look for NaN and huge values in the data"
-                    )
-                for watch in self.watches:
-                    watch.batch(len(chosen) / len(order))
-                self.descent.step(self.learning_rate)
-            self.step += 1
-            self.batch += 1
-            total, right, seen = total + value, right + hits, seen + len(chosen)
-            report.batch(total / seen, right / seen if measured else None)
-            if self.interrupt.asked:
-                break
-        # A finite loss can have an infinite gradient. The next batch's loss would show it, but
-        # after the last one nothing would.
-        if not finite(self.network.vector):
-            raise DivergenceError(
-                f"fit: weights are not finite after epoch {epoch}, batch {self.batch}, learning "
-                f"rate {self.learning_rate:g}: lower the learning rate"
-            )
-        return total / seen, right / seen if measured else None
-
-
 def _several(given: Any) -> Sequence[Any]:
     return tuple(given) if isinstance(given, Iterable) else (given,)
 
 
 def _split(
-    network: Sequential, examples: _Examples, validation: float | Data | None, loss: Loss, seed: int
-) -> tuple[Array, _Examples | None]:
+    network: Sequential, examples: Examples, validation: float | Data | None, loss: Loss, seed: int
+) -> tuple[Array, Examples | None]:
     """Return the positions to train on, and the examples to validate on."""
     count = len(examples)
     if count == 0:
@@ -321,7 +174,7 @@ def _split(
     if validation is None:
         return np.arange(count), None
     if not isinstance(validation, int | float):
-        held_out = _Examples("fit: validation", network, validation, loss)
+        held_out = Examples("fit: validation", network, validation, loss)
         if len(held_out) == 0:
             raise ValueError("fit: validation must hold at least one instance, got 0")
         return np.arange(count), held_out
@@ -353,11 +206,11 @@ def evaluate(
     Evaluation
     """
     if loss is None:
-        labels = np.asarray(_pair("evaluate", data)[1])
+        labels = np.asarray(pair_of("evaluate", data)[1])
         loss = CrossEntropy() if labels.dtype.kind in "iu" else SquaredError()
     elif not isinstance(loss, Loss):
         raise TypeError(f"evaluate: loss must be CrossEntropy() or SquaredError(), got {loss!r}")
-    examples = _Examples("evaluate", network, data, loss)
+    examples = Examples("evaluate", network, data, loss)
     if len(examples) == 0:
         raise ValueError("evaluate: data must hold at least one instance, got 0")
     return _measure(network, examples, loss, batch_size, None)
@@ -365,7 +218,7 @@ def evaluate(
 
 def _measure(
     network: Sequential,
-    examples: _Examples,
+    examples: Examples,
     loss: Loss,
     batch_size: int | None,
     interrupt: Interrupt | None,
@@ -374,15 +227,16 @@ def _measure(
     batch = network.prediction_batch("evaluate", batch_size, mode)
     predicted = np.zeros(len(examples), np.int64)
     total = 0.0
-    for part, plan in network.batches(len(examples), batch, mode):
+    for part, plan in network.plans.batches(len(examples), batch, mode):
         if interrupt is not None and interrupt.asked:
             break
         plan.load(examples.x[part])
-        output = plan.forward()
+        output = place.to_numpy(plan.forward())
         if examples.classes is not None:
             predicted[part] = output.argmax(axis=1)
-        loss.compare(output, examples.target[part], plan.losses, plan.doutput)
-        total += float(plan.losses.sum(dtype=np.float64))
+        target = place.on(network.device, examples.target[part])
+        loss.compare(plan.output, target, plan.losses, plan.doutput)
+        total += float(place.to_numpy(plan.losses).sum(dtype=np.float64))
     mean = total / len(examples)
     if examples.classes is None:
         return Evaluation(mean, None, None)

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .plan import aligned, carved
+from . import place
+from .plan import carved
 from .slot import Array, Shape
 
 Named = dict[str, Array]
@@ -38,6 +39,7 @@ class Weights:
         self._what, self._dtype, self._fill = what, dtype, fill
         self._places, self.nbytes = carved(shapes, dtype)
         self._made: tuple[Array, Named] | None = None
+        self.device = "cpu"
         self.unlock()
 
     def unlock(self) -> None:
@@ -69,13 +71,37 @@ class Weights:
         if self._made is None:
             with self._lock:
                 if self._made is None:
-                    memory = aligned(self.nbytes, self._what)
-                    named = {name: place.view(memory) for name, place in self._places.items()}
+                    # Always on the CPU first, so that the numbers are those of any device.
+                    device = self.device if self._fill is None else "cpu"
+                    vector, named = self._allocate(device)
                     if self._fill is not None:
                         self._fill(named)
                     # Last, so that nobody sees arrays half filled.
-                    self._made = memory.view(self._dtype), named
+                    self._made = self._moved(vector) if device != self.device else (vector, named)
         return self._made
+
+    def to(self, device: str) -> None:
+        """Move them, if they are made; arrays that were handed out stay where they are."""
+        with self._lock:
+            if device == self.device:
+                return
+            before, self.device = self.device, device
+            if self._made is not None:
+                try:
+                    self._made = self._moved(self._made[0])
+                except BaseException:
+                    self.device = before
+                    raise
+
+    def _allocate(self, device: str) -> tuple[Array, Named]:
+        memory = place.zeros(device, self.nbytes, self._what)
+        named = {name: where.view(memory) for name, where in self._places.items()}
+        return place.whole(memory, self._dtype), named
+
+    def _moved(self, vector: Array) -> tuple[Array, Named]:
+        made = self._allocate(self.device)
+        place.write(made[0], vector)
+        return made
 
     # In the tutorial's order, eq. (43): layer after layer, neuron after neuron, its bias first
 
@@ -83,7 +109,7 @@ class Weights:
         """Return all values in the tutorial's order, a copy."""
         rows = [
             np.concatenate([bias[:, None], weight.reshape(len(bias), -1)], axis=1).ravel()
-            for bias, weight in self._pairs()
+            for bias, weight in (map(place.to_numpy, pair) for pair in self._pairs())
         ]
         return np.concatenate(rows) if rows else np.empty(0, self._dtype)
 
@@ -98,8 +124,8 @@ class Weights:
         start = 0
         for bias, weight in self._pairs():
             rows = value[start : start + bias.size + weight.size].reshape(len(bias), -1)
-            bias[...] = rows[:, 0]
-            weight[...] = rows[:, 1:].reshape(weight.shape)
+            place.write(bias, rows[:, 0])
+            place.write(weight, rows[:, 1:].reshape(weight.shape))
             start += rows.size
 
     def _pairs(self) -> Iterator[tuple[Array, Array]]:

@@ -1,0 +1,160 @@
+// chainrule.cuda, as far as it is compiled.
+#include <pybind11/stl.h>
+
+#include "bindings/array.h"
+#include "bindings/cuda_array.h"
+#include "bindings/operations.h"
+#include "bindings/parameters.h"
+#include "cuda/precision.h"
+#include "cuda/runtime.h"
+
+namespace chainrule::bindings {
+namespace {
+
+Shape shape_from(const py::object& given) {
+  const Call call("cuda.Array");
+  Shape shape;
+  if (py::isinstance<py::tuple>(given) || py::isinstance<py::list>(given)) {
+    for (const py::handle& n : py::reinterpret_borrow<py::sequence>(given)) {
+      shape.push_back(integer(call, "shape", n, 0, INT64_MAX));
+    }
+  } else {
+    shape.push_back(integer(call, "shape", given, 0, INT64_MAX));
+  }
+  return shape;
+}
+
+Type type_from(const py::object& given) {
+  const py::dtype dtype = py::dtype::from_args(given);
+  const Type type = type_of(dtype);
+  if (type == Type::other) {
+    throw py::type_error(
+        "cuda.Array: dtype must be float32, float64, uint8, uint16, int64 or uint64, got " +
+        py::str(dtype).cast<std::string>());
+  }
+  return type;
+}
+
+CudaArray empty(const py::object& shape, const py::object& dtype) {
+  require_gpu("cuda.empty");
+  return {type_from(dtype), shape_from(shape)};
+}
+
+CudaArray zeros(const py::object& shape, const py::object& dtype) {
+  require_gpu("cuda.zeros");
+  CudaArray array(type_from(dtype), shape_from(shape));
+  cuda::fill_zero(array.data(), array.nbytes(), array.stream());
+  return array;
+}
+
+// A NumPy array is copied; what lies on the GPU is adopted.
+py::object array(const py::object& object) {
+  require_gpu("cuda.array");
+  const py::object found = adopted("cuda.array", object);
+  if (py::isinstance<CudaArray>(found)) return found;
+  if (!py::isinstance<py::array>(found)) {
+    throw py::type_error("cuda.array: must be an array, got " + type_of(object));
+  }
+  const auto given = py::reinterpret_borrow<py::array>(found);
+  CudaArray result(type_from(given.dtype()), Shape(given.shape(), given.shape() + given.ndim()));
+  result.fill(given);
+  return py::cast(std::move(result));
+}
+
+std::string representation(const CudaArray& array) {
+  return "cuda.Array(shape=" + to_string(array.shape()) + ", dtype=" + name_of(array.type()) + ")";
+}
+
+py::tuple length_checked(const CudaArray& array) {
+  if (array.shape().empty()) throw py::type_error("cuda.Array: no dimensions, so no length");
+  return py::cast(array.shape());
+}
+
+void bind_array(py::module_& m) {
+  py::class_<CudaArray>(m, "CudaArray")
+      .def_property_readonly("shape",
+                             [](const CudaArray& a) -> py::typing::Tuple<py::int_, py::ellipsis> {
+                               return py::tuple(py::cast(a.shape()));
+                             })
+      .def_property_readonly("dtype",
+                             [](const CudaArray& a) -> py::object { return dtype_of(a.type()); })
+      .def_property_readonly("ndim", [](const CudaArray& a) { return a.shape().size(); })
+      .def_property_readonly("size", &CudaArray::size)
+      .def_property_readonly("nbytes", &CudaArray::nbytes)
+      .def_property_readonly(
+          "stream", [](const CudaArray& a) { return reinterpret_cast<uintptr_t>(a.stream()); })
+      .def("__len__", [](const CudaArray& a) { return length_checked(a)[0].cast<int64_t>(); })
+      .def("__repr__", &representation)
+      .def("numpy", [](const CudaArray& a) -> py::object { return a.numpy(); })
+      .def("copy", &CudaArray::copy)
+      .def("fill", &CudaArray::fill, py::arg("source"))
+      .def(
+          "part",
+          [](const CudaArray& a, int64_t offset, const py::object& shape, const py::object& dtype) {
+            return a.part(offset, shape_from(shape), type_from(dtype));
+          },
+          py::arg("offset"), py::arg("shape"), py::arg("dtype"))
+      .def(
+          "__dlpack__",
+          [](const CudaArray& a, const py::object& stream, const py::object& max_version,
+             const py::object& dl_device, const py::object& copy) -> py::object {
+            if (!dl_device.is_none() && !dl_device.equal(py::make_tuple(2, 0))) {
+              throw py::buffer_error("__dlpack__: the array lies on a GPU; numpy() copies it");
+            }
+            return exported(copy.is_none() || !copy.cast<bool>() ? a : a.copy(), stream,
+                            max_version);
+          },
+          py::kw_only(), py::arg("stream") = py::none(), py::arg("max_version") = py::none(),
+          py::arg("dl_device") = py::none(), py::arg("copy") = py::none())
+      .def(
+          "__array__",
+          [](const CudaArray&, const py::object&, const py::object&) -> py::object {
+            throw py::type_error("cuda.Array: the array lies on a GPU; its numpy() copies it");
+          },
+          py::arg("dtype") = py::none(), py::arg("copy") = py::none())
+      .def("__dlpack_device__", [](const CudaArray&) { return py::make_tuple(2, 0); })
+      .def_property_readonly("__cuda_array_interface__",
+                             [](const CudaArray& a) -> py::typing::Dict<py::str, py::object> {
+                               return a.interface();
+                             });
+}
+
+}  // namespace
+
+void bind_cuda(py::module_& m) {
+  bind_array(m);
+  m.def("cuda_why_off", &cuda::why_off);
+  m.def("cuda_description", [] {
+    require_gpu("cuda.description");
+    return cuda::description();
+  });
+  m.def("cuda_empty", &empty, py::arg("shape"), py::arg("dtype"));
+  m.def("cuda_zeros", &zeros, py::arg("shape"), py::arg("dtype"));
+  m.def("cuda_array", &array, py::arg("object"));
+  m.def("cuda_synchronize", [] {
+    require_gpu("cuda.synchronize");
+    const Unlocked unlocked;
+    cuda::synchronize(cuda::current_stream());
+  });
+  m.def("cuda_memory", [] {
+    require_gpu("cuda.memory");
+    const cuda::Memory memory = cuda::memory();
+    return py::make_tuple(memory.free, memory.total);
+  });
+  m.def("matmul_precision", [] {
+    return std::string(cuda::matmul_precision == cuda::Precision::tf32 ? "tf32" : "highest");
+  });
+  m.def(
+      "set_matmul_precision",
+      [](const std::string& name) {
+        if (name != "highest" && name != "tf32") {
+          throw py::value_error(
+              "set_matmul_precision: precision must be \"highest\" or \"tf32\", got \"" + name +
+              '"');
+        }
+        cuda::matmul_precision = name == "tf32" ? cuda::Precision::tf32 : cuda::Precision::highest;
+      },
+      py::arg("precision"));
+}
+
+}  // namespace chainrule::bindings

@@ -1,0 +1,95 @@
+#include "bindings/cuda_array.h"
+
+#include "cuda/runtime.h"
+
+namespace chainrule::bindings {
+namespace {
+
+std::shared_ptr<void> device_memory(int64_t bytes, cuda::Stream stream) {
+  return {cuda::allocate(bytes, stream), [stream](void* memory) { cuda::release(memory, stream); }};
+}
+
+int64_t elements(const Shape& shape) {
+  int64_t count = 1;
+  for (const int64_t n : shape) {
+    if (n < 0 || __builtin_mul_overflow(count, n, &count)) {
+      throw py::value_error("cuda.Array: no array has the shape " + to_string(shape));
+    }
+  }
+  int64_t bytes = 0;
+  if (__builtin_mul_overflow(count, int64_t{8}, &bytes)) {
+    throw py::value_error("cuda.Array: an array of shape " + to_string(shape) +
+                          " has more elements than memory can address");
+  }
+  return count;
+}
+
+}  // namespace
+
+CudaArray::CudaArray(Type type, const Shape& shape)
+    : data_(nullptr), shape_(shape), type_(type), stream_(cuda::current_stream()) {
+  owner_ = device_memory(elements(shape) * size_of(type), stream_);
+  data_ = owner_.get();
+}
+
+int64_t CudaArray::size() const { return elements(shape_); }
+
+py::array CudaArray::numpy() const {
+  py::array array(dtype_of(type_), shape_);
+  void* const to = array.mutable_data();
+  const Unlocked unlocked;
+  cuda::copy_out(to, data_, nbytes(), stream_);
+  return array;
+}
+
+void CudaArray::fill(const py::object& source) {
+  if (read_only_) throw py::value_error("cuda.Array.fill: the array is read-only");
+  const auto require_like = [&](const std::string& type, const Shape& shape) {
+    if (type != name_of(type_) || shape != shape_) {
+      throw py::value_error(std::string("cuda.Array.fill: source must be ") + name_of(type_) +
+                            " of shape " + to_string(shape_) + ", got " + type + " of shape " +
+                            to_string(shape));
+    }
+  };
+  if (py::isinstance<CudaArray>(source)) {
+    const CudaArray& other = source.cast<const CudaArray&>();
+    require_like(name_of(other.type_), other.shape_);
+    const Unlocked unlocked;
+    cuda::wait(stream_, other.stream_);
+    cuda::copy(data_, other.data_, nbytes(), stream_);
+    cuda::wait(other.stream_, stream_);
+    return;
+  }
+  if (!py::isinstance<py::array>(source)) {
+    throw py::type_error("cuda.Array.fill: source must be a NumPy array or a cuda.Array, got " +
+                         py::str(py::type::of(source).attr("__name__")).cast<std::string>());
+  }
+  const auto given = py::reinterpret_borrow<py::array>(source);
+  require_like(py::str(given.dtype()).cast<std::string>(),
+               Shape(given.shape(), given.shape() + given.ndim()));
+  const py::array dense = py::array::ensure(given, py::array::c_style);
+  const void* const from = dense.data();
+  const Unlocked unlocked;
+  cuda::copy_in(data_, from, nbytes(), stream_);
+}
+
+CudaArray CudaArray::copy() const {
+  CudaArray result(type_, shape_);
+  const Unlocked unlocked;
+  cuda::wait(result.stream_, stream_);
+  cuda::copy(result.data_, data_, nbytes(), result.stream_);
+  cuda::wait(stream_, result.stream_);
+  return result;
+}
+
+CudaArray CudaArray::part(int64_t offset, const Shape& shape, Type type) const {
+  const int64_t bytes = elements(shape) * size_of(type);
+  if (offset < 0 || offset % size_of(type) != 0 || bytes > nbytes() - offset) {
+    throw py::value_error("cuda.Array.part: " + std::to_string(bytes) + " bytes from " +
+                          std::to_string(offset) + " on are no part of " +
+                          std::to_string(nbytes()));
+  }
+  return {owner_, static_cast<char*>(data_) + offset, type, shape, stream_, read_only_};
+}
+
+}  // namespace chainrule::bindings

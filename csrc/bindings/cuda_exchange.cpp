@@ -1,0 +1,235 @@
+// Arrays on the GPU from and to other libraries, without a copy: DLPack and the CUDA array
+// interface.
+#include <pybind11/stl.h>
+
+#include "bindings/cuda_array.h"
+#include "bindings/dlpack.h"
+#include "cuda/runtime.h"
+
+namespace chainrule::bindings {
+namespace {
+
+// A dense, row-major array of a type that kernels know, or the error that says what it is not.
+py::object made(const char* op, std::shared_ptr<void> owner, void* data, Type type,
+                const std::string& type_name, const Shape& shape, const Shape& strides,
+                cuda::Stream stream, bool read_only) {
+  if (type == Type::other) {
+    throw py::type_error(std::string(op) +
+                         ": an array on the GPU must be float32, float64, uint8, uint16, int64 or "
+                         "uint64, got " +
+                         type_name);
+  }
+  int64_t dense = 1, count = 1;
+  bool contiguous = true;
+  for (const int64_t n : shape) count *= n;
+  for (std::size_t i = shape.size(); i-- > 0;) {
+    contiguous = contiguous && (strides.empty() || shape[i] == 1 || strides[i] == dense);
+    dense *= shape[i];
+  }
+  if (!contiguous && count > 0) {
+    throw py::value_error(std::string(op) +
+                          ": an array on the GPU must be C-contiguous, got strides of " +
+                          to_string(strides) + " elements for the shape " + to_string(shape));
+  }
+  if (reinterpret_cast<uintptr_t>(data) % static_cast<uintptr_t>(size_of(type)) != 0) {
+    throw py::value_error(std::string(op) + ": an array on the GPU must be aligned in memory");
+  }
+  return py::cast(CudaArray(std::move(owner), data, type, shape, stream, read_only));
+}
+
+Type type_of(const dlpack::Element& element) {
+  if (element.lanes != 1) return Type::other;
+  const char kind = element.code == dlpack::floating           ? 'f'
+                    : element.code == dlpack::signed_integer   ? 'i'
+                    : element.code == dlpack::unsigned_integer ? 'u'
+                                                               : ' ';
+  for (const Type type : {Type::f32, Type::f64, Type::u8, Type::u16, Type::i64, Type::u64}) {
+    if (dtype_of(type).kind() == kind && size_of(type) * 8 == element.bits) return type;
+  }
+  return Type::other;
+}
+
+py::object from_tensor(const char* op, std::shared_ptr<void> owner, const dlpack::Tensor& tensor,
+                       bool read_only) {
+  const auto dimensions = static_cast<std::size_t>(tensor.dimensions);
+  const Shape shape(tensor.shape, tensor.shape + dimensions);
+  Shape strides;
+  if (tensor.strides) strides.assign(tensor.strides, tensor.strides + dimensions);
+  const std::string name = "DLPack's type " + std::to_string(tensor.element.code) + " of " +
+                           std::to_string(tensor.element.bits) + " bits";
+  // Its library works on its default stream: it should not reuse the memory while we read it.
+  return made(op, std::move(owner), static_cast<char*>(tensor.data) + tensor.byte_offset,
+              type_of(tensor.element), name, shape, strides, cuda::default_stream(), read_only);
+}
+
+py::object from_dlpack(const char* op, const py::object& object) {
+  const auto stream = py::int_(reinterpret_cast<uintptr_t>(cuda::current_stream()));
+  py::object capsule;
+  try {
+    capsule = object.attr("__dlpack__")(py::arg("stream") = stream,
+                                        py::arg("max_version") = py::make_tuple(1, 0));
+  } catch (py::error_already_set& error) {
+    if (!error.matches(PyExc_TypeError)) throw;
+    capsule = object.attr("__dlpack__")(py::arg("stream") = stream);  // from before version 1
+  }
+  PyObject* const raw = capsule.ptr();
+  // Taking a capsule is renaming it; whoever took it calls the deleter.
+  if (PyCapsule_IsValid(raw, dlpack::versioned_name)) {
+    auto* const held =
+        static_cast<dlpack::Versioned*>(PyCapsule_GetPointer(raw, dlpack::versioned_name));
+    PyCapsule_SetName(raw, dlpack::versioned_taken);
+    std::shared_ptr<void> owner(held, [held](void*) {
+      if (held->deleter) held->deleter(held);
+    });
+    if (held->major != 1) {
+      throw py::type_error(std::string(op) + ": DLPack of version " + std::to_string(held->major) +
+                           " is not known here");
+    }
+    return from_tensor(op, std::move(owner), held->tensor, held->flags & dlpack::read_only);
+  }
+  if (PyCapsule_IsValid(raw, dlpack::managed_name)) {
+    auto* const held =
+        static_cast<dlpack::Managed*>(PyCapsule_GetPointer(raw, dlpack::managed_name));
+    PyCapsule_SetName(raw, dlpack::managed_taken);
+    std::shared_ptr<void> owner(held, [held](void*) {
+      if (held->deleter) held->deleter(held);
+    });
+    return from_tensor(op, std::move(owner), held->tensor, false);
+  }
+  throw py::type_error(std::string(op) + ": __dlpack__ returned no DLPack capsule");
+}
+
+py::object from_interface(const char* op, const py::object& object) {
+  const py::dict interface = object.attr("__cuda_array_interface__");
+  const auto data = interface["data"].cast<std::pair<uintptr_t, bool>>();
+  const py::dtype dtype(interface["typestr"].cast<std::string>());
+  Shape shape, strides;
+  for (const py::handle& n : interface["shape"].cast<py::tuple>()) {
+    shape.push_back(n.cast<int64_t>());
+  }
+  const py::object steps = interface.attr("get")("strides", py::none());
+  if (!steps.is_none()) {
+    for (const py::handle& step : steps.cast<py::tuple>()) {
+      strides.push_back(step.cast<int64_t>() / dtype.itemsize());
+    }
+  }
+  cuda::Stream stream = cuda::default_stream();
+  const py::object given = interface.attr("get")("stream", py::none());
+  if (!given.is_none()) stream = reinterpret_cast<cuda::Stream>(given.cast<uintptr_t>());
+  std::shared_ptr<void> owner(object.ptr(), [object](void*) {});
+  return made(op, std::move(owner), reinterpret_cast<void*>(data.first), bindings::type_of(dtype),
+              py::str(dtype).cast<std::string>(), shape, strides, stream, data.second);
+}
+
+// What an exported tensor needs for as long as somebody holds it.
+template <class Exchanged>
+struct Export {
+  Exchanged exchanged;
+  CudaArray array;
+  Shape shape, strides;
+};
+
+dlpack::Tensor tensor_of(const CudaArray& array, Shape& shape, Shape& strides) {
+  strides.assign(shape.size(), 1);
+  for (std::size_t i = shape.size(); i-- > 1;) strides[i - 1] = strides[i] * shape[i];
+  const py::dtype dtype = dtype_of(array.type());
+  const uint8_t code = dtype.kind() == 'f'   ? dlpack::floating
+                       : dtype.kind() == 'i' ? dlpack::signed_integer
+                                             : dlpack::unsigned_integer;
+  return {array.data(),
+          {dlpack::cuda, 0},
+          static_cast<int32_t>(shape.size()),
+          {code, static_cast<uint8_t>(8 * size_of(array.type())), 1},
+          shape.data(),
+          strides.data(),
+          0};
+}
+
+template <class Exchanged>
+Exchanged* exchanged(const CudaArray& array) {
+  auto* const kept = new Export<Exchanged>{{}, array, array.shape(), {}};
+  kept->exchanged.tensor = tensor_of(array, kept->shape, kept->strides);
+  kept->exchanged.context = kept;
+  kept->exchanged.deleter = [](Exchanged* self) {
+    delete static_cast<Export<Exchanged>*>(self->context);
+  };
+  return &kept->exchanged;
+}
+
+// For a capsule that nobody took.
+template <class Exchanged>
+void drop(PyObject* capsule, const char* name) {
+  if (!PyCapsule_IsValid(capsule, name)) return;
+  auto* const held = static_cast<Exchanged*>(PyCapsule_GetPointer(capsule, name));
+  held->deleter(held);
+}
+
+// The stream on which the consumer will work, in the protocol's numbers; null: it needs no order.
+cuda::Stream consumer(const py::object& stream) {
+  if (stream.is_none()) return cuda::default_stream();
+  const auto number = stream.cast<int64_t>();
+  if (number == -1) return nullptr;
+  if (number == 0) {
+    throw py::value_error("__dlpack__: stream 0 is ambiguous; 1 is the default stream");
+  }
+  return reinterpret_cast<cuda::Stream>(number);
+}
+
+}  // namespace
+
+py::object adopted(const char* op, const py::object& object) {
+  if (py::isinstance<py::array>(object) || py::isinstance<CudaArray>(object)) return object;
+  if (py::hasattr(object, "__dlpack__")) {
+    if (py::hasattr(object, "__dlpack_device__")) {
+      const auto device = object.attr("__dlpack_device__")().cast<std::pair<int, int>>();
+      if (device.first == dlpack::cuda) {
+        require_gpu(op);
+        if (device.second != 0) {
+          throw py::type_error(std::string(op) + ": an array must lie on GPU 0, got one on GPU " +
+                               std::to_string(device.second));
+        }
+        return from_dlpack(op, object);
+      }
+    }
+    return py::module_::import("numpy").attr("from_dlpack")(object);
+  }
+  if (py::hasattr(object, "__cuda_array_interface__")) {
+    require_gpu(op);
+    return from_interface(op, object);
+  }
+  return object;
+}
+
+py::dict CudaArray::interface() const {
+  py::dict result;
+  result["shape"] = py::tuple(py::cast(shape_));
+  result["typestr"] = dtype_of(type_).attr("str");
+  result["data"] = py::make_tuple(reinterpret_cast<uintptr_t>(data_), read_only_);
+  result["strides"] = py::none();
+  result["version"] = 3;
+  result["stream"] = reinterpret_cast<uintptr_t>(stream_);
+  return result;
+}
+
+py::capsule exported(const CudaArray& array, const py::object& stream,
+                     const py::object& max_version) {
+  if (const cuda::Stream later = consumer(stream)) cuda::wait(later, array.stream());
+  if (!max_version.is_none() && max_version.cast<std::pair<int, int>>().first >= 1) {
+    dlpack::Versioned* const held = exchanged<dlpack::Versioned>(array);
+    held->major = 1;
+    held->minor = 0;
+    held->flags = array.read_only() ? dlpack::read_only : 0;
+    return py::reinterpret_steal<py::capsule>(PyCapsule_New(
+        held, dlpack::versioned_name,
+        [](PyObject* capsule) { drop<dlpack::Versioned>(capsule, dlpack::versioned_name); }));
+  }
+  if (array.read_only()) {
+    throw py::buffer_error("__dlpack__: a read-only array needs DLPack 1.0 (max_version)");
+  }
+  dlpack::Managed* const held = exchanged<dlpack::Managed>(array);
+  return py::reinterpret_steal<py::capsule>(PyCapsule_New(
+      held, dlpack::managed_name,
+      [](PyObject* capsule) { drop<dlpack::Managed>(capsule, dlpack::managed_name); }));
+}
+
+}  // namespace chainrule::bindings

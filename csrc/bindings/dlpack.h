@@ -1,0 +1,55 @@
+// DLPack's memory layout, by which libraries hand arrays to each other (its version 1.0).
+#pragma once
+
+#include <cstdint>
+
+namespace chainrule::bindings::dlpack {
+
+enum DeviceType : int32_t { cpu = 1, cuda = 2 };
+
+struct Device {
+  int32_t type;
+  int32_t index;
+};
+
+enum Code : uint8_t { signed_integer = 0, unsigned_integer = 1, floating = 2 };
+
+struct Element {
+  uint8_t code;
+  uint8_t bits;
+  uint16_t lanes;
+};
+
+struct Tensor {
+  void* data;
+  Device device;
+  int32_t dimensions;
+  Element element;
+  int64_t* shape;
+  int64_t* strides;  // in elements; null: dense and row-major
+  uint64_t byte_offset;
+};
+
+struct Managed {
+  Tensor tensor;
+  void* context;
+  void (*deleter)(Managed* self);
+};
+
+constexpr uint64_t read_only = 1;
+
+struct Versioned {
+  uint32_t major, minor;
+  void* context;
+  void (*deleter)(Versioned* self);
+  uint64_t flags;
+  Tensor tensor;
+};
+
+// The names of the capsules that hold them, before and after they were taken.
+constexpr const char* managed_name = "dltensor";
+constexpr const char* managed_taken = "used_dltensor";
+constexpr const char* versioned_name = "dltensor_versioned";
+constexpr const char* versioned_taken = "used_dltensor_versioned";
+
+}  // namespace chainrule::bindings::dlpack

@@ -1,0 +1,52 @@
+// y = x · weightᵀ + bias, eq. (32); backward eq. (37) without σ′, (38) and (39), summed over the
+// batch.
+#include "cuda/kernel.h"
+#include "cuda/matrix.h"
+
+namespace chainrule::cuda {
+namespace {
+
+Matmul forward_of(const Linear& s) { return {s.batch, s.out, s.in, false, true}; }
+Matmul to_input(const Linear& s) { return {s.batch, s.in, s.out, false, false}; }
+Matmul to_weight(const Linear& s) { return {s.out, s.in, s.batch, true, false}; }
+
+template <class T>
+int64_t workspace_of(const Matmul& s) {
+  return Plan<T>(s.m, s.n, s.k).workspace();
+}
+
+}  // namespace
+
+template <class T>
+int64_t linear_workspace(const Linear& s, int) {
+  return workspace_of<T>(forward_of(s));
+}
+
+template <class T>
+void linear(const T* x, const T* weight, const T* bias, T* y, bool rectify, const Linear& s,
+            const Workspace& workspace) {
+  product(x, weight, forward_of(s), MatrixResult<T>(y, s.out, {bias, rectify}),
+          static_cast<T*>(workspace.data));
+}
+
+template <class T>
+int64_t linear_backward_workspace(const Linear& s, int) {
+  const int64_t products = larger(workspace_of<T>(to_input(s)), workspace_of<T>(to_weight(s)));
+  return larger(products, ColumnSums<T>(s.batch, s.out).workspace());
+}
+
+template <class T>
+void linear_backward(const T* dy, const T* x, const T* weight, T* dx, T* dweight, T* dbias,
+                     const Linear& s, const Workspace& workspace) {
+  T* const partial = static_cast<T*>(workspace.data);
+  if (dx) product(dy, weight, to_input(s), MatrixResult<T>(dx, s.in), partial);
+  product(dy, x, to_weight(s), MatrixResult<T>(dweight, s.in), partial);
+  ColumnSums<T>(s.batch, s.out).run(dy, dbias, partial);
+}
+
+CR_INSTANTIATE(linear_workspace);
+CR_INSTANTIATE(linear);
+CR_INSTANTIATE(linear_backward_workspace);
+CR_INSTANTIATE(linear_backward);
+
+}  // namespace chainrule::cuda

@@ -1,0 +1,288 @@
+#include "cuda/runtime.h"
+
+#include <cuda_runtime_api.h>
+#include <unistd.h>
+
+#include <mutex>
+#include <stdexcept>
+#include <vector>
+
+#include "cuda/faults.h"
+
+namespace chainrule::cuda {
+
+extern const Backend backend;
+extern const Training steps;
+
+void keep(cudaError_t error);  // as launch.h declares it for code that nvcc compiles
+
+namespace {
+
+constexpr int least_capability = 80;  // of the architectures that CMakeLists.txt compiles for
+
+void check(const char* what, cudaError_t error) {
+  if (error == cudaSuccess) return;
+  cudaGetLastError();  // what can be forgotten is
+  throw std::runtime_error(std::string("cuda: ") + what + ": " + cudaGetErrorString(error));
+}
+
+std::string version(int number) {
+  return std::to_string(number / 1000) + "." + std::to_string(number % 1000 / 10);
+}
+
+std::string in_mib(int64_t bytes) { return std::to_string(bytes >> 20) + " MiB"; }
+
+// What is found and made once a process.
+struct State {
+  std::string why_off, description;
+  pid_t process = getpid();
+  cudaMemPool_t pool = nullptr;
+  int* faults = nullptr;  // in the host's memory, where the device writes to it
+
+  State() {
+    try {
+      why_off = start();
+    } catch (const std::runtime_error& error) {
+      why_off = error.what();
+    }
+  }
+
+  std::string start() {
+    int driver = 0, runtime = 0, devices = 0;
+    if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) {
+      return "no NVIDIA driver is installed (libcuda.so.1 is not found)";
+    }
+    check("the runtime's version", cudaRuntimeGetVersion(&runtime));
+    const cudaError_t found = cudaGetDeviceCount(&devices);
+    if (found == cudaErrorInsufficientDriver) {
+      return "the NVIDIA driver is for CUDA " + version(driver) + ", chainrule needs one for " +
+             version(runtime) + " or later";
+    }
+    if (found == cudaErrorNoDevice || (found == cudaSuccess && devices == 0)) {
+      return "the NVIDIA driver finds no GPU (CUDA_VISIBLE_DEVICES can hide one)";
+    }
+    check("looking for GPUs", found);
+    cudaDeviceProp properties;
+    check("the GPU's properties", cudaGetDeviceProperties(&properties, 0));
+    const std::string capability =
+        std::to_string(properties.major) + "." + std::to_string(properties.minor);
+    if (properties.major * 10 + properties.minor < least_capability) {
+      return std::string(properties.name) + " has compute capability " + capability +
+             ", chainrule needs 8.0 or later";
+    }
+    if (!properties.memoryPoolsSupported) {
+      return std::string(properties.name) + " has no memory pools, which chainrule needs";
+    }
+    make_pool();
+    // In mapped memory, so that looking costs no copy.
+    void* cell = nullptr;
+    check("mapping memory", cudaHostAlloc(&cell, sizeof(int), cudaHostAllocMapped));
+    faults = static_cast<int*>(cell);
+    *faults = 0;
+    description = std::string(properties.name) + ", compute capability " + capability + ", " +
+                  in_mib(static_cast<int64_t>(properties.totalGlobalMem)) + ", driver for CUDA " +
+                  version(driver) + ", runtime " + version(runtime);
+    return {};
+  }
+
+  void make_pool() {
+    cudaMemPoolProps wanted{};
+    wanted.allocType = cudaMemAllocationTypePinned;
+    wanted.location.type = cudaMemLocationTypeDevice;
+    wanted.location.id = 0;
+    check("making a memory pool", cudaMemPoolCreate(&pool, &wanted));
+    uint64_t all = UINT64_MAX;  // freed memory stays here until it is trimmed
+    check("keeping memory", cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &all));
+  }
+};
+
+const State& state() {
+  // Never destroyed: arrays may outlive it at the end of the process.
+  static const State& only = *new State();
+  return only;
+}
+
+// Streams outlive their threads, because arrays refer to them; the next thread takes one over.
+std::mutex idle_lock;
+std::vector<Stream>& idle_streams() {
+  static std::vector<Stream>& only = *new std::vector<Stream>();
+  return only;
+}
+
+struct OwnStream {
+  Stream stream = nullptr;
+
+  OwnStream() {
+    const std::lock_guard guard(idle_lock);
+    if (!idle_streams().empty()) {
+      stream = idle_streams().back();
+      idle_streams().pop_back();
+    } else {
+      check("making a stream", cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    }
+  }
+  ~OwnStream() {
+    const std::lock_guard guard(idle_lock);
+    idle_streams().push_back(stream);
+  }
+};
+
+void look_for_faults() {
+  if (const int found = *static_cast<volatile int*>(state().faults)) {
+    *static_cast<volatile int*>(state().faults) = 0;
+    throw std::invalid_argument(fault_message(found));
+  }
+}
+
+thread_local cudaError_t launch_error = cudaSuccess;
+
+class CapturedGraph final : public Graph {
+ public:
+  explicit CapturedGraph(cudaGraph_t graph) {
+    const cudaError_t error = cudaGraphInstantiate(&ready_, graph, 0);
+    cudaGraphDestroy(graph);
+    check("preparing a program", error);
+  }
+  ~CapturedGraph() override { cudaGraphExecDestroy(ready_); }
+  CapturedGraph(const CapturedGraph&) = delete;
+  CapturedGraph& operator=(const CapturedGraph&) = delete;
+
+  void launch(Stream stream) override {
+    check("running a program", cudaGraphLaunch(ready_, stream));
+  }
+
+ private:
+  cudaGraphExec_t ready_ = nullptr;
+};
+
+}  // namespace
+
+const Backend& kernels() { return backend; }
+const Training& training() { return steps; }
+
+int* faults() { return state().faults; }
+
+const std::string& why_off() {
+  static const std::string forked =
+      "this process was forked from one that used CUDA, which does not survive that";
+  return state().why_off.empty() && state().process != getpid() ? forked : state().why_off;
+}
+
+const std::string& description() { return state().description; }
+
+Stream current_stream() {
+  thread_local const OwnStream own;
+  return own.stream;
+}
+
+Stream default_stream() { return cudaStreamLegacy; }
+
+void* allocate(int64_t bytes, Stream stream) {
+  if (bytes == 0) return nullptr;
+  void* found = nullptr;
+  const auto attempt = [&] {
+    return cudaMallocFromPoolAsync(&found, static_cast<std::size_t>(bytes), state().pool, stream);
+  };
+  cudaError_t error = attempt();
+  if (error == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    // What was freed on other streams is free once they are done.
+    check("waiting for memory", cudaDeviceSynchronize());
+    check("trimming the memory pool", cudaMemPoolTrimTo(state().pool, 0));
+    error = attempt();
+  }
+  if (error == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    const Memory left = memory();
+    throw OutOfMemory("cuda: " + in_mib(bytes) + " do not fit: " + in_mib(left.free) + " of " +
+                      in_mib(left.total) + " are free");
+  }
+  check("allocating memory", error);
+  return found;
+}
+
+void release(void* memory, Stream stream) noexcept {
+  if (memory) cudaFreeAsync(memory, stream);
+}
+
+Memory memory() {
+  std::size_t free = 0, total = 0;
+  check("asking for memory", cudaMemGetInfo(&free, &total));
+  uint64_t reserved = 0, used = 0;
+  check("asking the pool",
+        cudaMemPoolGetAttribute(state().pool, cudaMemPoolAttrReservedMemCurrent, &reserved));
+  check("asking the pool",
+        cudaMemPoolGetAttribute(state().pool, cudaMemPoolAttrUsedMemCurrent, &used));
+  return {static_cast<int64_t>(free + reserved - used), static_cast<int64_t>(total)};
+}
+
+void copy_in(void* to, const void* from, int64_t bytes, Stream stream) {
+  if (bytes == 0) return;
+  check("copying to the GPU",
+        cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyHostToDevice, stream));
+  // From pinned memory the copy would go on behind the caller's back.
+  check("copying to the GPU", cudaStreamSynchronize(stream));
+}
+
+void copy_out(void* to, const void* from, int64_t bytes, Stream stream) {
+  if (bytes > 0) {
+    check("copying from the GPU", cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes),
+                                                  cudaMemcpyDeviceToHost, stream));
+  }
+  synchronize(stream);
+}
+
+void copy(void* to, const void* from, int64_t bytes, Stream stream) {
+  if (bytes == 0) return;
+  check("copying on the GPU", cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes),
+                                              cudaMemcpyDeviceToDevice, stream));
+}
+
+void fill_zero(void* to, int64_t bytes, Stream stream) {
+  if (bytes == 0) return;
+  check("clearing memory", cudaMemsetAsync(to, 0, static_cast<std::size_t>(bytes), stream));
+}
+
+void wait(Stream later, Stream earlier) {
+  if (later == earlier) return;
+  cudaEvent_t event = nullptr;
+  check("making an event", cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+  cudaError_t error = cudaEventRecord(event, earlier);
+  if (error == cudaSuccess) error = cudaStreamWaitEvent(later, event, 0);
+  cudaEventDestroy(event);  // once it is no longer waited for
+  check("ordering streams", error);
+}
+
+void synchronize(Stream stream) {
+  check("waiting for the GPU", cudaStreamSynchronize(stream));
+  look_for_faults();
+}
+
+void keep(cudaError_t error) {
+  if (launch_error == cudaSuccess) launch_error = error;
+}
+
+void finish(const char* op) {
+  const cudaError_t error = std::exchange(launch_error, cudaSuccess);
+  if (error == cudaSuccess) return;
+  cudaGetLastError();
+  throw std::runtime_error(std::string(op) + ": CUDA: " + cudaGetErrorString(error));
+}
+
+std::unique_ptr<Graph> capture(const std::function<void()>& body) {
+  const Stream stream = current_stream();
+  // Of this thread alone: what others do meanwhile is no part of it.
+  check("recording a program", cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+  cudaGraph_t graph = nullptr;
+  try {
+    body();
+  } catch (...) {
+    if (cudaStreamEndCapture(stream, &graph) == cudaSuccess) cudaGraphDestroy(graph);
+    cudaGetLastError();
+    throw;
+  }
+  check("recording a program", cudaStreamEndCapture(stream, &graph));
+  return std::make_unique<CapturedGraph>(graph);
+}
+
+}  // namespace chainrule::cuda

@@ -1,0 +1,144 @@
+#include <cmath>
+
+#include "cuda/launch.h"
+#include "cuda/training.h"
+
+namespace chainrule::cuda {
+namespace {
+
+constexpr int threads = 256;
+
+int64_t blocks_for(int64_t items, int64_t each) { return (items + each - 1) / each; }
+
+__device__ __forceinline__ bool finite(double x) { return x - x == 0; }
+
+// The sum of every thread's `value`, for thread 0: pairs a power of two apart, always the same.
+template <class V>
+__device__ V block_sum(V value, V* shared) {
+  shared[threadIdx.x] = value;
+  __syncthreads();
+  for (int half = threads / 2; half > 0; half /= 2) {
+    if (static_cast<int>(threadIdx.x) < half) shared[threadIdx.x] += shared[threadIdx.x + half];
+    __syncthreads();
+  }
+  const V total = shared[0];
+  __syncthreads();
+  return total;
+}
+
+__global__ void __launch_bounds__(threads) begin_kernel(StepBegin s) {
+  const int64_t i = int64_t{blockIdx.x} * threads + threadIdx.x;
+  const int64_t step = *s.position;
+  if (i == 0) {
+    *s.rate = s.rates[step];
+    *s.this_pass = *s.pass + static_cast<uint64_t>(step);
+  }
+  if (i >= s.count) return;
+  const int64_t instance = s.order[step * s.batch + i];
+  s.chosen[i] = instance;
+  if (s.classes) s.chosen_classes[i] = s.classes[instance];
+}
+
+// The first maximum, of which NaN is one: as NumPy's argmax.
+template <class T>
+__device__ int64_t first_maximum(const T* row, int64_t columns) {
+  int64_t best = 0;
+  T value = row[0];
+  for (int64_t j = 1; j < columns && value == value; ++j) {
+    const T candidate = row[j];
+    if (candidate > value || candidate != candidate) {
+      value = candidate;
+      best = j;
+    }
+  }
+  return best;
+}
+
+// One block: a batch has few rows, and the sum one order.
+template <class T>
+__global__ void __launch_bounds__(threads) end_kernel(StepEnd<T> s) {
+  __shared__ double sums[threads];
+  __shared__ int64_t counts[threads];
+  double sum = 0;
+  int64_t right = 0;
+  for (int64_t i = threadIdx.x; i < s.count; i += threads) {
+    sum += static_cast<double>(s.losses[i]);
+    if (s.classes) right += first_maximum(s.output + i * s.columns, s.columns) == s.classes[i];
+  }
+  sum = block_sum(sum, sums);
+  right = block_sum(right, counts);
+  if (threadIdx.x != 0) return;
+  const int64_t step = *s.position;
+  s.sums[step] = sum;
+  s.right[step] = right;
+  if (!finite(sum)) *s.stopped = 1;
+  if (*s.stopped) *s.rate = NAN;
+  *s.position = step + 1;
+}
+
+template <class T>
+__global__ void __launch_bounds__(threads)
+    squares_kernel(const T* vector, int64_t size, double* parts) {
+  __shared__ double sums[threads];
+  const int64_t start = int64_t{blockIdx.x} * norm_piece;
+  const int64_t end = start + norm_piece < size ? start + norm_piece : size;
+  double sum = 0;
+  for (int64_t i = start + threadIdx.x; i < end; i += threads) {
+    const double x = static_cast<double>(vector[i]);
+    sum += x * x;
+  }
+  sum = block_sum(sum, sums);
+  if (threadIdx.x == 0) parts[blockIdx.x] = sum;
+}
+
+__global__ void __launch_bounds__(threads)
+    total_kernel(const double* parts, int64_t count, double* result) {
+  __shared__ double sums[threads];
+  double sum = 0;
+  for (int64_t i = threadIdx.x; i < count; i += threads) sum += parts[i];
+  sum = block_sum(sum, sums);
+  if (threadIdx.x == 0) *result = sum;
+}
+
+template <class T>
+__global__ void __launch_bounds__(threads)
+    clip_kernel(T* vector, int64_t size, double limit, const double* squared) {
+  const double length = sqrt(*squared);
+  if (!(length > limit) || !finite(length)) return;
+  const T factor = static_cast<T>(limit / length);
+  const int64_t i = int64_t{blockIdx.x} * threads + threadIdx.x;
+  if (i < size) vector[i] *= factor;
+}
+
+dim3 grid(int64_t blocks) { return dim3(static_cast<unsigned>(blocks)); }
+
+void begin(const StepBegin& s) {
+  launch(begin_kernel, grid(blocks_for(s.count, threads)), dim3(threads), 0, s);
+}
+
+template <class T>
+void end(const StepEnd<T>& s) {
+  launch(end_kernel<T>, grid(1), dim3(threads), 0, s);
+}
+
+template <class T>
+void squared_norm(const SquaredNorm<T>& s) {
+  const int64_t parts = norm_parts(s.size);
+  launch(squares_kernel<T>, grid(parts), dim3(threads), 0, s.vector, s.size, s.parts);
+  launch(total_kernel, grid(1), dim3(threads), 0, s.parts, parts, s.result);
+}
+
+template <class T>
+void clip(T* vector, int64_t size, double limit, const double* squared) {
+  launch(clip_kernel<T>, grid(blocks_for(size, threads)), dim3(threads), 0, vector, size, limit,
+         squared);
+}
+
+}  // namespace
+
+extern const Training steps;
+const Training steps = {
+    begin,       end<float>,  end<double>, squared_norm<float>, squared_norm<double>,
+    clip<float>, clip<double>};
+
+}  // namespace chainrule::cuda

@@ -1,0 +1,335 @@
+"""chainrule.cuda.Array: an owner of memory on the GPU, exchanged without a copy."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cases import normal, seeded
+from chainrule import Program, cuda, ops
+from checks import same_bits
+from contracts import refused
+
+pytestmark = pytest.mark.skipif(bool(cuda.why_off()), reason=f"no GPU to use: {cuda.why_off()}")
+
+TYPES = ["float32", "float64", "uint8", "uint16", "int64", "uint64"]
+SHAPES = [(), (0,), (1,), (7,), (3, 5), (2, 0, 4), (2, 3, 4, 5)]
+
+
+class Dlpack:
+    """An object that is an array only through DLPack, of version 1 or of before."""
+
+    def __init__(self, array: cuda.Array, versioned: bool = True) -> None:
+        self.array, self.versioned = array, versioned
+        self.streams: list[Any] = []
+
+    def __dlpack__(self, stream: Any = None, **options: Any) -> Any:
+        if options and not self.versioned:
+            raise TypeError("unexpected keyword arguments")
+        self.streams.append(stream)
+        return self.array.__dlpack__(stream=stream, **options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.array.__dlpack_device__()
+
+
+class Interface:
+    """An object that is an array only through the CUDA array interface."""
+
+    def __init__(self, array: cuda.Array, **changes: Any) -> None:
+        self.array = array
+        self.__cuda_array_interface__ = array.__cuda_array_interface__ | changes
+
+
+def some(shape: tuple[int, ...], dtype: str = "float32") -> np.ndarray:
+    return seeded(shape).integers(0, 200, shape).astype(dtype)
+
+
+def address(array: cuda.Array) -> int:
+    return array.__cuda_array_interface__["data"][0]
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_there_and_back(shape: tuple[int, ...], dtype: str) -> None:
+    a = some(shape, dtype)
+    on_gpu = cuda.array(a)
+    assert (on_gpu.shape, on_gpu.dtype, on_gpu.ndim) == (a.shape, a.dtype, a.ndim)
+    assert (on_gpu.size, on_gpu.nbytes) == (a.size, a.nbytes)
+    assert same_bits(on_gpu.numpy(), a)
+    assert same_bits(on_gpu.copy().numpy(), a)
+    assert same_bits(cuda.zeros(shape, dtype).numpy(), np.zeros(shape, dtype))
+    assert repr(on_gpu) == f"cuda.Array(shape={a.shape}, dtype={dtype})"
+    if a.ndim:
+        assert len(on_gpu) == len(a)
+
+
+def test_a_strided_array_is_copied_dense() -> None:
+    a = some((6, 8))[::2, ::-1]
+    assert same_bits(cuda.array(a).numpy(), np.ascontiguousarray(a))
+
+
+def test_fill_takes_over_the_elements() -> None:
+    a, b = some((3, 4)), some((3, 4)) + 1
+    array = cuda.array(a)
+    array.fill(b)
+    assert same_bits(array.numpy(), b)
+    array.fill(cuda.array(a))
+    assert same_bits(array.numpy(), a)
+    text = "cuda.Array.fill: source must be float32 of shape (3, 4), got "
+    with refused(ValueError, text + "float64 of shape (3, 4)"):
+        array.fill(b.astype(np.float64))
+    with refused(ValueError, text + "float32 of shape (4, 3)"):
+        array.fill(cuda.empty((4, 3)))
+    with refused(
+        TypeError, "cuda.Array.fill: source must be a NumPy array or a cuda.Array, got list"
+    ):
+        array.fill([1.0])
+
+
+def test_parts_are_windows_on_the_bytes() -> None:
+    whole = cuda.array(np.arange(32, dtype=np.float32))
+    part = whole.part(16, (2, 3), np.float32)
+    assert part.numpy().tolist() == [[4, 5, 6], [7, 8, 9]]
+    ops.relu(part, out=part)
+    part.fill(np.full((2, 3), -1, np.float32))
+    assert whole.numpy()[3:11].tolist() == [3, -1, -1, -1, -1, -1, -1, 10]
+    for offset, shape in [(2, (1,)), (-4, (1,)), (124, (2,)), (0, (33,))]:
+        with pytest.raises(
+            ValueError, match=r"cuda\.Array\.part: \d+ bytes from -?\d+ on are no part"
+        ):
+            whole.part(offset, shape, np.float32)
+
+
+def test_no_arithmetic_and_no_hidden_copies() -> None:
+    array = cuda.array(some((3,)))
+    for attribute in ("__add__", "__getitem__", "__iter__", "__float__"):
+        assert not hasattr(array, attribute)
+    with refused(TypeError, "cuda.Array: the array lies on a GPU; its numpy() copies it"):
+        np.asarray(array)
+
+
+def test_element_types_that_kernels_do_not_know() -> None:
+    for dtype in ("float16", "int32", "bool", "complex64", ">f4"):
+        with pytest.raises(TypeError, match=r"cuda\.Array: dtype must be float32, float64, uint8"):
+            cuda.array(np.zeros(3, dtype))
+
+
+def test_memory_is_freed_with_the_last_reference() -> None:
+    gc.collect()
+    cuda.synchronize()
+    free, total = cuda.memory()
+    array = cuda.zeros(2**24, np.uint8)
+    part = array.part(0, (4,), np.uint8)
+    assert cuda.memory()[0] <= free - 2**24
+    del array
+    assert cuda.memory()[0] <= free - 2**24
+    del part
+    cuda.synchronize()
+    assert cuda.memory() == (free, total)
+
+
+def test_when_memory_ends_work_goes_on() -> None:
+    _, total = cuda.memory()
+    with pytest.raises(
+        MemoryError, match=r"^cuda: \d+ MiB do not fit: \d+ (MiB )?of \d+ MiB are free"
+    ):
+        cuda.empty(total + 2**20, np.uint8)
+    a = some((5,))
+    assert same_bits(ops.relu(cuda.array(a)).numpy(), ops.relu(a))
+
+
+def test_mixing_devices_is_refused() -> None:
+    a, b = some((4, 3)), some((3, 2))
+    text = "they must lie on one device"
+    with refused(TypeError, f"matmul: a lies on the GPU, b on the CPU: {text}"):
+        ops.matmul(cuda.array(a), b)
+    with refused(TypeError, f"matmul: a lies on the CPU, b on the GPU: {text}"):
+        ops.matmul(a, cuda.array(b))
+    with refused(TypeError, f"matmul: a lies on the GPU, out on the CPU: {text}"):
+        ops.matmul(cuda.array(a), cuda.array(b), out=np.empty((4, 2), np.float32))
+    labels = np.zeros(4, np.int64)
+    with refused(
+        TypeError, f"softmax_cross_entropy: logits lies on the GPU, labels on the CPU: {text}"
+    ):
+        ops.softmax_cross_entropy(cuda.array(a), labels)
+    with Program() as program:
+        ops.relu(a)
+        text = "a program whose arrays lie on the CPU cannot record arrays that lie on the GPU"
+        with refused(TypeError, f"relu: {text}"):
+            ops.relu(cuda.array(a))
+    assert len(program) == 1
+
+
+def test_integers_on_the_gpu_are_int64() -> None:
+    x = cuda.array(some((4, 3)))
+    with refused(TypeError, "gather: indices must be int64 on the GPU, got uint64"):
+        ops.gather(x, cuda.array(np.zeros(2, np.uint64)))
+    with refused(ValueError, "gather: indices must lie in [0, 4), got 4 at index 1"):
+        ops.gather(x, cuda.array(np.array([3, 4])))
+    with refused(ValueError, "gather: indices must have 1 dimension, got 2"):
+        ops.gather(x, cuda.array(np.zeros((1, 1), np.int64)))
+
+
+@pytest.mark.parametrize("versioned", [True, False])
+def test_dlpack_shares_memory(versioned: bool) -> None:
+    a = some((3, 4))
+    array = cuda.array(a)
+    exporter = Dlpack(array, versioned)
+    taken = cuda.array(exporter)
+    assert address(taken) == address(array)
+    assert exporter.streams == [array.stream]
+    taken.fill(a + 1)
+    assert same_bits(array.numpy(), a + 1)
+    assert same_bits(ops.relu(exporter).numpy(), a + 1)
+    # The memory lives as long as anybody holds it.
+    del array, exporter
+    gc.collect()
+    assert same_bits(taken.numpy(), a + 1)
+
+
+def test_a_capsule_that_nobody_takes_is_dropped() -> None:
+    gc.collect()
+    cuda.synchronize()
+    before = cuda.memory()
+    for version in (None, (0, 8), (1, 0), (2, 0)):
+        cuda.zeros(2**20, np.uint8).__dlpack__(max_version=version)
+    gc.collect()
+    cuda.synchronize()
+    assert cuda.memory() == before
+
+
+def test_what_dlpack_asks_and_a_gpu_cannot_give() -> None:
+    array = cuda.array(some((3,)))
+    assert array.__dlpack_device__() == (2, 0)
+    with pytest.raises(BufferError, match="the array lies on a GPU"):
+        array.__dlpack__(dl_device=(1, 0))
+    with pytest.raises(ValueError, match="stream 0 is ambiguous"):
+        array.__dlpack__(stream=0)
+    assert array.__dlpack__(stream=-1) is not None
+    copied = cuda.array(Dlpack(array.copy()))
+    assert address(copied) != address(array)
+
+
+def test_the_cuda_array_interface_shares_memory() -> None:
+    a = some((3, 4))
+    array = cuda.array(a)
+    taken = cuda.array(Interface(array))
+    assert address(taken) == address(array)
+    assert same_bits(ops.relu(Interface(array)).numpy(), a)
+    interface = array.__cuda_array_interface__
+    assert interface["version"] == 3
+    assert interface["stream"] == array.stream
+    assert (interface["shape"], interface["typestr"]) == ((3, 4), "<f4")
+
+
+def test_foreign_arrays_that_are_no_plain_memory() -> None:
+    array = cuda.array(some((4, 4)))
+    strided = Interface(array, strides=(4, 16))
+    text = "relu: an array on the GPU must be C-contiguous, got strides of (1, 4) elements for"
+    with refused(ValueError, f"{text} the shape (4, 4)"):
+        ops.relu(strided)
+    with pytest.raises(TypeError, match=r"an array on the GPU must be float32, .*, got int32"):
+        ops.relu(Interface(array, typestr="<i4"))
+    start = array.__cuda_array_interface__["data"][0]
+    with refused(ValueError, "relu: an array on the GPU must be aligned in memory"):
+        ops.relu(Interface(array, shape=(3,), data=(start + 1, False)))
+    read_only = Interface(array, data=(start, True))
+    assert same_bits(ops.relu(read_only).numpy(), array.numpy())
+    with refused(ValueError, "relu: out is read-only"):
+        ops.relu(array.copy(), out=cuda.array(read_only))
+
+
+def test_programs_replay_on_new_contents() -> None:
+    rng = seeded(3)
+    x, w = normal(rng, (5, 7), np.float32), normal(rng, (3, 7), np.float32)
+    on_gpu = cuda.array(x)
+    y = cuda.empty((5, 3))
+    with Program() as program:
+        ops.linear(on_gpu, cuda.array(w), activation="relu", out=y)
+        ops.relu_backward(y, y, out=y)
+    first = y.numpy()
+    other = normal(rng, (5, 7), np.float32)
+    on_gpu.fill(other)
+    program.run()
+    assert not same_bits(y.numpy(), first)
+    want = ops.linear(cuda.array(other), cuda.array(w), activation="relu")
+    assert same_bits(y.numpy(), want.numpy())
+    on_gpu.fill(x)
+    program.run()
+    assert same_bits(y.numpy(), first)
+
+
+def test_cells_are_read_at_every_replay() -> None:
+    p, g = cuda.array(np.ones(5, np.float32)), cuda.array(np.ones(5, np.float32))
+    rate, offset = cuda.array(np.array(0.5)), cuda.array(np.array(0, np.uint64))
+    y = cuda.empty(64)
+    x = cuda.array(np.ones(64, np.float32))
+    with Program() as program:
+        ops.sgd(p, g, learning_rate=rate)
+        ops.dropout(x, 0.5, seed=1, offset=offset, out=y)
+    assert p.numpy().tolist() == [0.5] * 5
+    rate.fill(np.array(0.25))
+    offset.fill(np.array(7, np.uint64))
+    program.run()
+    assert p.numpy().tolist() == [0.25] * 5
+    assert same_bits(y.numpy(), ops.dropout(np.ones(64, np.float32), 0.5, seed=1, offset=7))
+    # A rate that is not finite leaves everything as it was.
+    rate.fill(np.array(np.nan))
+    program.run()
+    assert p.numpy().tolist() == [0.25] * 5
+
+
+def test_numbers_in_the_cpus_memory_cannot_be_recorded() -> None:
+    p, g = cuda.array(np.ones(5, np.float32)), cuda.array(np.ones(5, np.float32))
+    ops.sgd(p, g, learning_rate=np.array(0.5))
+    assert p.numpy().tolist() == [0.5] * 5
+    text = "sgd: gradient lies on the GPU, learning_rate on the CPU: they must lie on one device"
+    with Program(), refused(TypeError, text):
+        ops.sgd(p, g, learning_rate=np.array(0.5))
+
+
+def test_a_program_that_meets_indices_out_of_range_says_so() -> None:
+    indices, labels = cuda.array(np.zeros(3, np.int64)), cuda.array(np.zeros(3, np.int64))
+    source = cuda.array(some((4, 5)))
+    with Program() as gathered:
+        ops.gather(source, indices)
+    with Program() as compared:
+        ops.softmax_cross_entropy(cuda.array(some((3, 5))), labels)
+    indices.fill(np.array([0, 4, 0]))
+    gathered.run()
+    text = "gather: indices must lie in [0, rows of the source): a program met another"
+    with refused(ValueError, text):
+        cuda.synchronize()
+    cuda.synchronize()
+    labels.fill(np.array([0, 0, -1]))
+    compared.run()
+    text = "softmax_cross_entropy: labels must lie in [0, classes): a program met another"
+    with refused(ValueError, text):
+        cuda.synchronize()
+
+
+def test_arrays_of_other_threads() -> None:
+    """Each thread has a stream of its own; what one made, another reads when it is there."""
+    made: list[cuda.Array] = []
+
+    def work() -> None:
+        x = cuda.array(np.full((256, 256), 1 / 256, np.float32))
+        for _ in range(50):
+            x = ops.matmul(x, x)
+        made.append(x)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    total = made[0]
+    for other in made[1:]:
+        total = ops.matmul(total, other)
+    # Powers of two: nothing is rounded.
+    assert np.all(total.numpy() == 1 / 256)
