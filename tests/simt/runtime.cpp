@@ -2,8 +2,8 @@
 // a graph is captured; all streams are one.
 #include "cuda/runtime.h"
 
-#include <atomic>
-#include <cstdlib>
+#include <sys/mman.h>
+
 #include <cstring>
 #include <mutex>
 #include <stdexcept>
@@ -21,12 +21,42 @@ namespace {
 constexpr int64_t total_bytes = int64_t{1} << 30;
 
 std::mutex lock;
-std::unordered_map<void*, int64_t>& blocks() {
-  static auto& only = *new std::unordered_map<void*, int64_t>();
-  return only;
-}
 int64_t used = 0;
 int fault_cell = 0;
+bool overrun = false;  // a kernel wrote behind the end of an array
+
+// Memory of its own pages, as near to their end as 16 bytes allow: what a kernel reads or writes
+// beyond is the end of the process, or is seen when the memory is released.
+class Block {
+ public:
+  explicit Block(int64_t bytes) : bytes_(static_cast<std::size_t>(bytes)) {
+    void* const pages =
+        mmap(nullptr, all(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (pages == MAP_FAILED) throw std::bad_alloc();
+    pages_ = static_cast<unsigned char*>(pages);
+    mprotect(pages_ + all() - page, page, PROT_NONE);
+    std::memset(pages_, 0xff, all() - page);  // NaN, so that nothing passes for having been written
+  }
+  void* data() const { return pages_ + all() - page - whole(); }
+  int64_t bytes() const { return static_cast<int64_t>(bytes_); }
+  void give_back() const {
+    const unsigned char* const start = static_cast<const unsigned char*>(data());
+    for (std::size_t i = bytes_; i < whole(); ++i) overrun |= start[i] != 0xff;
+    munmap(pages_, all());
+  }
+
+ private:
+  static constexpr std::size_t page = 4096;
+  std::size_t whole() const { return (bytes_ + 15) / 16 * 16; }
+  std::size_t all() const { return (whole() + page - 1) / page * page + page; }
+  std::size_t bytes_;
+  unsigned char* pages_;
+};
+
+std::unordered_map<void*, Block>& blocks() {
+  static auto& only = *new std::unordered_map<void*, Block>();
+  return only;
+}
 
 class Launches final : public Graph {
  public:
@@ -67,21 +97,19 @@ void* allocate(int64_t bytes, Stream) {
     throw OutOfMemory("cuda: " + std::to_string(bytes >> 20) + " MiB do not fit: " +
                       std::to_string((total_bytes - used) >> 20) + " of 1024 MiB are free");
   }
-  const std::size_t whole = (static_cast<std::size_t>(bytes) + 255) / 256 * 256;
-  void* const found = std::aligned_alloc(256, whole);
-  if (!found) throw std::bad_alloc();
-  std::memset(found, 0xFF, whole);  // NaN, so that nothing passes for having been written
-  blocks()[found] = bytes;
+  const Block block(bytes);
+  blocks().emplace(block.data(), block);
   used += bytes;
-  return found;
+  return block.data();
 }
 
 void release(void* memory, Stream) noexcept {
   if (!memory) return;
   const std::lock_guard guard(lock);
-  used -= blocks()[memory];
-  blocks().erase(memory);
-  std::free(memory);
+  const auto found = blocks().find(memory);
+  used -= found->second.bytes();
+  found->second.give_back();
+  blocks().erase(found);
 }
 
 Memory memory() {
@@ -104,6 +132,9 @@ void fill_zero(void* to, int64_t bytes, Stream) {
 }
 void wait(Stream, Stream) {}
 void synchronize(Stream) {
+  if (std::exchange(overrun, false)) {
+    throw std::runtime_error("a kernel wrote behind the end of an array");
+  }
   if (const int found = std::exchange(fault_cell, 0)) {
     throw std::invalid_argument(fault_message(found));
   }
