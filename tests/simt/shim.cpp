@@ -128,7 +128,8 @@ std::string place_of(const Where& where) {
 }
 
 bool same_place(const Where& a, const Where& b) {
-  return a.line() == b.line() && std::strcmp(a.file_name(), b.file_name()) == 0;
+  return a.line() == b.line() && a.column() == b.column() &&
+         std::strcmp(a.file_name(), b.file_name()) == 0;
 }
 
 std::string description(unsigned number) {
@@ -153,18 +154,20 @@ void make_current(unsigned number) {
 // Every thread waits for the block at the same place, or all have returned, or `failure` says what
 // is the matter. True where the block is done.
 bool settled() {
+  const Thread& first = threads[0];
+  unsigned odd = 0;  // a thread that is elsewhere; of those, one that does not wait for a warp
   for (unsigned i = 1; i < threads.size(); ++i) {
-    const Thread &first = threads[0], &other = threads[i];
+    const Thread& other = threads[i];
     const bool together = first.state == other.state &&
                           (first.state == State::done || same_place(first.where, other.where));
-    if (first.state == State::at_warp || !together) {
-      failure = "threads of block " + name_of(index.block) +
-                " wait for each other in vain: " + description(0) + ", " + description(i);
-      return false;
-    }
+    if (!together && (odd == 0 || threads[odd].state == State::at_warp)) odd = i;
   }
-  if (threads[0].state == State::at_warp) failure = description(0) + " in vain";
-  return threads[0].state == State::done;
+  if (odd > 0 || first.state == State::at_warp) {
+    failure = "threads of block " + name_of(index.block) +
+              " wait for each other in vain: " + description(0) +
+              (odd > 0 ? ", " + description(odd) : "");
+  }
+  return first.state == State::done;
 }
 
 class Order {
