@@ -7,6 +7,9 @@
 // in_chunks   a small result of long sums, as a layer of few neurons behind many: a task sums over
 //             its own part of the depth; then the parts are added in order
 // by_panel    all else: a panel of b is packed by all threads, then multiplied by all
+//
+// Tried and lost in by_panel: packing a as well, a tile's rows interleaved, once for all slivers.
+// 1000 and 1024: at most 2 % faster, 512: 2 % slower, 4096 x 4096 of depth 128: 6 % slower.
 #pragma once
 
 #include "cpu/kernels/gemm.h"
