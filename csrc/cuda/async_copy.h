@@ -28,15 +28,20 @@ __device__ __forceinline__ void load_four(const T* from, T* to) {
   }
 }
 
+// To global memory. One instruction a piece, which the compiler breaks into stores of elements
+// where a branch beside it has such stores.
 template <class T>
 __device__ __forceinline__ void store_four(const T* from, T* to) {
-#pragma unroll
-  for (int i = 0; i < 4; i += piece_size<T>) {
-    Piece<T> piece;
-#pragma unroll
-    for (int j = 0; j < piece_size<T>; ++j) piece.at[j] = from[i + j];
-    *reinterpret_cast<Piece<T>*>(to + i) = piece;
+#ifdef __CUDACC__
+  if constexpr (sizeof(T) == 4) {
+    __stwb(reinterpret_cast<float4*>(to), make_float4(from[0], from[1], from[2], from[3]));
+  } else {
+    __stwb(reinterpret_cast<double2*>(to), make_double2(from[0], from[1]));
+    __stwb(reinterpret_cast<double2*>(to + 2), make_double2(from[2], from[3]));
   }
+#else
+  for (int i = 0; i < 4; ++i) to[i] = from[i];
+#endif
 }
 
 // `there` false: zeros, and `from` is not read.
