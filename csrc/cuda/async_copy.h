@@ -40,7 +40,11 @@ __device__ __forceinline__ void store_four(const T* from, T* to) {
     __stwb(reinterpret_cast<double2*>(to + 2), make_double2(from[2], from[3]));
   }
 #else
-  for (int i = 0; i < 4; ++i) to[i] = from[i];
+  for (int i = 0; i < 4; i += piece_size<T>) {
+    Piece<T> piece;
+    for (int j = 0; j < piece_size<T>; ++j) piece.at[j] = from[i + j];
+    *reinterpret_cast<Piece<T>*>(to + i) = piece;
+  }
 #endif
 }
 
