@@ -28,16 +28,20 @@ __device__ __forceinline__ void load_four(const T* from, T* to) {
   }
 }
 
-// To global memory. One instruction a piece, which the compiler breaks into stores of elements
-// where a branch beside it has such stores.
+// To global memory. Left to the compiler, some of these stores became one an element: those with
+// such stores in a branch beside them.
 template <class T>
 __device__ __forceinline__ void store_four(const T* from, T* to) {
 #ifdef __CUDACC__
   if constexpr (sizeof(T) == 4) {
-    __stwb(reinterpret_cast<float4*>(to), make_float4(from[0], from[1], from[2], from[3]));
+    asm volatile("st.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to), "f"(from[0]), "f"(from[1]),
+                 "f"(from[2]), "f"(from[3])
+                 : "memory");
   } else {
-    __stwb(reinterpret_cast<double2*>(to), make_double2(from[0], from[1]));
-    __stwb(reinterpret_cast<double2*>(to + 2), make_double2(from[2], from[3]));
+    asm volatile(
+        "st.global.v2.f64 [%0], {%1, %2};\nst.global.v2.f64 [%0 + 16], {%3, %4};" ::"l"(to),
+        "d"(from[0]), "d"(from[1]), "d"(from[2]), "d"(from[3])
+        : "memory");
   }
 #else
   for (int i = 0; i < 4; i += piece_size<T>) {
