@@ -88,7 +88,7 @@ def on_gpu(function: Any, op: str, names: list[str], arguments: tuple[Any, ...])
             if name in INTEGERS and value.dtype.kind in "iu":
                 if value.size and value.max() > np.iinfo(np.int64).max:
                     return function(*arguments)
-                value = value.astype(np.int64)
+                value = value.astype(np.int64, copy=False)  # overlaps stay
             if value.dtype not in TYPES:
                 return function(*arguments)
             if not dense(value):

@@ -45,6 +45,11 @@ struct Rows {
   int64_t rows, columns;
 };
 
+// y (rows, columns) from a source of (source_rows, columns).
+struct Gather {
+  int64_t rows, columns, source_rows;
+};
+
 // A number that changes between replays may stand in the GPU's memory: where its `_at` is not null,
 // the kernel reads it there. The CPU's kernels are only handed numbers.
 struct Dropout {

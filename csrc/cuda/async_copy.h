@@ -28,15 +28,28 @@ __device__ __forceinline__ void load_four(const T* from, T* to) {
   }
 }
 
+// To global memory. Left to the compiler, some of these stores became one an element: those with
+// such stores in a branch beside them.
 template <class T>
 __device__ __forceinline__ void store_four(const T* from, T* to) {
-#pragma unroll
+#ifdef __CUDACC__
+  if constexpr (sizeof(T) == 4) {
+    asm volatile("st.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to), "f"(from[0]), "f"(from[1]),
+                 "f"(from[2]), "f"(from[3])
+                 : "memory");
+  } else {
+    asm volatile(
+        "st.global.v2.f64 [%0], {%1, %2};\nst.global.v2.f64 [%0 + 16], {%3, %4};" ::"l"(to),
+        "d"(from[0]), "d"(from[1]), "d"(from[2]), "d"(from[3])
+        : "memory");
+  }
+#else
   for (int i = 0; i < 4; i += piece_size<T>) {
     Piece<T> piece;
-#pragma unroll
     for (int j = 0; j < piece_size<T>; ++j) piece.at[j] = from[i + j];
     *reinterpret_cast<Piece<T>*>(to + i) = piece;
   }
+#endif
 }
 
 // `there` false: zeros, and `from` is not read.

@@ -5,7 +5,7 @@
 namespace chainrule::CR_ISA {
 
 template <class T>
-void gather(const void* source, bool bytes, const int64_t* indices, T* y, const Rows& s) {
+void gather(const void* source, bool bytes, const int64_t* indices, T* y, const Gather& s) {
   const int64_t n = s.columns;
   parallel_rows(s.rows, n, 1, [&](int64_t row) {
     const int64_t start = indices[row] * n;

@@ -1,0 +1,31 @@
+// The leaky rectifier of the text after eq. (13): a slight slope below 0, so that no unit is dead.
+#include "cuda/elements.h"
+#include "cuda/kernel.h"
+
+namespace chainrule::cuda {
+namespace {
+
+template <class T>
+struct Bend {
+  T slope;
+
+  __device__ T operator()(T v) const { return v > T(0) ? v : slope * v; }
+  __device__ T operator()(T gradient, T v) const { return v > T(0) ? gradient : slope * gradient; }
+};
+
+}  // namespace
+
+template <class T>
+void leaky_relu(const T* x, T* y, double slope, int64_t n) {
+  map(n, y, Bend<T>{static_cast<T>(slope)}, x);
+}
+
+template <class T>
+void leaky_relu_backward(const T* dy, const T* x, T* dx, double slope, int64_t n) {
+  map(n, dx, Bend<T>{static_cast<T>(slope)}, dy, x);
+}
+
+CR_INSTANTIATE(leaky_relu);
+CR_INSTANTIATE(leaky_relu_backward);
+
+}  // namespace chainrule::cuda
