@@ -12,12 +12,11 @@
 
 namespace chainrule::cuda {
 
-constexpr int lanes = 32;
+constexpr int lanes = 32, most_in_group = 1024;
 constexpr unsigned whole_warp = 0xffffffffu;
 
 class Group {
  public:
-  // `parts`, two sets of a value a warp, is shared by the block.
   __device__ Group(int size, int rank) : size_(size), rank_(rank) {}
 
   __device__ int size() const { return size_; }
@@ -116,10 +115,12 @@ struct Unchanged {
   }
 };
 
-// The same of a row that is too long: each pass reads it, `held` values at a time.
+// The same of a row that is too long, by a group as large as there are: each pass reads it, `held`
+// values at a time.
 template <class V, int held, class Read, class Map>
 struct Streamed {
-  int64_t first, step, columns;
+  static constexpr int step = most_in_group;
+  int64_t first, columns;
   V padding;
   Read read;
   Map map;
@@ -136,12 +137,13 @@ struct Streamed {
   }
   template <class F>
   __device__ __forceinline__ Streamed<V, held, Read, F> mapped(F f) const {
-    return {first, step, columns, padding, read, f};
+    return {first, columns, padding, read, f};
   }
 
  private:
   template <class F>
   __device__ __forceinline__ void pass(F f) const {
+#pragma unroll 1
     for (int64_t start = first; start < columns; start += held * step) {
       V values[held];
 #pragma unroll
@@ -169,15 +171,12 @@ struct Row {
     if constexpr (fits) {
       return Kept<V, held>(group, columns, padding, read);
     } else {
-      return Streamed<V, held, Read, Unchanged>{group.rank(), group.size(), columns,
-                                                padding,      read,         {}};
+      return Streamed<V, held, Read, Unchanged>{group.rank(), columns, padding, read, {}};
     }
   }
   // The one thread of a row that stores its sum.
   __device__ bool leads() const { return there && group.rank() == 0; }
 };
-
-constexpr int most_in_group = 1024;
 
 template <class Operation, int held, bool fits, int threads>
 __global__ void __launch_bounds__(threads)
