@@ -79,7 +79,7 @@ __global__ void __launch_bounds__(threads)
   Places<width> places{};
   load<width>(corner, best);
   for (int r = 0, place = 0; r < rows; ++r) {
-#pragma unroll 4
+#pragma unroll 2
     for (int q = 0; q < columns; ++q, ++place) {
       load<width>(corner + r * row + q * pixel, v);
 #pragma unroll
