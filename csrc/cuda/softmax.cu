@@ -1,0 +1,98 @@
+// eq. (55)–(57) over rows. Each row's maximum is subtracted first, so no finite row overflows;
+// a row with NaN, with +inf, or of -inf only becomes NaN by inf - inf. The padding behind a row is
+// -inf, whose exponential is 0.
+#include <cmath>
+
+#include "cuda/kernel.h"
+#include "cuda/rows.h"
+
+namespace chainrule::cuda {
+namespace {
+
+template <class T>
+struct Softmax {
+  const T* x;
+  T* y;
+
+  template <class Row>
+  __device__ void operator()(Row& row) const {
+    const T* const from = x + row.number * row.columns;
+    T* const to = y + row.number * row.columns;
+    const auto values = row.values(T(-INFINITY), [=](int64_t i) { return from[i]; });
+    T top = T(-INFINITY);
+    values.fold([&](T v) { top = fmax(top, v); });
+    top = row.group.maximum(top);
+    const auto powers = values.mapped([=](T v) { return exp(v - top); });
+    T total = T(0);
+    powers.fold([&](T v) { total += v; });
+    const T inverse = T(1) / row.group.sum(total);
+    powers.each([=](T v, int64_t i) { to[i] = v * inverse; });
+  }
+};
+
+// dx_i = y_i (dy_i - Σ_k dy_k y_k): eq. (56) and (57) in one line.
+template <class T>
+struct SoftmaxBackward {
+  const T* dy;
+  const T* y;
+  T* dx;
+
+  struct Both {
+    T g, p;
+  };
+
+  template <class Row>
+  __device__ void operator()(Row& row) const {
+    const T* const g = dy + row.number * row.columns;
+    const T* const p = y + row.number * row.columns;
+    T* const to = dx + row.number * row.columns;
+    const auto values = row.values(Both{T(0), T(0)}, [=](int64_t i) { return Both{g[i], p[i]}; });
+    T inner = T(0);
+    values.fold([&](Both v) { inner = fma(v.g, v.p, inner); });
+    inner = row.group.sum(inner);
+    values.each([=](Both v, int64_t i) { to[i] = v.p * (v.g - inner); });
+  }
+};
+
+template <class T>
+struct LogSoftmax {
+  const T* x;
+  T* y;
+
+  template <class Row>
+  __device__ void operator()(Row& row) const {
+    const T* const from = x + row.number * row.columns;
+    T* const to = y + row.number * row.columns;
+    const auto values = row.values(T(-INFINITY), [=](int64_t i) { return from[i]; });
+    T top = T(-INFINITY);
+    values.fold([&](T v) { top = fmax(top, v); });
+    top = row.group.maximum(top);
+    T total = T(0);
+    values.fold([&](T v) { total += exp(v - top); });
+    const T shift = log(row.group.sum(total));
+    values.each([=](T v, int64_t i) { to[i] = v - top - shift; });
+  }
+};
+
+}  // namespace
+
+template <class T>
+void softmax(const T* x, T* y, const Rows& s) {
+  over_rows<T>(s, Softmax<T>{x, y});
+}
+
+template <class T>
+void softmax_backward(const T* dy, const T* y, T* dx, const Rows& s) {
+  over_rows<T>(s, SoftmaxBackward<T>{dy, y, dx});
+}
+
+template <class T>
+void log_softmax(const T* x, T* y, const Rows& s) {
+  over_rows<T>(s, LogSoftmax<T>{x, y});
+}
+
+CR_INSTANTIATE(softmax);
+CR_INSTANTIATE(softmax_backward);
+CR_INSTANTIATE(log_softmax);
+
+}  // namespace chainrule::cuda

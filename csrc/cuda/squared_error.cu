@@ -1,0 +1,42 @@
+// eq. (35): losses = Σ_i (ŷ_i - y_i)², and eq. (22) for the mean over the rows.
+#include "cuda/kernel.h"
+#include "cuda/rows.h"
+
+namespace chainrule::cuda {
+namespace {
+
+template <class T>
+struct SquaredError {
+  const T* prediction;
+  const T* target;
+  T* losses;
+  T* dprediction;
+  T share;
+
+  template <class Row>
+  __device__ void operator()(Row& row) const {
+    const T* const a = prediction + row.number * row.columns;
+    const T* const b = target + row.number * row.columns;
+    T* const to = dprediction + row.number * row.columns;
+    const auto errors = row.values(T(0), [=](int64_t i) { return a[i] - b[i]; });
+    T total = T(0);
+    errors.each([&, factor = share](T error, int64_t i) {
+      total = fma(error, error, total);
+      to[i] = factor * error;
+    });
+    total = row.group.sum(total);
+    if (row.leads()) losses[row.number] = total;
+  }
+};
+
+}  // namespace
+
+template <class T>
+void squared_error(const T* prediction, const T* target, T* losses, T* dprediction, const Rows& s) {
+  const T share = T(2) / static_cast<T>(larger(1, s.rows));
+  over_rows<T>(s, SquaredError<T>{prediction, target, losses, dprediction, share});
+}
+
+CR_INSTANTIATE(squared_error);
+
+}  // namespace chainrule::cuda
