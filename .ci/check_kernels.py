@@ -173,6 +173,8 @@ def wrong(kernel: Kernel, allowed_stack: int) -> list[str]:
         if arch not in kernel.code:
             faults.append(f"no code for {arch}")
     for arch, code in kernel.code.items():
+        if not code.opcodes:
+            faults.append(f"no instruction was read on {arch}")
         if code.stack > allowed_stack:
             faults.append(f"{code.stack} bytes of stack on {arch}, {allowed_stack} are allowed")
         elif not allowed_stack and (local := code.having(LOCAL)):
