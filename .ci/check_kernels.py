@@ -142,15 +142,18 @@ def look(build: pathlib.Path, cuobjdump: str) -> tuple[dict[Key, Kernel], list[s
     """All kernels of a build, and what is wrong with its objects."""
     objects = sorted(build.glob("**/cuda_kernels.dir/**/*.o"))
     kernels: dict[Key, Kernel] = {}
-    faults = [] if objects else [f"{build}: no objects of cuda_kernels there"]
+    faults = []
     # cuobjdump asks nvdisasm, which comes beside it.
     path = os.pathsep.join([str(pathlib.Path(cuobjdump).parent), os.environ["PATH"]])
 
     def run(*command: str, given: str | None = None) -> str:
         environment = {**os.environ, "PATH": path}
-        return subprocess.run(
-            command, check=True, stdout=subprocess.PIPE, text=True, input=given, env=environment
-        ).stdout
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, text=True, input=given, env=environment
+        )
+        if done.returncode:
+            sys.exit(f"{' '.join(command)} failed: {done.returncode}")
+        return done.stdout
 
     for each in objects:
         dumps = (run(cuobjdump, what, str(each)) for what in ("-res-usage", "-sass", "-ptx"))
@@ -180,7 +183,7 @@ def wrong(kernel: Kernel, allowed_stack: int) -> list[str]:
         elif not allowed_stack and (local := code.having(LOCAL)):
             faults.append(f"{', '.join(local)} on {arch}: uses local memory")
         if atomic := code.having(ATOMIC):
-            faults.append(f"{', '.join(atomic)} on {arch}: only atomicOr has one result")
+            faults.append(f"{', '.join(atomic)} on {arch}: an atomic other than atomicOr")
         # Registers come by eight, threads by warps.
         warps = -(-kernel.block // 32) * kernel.blocks
         if -(-code.registers // 8) * 8 * 32 * warps > 65536:
@@ -281,6 +284,8 @@ def main() -> int:
         parser.error("no cuobjdump: pip install nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm")
     version = compiler(options.build)
     kernels, faults = look(options.build, options.cuobjdump)
+    if not kernels:
+        parser.error(f"{options.build}: no object of cuda_kernels with a kernel")
     text = options.table.read_text() if options.table.exists() else ""
     written_by, lines = parse_table(text)
     if options.write:

@@ -104,8 +104,7 @@ class Build:
         done = subprocess.run(
             [sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, check=False
         )
-        assert not done.stderr
-        return done.returncode, done.stdout
+        return done.returncode, done.stdout + done.stderr
 
 
 @pytest.fixture
@@ -148,7 +147,7 @@ def test_what_was_written_is_good(build: Build) -> None:
         *(
             (
                 replace(GOOD[0], opcodes=(*GOOD[0].opcodes, opcode)),
-                f"{opcode.split()[-1]} on sm_90a: only atomicOr has one result",
+                f"{opcode.split()[-1]} on sm_90a: an atomic other than atomicOr",
             )
             for opcode in (
                 "RED.E.ADD.F32.FTZ.RN.STRONG.GPU",
@@ -233,5 +232,12 @@ def test_an_object_without_an_architecture(build: Build) -> None:
 def test_a_build_without_objects(build: Build) -> None:
     (build.objects / "relu.cu.o").unlink()
     code, output = build.check()
+    assert code == 2
+    assert "no object of cuda_kernels with a kernel" in output
+
+
+def test_a_tool_that_fails(build: Build) -> None:
+    (build.objects / "relu.cu.o-sass").unlink()
+    code, output = build.check()
     assert code == 1
-    assert "no objects of cuda_kernels there" in output
+    assert output.splitlines()[-1].endswith("relu.cu.o failed: 1")
