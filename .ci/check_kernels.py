@@ -295,6 +295,10 @@ def main() -> int:
     compared = "compared" if version == written_by else f"not compared: table of {written_by}"
     print(f"{len(kernels)} CUDA kernels by nvcc {version}, registers {compared}")
     print("\n".join([*faults, f"{len(faults)} faults"]))
+    if faults and not options.write:
+        print(
+            "Where the change is meant, --write makes the table anew; its diff then says what it is."
+        )
     return bool(faults)
 
 
