@@ -296,9 +296,7 @@ def main() -> int:
     print(f"{len(kernels)} CUDA kernels by nvcc {version}, registers {compared}")
     print("\n".join([*faults, f"{len(faults)} faults"]))
     if faults and not options.write:
-        print(
-            "Where the change is meant, --write makes the table anew; its diff then says what it is."
-        )
+        print("Where the change is meant, --write makes the table anew; its diff says what it is.")
     return bool(faults)
 
 
