@@ -20,7 +20,7 @@ from cases import EVERY, Conv, ConvPool, Pool, normal, outliers, seeded
 from chainrule import cuda, ops
 from checks import DTYPES, assert_close, same_bits
 from contracts import Call, members
-from test_conv2d_pooled import outputs, sparse
+from test_conv2d_pooled import sparse
 from test_dropout import RATES
 from test_leaky_relu import TERMS as LEAKY_TERMS
 from test_sgd import TERMS as SGD_TERMS
@@ -171,6 +171,16 @@ def pair(rng: np.random.Generator, least: int, most: int) -> tuple[int, int]:
     return int(rng.integers(least, most + 1)), int(rng.integers(least, most + 1))
 
 
+def outputs(case: Conv) -> tuple[int, int, int, int]:
+    """Of the convolution; nothing positive where the kernel does not fit."""
+    pads = (
+        (case.r - 1, case.s - 1) if case.padding == "same" else 2 * np.broadcast_to(case.padding, 2)
+    )
+    inside = np.array([case.h - case.r, case.w - case.s]) + pads
+    rows, columns = inside // np.broadcast_to(case.stride, 2) + 1
+    return case.n, int(rows), int(columns), case.k
+
+
 def convolution(rng: np.random.Generator) -> Conv:
     while True:
         r, s = one_of(rng, (1, 1), (3, 3), (5, 5), (3, 3), pair(rng, 1, 5), pair(rng, 1, 9))
@@ -179,9 +189,9 @@ def convolution(rng: np.random.Generator) -> Conv:
         n, (h, w) = int(rng.integers(0, 6)), sizes(rng, 2)
         c = int(rng.integers(1, 5)) if rng.random() < 0.4 else size(rng)
         case = Conv(n, h, w, c, size(rng), r, s, stride, padding)
-        rows, columns = (0, 0) if padding == "same" else np.broadcast_to(padding, 2)
-        fits = min(h, w) > 0 and (padding == "same" or (h + 2 * rows >= r and w + 2 * columns >= s))
-        if fits and prod(max(1, a) for a in (*outputs(case), r, s, c)) <= MOST_WORK:
+        _, rows, columns, _ = outputs(case)
+        work = max(1, n) * rows * columns * max(1, case.k) * r * s * max(1, c)
+        if min(h, w, rows, columns) > 0 and work <= MOST_WORK:
             return case
 
 
