@@ -100,6 +100,8 @@ class Draw:
             return self.integer(self.limits.small, self.limits.large)
         if kind < 0.15:
             return self.integer(self.limits.large, self.limits.long)
+        if kind < 0.4:
+            return 4 * self.integer(1, self.limits.small // 4)  # what loads of 16 bytes want
         return self.integer(1, self.limits.small)
 
     def sizes(self, count: int, most: int) -> Shape:
@@ -110,6 +112,9 @@ class Draw:
 
     def shape(self) -> Shape:
         return self.sizes(self.integer(1, 4), self.limits.elements)
+
+    def batch(self) -> int:
+        return 0 if self.rng.random() < 0.04 else self.integer(1, 5)
 
     def finite(self, shape: Shape) -> np.ndarray:
         return self.one_of(normal, normal, outliers)(self.rng, shape, self.dtype)
@@ -140,7 +145,7 @@ def convolution(draw: Draw) -> Conv:
         r, s = draw.one_of((1, 1), (3, 3), (3, 3), (5, 5), draw.pair(1, 5), draw.pair(1, 9))
         stride = draw.one_of(1, 1, 1, 2, 3, draw.pair(1, 4))
         padding = draw.one_of(0, 0, 1, 2, draw.pair(0, 3), "same" if stride == 1 else 0)
-        n, (h, w) = draw.integer(0, 5), draw.sizes(2, draw.limits.elements)
+        n, (h, w) = draw.batch(), draw.sizes(2, draw.limits.elements)
         c, k = draw.one_of(draw.integer(1, 4), draw.size()), draw.size()
         case = Conv(n, h, w, c, k, r, s, stride, padding)
         _, rows, columns, _ = outputs(case)
@@ -160,7 +165,7 @@ def pooled_convolution(draw: Draw) -> ConvPool:
 def pooling(draw: Draw) -> Pool:
     """Windows side by side, overlapping, and with gaps between them."""
     while True:
-        n, (h, w, c) = draw.integer(0, 5), draw.sizes(3, draw.limits.elements)
+        n, (h, w, c) = draw.batch(), draw.sizes(3, draw.limits.elements)
         window = draw.one_of(2, 3, draw.pair(1, 5))
         if n * h * w * c <= draw.limits.elements and np.all(np.less_equal(window, (h, w))):
             return Pool(n, h, w, c, window, draw.one_of(None, 1, 2, draw.pair(1, 7)))
@@ -223,6 +228,9 @@ def leaky_relu_backward(draw: Draw) -> Case:
 
 
 def rows_of(draw: Draw) -> Shape:
+    """Some of them too long for the registers of a block."""
+    if draw.integer(1, 8) == 1:
+        return draw.integer(1, 3), draw.integer(8000, 40000)
     rows, columns = draw.sizes(2, draw.limits.elements)
     return draw.one_of((rows, columns), (columns,), (2, rows, columns))
 
@@ -264,15 +272,15 @@ def softmax_cross_entropy(draw: Draw) -> Case:
         size[at] += 1
         return distance[at] + np.log(columns) + 1, size / max(rows, 1)
 
-    rows, columns = draw.sizes(2, draw.limits.elements)
-    columns += 1
+    *batch, columns = rows_of(draw)
+    rows, columns = prod(batch), columns + 1
     labels = draw.rng.integers(0, columns, rows)
     call = Call("softmax_cross_entropy", draw.arrays(logits=(rows, columns)) | {"labels": labels})
     return Case(call, (columns + EXP_TERMS,) * 2, magnitudes, underflows=True)
 
 
 def squared_error(draw: Draw) -> Case:
-    shape = draw.shape()
+    shape = draw.one_of(draw.shape(), rows_of(draw))
     call = Call("squared_error", draw.arrays(prediction=shape, target=shape))
     return Case(call, (prod(shape[1:]) + 2, 3), of_results)
 

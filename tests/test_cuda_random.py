@@ -34,7 +34,7 @@ pytestmark = pytest.mark.skipif(bool(cuda.why_off()), reason=f"no GPU to use: {c
 
 if cuda.is_available() and cuda.description().startswith("fibers"):
     LIMITS = Limits(small=40, large=130, long=700, work=2**19, elements=2**13)
-    SHAPES = 20
+    SHAPES = 40
 else:
     LIMITS = Limits(small=70, large=300, long=6000, work=2**25, elements=2**20)
     SHAPES = 200
