@@ -103,7 +103,9 @@ class Library:
 
     def _answers(self) -> bool:
         """Wait for an answer; False where there is none for too long, and the process is ended."""
-        ready, _, _ = select.select([self._process.stdout], [], [], PATIENCE[self._settings.device])
+        assert self._process.stdout is not None
+        patience = PATIENCE[self._settings.device]
+        ready, _, _ = select.select([self._process.stdout], [], [], patience)
         if not ready:
             self._process.kill()
         return bool(ready)
