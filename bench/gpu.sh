@@ -11,6 +11,7 @@
 # PYTHON          an interpreter with NumPy, pytest, hypothesis and, for bench, PyTorch (python3)
 # WHEEL           a wheel that was built before (default: one in OUT, or a new one)
 # WHEELS          a folder of wheels that PYTHON lacks
+# OPTIONS         more of `python -m bench`'s for the measurements: --quick tries this script out
 # CHAINRULE_DATA  the folder that holds all of MNIST; without it what needs it is left out
 set -u
 [ $# -eq 2 ] || { sed -n '2,/^set/p' "$0" | grep '^#'; exit 2; }
@@ -19,6 +20,7 @@ out=$(cd "$1" && pwd)
 part=$2
 cd "$(dirname "$0")/.." || exit
 python=${PYTHON:-python3}
+read -ra options <<< "${OPTIONS:-}"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/logs"
@@ -95,19 +97,19 @@ prepare() {  # the package under $work/site, for everything behind it
 }
 
 tests() {  # tests NAME SECONDS PROCESSES ARGUMENTS...
-  local name=$1 limit=$2 processes=$3 options=(-p no:cacheprovider -p no:benchmark)
+  local name=$1 limit=$2 processes=$3 chosen=(-p no:cacheprovider -p no:benchmark)
   shift 3
   # One that hangs should not take the others' time.
-  has pytest_timeout && options+=(--timeout 100)
-  ((processes > 1)) && has xdist && options+=(-n "$processes" --dist loadfile)
-  step "$name" "$limit" "$python" -m pytest -q "${options[@]}" "$@"
+  has pytest_timeout && chosen+=(--timeout 100)
+  ((processes > 1)) && has xdist && chosen+=(-n "$processes" --dist loadfile)
+  step "$name" "$limit" "$python" -m pytest -q "${chosen[@]}" "$@"
 }
 
-measure() {  # measure NAME SECONDS GROUP ARGUMENTS...: without cases that a former call has kept
+measure() {  # measure NAME SECONDS GROUP ARGUMENTS...
   local name=$1 limit=$2 group=$3
   shift 3
   step "$name" "$limit" "$python" -m bench "$group" --device cuda --peer torch --rounds 7 \
-    --threads "$(nproc)" --json "$out/cuda-$group.json" "$@"
+    --threads "$(nproc)" --json "$out/cuda-$group.json" "${options[@]}" "$@"
 }
 
 export -f facts build install look
@@ -142,7 +144,7 @@ case $part in
   bench)
     deadline=565
     prepare
-    measure steps 180 training cnn lenet mlp mlp-8x4096
+    measure steps 180 training cnn lenet mlp mlp-8x
     measure kernels 110 kernels matmul softmax sgd dropout max_pool linear
     if [ -n "${CHAINRULE_DATA:-}" ]; then
       measure mnist 100 training mnist

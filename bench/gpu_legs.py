@@ -103,7 +103,7 @@ class Torch(peers.Torch):
     device = "cuda"
 
     def copy(self, name: str) -> Any:
-        return self[name]
+        return self[name].clone()
 
     def legs(self, name: str, make: Make, arrays: Turn, in_place: bool = False) -> Variants:
         """Also without a graph, but what is compiled: as most programs call it."""
