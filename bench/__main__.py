@@ -1,11 +1,12 @@
 """Measurements of chainrule, each with the machine and the commit that made it.
 
-python -m bench kernels|training [CASE ...] [--peer torch,tensorflow,jax,numpy] [--threads N]
-                                 [--peer-python torch=PYTHON] [--json FILE] [--goals] [--list]
+python -m bench kernels|training [CASE ...] [--device cuda] [--peer torch,tensorflow,jax,numpy]
+                                 [--threads N] [--peer-python torch=PYTHON] [--json FILE]
+                                 [--goals] [--list]
 python -m bench import           time to import, size of the wheel, peak memory
 python -m bench goals            kept results beside bench/goals.toml; 1 on a shortfall
 python -m bench --goals          measure everything, then that table
-python -m bench accuracy [cnn|lenet|mlp ...] [--seeds N] [--json FILE]
+python -m bench accuracy [cnn|lenet|mlp ...] [--device cuda] [--seeds N] [--json FILE]
 python -m bench report           write the README's tables and the roofline from bench/results/
 """
 
@@ -25,8 +26,9 @@ def everything() -> int:
     parser.add_argument("--wheel", type=Path, help="a built wheel (default: build one)")
     options = parser.parse_args()
     records = speed.measure("kernels", options) | speed.measure("training", options)
-    records |= imports.measure(options)
-    return int(goals.show(records, everything=not options.quick) > 0)
+    if options.device == "cpu":
+        records |= imports.measure(options)
+    return int(goals.show(records, options.device, not options.quick) > 0)
 
 
 def main() -> int:

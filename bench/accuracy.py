@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import chainrule as cr
-from bench import machine
+from bench import gpu, machine
+from bench.case import DEVICES
 from chainrule.recipes import RECIPES
 
 
@@ -17,13 +18,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="*", metavar="NETWORK", help=f"of {', '.join(RECIPES)}")
     parser.add_argument("--seeds", type=int, default=5, help="runs with seeds 0 .. N-1 (5)")
     parser.add_argument("--data", help="folder that holds MNIST (default: $CHAINRULE_DATA)")
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help="where it runs (cpu)")
+    parser.add_argument("--epochs", type=int, help="fewer or more than the recipe's, for a trial")
     parser.add_argument("--json", type=Path, help="where the results go (default: bench/results)")
 
 
-def one_run(name: str, seed: int, train: cr.data.Dataset, test: cr.data.Dataset) -> dict[str, Any]:
+def one_run(
+    name: str, seed: int, epochs: int, device: str, train: cr.data.Dataset, test: cr.data.Dataset
+) -> dict[str, Any]:
     """What `chainrule mnist --network NAME --seed SEED` does, without its pictures."""
     recipe = RECIPES[name]
-    network = recipe.network(seed=seed)
+    network = recipe.network(seed=seed).to(device)
     started = time.perf_counter()
     cr.fit(
         network,
@@ -31,13 +36,13 @@ def one_run(name: str, seed: int, train: cr.data.Dataset, test: cr.data.Dataset)
         loss=cr.CrossEntropy(),
         optimizer=recipe.optimizer(),
         batch_size=recipe.batch_size,
-        epochs=recipe.epochs,
+        epochs=epochs,
         validation=recipe.validation,
         progress=False,
     )
     seconds = time.perf_counter() - started
     accuracy = cr.evaluate(network, test).accuracy
-    return {"seed": seed, "accuracy": accuracy, "seconds": round(seconds, 1)}
+    return {"seed": seed, "accuracy": accuracy, "seconds": round(seconds, 2)}
 
 
 def run(options: argparse.Namespace) -> int:
@@ -45,23 +50,30 @@ def run(options: argparse.Namespace) -> int:
     if unknown:
         raise SystemExit(f"accuracy: unknown networks {sorted(unknown)}; there are {list(RECIPES)}")
     train, test = cr.data.mnist(options.data, download=False)
-    facts = machine.facts()
-    target = options.json or machine.RESULTS / "accuracy.json"
+    facts, prefix = machine.facts(), ""
+    if options.device == "cuda":
+        facts, prefix = facts | {"gpu": gpu.facts()}, "cuda-"
+    target = options.json or machine.RESULTS / f"{prefix}accuracy.json"
     results = json.loads(target.read_text()) if target.exists() else {}
     for name in options.names or list(RECIPES):
         runs = []
+        epochs = options.epochs or RECIPES[name].epochs
         for seed in range(options.seeds):
-            runs.append(one_run(name, seed, train, test))
+            runs.append(one_run(name, seed, epochs, options.device, train, test))
             last = runs[-1]
             print(
                 f"{name:6} seed {seed}  {last['accuracy']:.2%}  {last['seconds']:.1f} s", flush=True
             )
         mean = sum(one["accuracy"] for one in runs) / len(runs)
-        print(f"{name:6} mean    {mean:.3%} after {RECIPES[name].epochs} epochs")
+        print(f"{name:6} mean    {mean:.3%} after {epochs} epochs")
         command = f"python -m bench accuracy {name} --seeds {options.seeds}"
+        if options.device != "cpu":
+            command += f" --device {options.device}"
+        if options.epochs:
+            command += f" --epochs {options.epochs}"
         results[name] = {
             "command": command,
-            "epochs": RECIPES[name].epochs,
+            "epochs": epochs,
             "machine": facts,
             "runs": runs,
         }

@@ -18,7 +18,7 @@ FORWARD, INPUT, WEIGHT = "conv2d", "conv2d_backward_input", "conv2d_backward_wei
 
 @dataclass(frozen=True)
 class Shape:
-    """Batch, input channels, rows and columns, filters, the filter's size, padding."""
+    """Batch, input channels, rows and columns, filters, the filter's size, padding, stride."""
 
     n: int
     c: int
@@ -26,15 +26,22 @@ class Shape:
     k: int
     kernel: int
     padding: int
+    stride: int = 1
 
     @property
     def out(self) -> int:
-        return self.size + 2 * self.padding - self.kernel + 1
+        return (self.size + 2 * self.padding - self.kernel) // self.stride + 1
+
+    @property
+    def windows(self) -> dict[str, int]:
+        return {"stride": self.stride, "padding": self.padding}
 
     @property
     def name(self) -> str:
         padding = f"p{self.padding}" if self.padding else ""
-        return f"n{self.n}c{self.c}-{self.size}-k{self.k}-{self.kernel}x{self.kernel}{padding}"
+        stride = f"s{self.stride}" if self.stride > 1 else ""
+        kernel = f"{self.kernel}x{self.kernel}{padding}{stride}"
+        return f"n{self.n}c{self.c}-{self.size}-k{self.k}-{kernel}"
 
 
 SHAPES = (
@@ -48,60 +55,71 @@ SHAPES = (
 )
 
 
-def chainrule_legs(made: Inputs, operation: str, shape: Shape) -> Variants:
+# The bodies of ResNet-50, at a batch that a GPU takes, and first layers of pictures.
+BODIES = (
+    *(Shape(32, c, size, c, 3, 1) for c, size in ((64, 56), (512, 7))),
+    *(Shape(32, 4 * c, size, c, 1, 0) for c, size in ((64, 56), (128, 28), (256, 14), (512, 7))),
+    *(Shape(32, c, size, 4 * c, 1, 0) for c, size in ((128, 28), (256, 14), (512, 7))),
+)
+FIRST = (Shape(128, 3, 32, 64, 3, 1), Shape(32, 3, 224, 64, 7, 3, stride=2))
+QUICK = (Shape(2, 1, 8, 4, 3, 0), Shape(2, 4, 6, 8, 3, 1), Shape(1, 3, 9, 4, 3, 1, stride=2))
+
+
+def chainrule_legs(made: Inputs, operation: str, shape: Shape, device: str) -> Variants:
     from chainrule import ops
 
-    x, weight, bias, dy = (made[name] for name in ("x", "weight", "bias", "dy"))
-    if operation == FORWARD:
-        call = bind(ops.conv2d, x, weight, bias, padding=shape.padding, out=np.empty_like(dy))
-        return {"out=": lambda: peers.one(call)}
-    if operation == INPUT:
-        into = np.empty_like(x)
-        call = bind(ops.conv2d_backward_input, dy, weight, x.shape, padding=shape.padding, out=into)
-        return {"out=": lambda: peers.one(call)}
-    out = np.empty_like(weight), np.empty_like(bias)
-    call = bind(ops.conv2d_backward_weight, dy, x, shape.kernel, padding=shape.padding, out=out)
-    return {"out=": lambda: peers.leg(call, lambda got: (got[0], got[1]))}
+    on = peers.chainrule(made, device)
+
+    def make() -> Any:
+        if operation == FORWARD:
+            given = on["x"], on["weight"], on["bias"]
+            return bind(ops.conv2d, *given, **shape.windows, out=on.like("dy"))
+        if operation == INPUT:
+            back, given = ops.conv2d_backward_input, (on["dy"], on["weight"], made["x"].shape)
+            return bind(back, *given, **shape.windows, out=on.like("x"))
+        out = on.like("weight"), on.like("bias")
+        given = on["dy"], on["x"], shape.kernel
+        return bind(ops.conv2d_backward_weight, *given, **shape.windows, out=out)
+
+    return on.legs("out=", make, peers.two if operation == WEIGHT else peers.one)
 
 
-def torch_legs(made: Inputs, operation: str, shape: Shape) -> Variants:
+def torch_legs(made: Inputs, operation: str, shape: Shape, device: str) -> Variants:
     import torch
     from torch.nn import functional
 
-    def prepared(channels_last: bool) -> tuple[Any, ...]:
-        x, weight, dy = (peers.images(made[name], channels_last) for name in ("x", "weight", "dy"))
-        return x, weight, dy, peers.tensor(made["bias"])
+    on = peers.torch(made, device)
 
     def forward(x: Any, weight: Any, bias: Any) -> Any:
-        return functional.conv2d(x, weight, bias, padding=shape.padding)
+        return functional.conv2d(x, weight, bias, **shape.windows)
 
-    def turned(got: Any) -> tuple[Array, ...]:
-        return (peers.nhwc(got),)
-
-    def make(channels_last: bool, compiled: bool = False) -> Any:
-        x, weight, dy, bias = prepared(channels_last)
+    def make(channels_last: bool, compiled: bool) -> Any:
+        x, weight = (on.images(name, channels_last) for name in ("x", "weight"))
         if operation == FORWARD:
-            call = bind(peers.compiled(forward) if compiled else forward, x, weight, bias)
-            return peers.leg(call, turned)
-        both = [shape.padding, shape.padding]
+            return bind(peers.compiled(forward) if compiled else forward, x, weight, on["bias"])
+        step, both = [shape.stride] * 2, [shape.padding] * 2
         wanted = [operation == INPUT, operation == WEIGHT, operation == WEIGHT]
-        backward = bind(
+        return bind(
             torch.ops.aten.convolution_backward,
-            *(dy, x, weight, [shape.k], [1, 1], both, [1, 1], False, [0, 0], 1, wanted),
+            *(on.images("dy", channels_last), x, weight, [shape.k]),
+            *(step, both, [1, 1], False, [0, 0], 1, wanted),
         )
-        if operation == INPUT:
-            return peers.leg(backward, lambda got: turned(got[0]))
-        return peers.leg(backward, lambda got: (*turned(got[1]), peers.array(got[2])))
 
-    legs = {
-        "default": lambda: make(channels_last=False),
-        "channels_last": lambda: make(channels_last=True),
-    }
-    if operation == FORWARD:
-        # The backward ones are one library call, which compiling leaves as it is.
-        legs["compile"] = lambda: make(channels_last=False, compiled=True)
-        legs["compile channels_last"] = lambda: make(channels_last=True, compiled=True)
-    return legs
+    def arrays(got: Any) -> tuple[Array, ...]:
+        if operation == FORWARD:
+            return (peers.nhwc(got),)
+        if operation == INPUT:
+            return (peers.nhwc(got[0]),)
+        return peers.nhwc(got[1]), peers.array(got[2])
+
+    found: Variants = {}
+    # The backward ones are one library call, which compiling leaves as it is.
+    for compiled in (False, True) if operation == FORWARD else (False,):
+        for channels_last in (False, True):
+            words = ["compile"] * compiled + ["channels_last"] * channels_last
+            name = " ".join(words) or "default"
+            found |= on.legs(name, partial(make, channels_last, compiled), arrays)
+    return found
 
 
 def inputs(shape: Shape, random: np.random.Generator) -> Inputs:
@@ -117,20 +135,27 @@ def reference(made: Inputs, operation: str, shape: Shape) -> tuple[Array, ...]:
     of = networks.reference()
     x, weight, bias, dy = (made[name] for name in ("x", "weight", "bias", "dy"))
     if operation == FORWARD:
-        return (of.conv2d(x, weight, bias, padding=shape.padding),)
+        return (of.conv2d(x, weight, bias, **shape.windows),)
     if operation == INPUT:
-        return (of.conv2d_backward_input(dy, weight, x.shape, padding=shape.padding),)
-    dweight, dbias = of.conv2d_backward_weight(dy, x, shape.kernel, padding=shape.padding)
+        return (of.conv2d_backward_input(dy, weight, x.shape, **shape.windows),)
+    dweight, dbias = of.conv2d_backward_weight(dy, x, shape.kernel, **shape.windows)
     return dweight, dbias
 
 
-def cases(quick: bool) -> Iterator[Case]:
-    for shape in (Shape(2, 1, 8, 4, 3, 0), Shape(2, 4, 6, 8, 3, 1)) if quick else SHAPES:
+def shapes(quick: bool, device: str) -> tuple[Shape, ...]:
+    if quick:
+        return QUICK if device == "cuda" else QUICK[:2]
+    return (*SHAPES, *BODIES, *FIRST) if device == "cuda" else SHAPES
+
+
+def cases(quick: bool, device: str) -> Iterator[Case]:
+    for shape in shapes(quick, device):
         pixels = shape.n * shape.out**2
         values = shape.n * shape.size**2 * shape.c + pixels * shape.k
         for operation in (FORWARD, INPUT, WEIGHT):
-            if operation == INPUT and shape.c == 1:
+            if operation == INPUT and shape.c in (1, 3):
                 continue  # a first layer: nothing asks for it
+            legs: dict[str, Any] = {"operation": operation, "shape": shape, "device": device}
             yield Case(
                 f"{operation}-{shape.name}",
                 "kernels",
@@ -140,8 +165,8 @@ def cases(quick: bool) -> Iterator[Case]:
                 inputs=partial(inputs, shape),
                 reference=partial(reference, operation=operation, shape=shape),
                 legs={
-                    "chainrule": partial(chainrule_legs, operation=operation, shape=shape),
-                    "torch": partial(torch_legs, operation=operation, shape=shape),
+                    "chainrule": partial(chainrule_legs, **legs),
+                    "torch": partial(torch_legs, **legs),
                 },
                 # Transforms of the input (Winograd's) round more than the products do.
                 tolerance=1e-4,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,33 +15,35 @@ from bench.peers import Variants, bind
 RATE = 0.5
 
 
-def share_dropped(y: Array) -> tuple[Array, ...]:
+def share_dropped(got: Any) -> tuple[Array, ...]:
     """Return the values kept, scaled back, and the share dropped to a tenth: masks may differ."""
+    y = peers.array(got)
     kept = y[y != 0] * (1 - RATE)
     return kept[:1], np.round(np.array([1 - kept.size / y.size]), 1)
 
 
-def chainrule_legs(made: Inputs) -> Variants:
+def chainrule_legs(made: Inputs, device: str) -> Variants:
     from chainrule import ops
 
-    call = bind(ops.dropout, made["x"], RATE, seed=1, offset=0, out=np.empty_like(made["x"]))
-    return {"out=": lambda: peers.leg(call, share_dropped)}
+    on = peers.chainrule(made, device)
+
+    def make() -> Any:
+        return bind(ops.dropout, on["x"], RATE, seed=1, offset=0, out=on.like("x"))
+
+    return on.legs("out=", make, share_dropped)
 
 
-def torch_legs(made: Inputs) -> Variants:
+def torch_legs(made: Inputs, device: str) -> Variants:
     from torch.nn import functional
 
-    x = peers.tensor(made["x"])
+    on = peers.torch(made, device)
 
     def dropout(x: Any) -> Any:
         return functional.dropout(x, RATE, training=True)
 
-    def arrays(got: Any) -> tuple[Array, ...]:
-        return share_dropped(peers.array(got))
-
     return {
-        "default": lambda: peers.leg(bind(dropout, x), arrays),
-        "compile": lambda: peers.leg(bind(peers.compiled(dropout), x), arrays),
+        **on.legs("default", lambda: bind(dropout, on["x"]), share_dropped),
+        **on.legs("compile", lambda: bind(peers.compiled(dropout), on["x"]), share_dropped),
     }
 
 
@@ -48,9 +51,15 @@ def reference(made: Inputs) -> tuple[Array, ...]:
     return made["x"][:1].astype(np.float64), np.array([RATE])
 
 
-def cases(quick: bool) -> Iterator[Case]:
-    count = 4096 if quick else 128 * 12 * 12 * 64
-    yield Case(
+def cases(quick: bool, device: str) -> Iterator[Case]:
+    sizes = [4096 if quick else 128 * 12 * 12 * 64]
+    if device == "cuda" and not quick:
+        sizes.append(2**24)
+    yield from (case(count, device) for count in sizes)
+
+
+def case(count: int, device: str) -> Case:
+    return Case(
         f"dropout-{count}",
         "kernels",
         flops=2.0 * count,
@@ -59,5 +68,8 @@ def cases(quick: bool) -> Iterator[Case]:
         # One value everywhere: what is kept can be told whatever the mask.
         inputs=lambda random: {"x": np.full(count, random.normal(), np.float32)},
         reference=reference,
-        legs={"chainrule": chainrule_legs, "torch": torch_legs},
+        legs={
+            "chainrule": partial(chainrule_legs, device=device),
+            "torch": partial(torch_legs, device=device),
+        },
     )

@@ -15,70 +15,66 @@ from bench.peers import Variants, bind
 PASSES = ("forward", "forward-relu", "dx", "dweight")
 
 
-def chainrule_legs(made: Inputs, what: str) -> Variants:
+def chainrule_legs(made: Inputs, what: str, device: str) -> Variants:
     from chainrule import ops
 
-    x, weight, bias, dy = (made[name] for name in ("x", "weight", "bias", "dy"))
-    if what == "dx":
-        return {"out=": lambda: peers.one(bind(ops.matmul, dy, weight, out=np.empty_like(x)))}
-    if what == "dweight":
-        out = (None, np.empty_like(weight), np.empty_like(bias))
-        call = bind(ops.linear_backward, dy, x, weight, need_dx=False, out=out)
-        return {"out=": lambda: peers.leg(call, lambda got: (got[1], got[2]))}
-    activation = "relu" if what == "forward-relu" else None
-    y = np.empty_like(dy)
-    return {
-        "out=": lambda: peers.one(bind(ops.linear, x, weight, bias, activation=activation, out=y))
-    }
+    on = peers.chainrule(made, device)
+
+    def make() -> Any:
+        if what == "dx":
+            return bind(ops.matmul, on["dy"], on["weight"], out=on.like("x"))
+        if what == "dweight":
+            out = (None, on.like("weight"), on.like("bias"))
+            given = on["dy"], on["x"], on["weight"]
+            return bind(ops.linear_backward, *given, need_dx=False, out=out)
+        activation = "relu" if what == "forward-relu" else None
+        given = on["x"], on["weight"], on["bias"]
+        return bind(ops.linear, *given, activation=activation, out=on.like("dy"))
+
+    def gradients(got: Any) -> tuple[Array, ...]:
+        return peers.two(got[1:])
+
+    return on.legs("out=", make, gradients if what == "dweight" else peers.one)
 
 
-def torch_legs(made: Inputs, what: str) -> Variants:
+def torch_legs(made: Inputs, what: str, device: str) -> Variants:
     import torch
     from torch.nn import functional
 
-    x, weight, bias, dy = (peers.tensor(made[name]) for name in ("x", "weight", "bias", "dy"))
-    if what == "dx":
-        return {
-            "default": lambda: peers.one(bind(torch.mm, dy, weight)),
-            "out=": lambda: peers.one(bind(torch.mm, dy, weight, out=torch.empty_like(x))),
-        }
-    if what == "dweight":
-
-        def both() -> Any:
-            return torch.mm(dy.t(), x), dy.sum(0)
-
-        into = torch.empty_like(weight), torch.empty_like(bias)
-
-        def both_into() -> Any:
-            torch.mm(dy.t(), x, out=into[0])
-            torch.sum(dy, 0, out=into[1])
-            return into
-
-        def two(got: Any) -> tuple[Array, ...]:
-            return peers.array(got[0]), peers.array(got[1])
-
-        return {
-            "default": lambda: peers.leg(both, two),
-            "out=": lambda: peers.leg(both_into, two),
-            "compile": lambda: peers.leg(peers.compiled(both), two),
-        }
+    on = peers.torch(made, device)
     relu = what == "forward-relu"
 
-    def forward(x: Any, weight: Any, bias: Any) -> Any:
-        y = functional.linear(x, weight, bias)
+    def product(dy: Any, weight: Any, out: Any = None) -> Any:
+        return torch.mm(dy, weight, out=out)
+
+    def both(dy: Any, x: Any, out: Any = (None, None)) -> Any:
+        return torch.mm(dy.t(), x, out=out[0]), torch.sum(dy, 0, out=out[1])
+
+    def forward(x: Any, weight: Any, bias: Any, out: Any = None) -> Any:
+        if out is None:
+            y = functional.linear(x, weight, bias)
+        else:
+            y = torch.addmm(bias, x, weight.t(), out=out)
         return y.relu_() if relu else y
 
-    out = torch.empty_like(dy)
-
-    def forward_into() -> Any:
-        torch.addmm(bias, x, weight.t(), out=out)
-        return out.relu_() if relu else out
-
-    return {
-        "default": lambda: peers.one(bind(forward, x, weight, bias)),
-        "out=": lambda: peers.one(forward_into),
-        "compile": lambda: peers.one(bind(peers.compiled(forward), x, weight, bias)),
+    roads: dict[str, Any] = {
+        "dx": (product, ("dy", "weight"), lambda: on.like("x")),
+        "dweight": (both, ("dy", "x"), lambda: (on.like("weight"), on.like("bias"))),
     }
+    call, names, into = roads.get(what, (forward, ("x", "weight", "bias"), lambda: on.like("dy")))
+
+    def make(compiled: bool = False, **out: Any) -> Any:
+        return bind(peers.compiled(call) if compiled else call, *(on[one] for one in names), **out)
+
+    arrays = peers.two if what == "dweight" else peers.one
+    found = {
+        **on.legs("default", make, arrays),
+        **on.legs("out=", lambda: make(out=into()), arrays),
+    }
+    if what != "dx":
+        # That is one library call, which compiling leaves as it is.
+        found |= on.legs("compile", lambda: make(compiled=True), arrays)
+    return found
 
 
 def inputs(batch: int, width: int, outputs: int, random: np.random.Generator) -> Inputs:
@@ -100,7 +96,7 @@ def reference(made: Inputs, what: str) -> tuple[Array, ...]:
     return (dx,) if what == "dx" else (dweight, dbias)
 
 
-def cases(quick: bool) -> Iterator[Case]:
+def cases(quick: bool, device: str) -> Iterator[Case]:
     sizes = [(8, 32, 64)] if quick else [(128, 784, 2048), (128, 4096, 4096)]
     for batch, width, outputs in sizes:
         for what in PASSES:
@@ -113,7 +109,7 @@ def cases(quick: bool) -> Iterator[Case]:
                 inputs=partial(inputs, batch, width, outputs),
                 reference=partial(reference, what=what),
                 legs={
-                    "chainrule": partial(chainrule_legs, what=what),
-                    "torch": partial(torch_legs, what=what),
+                    "chainrule": partial(chainrule_legs, what=what, device=device),
+                    "torch": partial(torch_legs, what=what, device=device),
                 },
             )

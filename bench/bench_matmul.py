@@ -1,14 +1,16 @@
-"""Square products, small to large, and one with 256-bit vectors."""
+"""Square products: on a CPU small to large, and one with 256-bit vectors; on a GPU the large ones
+in the layouts of a layer's three passes too."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from bench import networks, peers
-from bench.case import Array, Case, Inputs, normal
+from bench.case import Array, Case, Inputs, Legs, normal
 from bench.peers import Variants, bind
 
 # The same instruction set for everyone.
@@ -23,50 +25,78 @@ AVX2 = {
 }
 
 
-def chainrule_legs(made: Inputs) -> Variants:
+def chainrule_legs(made: Inputs, layout: str, device: str) -> Variants:
     from chainrule import ops
 
-    a, b = made["a"], made["b"]
-    return {"out=": lambda: peers.one(bind(ops.matmul, a, b, out=np.empty_like(a)))}
+    on = peers.chainrule(made, device)
+
+    def make() -> Any:
+        turned = {"transpose_a": layout[0] == "t", "transpose_b": layout[1] == "t"}
+        return bind(ops.matmul, on["a"], on["b"], **turned, out=on.like("a"))
+
+    return on.legs("out=", make, peers.one)
 
 
-def torch_legs(made: Inputs) -> Variants:
+def torch_legs(made: Inputs, layout: str, device: str) -> Variants:
     import torch
 
-    a, b = peers.tensor(made["a"]), peers.tensor(made["b"])
+    on = peers.torch(made, device)
+
+    def make(**into: Any) -> Any:
+        a, b = (
+            on[name].t() if turn == "t" else on[name]
+            for name, turn in zip("ab", layout, strict=True)
+        )
+        return bind(torch.mm, a, b, **into)
+
     return {
-        "default": lambda: peers.one(bind(torch.mm, a, b)),
-        "out=": lambda: peers.one(bind(torch.mm, a, b, out=torch.empty_like(a))),
+        **on.legs("default", make, peers.one),
+        **on.legs("out=", lambda: make(out=on.like("a")), peers.one),
     }
 
 
 def numpy_legs(made: Inputs) -> Variants:
     a, b = made["a"], made["b"]
-    return {"out=": lambda: peers.one(bind(np.matmul, a, b, out=np.empty_like(a)))}
+    return {"out=": lambda: peers.leg(bind(np.matmul, a, b, out=np.empty_like(a)), peers.one)}
 
 
 def inputs(n: int, random: np.random.Generator) -> Inputs:
     return {"a": normal(random, n, n), "b": normal(random, n, n)}
 
 
-def reference(made: Inputs) -> tuple[Array, ...]:
-    return (networks.reference().matmul(made["a"], made["b"]),)
+def reference(made: Inputs, layout: str) -> tuple[Array, ...]:
+    turned = {"transpose_a": layout[0] == "t", "transpose_b": layout[1] == "t"}
+    return (networks.reference().matmul(made["a"], made["b"], **turned),)
 
 
-def cases(quick: bool) -> Iterator[Case]:
-    sizes = [(n, False) for n in (64, 128, 256, 512, 1024, 2048)] + [(1024, True)]
-    if quick:
-        sizes = [(64, False), (128, True)]
-    for n, avx2 in sizes:
-        yield Case(
-            f"matmul-{n}" + ("-avx2" if avx2 else ""),
-            "kernels",
-            flops=2.0 * n**3,
-            nbytes=12.0 * n**2,
-            bound="compute",
-            inputs=partial(inputs, n),
-            reference=reference,
-            legs={"chainrule": chainrule_legs, "torch": torch_legs, "numpy": numpy_legs},
-            environment=AVX2 if avx2 else {},
-            isa="avx2" if avx2 else None,
-        )
+def case(n: int, layout: str, device: str, avx2: bool = False) -> Case:
+    legs: dict[str, Legs] = {
+        "chainrule": partial(chainrule_legs, layout=layout, device=device),
+        "torch": partial(torch_legs, layout=layout, device=device),
+    }
+    if device == "cpu":
+        legs["numpy"] = numpy_legs
+    name = f"matmul-{n}" + ("-avx2" if avx2 else "") + (f"-{layout}" if device == "cuda" else "")
+    return Case(
+        name,
+        "kernels",
+        flops=2.0 * n**3,
+        nbytes=12.0 * n**2,
+        bound="compute",
+        inputs=partial(inputs, n),
+        reference=partial(reference, layout=layout),
+        legs=legs,
+        environment=AVX2 if avx2 else {},
+        isa="avx2" if avx2 else None,
+    )
+
+
+def cases(quick: bool, device: str) -> Iterator[Case]:
+    small = (64,) if quick else (64, 128, 256, 512)
+    if device == "cuda":
+        yield from (case(n, "nn", device) for n in small)
+        for n in (72,) if quick else (1024, 2048, 4096, 8192):
+            yield from (case(n, layout, device) for layout in ("nn", "nt", "tn"))
+        return
+    yield from (case(n, "nn", device) for n in (small if quick else (*small, 1024, 2048)))
+    yield case(128 if quick else 1024, "nn", device, avx2=True)

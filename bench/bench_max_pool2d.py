@@ -13,23 +13,30 @@ from bench.case import Array, Case, Inputs, normal
 from bench.peers import Variants, bind
 
 
-def chainrule_legs(made: Inputs, backward: bool) -> Variants:
+def chainrule_legs(made: Inputs, backward: bool, device: str) -> Variants:
     from chainrule import ops
 
-    x, dy = made["x"], made["dy"]
-    if not backward:
-        out = np.empty_like(dy), np.empty(dy.shape, np.uint16)
-        call = bind(ops.max_pool2d, x, 2, out=out)
-        return {"out=": lambda: peers.leg(call, lambda got: (got[0],))}
-    _, places = ops.max_pool2d(x, 2)
-    into = np.empty_like(x)
-    call = bind(ops.max_pool2d_backward, dy, places, x.shape, 2, out=into)
-    return {"out=": lambda: peers.one(call)}
+    on = peers.chainrule(made, device)
+
+    def make() -> Any:
+        if not backward:
+            out = on.like("dy"), on.empty(made["dy"].shape, np.uint16)
+            return bind(ops.max_pool2d, on["x"], 2, out=out)
+        _, places = ops.max_pool2d(on["x"], 2)
+        shape, into = made["x"].shape, on.like("x")
+        return bind(ops.max_pool2d_backward, on["dy"], places, shape, 2, out=into)
+
+    return on.legs("out=", make, peers.one if backward else first)
 
 
-def torch_legs(made: Inputs, backward: bool) -> Variants:
+def first(got: Any) -> tuple[Array, ...]:
+    return (peers.array(got[0]),)
+
+
+def torch_legs(made: Inputs, backward: bool, device: str) -> Variants:
     import torch
 
+    on = peers.torch(made, device)
     pool = torch.ops.aten.max_pool2d_with_indices
     back = torch.ops.aten.max_pool2d_with_indices_backward
 
@@ -40,19 +47,21 @@ def torch_legs(made: Inputs, backward: bool) -> Variants:
         return back(dy, x, [2, 2], [2, 2], [0, 0], [1, 1], False, places)
 
     def make(channels_last: bool, compiled: bool) -> Any:
-        x, dy = peers.images(made["x"], channels_last), peers.images(made["dy"], channels_last)
+        x = on.images("x", channels_last)
         chosen = backwards if backward else forward
         function = peers.compiled(chosen) if compiled else chosen
         if backward:
-            places = forward(x)[1]
-            return peers.leg(bind(function, dy, x, places), lambda got: (peers.nhwc(got),))
-        return peers.leg(bind(function, x), lambda got: (peers.nhwc(got[0]),))
+            return bind(function, on.images("dy", channels_last), x, forward(x)[1])
+        return bind(function, x)
+
+    def arrays(got: Any) -> tuple[Array, ...]:
+        return (peers.nhwc(got if backward else got[0]),)
 
     return {
-        "default": lambda: make(False, False),
-        "channels_last": lambda: make(True, False),
-        "compile": lambda: make(False, True),
-        "compile channels_last": lambda: make(True, True),
+        **on.legs("default", lambda: make(False, False), arrays),
+        **on.legs("channels_last", lambda: make(True, False), arrays),
+        **on.legs("compile", lambda: make(False, True), arrays),
+        **on.legs("compile channels_last", lambda: make(True, True), arrays),
     }
 
 
@@ -69,7 +78,7 @@ def reference(made: Inputs, backward: bool) -> tuple[Array, ...]:
     return (y,)
 
 
-def cases(quick: bool) -> Iterator[Case]:
+def cases(quick: bool, device: str) -> Iterator[Case]:
     shape = (2, 6, 6, 8) if quick else (128, 24, 24, 64)
     values = float(np.prod(shape))
     for backward in (False, True):
@@ -84,7 +93,7 @@ def cases(quick: bool) -> Iterator[Case]:
             inputs=partial(inputs, shape),
             reference=partial(reference, backward=backward),
             legs={
-                "chainrule": partial(chainrule_legs, backward=backward),
-                "torch": partial(torch_legs, backward=backward),
+                "chainrule": partial(chainrule_legs, backward=backward, device=device),
+                "torch": partial(torch_legs, backward=backward, device=device),
             },
         )

@@ -1,58 +1,66 @@
-"""One step of descent with momentum on as many parameters as `cnn` has, in one array."""
+"""One step of descent with momentum on as many parameters as `cnn` has, in one array; on a GPU on
+many more too."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from bench import networks, peers
-from bench.case import Array, Case, Inputs, Leg, normal
+from bench.case import Array, Case, Inputs, normal
 from bench.peers import Variants, bind
 
 # Small, so that the same gradient over and over leaves all numbers of ordinary size.
 RATE, MOMENTUM = 1e-4, 0.9
 
 
-def chainrule_legs(made: Inputs) -> Variants:
+def chainrule_legs(made: Inputs, device: str) -> Variants:
     from chainrule import ops
 
-    def leg() -> Leg:
-        parameters, velocity = made["parameters"].copy(), made["velocity"].copy()
-        call = bind(
-            ops.sgd,
-            parameters,
-            made["gradient"],
-            velocity,
-            learning_rate=RATE,
-            momentum=MOMENTUM,
+    on = peers.chainrule(made, device)
+
+    def make() -> Any:
+        parameters, velocity = on.copy("parameters"), on.copy("velocity")
+        step = bind(
+            ops.sgd, parameters, on["gradient"], velocity, learning_rate=RATE, momentum=MOMENTUM
         )
-        return peers.leg(call, lambda _: (parameters.copy(), velocity.copy()))
 
-    return {"in place": leg}
+        def call() -> Any:
+            step()
+            return parameters, velocity
+
+        return call
+
+    return on.legs("in place", make, peers.two, in_place=True)
 
 
-def torch_legs(made: Inputs) -> Variants:
+def torch_legs(made: Inputs, device: str) -> Variants:
     import torch
 
-    def leg(compiled: bool, **switches: Any) -> Leg:
-        parameter = torch.nn.Parameter(peers.tensor(made["parameters"].copy()))
-        parameter.grad = peers.tensor(made["gradient"])
+    on = peers.torch(made, device)
+
+    def make(compiled: bool = False, **switches: Any) -> Any:
+        parameter = torch.nn.Parameter(on.copy("parameters"))
+        parameter.grad = on["gradient"]
         optimizer = torch.optim.SGD([parameter], lr=RATE, momentum=MOMENTUM, **switches)
-        optimizer.state[parameter]["momentum_buffer"] = peers.tensor(made["velocity"].copy())
+        velocity = on.copy("velocity")
+        optimizer.state[parameter]["momentum_buffer"] = velocity
+        step = peers.compiled(optimizer.step) if compiled else optimizer.step
 
-        def arrays(_: Any) -> tuple[Array, ...]:
-            buffer = optimizer.state[parameter]["momentum_buffer"]
-            return peers.array(parameter).copy(), peers.array(buffer).copy()
+        def call() -> Any:
+            step()
+            return parameter, optimizer.state[parameter]["momentum_buffer"]
 
-        return peers.leg(peers.compiled(optimizer.step) if compiled else optimizer.step, arrays)
+        return call
 
     return {
-        "default": lambda: leg(False),
-        "foreach": lambda: leg(False, foreach=True),
-        "fused": lambda: leg(False, fused=True),
-        "compile": lambda: leg(True),
+        **on.legs("default", make, peers.two, in_place=True),
+        **on.legs("foreach", lambda: make(foreach=True), peers.two, in_place=True),
+        **on.legs("fused", lambda: make(fused=True), peers.two, in_place=True),
+        **on.legs("compile", lambda: make(compiled=True), peers.two, in_place=True),
     }
 
 
@@ -71,9 +79,15 @@ def reference(made: Inputs) -> tuple[Array, ...]:
     return parameters, velocity
 
 
-def cases(quick: bool) -> Iterator[Case]:
-    count = 4096 if quick else 1_199_882
-    yield Case(
+def cases(quick: bool, device: str) -> Iterator[Case]:
+    sizes = [4096 if quick else 1_199_882]
+    if device == "cuda" and not quick:
+        sizes.append(2**24)
+    yield from (case(count, device) for count in sizes)
+
+
+def case(count: int, device: str) -> Case:
+    return Case(
         f"sgd-{count}",
         "kernels",
         flops=4.0 * count,
@@ -81,5 +95,8 @@ def cases(quick: bool) -> Iterator[Case]:
         bound="memory",
         inputs=lambda random: inputs(count, random),
         reference=reference,
-        legs={"chainrule": chainrule_legs, "torch": torch_legs},
+        legs={
+            "chainrule": partial(chainrule_legs, device=device),
+            "torch": partial(torch_legs, device=device),
+        },
     )

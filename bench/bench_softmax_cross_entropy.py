@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,48 +13,55 @@ from bench.case import Array, Case, Inputs, normal
 from bench.peers import Variants, bind
 
 
-def chainrule_legs(made: Inputs) -> Variants:
+def chainrule_legs(made: Inputs, device: str) -> Variants:
     from chainrule import ops
 
-    logits = made["logits"]
-    out = np.empty(len(logits), np.float32), np.empty_like(logits)
-    call = bind(ops.softmax_cross_entropy, logits, made["labels"], out=out)
-    return {"out=": lambda: peers.leg(call, lambda got: (got[0].mean(keepdims=True), got[1]))}
+    on = peers.chainrule(made, device)
+
+    def make() -> Any:
+        out = on.empty(made["labels"].shape), on.like("logits")
+        return bind(ops.softmax_cross_entropy, on["logits"], on["labels"], out=out)
+
+    return on.legs("out=", make, arrays)
 
 
-def torch_legs(made: Inputs) -> Variants:
+def arrays(got: Any) -> tuple[Array, ...]:
+    losses, gradient = peers.two(got)
+    return losses.mean(keepdims=True).reshape(1), gradient
+
+
+def torch_legs(made: Inputs, device: str) -> Variants:
     import torch
     from torch.nn import functional
 
-    labels = peers.tensor(made["labels"])
+    on = peers.torch(made, device)
 
-    def autograd(loss_of: Any) -> Any:
-        logits = peers.tensor(made["logits"]).requires_grad_(True)
+    def autograd(compiled: bool) -> Any:
+        loss_of: Any = functional.cross_entropy
+        if compiled:
+            loss_of = peers.compiled(loss_of)
+        labels, logits = on["labels"], on["logits"].requires_grad_(True)
 
         def call() -> Any:
             with torch.enable_grad():
                 loss = loss_of(logits, labels)
                 return loss, torch.autograd.grad(loss, logits)[0]
 
-        return peers.leg(call, arrays)
-
-    def arrays(got: Any) -> tuple[Array, ...]:
-        return peers.array(got[0]).reshape(1), peers.array(got[1])
+        return call
 
     def formula(logits: Any, labels: Any) -> Any:
         log = torch.log_softmax(logits, 1)
         loss = -log.gather(1, labels[:, None]).mean()
-        classes = torch.arange(logits.shape[1])
+        classes = torch.arange(logits.shape[1], device=logits.device)
         return loss, (log.exp() - (classes == labels[:, None])) / logits.shape[0]
 
     def compiled_formula() -> Any:
-        call = bind(peers.compiled(formula), peers.tensor(made["logits"]), labels)
-        return peers.leg(call, arrays)
+        return bind(peers.compiled(formula), on["logits"], on["labels"])
 
     return {
-        "default": lambda: autograd(functional.cross_entropy),
-        "compile": lambda: autograd(peers.compiled(functional.cross_entropy)),
-        "compile formula": compiled_formula,
+        **on.legs("default", lambda: autograd(False), arrays),
+        **on.legs("compile", lambda: autograd(True), arrays),
+        **on.legs("compile formula", compiled_formula, arrays),
     }
 
 
@@ -66,9 +74,8 @@ def reference(made: Inputs) -> tuple[Array, ...]:
     return losses.mean(keepdims=True), gradient
 
 
-def cases(quick: bool) -> Iterator[Case]:
-    n, classes = (16, 10) if quick else (8192, 1000)
-    yield Case(
+def case(n: int, classes: int, device: str) -> Case:
+    return Case(
         f"softmax_cross_entropy-{n}x{classes}",
         "kernels",
         # A maximum, a difference, an exponential, a sum and a product a value.
@@ -77,5 +84,18 @@ def cases(quick: bool) -> Iterator[Case]:
         bound="memory",
         inputs=lambda random: inputs(n, classes, random),
         reference=reference,
-        legs={"chainrule": chainrule_legs, "torch": torch_legs},
+        legs={
+            "chainrule": partial(chainrule_legs, device=device),
+            "torch": partial(torch_legs, device=device),
+        },
     )
+
+
+def cases(quick: bool, device: str) -> Iterator[Case]:
+    if quick:
+        yield case(16, 10, device)
+        return
+    yield case(8192, 1000, device)
+    if device == "cuda":
+        yield case(4096, 10, device)
+        yield case(512, 131_072, device)

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from bench import networks, step_chainrule, step_jax, step_tensorflow, step_torch
-from bench.case import Case, Inputs, normal
+from bench.case import Case, Inputs, Legs, normal
 from bench.networks import Network
 
 IMAGE = (28, 28, 1)
@@ -75,7 +75,18 @@ def tolerance(network: Network) -> float:
     return max(1e-3, 2 * terms * float(np.finfo(np.float32).eps) / 2)
 
 
-def cases(quick: bool) -> Iterator[Case]:
+def legs(network: Network, device: str) -> dict[str, Legs]:
+    found: dict[str, Legs] = {
+        "chainrule": step_chainrule.factory(network, device),
+        "torch": step_torch.factory(network, device),
+    }
+    if device == "cpu":
+        found["tensorflow"] = step_tensorflow.factory(network)
+        found["jax"] = step_jax.factory(network)
+    return found
+
+
+def cases(quick: bool, device: str) -> Iterator[Case]:
     wide = 64 if quick else 4096
     found = {"cnn": CNN, "lenet": LENET, "mlp": MLP, "mlp-10-32-32-10": TINY}
     found[f"mlp-8x{wide}"] = deep(wide)
@@ -88,11 +99,6 @@ def cases(quick: bool) -> Iterator[Case]:
             bound="compute",
             inputs=partial(inputs, network),
             reference=partial(networks.two_steps, network),
-            legs={
-                "chainrule": step_chainrule.factory(network),
-                "torch": step_torch.factory(network),
-                "tensorflow": step_tensorflow.factory(network),
-                "jax": step_jax.factory(network),
-            },
+            legs=legs(network, device),
             tolerance=tolerance(network),
         )

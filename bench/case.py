@@ -12,9 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bench import timing
+
 Array = npt.NDArray[Any]
 Inputs = dict[str, Array]
 LIBRARIES = ("chainrule", "torch", "tensorflow", "jax", "numpy")
+DEVICES = ("cpu", "cuda")
 
 
 @dataclass(frozen=True)
@@ -22,11 +25,14 @@ class Leg:
     """One library's variant of a case, ready to run.
 
     ``call`` is what is timed. ``result`` runs it and returns its arrays as chainrule lays them out,
-    to be held against the reference before anything is timed.
+    to be held against the reference before anything is timed. On a GPU a call queues ``operations``
+    of them, and ``wait`` waits for what is queued.
     """
 
     call: Callable[[], object]
     result: Callable[[], tuple[Array, ...]]
+    operations: int = 1
+    wait: Callable[[], object] = timing.nothing
 
 
 # Variants by name; each is built only when it is asked for, in the library's own process.
@@ -68,20 +74,23 @@ def modules() -> Iterator[str]:
             yield module.name
 
 
-def all_cases(quick: bool) -> dict[str, tuple[str, Case]]:
+def all_cases(quick: bool, device: str = "cpu") -> dict[str, tuple[str, Case]]:
     """Return every case by name, with its file; ``quick`` ones are small, for trying this out."""
     found: dict[str, tuple[str, Case]] = {}
     for module in modules():
-        cases: Iterable[Case] = importlib.import_module(f"bench.{module}").cases(quick)
+        cases: Iterable[Case] = importlib.import_module(f"bench.{module}").cases(quick, device)
         for case in cases:
             assert case.name not in found, f"two cases are called {case.name}"
             found[case.name] = (module, case)
     return found
 
 
-def chosen(group: str, names: list[str], quick: bool) -> dict[str, tuple[str, Case]]:
+def chosen(
+    group: str, names: list[str], quick: bool, device: str = "cpu"
+) -> dict[str, tuple[str, Case]]:
     """Return the cases of a group that ``names`` call, or begin; all if there are no names."""
-    cases = {name: pair for name, pair in all_cases(quick).items() if pair[1].group == group}
+    there = all_cases(quick, device)
+    cases = {name: pair for name, pair in there.items() if pair[1].group == group}
     wanted: set[str] = set()
     for name in names:
         found = {name} & set(cases) or {case for case in cases if case.startswith(name)}

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,86 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from bench import machine, probe, timing
+from bench import gpu, machine, probe, timing
 from bench.case import LIBRARIES, Case, error
+from bench.library import AbsentError, Library, Settings
 
 SEED = 20260101
 ATTEMPTS = 3
 STEADY = 0.03
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """How a measurement is made."""
-
-    threads: int
-    peers: tuple[str, ...]
-    pythons: Mapping[str, str]
-    rounds: int = 9
-    seconds: float = 0.1
-    quick: bool = False
-    compile: bool = True
-    command: str = ""
-
-
-class AbsentError(Exception):
-    """A library that is not installed in its interpreter, or does not import."""
-
-
-class Library:
-    """The process of one library, in one environment."""
-
-    def __init__(self, name: str, settings: Settings, environment: Mapping[str, str]) -> None:
-        self.name = name
-        threads = str(settings.threads)
-        self._process = subprocess.Popen(
-            [
-                settings.pythons.get(name, sys.executable),
-                str(Path(__file__).with_name("worker.py")),
-                name,
-                "--threads",
-                threads,
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={
-                **os.environ,
-                "CHAINRULE_NUM_THREADS": threads,
-                "OMP_NUM_THREADS": threads,
-                "MKL_NUM_THREADS": threads,
-                "OPENBLAS_NUM_THREADS": threads,
-                # PyTorch's own switch for large pages: the same memory that chainrule asks for.
-                "THP_MEM_ALLOC_ENABLE": "1",
-                "TF_CPP_MIN_LOG_LEVEL": "3",
-                **environment,
-            },
-        )
-        answer = self.ask("hello")
-        if "error" in answer:
-            self.close()
-            missing = "ModuleNotFoundError" in answer["error"]
-            raise AbsentError("not installed" if missing else answer["error"])
-        self.facts = answer
-
-    def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        try:
-            self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
-            self._process.stdin.flush()
-            line = self._process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
-        if not line:
-            raise RuntimeError(f"the process of {self.name} ended during {do!r}: see above")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+Probe = probe.Probe | gpu.Probe
 
 
 class Driver:
@@ -134,6 +61,11 @@ class Driver:
             print(f"{name}: {why}", flush=True)
             return None
         self.versions[name] = started.facts["version"]
+        if "gpu" in started.facts:
+            self.facts["gpu"] = started.facts["gpu"]
+        for what in ("cuda", "cudnn"):
+            if what in started.facts:
+                self.versions[f"{name}'s {what}"] = str(started.facts[what])
         self._libraries[key] = started
         return started
 
@@ -153,22 +85,36 @@ class Driver:
             .get("count", 1)
             for leg in legs
         }
-        best: tuple[float, dict[str, timing.Summary], probe.Probe, probe.Probe] | None = None
+        best: tuple[float, dict[str, timing.Summary], Probe, Probe] | None = None
         for _ in range(1 if self.settings.quick or case.whole else ATTEMPTS):
             before = self._probe(case)
             summaries = self._rounds(case, legs, counts, refused)
             after = self._probe(case)
-            moved = before.moved(after, case.bound)
+            # Both are of one kind.
+            moved = before.moved(after, case.bound)  # type: ignore[arg-type]
             if best is None or moved < best[0]:
                 best = (moved, summaries, before, after)
             if moved <= STEADY:
                 break
         assert best is not None
         for library in running:
+            if library.lost:
+                library.restart()
             library.ask("drop")
         return self._record(case, best[1], refused, best[2], best[3])
 
-    def _probe(self, case: Case) -> probe.Probe:
+    def _probe(self, case: Case) -> Probe:
+        if self.settings.device == "cuda":
+            library = self.library("chainrule", case)
+            assert library is not None
+            if library.lost:
+                library.restart()
+            seconds = 0.002 if self.settings.quick else 0.01
+            answer = library.ask("probe", seconds=seconds, tiny=self.settings.quick)
+            if "error" in answer:
+                raise SystemExit(f"bench: the probe of the GPU: {answer['error']}")
+            self.facts["gpu"]["now"] = answer["now"]
+            return gpu.Probe(**answer["probe"])
         isa = case.isa or self.facts["backend"]
         seconds = 0.002 if self.settings.quick else 0.015
         return probe.measure(isa, self.settings.threads, int(case.nbytes), seconds)
@@ -183,34 +129,49 @@ class Driver:
         reference = None
         if case.reference is not None:
             reference = case.reference(case.inputs(np.random.default_rng(SEED)))
-        legs = []
+        legs: list[tuple[Library, str]] = []
         for library in running:
-            answer = library.ask(
-                "setup", module=module, case=case.name, quick=self.settings.quick, seed=SEED
-            )
+            answer = self._setup(library, module, case)
             if "error" in answer:
                 refused[library.name] = answer["error"]
             for variant in answer.get("variants", []):
                 if "compile" in variant and not self.settings.compile:
                     continue
                 name = f"{library.name} {variant}"
-                file = str(Path(self._folder.name) / "result.npz")
-                answer = library.ask("check", variant=variant, file=file)
-                if "error" in answer:
-                    refused[name] = answer["error"]
-                else:
-                    with np.load(file) as results:
-                        arrays = tuple(results[key] for key in results.files)
-                    refusal = self._wrong(arrays, reference, case.tolerance)
-                    if refusal:
-                        refused[name] = refusal
-                Path(file).unlink(missing_ok=True)
-                if name in refused:
+                refusal = self._refusal(library, variant, reference, case.tolerance)
+                if refusal:
+                    refused[name] = refusal
                     library.ask("forget", variant=variant)
-                    print(f"  {case.name}: {name}: {refused[name]}", flush=True)
+                    print(f"  {case.name}: {name}: {refusal}", flush=True)
                 else:
                     legs.append((library, variant))
+                if library.lost:
+                    library.restart()
+                    self._setup(library, module, case)
+                    for built in (v for lib, v in legs if lib is library):
+                        library.ask("build", variant=built)
         return legs, refused
+
+    def _setup(self, library: Library, module: str, case: Case) -> dict[str, Any]:
+        quick = self.settings.quick
+        return library.ask("setup", module=module, case=case.name, quick=quick, seed=SEED)
+
+    def _refusal(
+        self,
+        library: Library,
+        variant: str,
+        reference: tuple[np.ndarray[Any, Any], ...] | None,
+        tolerance: float,
+    ) -> str:
+        """Return why a leg's results will not do; empty where they are right."""
+        path = Path(self._folder.name) / "result.npz"
+        answer = library.ask("check", variant=variant, file=str(path))
+        if "error" in answer:
+            return str(answer["error"])
+        with np.load(path) as results:
+            arrays = tuple(results[key] for key in results.files)
+        path.unlink(missing_ok=True)
+        return self._wrong(arrays, reference, tolerance)
 
     @staticmethod
     def _wrong(
@@ -265,16 +226,16 @@ class Driver:
         case: Case,
         summaries: Mapping[str, timing.Summary],
         refused: Mapping[str, str],
-        before: probe.Probe | None,
-        after: probe.Probe | None,
+        before: Probe | None,
+        after: Probe | None,
     ) -> dict[str, Any]:
         """Return everything about a measured case, as it goes into the JSON."""
         noisy = None
         if before and after:
-            noisy = before.moved(after, case.bound) > STEADY
+            noisy = before.moved(after, case.bound) > STEADY  # type: ignore[arg-type]
         return {
             "command": f"{self.settings.command} {case.name}",
-            "machine": self.facts,
+            "machine": copy.deepcopy(self.facts),
             "versions": dict(self.versions),
             "environment": dict(case.environment.get("chainrule", {})),
             "flops": case.flops,

@@ -1,4 +1,4 @@
-"""The goals of bench/goals.toml, held against measured cases."""
+"""The goals of bench/goals.toml, held against measured cases: the CPU's, or those of a GPU."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import geometric_mean
 from typing import Any
 
 from bench import figures, machine
-from bench.case import LIBRARIES
+from bench.case import DEVICES, LIBRARIES
 
 FILE = Path(__file__).with_name("goals.toml")
 SCALES = {"seconds": 1.0, "milliseconds": 1e-3, "microseconds": 1e-6}
@@ -83,16 +84,32 @@ def figure_of(record: Mapping[str, Any], figure: str) -> float | None:
     return seconds / SCALES[figure] if figure in SCALES else None
 
 
-def verdicts(records: Mapping[str, Any], everything: bool = False) -> list[Verdict]:
-    """Return the verdict on each goal of the cases that are there; or on all goals."""
+def verdicts(records: Mapping[str, Any], device: str, everything: bool = False) -> list[Verdict]:
+    """Return the verdict on each goal of the cases that are there; or on all goals.
+
+    A goal with a name is for the geometric mean of its cases, once all of them are there.
+    """
     out = []
-    for goal in tomllib.loads(FILE.read_text())["goal"]:
-        for case in goal["cases"]:
-            if case in records or everything:
-                value = figure_of(records[case], goal["figure"]) if case in records else None
+    for goal in tomllib.loads(FILE.read_text())["goal" if device == "cpu" else device]:
+        values = {
+            case: figure_of(records[case], goal["figure"]) if case in records else None
+            for case in goal["cases"]
+        }
+        if "name" in goal:
+            found = {goal["name"]: _mean(list(values.values()))}
+            there = set(values) <= set(records)
+        else:
+            found, there = values, False
+        for case, value in found.items():
+            if there or case in records or everything:
                 numbers = value, goal.get("goal"), goal.get("aim")
                 out.append(Verdict(case, goal["figure"], *numbers, goal.get("limit", "")))
     return out
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return geometric_mean(known) if known and len(known) == len(values) else None
 
 
 def table(found: list[Verdict]) -> list[str]:
@@ -111,9 +128,9 @@ def table(found: list[Verdict]) -> list[str]:
     ]
 
 
-def show(records: Mapping[str, Any], everything: bool = False) -> int:
+def show(records: Mapping[str, Any], device: str = "cpu", everything: bool = False) -> int:
     """Print the table; return how many goals are not met."""
-    found = verdicts(records, everything)
+    found = verdicts(records, device, everything)
     short = [one for one in found if one.word in ("SHORT", "NOT MEASURED")]
     print("\n".join(table(found)))
     print(f"{len(found) - len(short)} of {len(found)} goals met")
@@ -137,16 +154,19 @@ def _absent(records: Mapping[str, Any], library: str) -> bool:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help="whose goals (cpu)")
     parser.add_argument(
         "--json", type=Path, action="append", help="results (default: all of bench/results)"
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Compare kept results with all goals."""
+    """Compare kept results with all goals of a device."""
     records: dict[str, Any] = {}
-    kept = [machine.RESULTS / f"{group}.json" for group in ("kernels", "training", "import")]
-    for path in options.json or kept:
+    groups = ["kernels", "training", "import"]
+    if options.device != "cpu":
+        groups = [f"{options.device}-{group}" for group in groups[:2]]
+    for path in options.json or [machine.RESULTS / f"{group}.json" for group in groups]:
         if path.exists():
             records |= json.loads(path.read_text())
-    return int(show(records, everything=True) > 0)
+    return int(show(records, options.device, everything=True) > 0)

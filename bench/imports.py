@@ -14,7 +14,8 @@ from typing import Any
 
 from bench import goals, machine, speed
 from bench.case import all_cases
-from bench.driver import SEED, AbsentError, Library, Settings
+from bench.driver import SEED
+from bench.library import AbsentError, Library, Settings
 
 CASES = ("import-time", "wheel-size", "peak-memory-cnn")
 LINE = re.compile(r"import time:\s*(\d+) \|\s*(\d+) \| ( *)(\S+)")
@@ -135,4 +136,4 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def run(options: argparse.Namespace) -> int:
     records = measure(options)
-    return int(options.goals and goals.show(records) > 0)
+    return int(options.goals and goals.show(records, "cpu") > 0)

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from bench import figures, goals, machine
-from bench.case import LIBRARIES, chosen
-from bench.driver import Driver, Settings
+from bench.case import DEVICES, LIBRARIES, chosen
+from bench.driver import Driver
+from bench.library import Settings
 
 PEERS = ",".join(name for name in LIBRARIES if name != "chainrule")
 
@@ -26,6 +27,7 @@ def common(parser: argparse.ArgumentParser) -> None:
         metavar="LIBRARY=PYTHON",
         help="the interpreter that has a library (default: this one); may be given again",
     )
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help="where it runs (cpu)")
     parser.add_argument("--threads", type=int, default=2, help="threads of every library (2)")
     parser.add_argument("--json", type=Path, help="where results go (default: bench/results)")
     parser.add_argument("--goals", action="store_true", help="compare with bench/goals.toml")
@@ -47,6 +49,8 @@ def settings(group: str, options: argparse.Namespace) -> Settings:
     pythons = dict(one.partition("=")[::2] for one in options.peer_python)
     # How to run it again anywhere: without this machine's paths.
     command = f"python -m bench {group} --threads {options.threads}"
+    if options.device != "cpu":
+        command = f"python -m bench {group} --device {options.device}"
     if options.peer != PEERS:
         command += f" --peer {options.peer}"
     if options.quick:
@@ -56,10 +60,11 @@ def settings(group: str, options: argparse.Namespace) -> Settings:
         peers=peers,
         pythons=pythons,
         rounds=2 if options.quick else getattr(options, "rounds", 9),
-        seconds=0.002 if options.quick else 0.1,
+        seconds=0.002 if options.quick else 0.1 if options.device == "cpu" else 0.025,
         quick=options.quick,
         compile=not (options.quick or getattr(options, "no_compile", False)),
         command=command,
+        device=options.device,
     )
 
 
@@ -72,12 +77,20 @@ def keep(path: Path, name: str, record: dict[str, Any]) -> None:
     """Add a case to a file of results; a file holds one machine's only."""
     results = read(path)
     for other in results.values():
-        if (cpu := other["machine"]["cpu"]) != record["machine"]["cpu"]:
-            raise SystemExit(f"{path} holds results of another machine ({cpu}): name a --json")
+        if (there := _where(other)) != _where(record):
+            raise SystemExit(f"{path} holds results of another machine ({there}): name a --json")
     record["date"] = datetime.date.today().isoformat()
     results[name] = record
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(_rounded(results), indent=1) + "\n")
+    # Under another name first: a measurement may be cut off at any time.
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps(_rounded(results), indent=1) + "\n")
+    new.replace(path)
+
+
+def _where(record: dict[str, Any]) -> str:
+    found = record["machine"]
+    return str(found["gpu"]["name"] if "gpu" in found else found["cpu"])
 
 
 def _rounded(value: Any) -> Any:
@@ -91,12 +104,13 @@ def _rounded(value: Any) -> Any:
 def target(group: str, options: argparse.Namespace) -> Path | None:
     if options.json:
         return Path(options.json)
-    return None if options.quick else machine.RESULTS / f"{group}.json"
+    prefix = "" if options.device == "cpu" else f"{options.device}-"
+    return None if options.quick else machine.RESULTS / f"{prefix}{group}.json"
 
 
 def measure(group: str, options: argparse.Namespace) -> dict[str, Any]:
     """Measure a group's cases; returns the records by name."""
-    cases = chosen(group, getattr(options, "names", []), options.quick)
+    cases = chosen(group, getattr(options, "names", []), options.quick, options.device)
     records: dict[str, Any] = {}
     with Driver(settings(group, options)) as driver:
         for name, (module, case) in cases.items():
@@ -110,11 +124,11 @@ def measure(group: str, options: argparse.Namespace) -> dict[str, Any]:
 def run(options: argparse.Namespace) -> int:
     group = options.group
     if options.list:
-        print("\n".join(chosen(group, options.names, options.quick)))
+        print("\n".join(chosen(group, options.names, options.quick, options.device)))
         return 0
     records = measure(group, options)
     wrong = [name for name, record in records.items() if figures.ours(record) is None]
     for name in wrong:
         print(f"{group}: {name}: chainrule has no result", file=sys.stderr)
-    short = goals.show(records) if options.goals else 0
+    short = goals.show(records, options.device) if options.goals else 0
     return int(bool(wrong or short))

@@ -8,8 +8,14 @@ from functools import partial
 from itertools import cycle
 from typing import Any
 
+import numpy as np
+
 from bench.case import Array, Inputs, Leg
 from bench.networks import Network, parameter_names
+
+# Steps of an epoch of MNIST, which the few images here are repeated for on a GPU: an epoch's start
+# waits.
+EPOCH = 468
 
 
 def build(network: Network, inputs: Inputs) -> Any:
@@ -33,16 +39,27 @@ def build(network: Network, inputs: Inputs) -> Any:
 class Training:
     """A network in the midst of `fit`."""
 
+    device = "cpu"
+
     def __init__(self, network: Network, inputs: Inputs) -> None:
         import chainrule as cr
-        from chainrule.steps import Examples, Steps
+        from chainrule.steps import Examples
 
-        net, loss, order = build(network, inputs), cr.CrossEntropy(), inputs["order"]
+        net, loss, self.order = (
+            build(network, inputs).to(self.device),
+            cr.CrossEntropy(),
+            inputs["order"],
+        )
         examples = Examples("bench", net, (inputs["x"], inputs["labels"]), loss)
-        self.steps = Steps(net, examples, loss, network.batch, order.size)
         self.optimizer = cr.SGD(network.learning_rate, momentum=network.momentum)
         self.descent = self.optimizer.start(net)
-        self.chosen = cycle(list(order))
+        self.prepare(net, examples, loss, network.batch)
+
+    def prepare(self, net: Any, examples: Any, loss: Any, batch: int) -> None:
+        from chainrule.steps import Steps
+
+        self.steps = Steps(net, examples, loss, batch, self.order.size)
+        self.chosen = cycle(list(self.order))
 
     def step(self) -> float:
         value, _ = self.steps.compute(next(self.chosen))
@@ -51,16 +68,62 @@ class Training:
         self.descent.step(self.optimizer.rate(0.0))
         return value
 
+    def velocity(self, name: str) -> Array:
+        found = self.descent.velocity[name]
+        array: Array = found if isinstance(found, np.ndarray) else found.numpy()
+        return array
 
-def legs(network: Network, inputs: Inputs) -> Mapping[str, Callable[[], Leg]]:
+
+class OnGpu(Training):
+    """The same on a GPU, where a step is a captured graph, and losses are read once in a while."""
+
+    device = "cuda"
+
+    def prepare(self, net: Any, examples: Any, loss: Any, batch: int) -> None:
+        from chainrule.resident import ResidentSteps
+
+        self.order = np.tile(self.order, (-(-EPOCH // len(self.order)), 1))
+        count = self.order.size
+        self.resident = ResidentSteps(net, self.descent, examples, loss, batch, count)
+        self.rates = [self.optimizer.rate(0.0)] * len(self.order)
+        self.done = 0
+
+    def step(self) -> float:
+        from chainrule.resident import WAIT
+
+        if self.done % len(self.order) == 0:
+            self.resident.start(self.order.ravel(), self.rates)
+            self.done = 0
+        self.resident.run(1)
+        self.done += 1
+        if self.done % WAIT == 0 or self.done == len(self.order):
+            losses, _ = self.resident.read()
+            if not np.isfinite(losses[: self.done]).all():
+                raise ArithmeticError(f"a loss is not finite before step {self.done}")
+        return 0.0
+
+
+def training(network: Network, inputs: Inputs, device: str) -> Training:
+    return (OnGpu if device == "cuda" else Training)(network, inputs)
+
+
+def legs(network: Network, device: str, inputs: Inputs) -> Mapping[str, Callable[[], Leg]]:
     def result() -> tuple[Array, ...]:
-        training = Training(network.without_dropout(), inputs)
-        training.step()
-        training.step()
-        return tuple(training.descent.velocity[name] for name in parameter_names(inputs))
+        one = training(network.without_dropout(), inputs, device)
+        one.step()
+        one.step()
+        return tuple(one.velocity(name) for name in parameter_names(inputs))
 
-    return {"fit": lambda: Leg(Training(network, inputs).step, result)}
+    def leg() -> Leg:
+        one = training(network, inputs, device)
+        if device == "cpu":
+            return Leg(one.step, result)
+        from chainrule import cuda
+
+        return Leg(one.step, result, wait=cuda.synchronize)
+
+    return {"fit": leg}
 
 
-def factory(network: Network) -> Callable[[Inputs], Mapping[str, Callable[[], Leg]]]:
-    return partial(legs, network)
+def factory(network: Network, device: str) -> Callable[[Inputs], Mapping[str, Callable[[], Leg]]]:
+    return partial(legs, network, device)

@@ -20,6 +20,16 @@ IMAGE_VARIANTS = (
     "compile fused",
     "compile channels_last fused",
 )
+# A graph takes launches away that compiling leaves: compiled steps are timed in one.
+GPU_DENSE_VARIANTS = ("default", "fused", "graph", "graph compile")
+GPU_IMAGE_VARIANTS = (
+    *GPU_DENSE_VARIANTS,
+    "channels_last fused",
+    "graph channels_last",
+    "graph compile channels_last",
+)
+# So often chainrule, too, reads the losses of a GPU.
+WAIT = 64
 DENSE_VARIANTS = ("default", "fused", "compile fused")
 
 
@@ -71,13 +81,17 @@ def from_torch(network: Network, name: str, array: Array) -> Array:
 
 
 class Training:
-    """A model, its optimizer and its data; images are float already, in PyTorch's favour."""
+    """A model, its optimizer and its data; images are float already, in PyTorch's favour.
 
-    def __init__(self, network: Network, inputs: Inputs, variant: str) -> None:
+    On a GPU all of it lies there, and losses are looked at once in a while: reading one waits.
+    """
+
+    def __init__(self, network: Network, inputs: Inputs, variant: str, device: str = "cpu") -> None:
         import torch
         from torch import nn
 
-        self.torch = torch
+        self.torch, self.device, self.every = torch, device, 1 if device == "cpu" else WAIT
+        self.steps = 0
         channels_last = "channels_last" in variant
         layers = [
             _layer(kind, numbers, shape[-1])
@@ -87,27 +101,35 @@ class Training:
         self.network = network
         if channels_last:
             self.model.to(memory_format=torch.channels_last)
+        self.model.to(device)
         self.named = dict(self.model.named_parameters())
         for parameter in self.named.values():
             # Modules made while gradients are off still ask for them; so that it does not matter.
             parameter.requires_grad_(True)
         self.load(inputs)
         self.x = self.tensor(inputs["x"], channels_last)
-        self.labels = torch.from_numpy(inputs["labels"])
-        self.order = cycle([torch.from_numpy(one) for one in inputs["order"]])
-        self.optimizer = torch.optim.SGD(
-            self.model.parameters(),
-            lr=network.learning_rate,
-            momentum=network.momentum,
-            fused=True if "fused" in variant else None,
-        )
+        self.labels = torch.from_numpy(inputs["labels"]).to(device)
+        self.order = cycle([torch.from_numpy(one).to(device) for one in inputs["order"]])
+        self.optimizer = self.optimizer_of(variant)
         self.loss: Any = self._loss
         if "compile" in variant:
             self.loss = torch.compile(self._loss, dynamic=False)
 
+    def optimizer_of(self, variant: str) -> Any:
+        return self.torch.optim.SGD(
+            self.model.parameters(),
+            lr=self.network.learning_rate,
+            momentum=self.network.momentum,
+            fused=True if "fused" in variant else None,
+        )
+
+    def set_rate(self, rate: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
     def tensor(self, x: Array, channels_last: bool) -> Any:
         values = x.astype(np.float32) / np.float32(255) if x.dtype == np.uint8 else x
-        tensor = self.torch.from_numpy(values)
+        tensor = self.torch.from_numpy(values).to(self.device)
         if tensor.dim() != 4:
             return tensor
         tensor = tensor.permute(0, 3, 1, 2)
@@ -133,11 +155,21 @@ class Training:
         with self.torch.enable_grad():
             return self.descend(next(self.order))
 
-    def descend(self, chosen: Any) -> float:
+    def move(self, chosen: Any) -> Any:
+        """Descend once; the loss, where it is."""
         loss = self.loss(self.x.index_select(0, chosen), self.labels.index_select(0, chosen))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
+        return loss
+
+    def descend(self, chosen: Any) -> float:
+        return self.seen(self.move(chosen))
+
+    def seen(self, loss: Any) -> float:
+        self.steps += 1
+        if self.steps % self.every:
+            return 0.0
         value = float(loss.item())
         if not math.isfinite(value):
             raise ArithmeticError(f"loss is {value}")
@@ -145,15 +177,22 @@ class Training:
 
     def velocity(self, name: str) -> Array:
         buffer = self.optimizer.state[self.named[name]]["momentum_buffer"]
-        array: Array = buffer.detach().contiguous().numpy()
+        array: Array = buffer.detach().cpu().contiguous().numpy()
         return array
 
 
 def legs(
-    network: Network, variants: tuple[str, ...], inputs: Inputs
+    network: Network, variants: tuple[str, ...], device: str, inputs: Inputs
 ) -> Mapping[str, Callable[[], Leg]]:
+    def training_of(network: Network, variant: str) -> Training:
+        if "graph" in variant:
+            from bench.gpu_torch import Graphed
+
+            return Graphed(network, inputs, variant)
+        return Training(network, inputs, variant, device)
+
     def result(variant: str) -> tuple[Array, ...]:
-        training = Training(network.without_dropout(), inputs, variant)
+        training = training_of(network.without_dropout(), variant)
         training.step()
         training.step()
         return tuple(
@@ -161,11 +200,18 @@ def legs(
         )
 
     def leg(variant: str) -> Leg:
-        return Leg(Training(network, inputs, variant).step, partial(result, variant))
+        training = training_of(network, variant)
+        if device == "cpu":
+            return Leg(training.step, partial(result, variant))
+        wait = training.torch.cuda.synchronize
+        return Leg(training.step, partial(result, variant), wait=wait)
 
     return {variant: partial(leg, variant) for variant in variants}
 
 
-def factory(network: Network) -> Callable[[Inputs], Mapping[str, Callable[[], Leg]]]:
+def factory(network: Network, device: str) -> Callable[[Inputs], Mapping[str, Callable[[], Leg]]]:
     image = any(layer[0] == "conv2d" for layer in network.layers)
-    return partial(legs, network, IMAGE_VARIANTS if image else DENSE_VARIANTS)
+    variants = IMAGE_VARIANTS if image else DENSE_VARIANTS
+    if device == "cuda":
+        variants = GPU_IMAGE_VARIANTS if image else GPU_DENSE_VARIANTS
+    return partial(legs, network, variants, device)

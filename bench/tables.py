@@ -1,11 +1,12 @@
-"""The README's table of speed, from the kept results."""
+"""The README's tables of speed, on the CPU and on a GPU, from the kept results."""
 
 from __future__ import annotations
 
 import json
+from statistics import mean
 from typing import Any
 
-from bench import figures, machine
+from bench import figures, goals, machine
 
 
 def kept(group: str) -> dict[str, Any]:
@@ -20,6 +21,35 @@ def speed_table() -> list[str]:
     measured = {**training, **kernels}
     if not measured:
         return []
+    lines = _table(measured)
+    for name, record in kept("import").items():
+        values = ", ".join(f"{value:.3g} {what}" for what, value in record["values"].items())
+        lines.append(f"- `{name}`: {values}")
+    return lines + _origins({"training": training, "kernels": kernels, "import": kept("import")})
+
+
+def gpu_table() -> list[str]:
+    """Return the same for a GPU, with its goals' geometric means and its trainings."""
+    training, kernels = kept("cuda-training"), kept("cuda-kernels")
+    measured = {**training, **kernels}
+    lines = _table(measured) if measured else []
+    for one in goals.verdicts(measured, "cuda"):
+        if one.case not in measured:
+            against = (
+                "the fastest peer" if one.figure == "ratio" else one.figure[len("ratio to ") :]
+            )
+            lines.append(f"- {one.case}: {one.text(one.value)} to {against}, geometric mean")
+    for name, result in sorted(kept("cuda-accuracy").items()):
+        runs = result["runs"]
+        right, seconds = (mean(run[what] for run in runs) for what in ("accuracy", "seconds"))
+        lines.append(
+            f"- `{name}` after {result['epochs']} epochs: {100 * right:.2f} % of the test images, "
+            f"{seconds:.3g} s, means of {len(runs)} seeds: `{result['command']}`"
+        )
+    return lines + _origins({"training": training, "kernels": kernels})
+
+
+def _table(measured: dict[str, Any]) -> list[str]:
     lines = [
         "| case | chainrule | rate | of the probe | fastest peer | its time | ratio "
         "| to PyTorch's default |",
@@ -28,11 +58,18 @@ def speed_table() -> list[str]:
     for name, record in measured.items():
         if row := _row(name, record):
             lines.append("| " + " | ".join(row) + " |")
-    lines.append("")
-    for name, record in kept("import").items():
-        values = ", ".join(f"{value:.3g} {what}" for what, value in record["values"].items())
-        lines.append(f"- `{name}`: {values}")
-    return lines + _origins({"training": training, "kernels": kernels, "import": kept("import")})
+    return [*lines, ""]
+
+
+def _machine(found: dict[str, Any]) -> str:
+    if "gpu" in found:
+        card = found["gpu"]
+        clock = f", at most {card['clock_khz'] / 1e6:.2f} GHz" if "clock_khz" in card else ""
+        return f"on {card['description']} ({card['driver'] or 'no driver'}){clock}"
+    return (
+        f"on {found['cpus']} CPUs ({found['cpu']}), {found['threads']} threads, "
+        f"backend {found['backend']}, {found['compiler']}"
+    )
 
 
 def _row(name: str, record: dict[str, Any]) -> list[str] | None:
@@ -70,10 +107,7 @@ def _origins(groups: dict[str, dict[str, Any]]) -> list[str]:
             m = record["machine"]
             command = record["command"].rpartition(" ")[0]
             versions |= record.get("versions", {})
-            where = (
-                f"`{command}` at commit {m['commit']}, on {m['cpus']} CPUs ({m['cpu']}), "
-                f"{m['threads']} threads, backend {m['backend']}, {m['compiler']}"
-            )
+            where = f"`{command}` at commit {m['commit']}, {_machine(m)}"
             found.setdefault(where, []).append(name)
         most = max(found.values(), key=len, default=[])
         for where, names in sorted(found.items(), key=lambda item: item[1] is most):

@@ -7,6 +7,7 @@ JSON a request on its standard input and output.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import gc
 import importlib
 import json
@@ -22,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 
 class Worker:
-    def __init__(self, library: str, threads: int) -> None:
-        self.library, self.threads = library, threads
+    def __init__(self, library: str, threads: int, device: str) -> None:
+        self.library, self.threads, self.device = library, threads, device
         self.legs: dict[str, Any] = {}
         self.builders: dict[str, Any] = {}
 
@@ -34,15 +35,25 @@ class Worker:
 
             torch.set_num_threads(self.threads)
             torch.set_grad_enabled(False)
+            if self.device == "cuda":
+                from bench import gpu_torch
+
+                gpu_torch.strict()
         elif self.library == "tensorflow":
             import tensorflow
 
             tensorflow.config.threading.set_intra_op_parallelism_threads(self.threads)
             tensorflow.config.threading.set_inter_op_parallelism_threads(1)
         module = importlib.import_module(self.library)
-        facts = {"version": str(getattr(module, "__version__", "?"))}
+        facts: dict[str, Any] = {"version": str(getattr(module, "__version__", "?"))}
         if self.library == "chainrule":
             facts |= {"backend": module.info()["backend"], "compiler": module.info()["compiler"]}
+            if self.device == "cuda":
+                from bench import gpu
+
+                facts["gpu"] = gpu.facts()
+        elif self.library == "torch" and self.device == "cuda":
+            facts["cuda"], facts["cudnn"] = module.version.cuda, module.backends.cudnn.version()
         return facts
 
     def setup(self, module: str, case: str, quick: bool, seed: int) -> dict[str, Any]:
@@ -53,7 +64,8 @@ class Worker:
 
         self.drop()
         cases: dict[str, Case] = {
-            one.name: one for one in importlib.import_module(f"bench.{module}").cases(quick)
+            one.name: one
+            for one in importlib.import_module(f"bench.{module}").cases(quick, self.device)
         }
         legs = cases[case].legs.get(self.library)
         if legs is None:
@@ -77,13 +89,20 @@ class Worker:
     def calibrate(self, variant: str, seconds: float) -> dict[str, Any]:
         from bench import timing
 
-        return {"count": timing.calls_in(self.legs[variant].call, seconds)}
+        leg = self.legs[variant]
+        return {"count": timing.calls_in(leg.call, seconds, leg.wait)}
 
     def time(self, variant: str, count: int, warm: bool) -> dict[str, Any]:
         from bench import timing
 
-        run = timing.slice_of if warm else timing.loop
-        return {"seconds": run(self.legs[variant].call, count)}
+        leg, run = self.legs[variant], timing.slice_of if warm else timing.loop
+        return {"seconds": run(leg.call, count, leg.wait) / leg.operations}
+
+    def probe(self, seconds: float, tiny: bool) -> dict[str, Any]:
+        """Probe the GPU, from the process that has chainrule."""
+        from bench import gpu
+
+        return {"probe": dataclasses.asdict(gpu.measure(seconds, tiny)), "now": gpu.now()}
 
     def forget(self, variant: str) -> dict[str, Any]:
         """Let go of one variant, which is not timed."""
@@ -98,6 +117,8 @@ class Worker:
         if self.library == "torch" and "torch._dynamo" in sys.modules:
             sys.modules["torch._dynamo"].reset()
         gc.collect()
+        if self.library == "torch" and self.device == "cuda":
+            sys.modules["torch"].cuda.empty_cache()
         return {}
 
     def memory(self) -> dict[str, Any]:
@@ -109,14 +130,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("library")
     parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     # Before the library starts: its own pools follow the CPUs that they find.
-    if hasattr(os, "sched_setaffinity"):
+    if hasattr(os, "sched_setaffinity") and options.device == "cpu":
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
     # Whatever the library prints must not land between the answers.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    worker = Worker(options.library, options.threads)
+    worker = Worker(options.library, options.threads, options.device)
     for line in sys.stdin:
         request: dict[str, Any] = json.loads(line)
         try:
