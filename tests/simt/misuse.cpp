@@ -1,6 +1,5 @@
 // Kernels that no GPU would run as they are meant, each by its name: prints what the fibers say.
 #include <cstdio>
-#include <cstring>
 #include <exception>
 #include <map>
 #include <string>
@@ -30,7 +29,7 @@ __global__ void absent_lane(int* out) { out[threadIdx.x] = __shfl_xor_sync(~0u, 
 __global__ void unnamed_lane(int* out) { out[threadIdx.x] = __shfl_sync(0xffu, 1, 0); }
 
 __global__ void masks_differ(int* out) {
-  const unsigned mask = threadIdx.x < 16 ? 0xffffffffu : 0xffff0000u;
+  const unsigned mask = threadIdx.x < 16 ? 0xffffffffu : 0xfffffffeu;
   out[threadIdx.x] = __shfl_sync(mask, 1, 31);
 }
 
@@ -74,9 +73,10 @@ int main(int count, char** words) {
                                                          {"sums", sums}};
   if (count != 3) return 2;
   const auto threads = static_cast<unsigned>(std::stoi(words[2]));
-  static int out[2048];
+  static int memory[2048];
+  int* const out = memory;
   try {
-    launch(kernels.at(words[1]), dim3(2), dim3(threads), 36, out);
+    launch(kernels.at(words[1]), dim3(1), dim3(threads), 36, out);
   } catch (const std::exception& error) {
     std::puts(error.what());
     return 0;
