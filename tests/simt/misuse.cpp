@@ -49,6 +49,16 @@ __global__ void race(int* out) {
   out[threadIdx.x] = values[63 - threadIdx.x] == static_cast<int>(63 - threadIdx.x);
 }
 
+// Another: a warp may be as far ahead as the next barrier of the block.
+__global__ void overtaken(int* out) {
+  __shared__ int value;
+  if (threadIdx.x == 0) value = 1;
+  __syncthreads();
+  out[threadIdx.x] = value;
+  __syncwarp();
+  if (threadIdx.x == 0) value = 2;
+}
+
 __global__ void sums(int* out) {
   int value = static_cast<int>(threadIdx.x);
   for (int distance = 16; distance > 0; distance /= 2) {
@@ -70,6 +80,7 @@ int main(int count, char** words) {
                                                          {"past_the_end", past_the_end},
                                                          {"reversed", reversed},
                                                          {"race", race},
+                                                         {"overtaken", overtaken},
                                                          {"sums", sums}};
   if (count != 3) return 2;
   const auto threads = static_cast<unsigned>(std::stoi(words[2]));
