@@ -7,6 +7,7 @@ python -m bench import           time to import, size of the wheel, peak memory
 python -m bench goals            kept results beside bench/goals.toml; 1 on a shortfall
 python -m bench --goals          measure everything, then that table
 python -m bench accuracy [cnn|lenet|mlp ...] [--device cuda] [--seeds N] [--json FILE]
+bench/gpu.sh OUT test|sanitize|bench    everything that wants a GPU, in three calls
 python -m bench report           write the README's tables and the roofline from bench/results/
 """
 

@@ -101,7 +101,7 @@ tests() {  # tests NAME SECONDS PROCESSES ARGUMENTS...
   shift 3
   # One that hangs should not take the others' time.
   has pytest_timeout && chosen+=(--timeout 100)
-  ((processes > 1)) && has xdist && chosen+=(-n "$processes" --dist loadfile)
+  ((processes > 1)) && has xdist && chosen+=(-n "$processes")
   step "$name" "$limit" "$python" -m pytest -q "${chosen[@]}" "$@"
 }
 
@@ -134,7 +134,7 @@ case $part in
       say "sanitize     compute-sanitizer IS NOT HERE: nothing was checked by it"
       failures=$((failures + 1))
     else
-      export CHAINRULE_CUDA_SHAPES=${CHAINRULE_CUDA_SHAPES:-2}
+      export CHAINRULE_CUDA_SHAPES=${CHAINRULE_CUDA_SHAPES:-8}
       for tool in memcheck racecheck synccheck initcheck; do
         step "$tool" 90 "$sanitizer" --tool "$tool" --error-exitcode 9 --print-limit 20 \
           "$python" -m pytest -q -p no:cacheprovider -p no:benchmark tests/test_cuda_random.py

@@ -8,6 +8,7 @@
 #include <ucontext.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <mutex>
@@ -116,8 +117,9 @@ void leave_as(State state, const char* what, const Where& where) {
 }
 
 std::string name_of(const dim3& at) {
-  return "(" + std::to_string(at.x) + ", " + std::to_string(at.y) + ", " + std::to_string(at.z) +
-         ")";
+  char text[64];
+  std::snprintf(text, sizeof text, "(%u, %u, %u)", at.x, at.y, at.z);
+  return text;
 }
 
 dim3 thread_at(unsigned number) {
