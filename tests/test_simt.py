@@ -43,6 +43,7 @@ def test_threads_wait_and_exchange(program: Path, order: str) -> None:
 
 def test_orders_show_a_race(program: Path) -> None:
     assert len({run(program, "race", 64, order) for order in ORDERS}) == len(ORDERS)
+    assert run(program, "overtaken", 64, "forward").split() == ["1"] * 32 + ["2"] * 32
 
 
 @pytest.mark.parametrize("order", ORDERS)

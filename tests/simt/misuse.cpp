@@ -1,6 +1,5 @@
 // Kernels that no GPU would run as they are meant, each by its name: prints what the fibers say.
 #include <cstdio>
-#include <cstring>
 #include <exception>
 #include <map>
 #include <string>
@@ -30,7 +29,7 @@ __global__ void absent_lane(int* out) { out[threadIdx.x] = __shfl_xor_sync(~0u, 
 __global__ void unnamed_lane(int* out) { out[threadIdx.x] = __shfl_sync(0xffu, 1, 0); }
 
 __global__ void masks_differ(int* out) {
-  const unsigned mask = threadIdx.x < 16 ? 0xffffffffu : 0xffff0000u;
+  const unsigned mask = threadIdx.x < 16 ? 0xffffffffu : 0xfffffffeu;
   out[threadIdx.x] = __shfl_sync(mask, 1, 31);
 }
 
@@ -48,6 +47,16 @@ __global__ void race(int* out) {
   __shared__ int values[64];
   values[threadIdx.x] = static_cast<int>(threadIdx.x);
   out[threadIdx.x] = values[63 - threadIdx.x] == static_cast<int>(63 - threadIdx.x);
+}
+
+// Another: a warp may be as far ahead as the next barrier of the block.
+__global__ void overtaken(int* out) {
+  __shared__ int value;
+  if (threadIdx.x == 0) value = 1;
+  __syncthreads();
+  out[threadIdx.x] = value;
+  __syncwarp();
+  if (threadIdx.x == 0) value = 2;
 }
 
 __global__ void sums(int* out) {
@@ -71,12 +80,14 @@ int main(int count, char** words) {
                                                          {"past_the_end", past_the_end},
                                                          {"reversed", reversed},
                                                          {"race", race},
+                                                         {"overtaken", overtaken},
                                                          {"sums", sums}};
   if (count != 3) return 2;
   const auto threads = static_cast<unsigned>(std::stoi(words[2]));
-  static int out[2048];
+  static int memory[2048];
+  int* const out = memory;
   try {
-    launch(kernels.at(words[1]), dim3(2), dim3(threads), 36, out);
+    launch(kernels.at(words[1]), dim3(1), dim3(threads), 36, out);
   } catch (const std::exception& error) {
     std::puts(error.what());
     return 0;

@@ -1,10 +1,13 @@
-// The fibers under shim.h: threads that run until they wait, and a loop that wakes them.
+// The fibers under shim.h: threads that run until they wait, and a loop that wakes them. Forward
+// and backward a warp goes as far as it can, to the block's barrier, before another begins, so that
+// what one overwrites too early is seen; shuffled, all threads go one step at a time.
 #include "simt/shim.h"
 
 #include <setjmp.h>
 #include <sys/mman.h>
 #include <ucontext.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -194,6 +197,8 @@ class Order {
     }
     return order_;
   }
+  // So many go as far as they can before the next ones begin; shuffled, all go one step.
+  std::size_t together() const { return shuffled_ ? order_.size() : warp_size; }
 
  private:
   std::size_t draw() {
@@ -205,18 +210,32 @@ class Order {
   uint64_t state_ = 1;
 };
 
+// Once each of `count` threads that are ready; whether any was.
+bool run_ready(const unsigned* numbers, std::size_t count) {
+  bool any = false;
+  for (std::size_t i = 0; i < count && failure.empty(); ++i) {
+    if (threads[numbers[i]].state != State::ready) continue;
+    any = true;
+    make_current(numbers[i]);
+    fibers[numbers[i]]->enter(fiber_main);
+  }
+  return any;
+}
+
 void run_block(Order& order) {
   for (Thread& thread : threads) thread.state = State::ready;
   for (Warp& warp : warps) warp.arrived = 0;
   for (;;) {
+    const std::vector<unsigned>& turns = order.next();
     bool moved = false;
-    for (const unsigned number : order.next()) {
-      if (threads[number].state != State::ready) continue;
-      moved = true;
-      make_current(number);
-      fibers[number]->enter(fiber_main);
-      if (!failure.empty()) return;
+    for (std::size_t i = 0; i < turns.size(); i += order.together()) {
+      const std::size_t count = std::min(order.together(), turns.size() - i);
+      while (run_ready(&turns[i], count)) {
+        moved = true;
+        if (count == turns.size()) break;
+      }
     }
+    if (!failure.empty()) return;
     if (moved) continue;
     if (settled() || !failure.empty()) return;
     for (Thread& thread : threads) thread.state = State::ready;
