@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bench.case import Inputs
+from bench.gpu_legs import COPIES
 from bench.networks import Network
 from bench.step_torch import Training
 
@@ -12,10 +13,13 @@ from bench.step_torch import Training
 def strict() -> None:
     """Multiply in float32, as chainrule does by default; choose the fastest convolution."""
     import torch
+    import torch._dynamo
 
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = True
+    # An optimizer is compiled for its own parameters: once for each set of arrays.
+    torch._dynamo.config.recompile_limit = 2 * COPIES
 
 
 class Graphed(Training):

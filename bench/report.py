@@ -48,9 +48,9 @@ def accuracy_table() -> list[str]:
 TABLES = {"accuracy": accuracy_table, "speed": tables.speed_table, "gpu": tables.gpu_table}
 GPU = """
 On a GPU both libraries are timed as captured graphs, which go round inputs too large for the cache,
-and multiply in strict float32. The fastest peer is PyTorch's fastest: eager, compiled, in a graph, in
-either order of memory. The probe of memory is a copy within the GPU's; that of arithmetic is worked
-out, not measured: all lanes at the highest clock.
+and multiply in strict float32. The fastest peer is PyTorch's fastest leg: eager, compiled, in a
+graph, in either order of memory. The probe of memory is a copy within the GPU's; that of arithmetic
+is worked out, not measured: all lanes at the highest clock.
 
 <!-- gpu -->
 <!-- end of gpu -->

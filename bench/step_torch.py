@@ -211,7 +211,7 @@ def legs(
 
 def factory(network: Network, device: str) -> Callable[[Inputs], Mapping[str, Callable[[], Leg]]]:
     image = any(layer[0] == "conv2d" for layer in network.layers)
-    variants = IMAGE_VARIANTS if image else DENSE_VARIANTS
+    variants: tuple[str, ...] = IMAGE_VARIANTS if image else DENSE_VARIANTS
     if device == "cuda":
         variants = GPU_IMAGE_VARIANTS if image else GPU_DENSE_VARIANTS
     return partial(legs, network, variants, device)

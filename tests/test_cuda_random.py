@@ -30,7 +30,8 @@ from random_calls import (
     written,
 )
 
-pytestmark = pytest.mark.skipif(bool(cuda.why_off()), reason=f"no GPU to use: {cuda.why_off()}")
+if cuda.why_off():
+    pytest.skip(f"no GPU to use: {cuda.why_off()}", allow_module_level=True)
 
 if cuda.is_available() and cuda.description().startswith("fibers"):
     LIMITS = Limits(small=40, large=130, long=700, work=2**19, elements=2**13)

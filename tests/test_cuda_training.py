@@ -14,9 +14,8 @@ from cases import normal, seeded
 from checks import same_bits
 from contracts import refused
 
-pytestmark = pytest.mark.skipif(
-    bool(cr.cuda.why_off()), reason=f"no GPU to use: {cr.cuda.why_off()}"
-)
+if cr.cuda.why_off():
+    pytest.skip(f"no GPU to use: {cr.cuda.why_off()}", allow_module_level=True)
 
 IMAGE = (9, 8, 1)
 
