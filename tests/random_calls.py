@@ -113,8 +113,12 @@ class Draw:
     def shape(self) -> Shape:
         return self.sizes(self.integer(1, 4), self.limits.elements)
 
-    def batch(self) -> int:
-        return 0 if self.rng.random() < 0.04 else self.integer(1, 5)
+    def images(self) -> tuple[int, int, int]:
+        """How many, and their rows and columns: few, or many small ones."""
+        if self.integer(1, 8) == 1:
+            return self.integer(50, 500), *self.pair(1, 9)
+        batch = 0 if self.rng.random() < 0.04 else self.integer(1, 5)
+        return batch, *self.sizes(2, self.limits.elements)
 
     def finite(self, shape: Shape) -> np.ndarray:
         return self.one_of(normal, normal, outliers)(self.rng, shape, self.dtype)
@@ -145,7 +149,7 @@ def convolution(draw: Draw) -> Conv:
         r, s = draw.one_of((1, 1), (3, 3), (3, 3), (5, 5), draw.pair(1, 5), draw.pair(1, 9))
         stride = draw.one_of(1, 1, 1, 2, 3, draw.pair(1, 4))
         padding = draw.one_of(0, 0, 1, 2, draw.pair(0, 3), "same" if stride == 1 else 0)
-        n, (h, w) = draw.batch(), draw.sizes(2, draw.limits.elements)
+        n, h, w = draw.images()
         c, k = draw.one_of(draw.integer(1, 4), draw.size()), draw.size()
         case = Conv(n, h, w, c, k, r, s, stride, padding)
         _, rows, columns, _ = outputs(case)
@@ -165,7 +169,7 @@ def pooled_convolution(draw: Draw) -> ConvPool:
 def pooling(draw: Draw) -> Pool:
     """Windows side by side, overlapping, and with gaps between them."""
     while True:
-        n, (h, w, c) = draw.batch(), draw.sizes(3, draw.limits.elements)
+        (n, h, w), c = draw.images(), draw.size()
         window = draw.one_of(2, 3, draw.pair(1, 5))
         if n * h * w * c <= draw.limits.elements and np.all(np.less_equal(window, (h, w))):
             return Pool(n, h, w, c, window, draw.one_of(None, 1, 2, draw.pair(1, 7)))

@@ -34,7 +34,7 @@ if cuda.why_off():
     pytest.skip(f"no GPU to use: {cuda.why_off()}", allow_module_level=True)
 
 if cuda.is_available() and cuda.description().startswith("fibers"):
-    LIMITS = Limits(small=40, large=130, long=700, work=2**19, elements=2**13)
+    LIMITS = Limits(small=40, large=130, long=700, work=2**21, elements=2**14)
     SHAPES = 40
 else:
     LIMITS = Limits(small=70, large=300, long=6000, work=2**25, elements=2**20)

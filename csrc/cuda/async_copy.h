@@ -75,8 +75,10 @@ __device__ __forceinline__ void wait_for_copies() {
 #else
 template <int bytes>
 void copy_bytes_async(void* to, const void* from, bool there) {
-  if (there) __builtin_memcpy(to, from, bytes);
-  else __builtin_memset(to, 0, bytes);
+  struct alignas(bytes) Bytes {
+    char at[bytes];
+  };
+  *static_cast<Bytes*>(to) = there ? *static_cast<const Bytes*>(from) : Bytes{};
 }
 
 inline void wait_for_copies() {}

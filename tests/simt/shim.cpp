@@ -18,6 +18,11 @@
 #include <utility>
 #include <vector>
 
+// What the sanitizer finds ends the process by a signal, so that Python's fault handler says where.
+extern "C" __attribute__((visibility("default"))) const char* __ubsan_default_options() {
+  return "abort_on_error=1";
+}
+
 namespace simt {
 
 Index index;
