@@ -33,7 +33,7 @@ from random_calls import (
 if cuda.why_off():
     pytest.skip(f"no GPU to use: {cuda.why_off()}", allow_module_level=True)
 
-if cuda.is_available() and cuda.description().startswith("fibers"):
+if cuda.description().startswith("fibers"):
     LIMITS = Limits(small=40, large=130, long=700, work=2**21, elements=2**14)
     SHAPES = 40
 else:
