@@ -38,7 +38,10 @@ void multiply_strip(const Strip<T>& strip, const Segments& s, const Epilogue<T>&
 #pragma GCC unroll 16
   for (int i = 0; i < rows; ++i) {
 #pragma GCC unroll 2
-    for (int j = 0; j < vectors; ++j) accumulator[i][j] = V::zero();
+    for (int j = 0; j < vectors; ++j) {
+      accumulator[i][j] = V::zero();
+      __builtin_prefetch(strip.c + i * strip.c_row + j * V::width, 1);  // as gemm.h does
+    }
   }
   const int64_t a_row = strip.a_row;
   for (int64_t segment = 0; segment < s.count; ++segment) {
