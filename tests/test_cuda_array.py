@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import threading
 from typing import Any
 
@@ -243,6 +244,28 @@ def test_foreign_arrays_that_are_no_plain_memory() -> None:
     assert same_bits(ops.relu(read_only).numpy(), array.numpy())
     with refused(ValueError, "relu: out is read-only"):
         ops.relu(array.copy(), out=cuda.array(read_only))
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "text"),
+    [
+        ({"shape": (-1,)}, ValueError, "no array has the shape (-1,)"),
+        ({"shape": (1 << 62, 4)}, ValueError, "no array has the shape (4611686018427387904, 4)"),
+        ({"shape": (4,), "strides": (4, 4)}, ValueError, "got strides of (1, 1) elements for the"),
+        ({"shape": (4,), "strides": (5,)}, ValueError, "must be C-contiguous, got strides of"),
+        ({"data": (0, False)}, ValueError, "an array of shape (4, 4) must have an address"),
+        ({"data": None}, TypeError, "must hold shape (a tuple of integers), typestr and data"),
+        ({"data": ("x", 0)}, TypeError, "must hold shape (a tuple of integers), typestr and data"),
+        ({"shape": None}, TypeError, "must hold shape (a tuple of integers), typestr and data"),
+        ({"typestr": 7}, TypeError, "must hold shape (a tuple of integers), typestr and data"),
+        ({"mask": 1}, TypeError, "__cuda_array_interface__ must have no mask"),
+    ],
+)
+def test_interfaces_that_describe_no_array(
+    changes: dict[str, Any], error: type[Exception], text: str
+) -> None:
+    with pytest.raises(error, match=re.escape(text)):
+        ops.relu(Interface(cuda.array(some((4, 4))), **changes))
 
 
 def test_programs_replay_on_new_contents() -> None:

@@ -9,6 +9,8 @@ std::shared_ptr<void> device_memory(int64_t bytes, cuda::Stream stream) {
   return {cuda::allocate(bytes, stream), [stream](void* memory) { cuda::release(memory, stream); }};
 }
 
+}  // namespace
+
 int64_t elements(const Shape& shape) {
   int64_t count = 1;
   for (const int64_t n : shape) {
@@ -23,8 +25,6 @@ int64_t elements(const Shape& shape) {
   }
   return count;
 }
-
-}  // namespace
 
 CudaArray::CudaArray(Type type, const Shape& shape)
     : data_(nullptr), shape_(shape), type_(type), stream_(cuda::current_stream()) {

@@ -12,6 +12,9 @@ const Device& gpu();
 // RuntimeError that begins with `who` and says why, where no GPU can be used.
 void require_gpu(const std::string& who);
 
+// How many elements an array has; ValueError where there can be none of that shape.
+int64_t elements(const Shape& shape);
+
 class CudaArray {
  public:
   // Fresh memory, its contents undefined.

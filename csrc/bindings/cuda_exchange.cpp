@@ -2,6 +2,8 @@
 // interface.
 #include <pybind11/stl.h>
 
+#include <optional>
+
 #include "bindings/cuda_array.h"
 #include "bindings/dlpack.h"
 #include "cuda/runtime.h"
@@ -19,12 +21,16 @@ py::object made(const char* op, std::shared_ptr<void> owner, void* data, Type ty
                          "uint64, got " +
                          type_name);
   }
-  int64_t dense = 1, count = 1;
-  bool contiguous = true;
-  for (const int64_t n : shape) count *= n;
-  for (std::size_t i = shape.size(); i-- > 0;) {
-    contiguous = contiguous && (strides.empty() || shape[i] == 1 || strides[i] == dense);
+  int64_t dense = 1;
+  const int64_t count = elements(shape);
+  bool contiguous = strides.empty() || strides.size() == shape.size();
+  for (std::size_t i = shape.size(); contiguous && i-- > 0;) {
+    contiguous = strides.empty() || shape[i] == 1 || strides[i] == dense;
     dense *= shape[i];
+  }
+  if (!data && count > 0) {
+    throw py::value_error(std::string(op) + ": an array of shape " + to_string(shape) +
+                          " must have an address");
   }
   if (!contiguous && count > 0) {
     throw py::value_error(std::string(op) +
@@ -51,6 +57,10 @@ Type type_of(const dlpack::Element& element) {
 
 py::object from_tensor(const char* op, std::shared_ptr<void> owner, const dlpack::Tensor& tensor,
                        bool read_only) {
+  if (tensor.dimensions < 0) {
+    throw py::value_error(std::string(op) + ": an array must have dimensions, got " +
+                          std::to_string(tensor.dimensions));
+  }
   const auto dimensions = static_cast<std::size_t>(tensor.dimensions);
   const Shape shape(tensor.shape, tensor.shape + dimensions);
   Shape strides;
@@ -99,26 +109,57 @@ py::object from_dlpack(const char* op, const py::object& object) {
   throw py::type_error(std::string(op) + ": __dlpack__ returned no DLPack capsule");
 }
 
+// What the interface says, in our words.
+struct Described {
+  std::pair<uintptr_t, bool> data;  // the address, and whether it is read-only
+  py::dtype dtype;
+  Shape shape, strides;  // strides in elements; none where it is dense
+  cuda::Stream stream;
+};
+
+Shape numbers(const py::handle& tuple) {
+  Shape found;
+  for (const py::handle& n : tuple.cast<py::tuple>()) found.push_back(n.cast<int64_t>());
+  return found;
+}
+
+Described described(const py::dict& interface) {
+  Described found{interface["data"].cast<std::pair<uintptr_t, bool>>(),
+                  py::dtype(interface["typestr"].cast<std::string>()),
+                  numbers(interface["shape"]),
+                  {},
+                  cuda::default_stream()};
+  const py::object steps = interface.attr("get")("strides"), at = interface.attr("get")("stream");
+  if (!steps.is_none()) found.strides = numbers(steps);
+  for (int64_t& step : found.strides) {
+    const int64_t size = found.dtype.itemsize();
+    step = step % size == 0 ? step / size : INT64_MIN;
+  }
+  if (!at.is_none()) found.stream = reinterpret_cast<cuda::Stream>(at.cast<uintptr_t>());
+  return found;
+}
+
 py::object from_interface(const char* op, const py::object& object) {
-  const py::dict interface = object.attr("__cuda_array_interface__");
-  const auto data = interface["data"].cast<std::pair<uintptr_t, bool>>();
-  const py::dtype dtype(interface["typestr"].cast<std::string>());
-  Shape shape, strides;
-  for (const py::handle& n : interface["shape"].cast<py::tuple>()) {
-    shape.push_back(n.cast<int64_t>());
+  const py::object interface = object.attr("__cuda_array_interface__");
+  const auto refuse = [&](const char* what) {
+    throw py::type_error(std::string(op) + ": __cuda_array_interface__ must " + what);
+  };
+  if (!py::isinstance<py::dict>(interface)) refuse("be a dict");
+  if (!interface.attr("get")("mask").is_none()) refuse("have no mask");
+  std::optional<Described> found;
+  try {
+    found = described(interface);
+  } catch (const py::cast_error&) {
+  } catch (const py::error_already_set& error) {
+    if (!error.matches(PyExc_KeyError) && !error.matches(PyExc_TypeError)) throw;
   }
-  const py::object steps = interface.attr("get")("strides", py::none());
-  if (!steps.is_none()) {
-    for (const py::handle& step : steps.cast<py::tuple>()) {
-      strides.push_back(step.cast<int64_t>() / dtype.itemsize());
-    }
+  if (!found) {
+    refuse("hold shape (a tuple of integers), typestr and data (an integer and a truth value)");
   }
-  cuda::Stream stream = cuda::default_stream();
-  const py::object given = interface.attr("get")("stream", py::none());
-  if (!given.is_none()) stream = reinterpret_cast<cuda::Stream>(given.cast<uintptr_t>());
   std::shared_ptr<void> owner(object.ptr(), [object](void*) {});
-  return made(op, std::move(owner), reinterpret_cast<void*>(data.first), bindings::type_of(dtype),
-              py::str(dtype).cast<std::string>(), shape, strides, stream, data.second);
+  return made(op, std::move(owner), reinterpret_cast<void*>(found->data.first),
+              bindings::type_of(found->dtype), py::str(found->dtype).cast<std::string>(),
+              found->shape, found->strides, found->stream, found->data.second);
 }
 
 // What an exported tensor needs for as long as somebody holds it.
