@@ -3,7 +3,6 @@
 #include <cxxabi.h>
 #include <unistd.h>
 
-#include <cstdlib>
 #include <cstring>
 
 #include "cpu/cpu.h"
@@ -13,17 +12,10 @@
 namespace chainrule::bindings {
 namespace {
 
-struct Free {
-  void operator()(void* memory) const { std::free(memory); }
-};
-
 class CpuReplay final : public Replay {
  public:
   CpuReplay(const std::vector<Recorded>& steps, int64_t bytes)
-      : steps_(steps),
-        memory_(std::aligned_alloc(64, (static_cast<std::size_t>(bytes) + 127) / 64 * 64)) {
-    if (!memory_) throw std::bad_alloc();
-  }
+      : steps_(steps), memory_(allocate(static_cast<std::size_t>(bytes))) {}
   void run() override {
     const FlushSubnormals flush;
     for (const Recorded& recorded : steps_) {
@@ -33,7 +25,7 @@ class CpuReplay final : public Replay {
 
  private:
   const std::vector<Recorded>& steps_;
-  std::unique_ptr<void, Free> memory_;
+  Memory memory_;
 };
 
 class Cpu final : public Device {

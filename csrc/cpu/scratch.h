@@ -1,12 +1,23 @@
-// Working memory of the calling thread: grows to the largest request and is used again.
+// Working memory.
 #pragma once
 
 #include <cstddef>
+#include <cstdlib>
+#include <memory>
 
 namespace chainrule {
 
-// At least `bytes` bytes, aligned to a cache line, valid until this thread's next call.
-// Throws std::bad_alloc, and is then as it was.
+struct FreeMemory {
+  void operator()(void* memory) const noexcept { std::free(memory); }
+};
+using Memory = std::unique_ptr<void, FreeMemory>;
+
+// At least `bytes` bytes, aligned to a cache line. Much of it lies on pages of 2 MiB where the
+// system gives them. Throws std::bad_alloc.
+Memory allocate(std::size_t bytes);
+
+// The calling thread's own, which grows to the largest request and is used again: valid until its
+// next call. Throws std::bad_alloc, and is then as it was.
 void* scratch(std::size_t bytes);
 
 }  // namespace chainrule

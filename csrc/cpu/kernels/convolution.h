@@ -50,12 +50,12 @@ struct Pixels {
   }
 
   template <class Lanes>
-  CR_INLINE void tile(const Correlation<T>& c, const Tiles::Place& at, int64_t k, Lanes lanes,
-                      const Vec<T> y[2][2]) const {
+  CR_INLINE void tile(const Correlation<T>& c, const Place& at, int64_t k, Lanes lanes,
+                      const Vec<T> (&y)[4][4]) const {
     T* const corner =
         target + at.image * image_step + at.row * c.target_row + at.column * c.target_column + k;
-    for (int i = 0; i < 2 && at.row + i < c.out_rows; ++i) {
-      for (int j = 0; j < 2 && at.column + j < c.out_columns; ++j) {
+    for (int i = 0; i < 4 && at.row + i < c.out_rows; ++i) {
+      for (int j = 0; j < 4 && at.column + j < c.out_columns; ++j) {
         lanes.store(y[i][j], corner + i * c.target_row + j * c.target_column);
       }
     }
@@ -109,14 +109,18 @@ struct Pools {
   }
 
   template <class Lanes>
-  CR_INLINE void tile(const Correlation<T>&, const Tiles::Place& at, int64_t k, Lanes lanes,
-                      const Vec<T> v[2][2]) const {
-    const int64_t row = at.row / 2, column = at.column / 2;
-    if (row >= s.out_height || column >= s.out_width) return;
-    Largest<T> largest(v[0][0]);
-    for (int i = 1; i < 4; ++i) largest.take(v[i / 2][i % 2], i);
-    const int64_t to = ((at.image * s.out_height + row) * s.out_width + column) * s.channels + k;
-    largest.store(lanes, y + to, argmax + to);
+  CR_INLINE void tile(const Correlation<T>&, const Place& at, int64_t k, Lanes lanes,
+                      const Vec<T> (&v)[4][4]) const {
+    const int64_t top = at.row / 2, left = at.column / 2;
+    for (int i = 0; i < 2 && top + i < s.out_height; ++i) {
+      for (int j = 0; j < 2 && left + j < s.out_width; ++j) {
+        Largest<T> largest(v[2 * i][2 * j]);
+        for (int p = 1; p < 4; ++p) largest.take(v[2 * i + p / 2][2 * j + p % 2], p);
+        const int64_t row = at.image * s.out_height + top + i;
+        const int64_t to = (row * s.out_width + left + j) * s.channels + k;
+        largest.store(lanes, y + to, argmax + to);
+      }
+    }
   }
 
   static constexpr int few_rows = CR_REGISTERS / 16;  // pooled, at once
