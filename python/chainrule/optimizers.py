@@ -220,8 +220,8 @@ class Descent:
             (array, network.gradients[name], self.velocity.get(name), self.l2(name))
             for name, array in network.parameters.items()
         ]
-        if network.device != "cpu" and optimizer.l2 == 0:
-            # All parameters at once: a GPU is not filled by a bias.
+        if optimizer.l2 == 0:
+            # All parameters at once: neither threads nor a GPU are filled by a bias.
             velocity = velocities.vector if velocities else None
             self._arrays = [(network.vector, self._gradient, velocity, 0.0)]
         self._norm = cuda.Norm(self._gradient) if network.device != "cpu" else None
@@ -240,7 +240,7 @@ class Descent:
             # A gradient that is not finite is left to make the weights so, which `fit` reports.
             if self.optimizer.clip < length < math.inf:
                 np.multiply(self._gradient, self.optimizer.clip / length, out=self._gradient)
-        place.write(self.rate, np.array(learning_rate))
+        place.write(self.rate, learning_rate)
         if self._program is not None:
             self._program.run()
             return

@@ -82,12 +82,13 @@ def to_numpy(array: Array) -> Array:
     return array.numpy() if isinstance(array, cuda.Array) else array
 
 
-def write(array: Array, value: Array) -> None:
-    """Take over all elements of an array on either device."""
+def write(array: Array, value: Array | float) -> None:
+    """Take over all elements of an array on either device, or a number."""
     if isinstance(array, cuda.Array):
-        array.fill(value)
+        array.fill(value if isinstance(value, cuda.Array) else np.asarray(value))
     else:
-        np.copyto(array, to_numpy(value))
+        # np.copyto takes half a microsecond more for a number.
+        array[...] = to_numpy(value)
 
 
 def as_array(array: Any) -> Array:

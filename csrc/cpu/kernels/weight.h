@@ -89,6 +89,17 @@ void add_image(const T* pixels, int64_t row_stride, const T* gradient, int64_t g
   }
 }
 
+// sum[k] += rows[p][k] for every p, in order.
+template <class T>
+void add_rows(const T* rows, int64_t count, int64_t columns, T* sum) {
+  using V = Vec<T>;
+  for (int64_t k = 0; k < columns; k += V::width) {
+    V total = V::load(sum + k);
+    for (int64_t p = 0; p < count; ++p) total = total + V::load(rows + p * columns + k);
+    total.store(sum + k);
+  }
+}
+
 template <class T>
 void weight_directly(const T* dy, const T* x, T* dweight, T* dbias, const Conv2d& s,
                      const Workspace& workspace) {
@@ -134,18 +145,13 @@ void weight_directly(const T* dy, const T* x, T* dweight, T* dbias, const Conv2d
       // A band of the gradient, one sliver of it 64 kB, passes by all rows of the product.
       const int64_t band = larger(1, 256 / larger(1, s.out_width));
       for (int64_t top = 0; top < s.out_height; top += band) {
-        add_image(pixels + top * s.window.stride_rows * row_stride, row_stride,
-                  gradient + top * s.out_width * split.gradient_step, split.gradient_step,
-                  smaller(band, s.out_height - top), first, last, partial, s);
-      }
-      if (group == 0) {
-        for (int64_t k = 0; k < split.columns; k += V::width) {
-          V total = V::load(partial_bias + k);
-          for (int64_t p = 0; p < pixels_out; ++p) {
-            total = total + V::load(gradient + p * split.columns + k);
-          }
-          total.store(partial_bias + k);
-        }
+        const int64_t height = smaller(band, s.out_height - top);
+        const T* const rows = gradient + top * s.out_width * split.gradient_step;
+        add_image(pixels + top * s.window.stride_rows * row_stride, row_stride, rows,
+                  split.gradient_step, height, first, last, partial, s);
+        // While the band is in the cache. Tried and not kept: its slivers packed, so that they lie
+        // closer together (56 x 56 x 256 under 1 x 1: 2 %).
+        if (group == 0) add_rows(rows, height * s.out_width, split.columns, partial_bias);
       }
     }
   });
