@@ -11,7 +11,6 @@ import contextlib
 import json
 import math
 import os
-import secrets
 import stat
 import time
 from collections.abc import Callable, Mapping
@@ -97,7 +96,7 @@ def write(path: str | os.PathLike[str], stored: Stored, arrays: Mapping[str, Arr
 
 
 def _replace(target: Path, data: bytes) -> None:
-    temporary = target.parent / f".{target.name}.{secrets.token_hex(8)}.tmp"
+    temporary = target.parent / f".{target.name}.{os.urandom(8).hex()}.tmp"
     for stray in target.parent.glob(f".{_literal(target.name)}.{'[0-9a-f]' * 16}.tmp"):
         # Left by a process that was killed while it wrote; a young one may be somebody's at work.
         with contextlib.suppress(OSError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -61,6 +60,8 @@ class History:
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write one line an epoch, under a header; what was not measured stays empty."""
+        import csv
+
         with open(path, "w", newline="", encoding="utf-8") as file:
             table = csv.DictWriter(file, [f.name for f in fields(Epoch)], lineterminator="\n")
             table.writeheader()

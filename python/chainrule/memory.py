@@ -13,7 +13,6 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 OVERRIDE = "CHAINRULE_MEMORY"
@@ -96,12 +95,12 @@ def require(what: str, nbytes: int, parts: str = "", more: str = "") -> None:
     )
 
 
-def available(root: Path = Path("/")) -> Available | None:
+def available(root: str | os.PathLike[str] = "/") -> Available | None:
     """Return how much can be allocated; None where nothing says, or nothing shall be asked.
 
     Parameters
     ----------
-    root : Path, of the file system whose ``proc`` and ``sys`` are read
+    root : path, of the file system whose ``proc`` and ``sys`` are read
     """
     text = os.environ.get(OVERRIDE)
     if text is not None:
@@ -123,30 +122,31 @@ def _override(text: str) -> int | None:
     return int(float(found[1]) * UNITS[found[2]])
 
 
-def _held(root: Path) -> int:
+def _held(root: str | os.PathLike[str]) -> int:
     """Resident memory of this process."""
-    pages = _text(root / "proc/self/statm").split()
+    pages = _text(root, "proc/self/statm").split()
     return int(pages[1]) * os.sysconf("SC_PAGE_SIZE") if len(pages) > 1 else 0
 
 
-def _text(path: Path) -> str:
+def _text(*path: str | os.PathLike[str]) -> str:
     try:
-        return path.read_text()
+        with open(os.path.join(*path), encoding="utf-8", errors="replace") as file:
+            return file.read()
     except OSError:
         return ""
 
 
-def _number(path: Path) -> int | None:
-    text = _text(path).strip()
+def _number(*path: str | os.PathLike[str]) -> int | None:
+    text = _text(*path).strip()
     return int(text) if text.isdecimal() else None
 
 
-def _machine(root: Path) -> Iterator[Available]:
+def _machine(root: str | os.PathLike[str]) -> Iterator[Available]:
     """What the kernel thinks it can give without swapping; and its promise, where it keeps one."""
-    table = dict(re.findall(r"^(\w+):\s+(\d+) kB$", _text(root / "proc/meminfo"), re.MULTILINE))
+    table = dict(re.findall(r"^(\w+):\s+(\d+) kB$", _text(root, "proc/meminfo"), re.MULTILINE))
     if "MemAvailable" in table:
         yield Available(int(table["MemAvailable"]) * 1024, "MemAvailable of /proc/meminfo")
-    strict = _number(root / "proc/sys/vm/overcommit_memory") == 2
+    strict = _number(root, "proc/sys/vm/overcommit_memory") == 2
     if strict and {"CommitLimit", "Committed_AS"} <= table.keys():
         left = int(table["CommitLimit"]) - int(table["Committed_AS"])
         yield Available(max(0, left * 1024), "CommitLimit of /proc/meminfo")
@@ -172,33 +172,34 @@ _GROUPS = {
 }
 
 
-def _groups(root: Path) -> Iterator[Available]:
+def _groups(root: str | os.PathLike[str]) -> Iterator[Available]:
     """What the control groups leave, this process's own and all above it."""
-    for line in _text(root / "proc/self/cgroup").splitlines():
+    for line in _text(root, "proc/self/cgroup").splitlines():
         _, controllers, own = line.split(":", 2)
         group = _GROUPS.get("memory" if "memory" in controllers.split(",") else controllers)
         if group is None:
             continue
         # In a container the path may be the host's, and the mount this group's own folder: what
         # does not exist says nothing.
-        folder = PurePosixPath(own.lstrip("/"))
-        for path in (root / group.mount / part for part in (folder, *folder.parents)):
-            limit, used = _number(path / group.limit), _number(path / group.used)
+        folders = [name for name in own.split("/") if name]
+        for depth in range(len(folders), -1, -1):
+            path = os.path.join(root, group.mount, *folders[:depth])
+            limit, used = _number(path, group.limit), _number(path, group.used)
             if limit is not None and used is not None:
                 # Cached files count as used, and are dropped when memory is wanted.
-                stat = dict(re.findall(r"^(\w+) (\d+)$", _text(path / "memory.stat"), re.MULTILINE))
+                stat = dict(re.findall(r"^(\w+) (\d+)$", _text(path, "memory.stat"), re.MULTILINE))
                 left = limit - used + int(stat.get(group.cached, 0))
                 yield Available(max(0, left), f"{group.limit} of the control group")
 
 
-def _process(root: Path) -> Iterator[Available]:
+def _process(root: str | os.PathLike[str]) -> Iterator[Available]:
     """What ``ulimit -v`` leaves of the address space."""
     try:
         import resource
     except ImportError:
         return
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    pages = _text(root / "proc/self/statm").split()
+    pages = _text(root, "proc/self/statm").split()
     if limit != resource.RLIM_INFINITY and pages:
         left = limit - int(pages[0]) * os.sysconf("SC_PAGE_SIZE")
         yield Available(max(0, left), "the limit of the address space, ulimit -v")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import cuda, files, place
+from . import cuda, place
 from ._arguments import integer
 from .architecture import build, network_dtype, parameter_shapes
 from .initialization import Start
@@ -22,11 +22,11 @@ from .plan import Mode, Plan, draw
 from .pool import Pool
 from .randomness import stream
 from .slot import Array, Shape
-from .summary import Summary, summarize
 from .weights import Weights
 
 if TYPE_CHECKING:
     from .optimizers import SGD
+    from .summary import Summary
 
 # predict's activations stay below this.
 PREDICT_BYTES = 64 * 2**20
@@ -140,6 +140,8 @@ class Sequential:
         optimizer : SGD, whose momentum takes memory; None: without
         loss : Loss, whose targets take memory; None: `CrossEntropy`
         """
+        from .summary import summarize
+
         batch_size = integer("summary", "batch_size", batch_size, 1)
         return summarize(self, batch_size, optimizer, loss)
 
@@ -370,6 +372,9 @@ class Sequential:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write weights and architecture to a safetensors file, atomically; see `files.write`."""
+        # Only here: what reads and writes files takes a fifth of importing the package.
+        from . import files
+
         stored = files.Stored(self.layers, self.input_shape, self.seed, str(self.dtype))
         named = {name: place.to_numpy(array) for name, array in self.weights.named.items()}
         files.write(path, stored, named)
@@ -377,6 +382,8 @@ class Sequential:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Sequential:
         """Read a network that `save` wrote; ValueError that begins ``load:`` for any other file."""
+        from . import files
+
         stored, arrays = files.read(path)
         network = cls.__new__(cls)
         network._build(stored.layers, stored.input_shape, stored.seed, stored.dtype, None)

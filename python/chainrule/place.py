@@ -88,7 +88,7 @@ def write(array: Array, value: Array | float) -> None:
         array.fill(value if isinstance(value, cuda.Array) else np.asarray(value))
     else:
         # np.copyto takes half a microsecond more for a number.
-        array[...] = to_numpy(value)
+        array[...] = value.numpy() if isinstance(value, cuda.Array) else value
 
 
 def as_array(array: Any) -> Array:
