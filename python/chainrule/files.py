@@ -16,16 +16,20 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 
+from . import place
 from ._arguments import integer
 from .architecture import build, network_dtype, parameter_shapes
 from .layers import KINDS, Layer
 from .slot import Array, Shape
+
+if TYPE_CHECKING:
+    from .network import Sequential
 
 FORMAT_VERSION = 1
 KEY = "chainrule"
@@ -55,7 +59,7 @@ class Stored:
     dtype: str
 
 
-def write(path: str | os.PathLike[str], stored: Stored, arrays: Mapping[str, Array]) -> None:
+def write(path: str | os.PathLike[str], network: Sequential) -> None:
     """Write a network, wholly or not at all.
 
     The bytes go to a temporary file in the same folder, are flushed to the disk with the folder,
@@ -77,21 +81,22 @@ def write(path: str | os.PathLike[str], stored: Stored, arrays: Mapping[str, Arr
         )
     architecture = {
         "version": FORMAT_VERSION,
-        "input_shape": stored.input_shape,
-        "seed": stored.seed,
-        "dtype": stored.dtype,
+        "input_shape": network.input_shape,
+        "seed": network.seed,
+        "dtype": str(network.dtype),
         "layers": [
             {"kind": type(layer).__name__}
             | {item.name: getattr(layer, item.name) for item in fields(layer)}
-            for layer in stored.layers
+            for layer in network.layers
         ],
     }
     # safetensors 0.8.0 writes any array that is not C-contiguous wrongly, without an error, and its
     # own file writer neither flushes nor respects the umask: so C order, and bytes only.
-    data = safetensors.numpy.save(
-        {name: np.ascontiguousarray(array) for name, array in arrays.items()},
-        metadata={KEY: json.dumps(architecture)},
-    )
+    arrays = {
+        name: np.ascontiguousarray(place.to_numpy(array))
+        for name, array in network.weights.named.items()
+    }
+    data = safetensors.numpy.save(arrays, metadata={KEY: json.dumps(architecture)})
     _replace(target, data)
 
 

@@ -22,11 +22,11 @@ from .plan import Mode, Plan, draw
 from .pool import Pool
 from .randomness import stream
 from .slot import Array, Shape
+from .summary import Summary, summarize
 from .weights import Weights
 
 if TYPE_CHECKING:
     from .optimizers import SGD
-    from .summary import Summary
 
 # predict's activations stay below this.
 PREDICT_BYTES = 64 * 2**20
@@ -140,8 +140,6 @@ class Sequential:
         optimizer : SGD, whose momentum takes memory; None: without
         loss : Loss, whose targets take memory; None: `CrossEntropy`
         """
-        from .summary import summarize
-
         batch_size = integer("summary", "batch_size", batch_size, 1)
         return summarize(self, batch_size, optimizer, loss)
 
@@ -375,9 +373,7 @@ class Sequential:
         # Only here: what reads and writes files takes a fifth of importing the package.
         from . import files
 
-        stored = files.Stored(self.layers, self.input_shape, self.seed, str(self.dtype))
-        named = {name: place.to_numpy(array) for name, array in self.weights.named.items()}
-        files.write(path, stored, named)
+        files.write(path, self)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Sequential:
@@ -401,5 +397,4 @@ def _after_fork() -> None:
         network._unlock()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+os.register_at_fork(after_in_child=_after_fork)
