@@ -47,6 +47,7 @@ CASES = [
     Conv(6, 6, 6, 33, 70, 3, 3, padding=2),
     Conv(1, 23, 19, 17, 130, 3, 3, padding=(0, 1)),
     Conv(2, 14, 14, 130, 130, 3, 3, padding=1),
+    Conv(12, 13, 13, 64, 80, 3, 3, padding=1),  # weights: several chunks in several groups
 ]
 cases = pytest.mark.parametrize("case", CASES, ids=str)
 
@@ -242,3 +243,7 @@ def test_contract_and_threads() -> None:
     for call in calls:
         check_threads(call)
         check_contract(call)
+    x, _, _, dy = made(CASES[-1])
+    check_threads(
+        Call("conv2d_backward_weight", {"dy": dy, "x": x}, {"padding": 1, "kernel_size": 3})
+    )

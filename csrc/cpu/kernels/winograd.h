@@ -224,8 +224,8 @@ struct WinogradCorrelation {
   void multiply_rows(const T* a, int64_t count, const T* b, T* c, int64_t step,
                      const Segments& segments, const Epilogue<T>& add) const {
     if (step <= strip_vectors * V::width) {
-      return Strips<T>(count, step).multiply(
-          {a, channels(), 3 * channels(), b, c, tile_columns<T>, step}, segments, add);
+      return Strips<T>(count, step)
+          .multiply({a, channels(), 3 * channels(), b, c, tile_columns<T>, step}, segments, add);
     }
     for (int64_t p = 0; p < count; p += tile_rows) {
       const int rows = static_cast<int>(smaller(tile_rows, count - p));

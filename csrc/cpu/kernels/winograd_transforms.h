@@ -76,7 +76,7 @@ struct Transforms {
   }
 
  private:
-  static constexpr T a = 0.625, b = 1.5, aa = a * a, bb = b * b;
+  static constexpr T a = T(0.625), b = T(1.5), aa = a * a, bb = b * b;
   static constexpr T at_zero = 1 / (aa * bb), at_a = 1 / (2 * aa * (aa - bb)),
                      at_b = 1 / (2 * bb * (bb - aa));
 };

@@ -44,7 +44,9 @@ struct WinogradWeight {
   int64_t filters() const { return gradient.channels; }
   int64_t columns() const { return round_up(filters(), V::width); }
   // The sums of one chunk: component, channel, filter; then the bias.
-  int64_t sum_size() const { return round_up((Tiles::components * image.channels + 1) * columns(), 16); }
+  int64_t sum_size() const {
+    return round_up((Tiles::components * image.channels + 1) * columns(), 16);
+  }
   // Not a power of two, as in winograd.h.
   int64_t pixels_step() const { return round_up(block() * image.channels, 16) + 16; }
   int64_t gradient_step() const { return round_up(block() * columns(), 16) + 16; }
