@@ -80,6 +80,9 @@ def lines(name: str, record: Record) -> list[str]:
     """Return what is printed about a case: a line a leg, the ratio, the reproducer."""
     unit = "GFLOP/s" if record["bound"] == "compute" else "GB/s"
     head = name + ("  NOISY: the probe moved by more than 3 %" if record["noisy"] else "")
+    crossings = [one["crossing"] for one in record["probes"] if one.get("crossing")]
+    if crossings:
+        head += f"  (between the CPUs: {min(crossings):.0f} to {max(crossings):.0f} ns)"
     out = [head]
     mine = ours(record)
     legs = sorted(record["legs"].items(), key=lambda item: float(item[1]["median"]))

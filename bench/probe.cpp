@@ -1,8 +1,10 @@
-// What this machine can do at most: fused multiply-adds on registers, and copies of memory.
+// What this machine can do at most: fused multiply-adds on registers, copies of memory, and how
+// long a cache line takes from one thread to another and back.
 //
 // Compiled when first used, by the system's compiler, for one vector width (PROBE_BYTES). The
 // kernels are measured against this and not against one of their own products, which would flatter
 // them.
+#include <atomic>
 #include <cstdint>
 #include <cstring>
 #include <thread>
@@ -73,6 +75,18 @@ void probe_copy(int threads, char* to, const char* from, int64_t bytes, int64_t 
     for (int64_t r = 0; r < repeats; ++r) {
       memcpy(to + t * part, from + t * part, static_cast<size_t>(part));
       asm volatile("" ::: "memory");
+    }
+  });
+}
+
+// Two threads hand a cache line to each other.
+void probe_crossing(int64_t rounds) {
+  alignas(64) std::atomic<int64_t> turn{0};
+  on_threads(2, [&](int t) {
+    for (int64_t r = 0; r < rounds; ++r) {
+      while (turn.load(std::memory_order_acquire) != 2 * r + t) {
+      }
+      turn.store(2 * r + t + 1, std::memory_order_release);
     }
   });
 }

@@ -175,19 +175,20 @@ void conv2d_pooled_backward_weight(const T* dy, const uint16_t* argmax, const T*
   };
   parallel(partials.chunks, sparse_cycles(s, p, sizes), workspace.workers, task);
   parallel(s.out, partials.chunks * partials.size, workspace.workers, [&](int64_t k, int) {
-    const auto total = [&](int64_t at) {  // the chunks in order
-      T sum = T(0);
-      for (int64_t chunk = 0; chunk < partials.chunks; ++chunk) {
-        sum += sums[chunk * partials.size + at];
-      }
-      return sum;
+    // The chunks in order.
+    const auto add_up = [&](int64_t at, int64_t count, T* to) {
+      for_registers<T>(count, [&](int64_t i, auto lanes) {
+        V total = lanes.load(sums + at + i);
+        for (int64_t chunk = 1; chunk < partials.chunks; ++chunk) {
+          total = total + lanes.load(sums + chunk * partials.size + at + i);
+        }
+        lanes.store(total, to + i);
+      });
     };
     for (int64_t r = 0; r < rows; ++r) {
-      for (int64_t i = 0; i < sizes.run; ++i) {
-        dweight[(k * rows + r) * sizes.run + i] = total((k * rows + r) * sizes.run_padded + i);
-      }
+      add_up((k * rows + r) * sizes.run_padded, sizes.run, dweight + (k * rows + r) * sizes.run);
     }
-    dbias[k] = total(partials.bias + k);
+    add_up(partials.bias + k, 1, dbias + k);
   });
 }
 

@@ -155,16 +155,29 @@ void weight_directly(const T* dy, const T* x, T* dweight, T* dbias, const Conv2d
       }
     }
   });
-  // The chunks in order, and from (r, s, c) rows back to filters.
-  parallel(s.out, split.chunks * split.rows * s.out, workspace.workers, [&](int64_t k, int) {
-    for (int64_t row = 0; row <= split.rows; ++row) {
-      T total = T(0);
-      for (int64_t chunk = 0; chunk < split.chunks; ++chunk) {
-        total += partials[chunk * split.partial_size() + row * split.columns + k];
-      }
-      (row < split.rows ? dweight[k * split.rows + row] : dbias[k]) = total;
-    }
-  });
+  // The chunks in order, and from (r, s, c) rows back to filters. A task has rows of its own: had
+  // it filters, every line of the partial sums would go to every thread.
+  constexpr int64_t piece = 16;
+  parallel(ceil_div(split.rows + 1, piece), split.chunks * split.partial_size(), workspace.workers,
+           [&](int64_t index, int) {
+             const int64_t end = smaller(split.rows + 1, (index + 1) * piece);
+             for (int64_t row = index * piece; row < end; ++row) {
+               T* const to = row < split.rows ? dweight + row : dbias;
+               const int64_t step = row < split.rows ? split.rows : 1;
+               for (int64_t k = 0; k < s.out; k += V::width) {
+                 const T* const from = partials + row * split.columns + k;
+                 V total = V::load(from);
+                 for (int64_t chunk = 1; chunk < split.chunks; ++chunk) {
+                   total = total + V::load(from + chunk * split.partial_size());
+                 }
+                 T lane[V::width];
+                 total.store(lane);
+                 for (int64_t i = 0; i < smaller(V::width, s.out - k); ++i) {
+                   to[(k + i) * step] = lane[i];
+                 }
+               }
+             }
+           });
 }
 
 }  // namespace chainrule::CR_ISA
