@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import chainrule
 import reference
 from cases import EVERY, POOL, Pool, normal, seeded, ties
 from chainrule import ops
@@ -229,6 +230,21 @@ def test_a_place_outside_the_window(bad: int) -> None:
         argmax.flat[place] = bad
         with refused(ValueError, f"max_pool2d_backward: argmax must lie in [0, 4), got {bad}"):
             ops.max_pool2d_backward(dy, argmax, (2, 4, 6, 5), 2)
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_place_outside_the_window_among_many(count: int) -> None:
+    """Many places are searched in parts, on several threads: the ends of each count too."""
+    chainrule.set_num_threads(count)
+    dy = ones(8, 32, 32, 31)
+    for part in range(16):
+        for place in (part * dy.size // 16, (part + 1) * dy.size // 16 - 1):
+            argmax = np.zeros(dy.shape, np.uint16)
+            argmax.flat[place] = 6
+            argmax.flat[place - 12_345] = 5
+            with refused(ValueError, "max_pool2d_backward: argmax must lie in [0, 4), got 6"):
+                ops.max_pool2d_backward(dy, argmax, (8, 64, 64, 31), 2)
 
 
 @pytest.mark.parametrize(("kind", "what"), [("int64", "int64"), ("uint8", "uint8"), (">u2", ">u2")])

@@ -1,6 +1,9 @@
 #include "bindings/windows.h"
 
+#include <algorithm>
+
 #include "bindings/parameters.h"
+#include "cpu/threads.h"
 
 namespace chainrule::bindings {
 namespace {
@@ -118,13 +121,41 @@ MaxPool2d pooling(const Call& call, const Shape& x, const py::object& window_,
 
 Shape output_shape(const MaxPool2d& s) { return {s.batch, s.out_height, s.out_width, s.channels}; }
 
+namespace {
+
+// In parts, each read by the worker whose kernel needs it next. Read by the caller alone, they all
+// went to its CPU, and half had to come back when the next step wrote them: where the CPUs share no
+// cache, LeNet's first layer took 430 us so, and takes 355 (310 where they do).
+uint16_t largest(const Looked<uint16_t>& codes, int64_t count) {
+  constexpr int64_t parts = 16;
+  struct {
+    const Looked<uint16_t>& codes;
+    int64_t count;
+    uint16_t found[parts] = {};
+  } search{codes, count};
+  run_tasks(
+      parts, count / 8, num_threads(),
+      [](void* context, int64_t part, int) {
+        auto& in = *static_cast<decltype(search)*>(context);
+        uint16_t found = 0;
+        const int64_t end = (part + 1) * in.count / parts;
+        for (int64_t i = part * in.count / parts; i < end; ++i) {
+          found = std::max(found, in.codes[i]);
+        }
+        in.found[part] = found;
+      },
+      &search);
+  return *std::max_element(search.found, search.found + parts);
+}
+
+}  // namespace
+
 void require_in_window(const char* op, const Operand& argmax, const MaxPool2d& s) {
   const int64_t count = s.batch * s.out_height * s.out_width * s.channels;
   const Looked<uint16_t> codes(argmax, count);
   if (!codes) return;
   const int64_t area = s.window.rows * s.window.columns;
-  uint16_t worst = 0;
-  for (int64_t i = 0; i < count; ++i) worst = std::max(worst, codes[i]);
+  const uint16_t worst = largest(codes, count);
   if (worst >= area) {
     throw py::value_error(std::string(op) + ": argmax must lie in [0, " + std::to_string(area) +
                           "), got " + std::to_string(worst));

@@ -49,7 +49,7 @@ void philox_words(uint64_t first_block, uint64_t offset, uint64_t seed, uint32_t
 template <class T>
 void dropout(const T* x, T* y, const Dropout& s) {
   using V = Vec<T>;
-  parallel_ranges(s.size, 256 * words, 2, [&](int64_t begin, int64_t end) {
+  parallel_ranges(s.size, words, 256 * words, 2, [&](int64_t begin, int64_t end) {
     // Copies of this task's own: read through the capture, they kept the loop from vectorising.
     const T scale = static_cast<T>(s.scale);
     const uint32_t threshold = s.threshold;

@@ -15,7 +15,7 @@ template <class T>
 void max_pool2d(const T* x, T* y, uint16_t* argmax, const MaxPool2d& s) {
   const int64_t out_row = s.out_width * s.channels;
   const int64_t cycles = out_row * s.window.rows * s.window.columns / Vec<T>::width;
-  parallel_ranges(s.batch * s.out_height, larger(1, 4096 / larger(1, out_row)), larger(1, cycles),
+  parallel_ranges(s.batch * s.out_height, 1, 4096 / larger(1, out_row), larger(1, cycles),
                   [&](int64_t begin, int64_t end) {
                     for (int64_t row = begin; row < end; ++row) {
                       const int64_t image = row / s.out_height,

@@ -210,6 +210,12 @@ struct Product {
   }
   int64_t block_copy_size() const { return round_up(place_size(block_rows, depth_of_block()), 16); }
 
+  // Which blocks a worker takes one after the other: those of the same rows read all of b, those of
+  // the same columns all of a, and leave c where the next operation, whose workers have rows, does
+  // not look for it. Where the CPUs share no cache, LeNet's step takes 2.02 ms so, and 2.1 with all
+  // by columns.
+  bool by_rows() const { return few_blocks() && n * k <= m * k + m * n; }
+
   void by_panel(const Workspace& lent) const {
     T* const panel = static_cast<T*>(lent.data);
     T* const copies = panel + panel_size(0);
@@ -223,14 +229,16 @@ struct Product {
       }
       const int64_t down = ceil_div(m, rows), across = ceil_div(slivers(), wide);
       parallel(down * across, cycles(depth), lent.workers, [&](int64_t index, int worker) {
-        const int64_t top = index % down * rows, count = smaller(rows, m - top);
+        const int64_t top = (by_rows() ? index / across : index % down) * rows,
+                      count = smaller(rows, m - top);
         Left from = left(top, first);
         if (copies_a()) {
           const Left to = place(copies + worker * block_copy_size(), count, depth);
           copy_lines(from, to, count, depth, 0, a_step == 1 ? count : depth);
           from = to;
         }
-        const int64_t begin = index / down * wide, end = smaller(begin + wide, slivers());
+        const int64_t begin = (by_rows() ? index % across : index / down) * wide,
+                      end = smaller(begin + wide, slivers());
         for (int64_t sliver = begin; sliver < end; ++sliver) {
           const T* const right = packs_b() ? panel + packed.sliver_offset(sliver)
                                            : b + first * b_stride + sliver * tile_columns<T>;
@@ -246,18 +254,20 @@ struct Product {
 template <class T>
 void sum_rows(const T* source, int64_t rows, int64_t columns, T* target) {
   using V = Vec<T>;
-  parallel_ranges(columns, V::width, larger(1, rows / V::width), [&](int64_t begin, int64_t end) {
-    V total = V::zero();
-    if (end - begin == V::width) {
-      for (int64_t i = 0; i < rows; ++i) total = total + V::load(source + i * columns + begin);
-      total.store(target + begin);
-    } else {
-      for (int64_t i = 0; i < rows; ++i) {
-        total = total + V::load(source + i * columns + begin, end - begin, T(0));
-      }
-      total.store(target + begin, end - begin);
-    }
-  });
+  parallel_ranges(columns, V::width, V::width, larger(1, rows / V::width),
+                  [&](int64_t begin, int64_t end) {
+                    V total = V::zero();
+                    if (end - begin == V::width) {
+                      for (int64_t i = 0; i < rows; ++i)
+                        total = total + V::load(source + i * columns + begin);
+                      total.store(target + begin);
+                    } else {
+                      for (int64_t i = 0; i < rows; ++i) {
+                        total = total + V::load(source + i * columns + begin, end - begin, T(0));
+                      }
+                      total.store(target + begin, end - begin);
+                    }
+                  });
 }
 
 }  // namespace chainrule::CR_ISA

@@ -9,7 +9,7 @@ namespace chainrule::CR_ISA {
 template <class F>
 void parallel_rows(int64_t rows, int64_t columns, int64_t cycles_per_element, F f) {
   const int64_t length = larger(1, elementwise_piece / larger(1, columns));
-  parallel_ranges(rows, length, cycles_per_element * columns, [&](int64_t begin, int64_t end) {
+  parallel_ranges(rows, 1, length, cycles_per_element * columns, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) f(row);
   });
 }

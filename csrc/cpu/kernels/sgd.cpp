@@ -11,7 +11,7 @@ void sgd(T* parameters, const T* gradient, T* velocity, const Sgd& s) {
   const V momentum = V::set(static_cast<T>(s.momentum));
   const V step = V::set(static_cast<T>(-s.learning_rate));
   const bool moving = velocity != nullptr, nesterov = s.nesterov;
-  parallel_ranges(s.size, elementwise_piece, 2, [=](int64_t begin, int64_t end) {
+  parallel_ranges(s.size, elementwise_unit, elementwise_piece, 2, [=](int64_t begin, int64_t end) {
     const auto update = [=](int64_t i, auto lanes) {
       const V theta = lanes.load(parameters + i);
       const V g = fma(decay, theta, lanes.load(gradient + i));
