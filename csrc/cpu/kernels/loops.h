@@ -34,8 +34,11 @@ void parallel_ranges(int64_t n, int64_t unit, int64_t length, int64_t cycles_eac
   const int64_t units = ceil_div(n, unit);
   int64_t pieces = ceil_div(n, larger(1, length));
   if (pieces > 1) pieces = smaller(units, round_up(pieces, even_shares));
+  const auto first = [=](int64_t index) {  // index * units / pieces, which may be too large
+    return units / pieces * index + units % pieces * index / pieces;
+  };
   parallel(pieces, n * cycles_each, num_threads(), [&](int64_t index, int) {
-    f(index * units / pieces * unit, smaller(n, (index + 1) * units / pieces * unit));
+    f(first(index) * unit, smaller(n, first(index + 1) * unit));
   });
 }
 
