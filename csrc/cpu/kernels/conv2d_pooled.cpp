@@ -175,14 +175,9 @@ void conv2d_pooled_backward_weight(const T* dy, const uint16_t* argmax, const T*
   };
   parallel(partials.chunks, sparse_cycles(s, p, sizes), workspace.workers, task);
   parallel(s.out, partials.chunks * partials.size, workspace.workers, [&](int64_t k, int) {
-    // The chunks in order.
     const auto add_up = [&](int64_t at, int64_t count, T* to) {
       for_registers<T>(count, [&](int64_t i, auto lanes) {
-        V total = lanes.load(sums + at + i);
-        for (int64_t chunk = 1; chunk < partials.chunks; ++chunk) {
-          total = total + lanes.load(sums + chunk * partials.size + at + i);
-        }
-        lanes.store(total, to + i);
+        lanes.store(sum_of_parts(sums + at + i, partials.chunks, partials.size, lanes), to + i);
       });
     };
     for (int64_t r = 0; r < rows; ++r) {

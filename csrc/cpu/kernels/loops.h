@@ -86,6 +86,15 @@ CR_INLINE void for_lanes(int64_t length, F f) {
   }
 }
 
+// One register of the sum of `count` partial results, `step` elements apart, in order: how a sum
+// over a batch gives the same bits whoever took which part of it.
+template <class T, class Lanes>
+CR_INLINE Vec<T> sum_of_parts(const T* from, int64_t count, int64_t step, Lanes lanes) {
+  Vec<T> total = lanes.load(from);
+  for (int64_t part = 1; part < count; ++part) total = total + lanes.load(from += step);
+  return total;
+}
+
 constexpr int64_t elementwise_piece = 16'384, elementwise_unit = 64;
 
 // y[i] = f(x[i]...)

@@ -48,9 +48,7 @@ struct Product {
   void add_partials(const T* partials, int64_t step, int64_t count, int workers) const {
     parallel(m, m * n * count / Vec<T>::width, workers, [&](int64_t row, int) {
       for_registers<T>(n, [&](int64_t j, auto lanes) {
-        const T* from = partials + row * n + j;
-        Vec<T> total = lanes.load(from);
-        for (int64_t i = 1; i < count; ++i) total = total + lanes.load(from += step);
+        Vec<T> total = sum_of_parts(partials + row * n + j, count, step, lanes);
         if (bias) total = total + lanes.load(bias + j);
         if (rectify) total = select(total <= Vec<T>::zero(), Vec<T>::zero(), total);
         lanes.store(total, c + row * n + j);

@@ -155,7 +155,7 @@ void weight_directly(const T* dy, const T* x, T* dweight, T* dbias, const Conv2d
       }
     }
   });
-  // The chunks in order, and from (r, s, c) rows back to filters. A task has rows of its own: had
+  // The chunks' sums, from (r, s, c) rows back to filters. A task has rows of its own: had
   // it filters, every line of the partial sums would go to every thread.
   constexpr int64_t piece = 16;
   parallel(ceil_div(split.rows + 1, piece), split.chunks * split.partial_size(), workspace.workers,
@@ -166,12 +166,8 @@ void weight_directly(const T* dy, const T* x, T* dweight, T* dbias, const Conv2d
                const int64_t step = row < split.rows ? split.rows : 1;
                for (int64_t k = 0; k < s.out; k += V::width) {
                  const T* const from = partials + row * split.columns + k;
-                 V total = V::load(from);
-                 for (int64_t chunk = 1; chunk < split.chunks; ++chunk) {
-                   total = total + V::load(from + chunk * split.partial_size());
-                 }
                  T lane[V::width];
-                 total.store(lane);
+                 sum_of_parts(from, split.chunks, split.partial_size(), Whole()).store(lane);
                  for (int64_t i = 0; i < smaller(V::width, s.out - k); ++i) {
                    to[(k + i) * step] = lane[i];
                  }

@@ -25,6 +25,7 @@ struct WinogradWeight {
   static constexpr int64_t most_bytes = int64_t{32} << 20;
   static constexpr int64_t cache_bytes = int64_t{704} << 10;
 
+  // Tiles at once. Sums too large for the cache (in groups) are read and written half as often.
   int64_t block() const { return groups() == 1 ? Tiles::block : 2 * Tiles::block; }
   // The split depends on the shape alone, so the bits do too.
   int64_t groups() const {
@@ -68,12 +69,7 @@ struct WinogradWeight {
   bool finish(const T* sums, int64_t first, T* dweight, T* dbias) const {
     const int64_t channels = image.channels, lanes = smaller(V::width, filters() - first);
     const auto total = [&](int64_t row) {
-      const T* const from = sums + row * columns() + first;
-      V value = V::load(from);
-      for (int64_t chunk = 1; chunk < chunks(); ++chunk) {
-        value = value + V::load(from + chunk * sum_size());
-      }
-      return value;
+      return sum_of_parts(sums + row * columns() + first, chunks(), sum_size(), Whole());
     };
     V check = V::zero();
     for (int64_t c = 0; c < channels; ++c) {
