@@ -116,12 +116,13 @@ bool adds_runs(const Conv2d& s) {
 template <class T>
 struct InputByRuns {
   Sizes<T> sizes;
-  int64_t group, packed_size, word_count;
+  PackedRuns<T> filters;
+  int64_t packed_size, word_count;
 
   explicit InputByRuns(const Conv2d& s)
       : sizes(s),
-        group(rows_at_once(s, sizes)),
-        packed_size(round_up(s.window.rows * s.out * sizes.run_padded, 16)),
+        filters(packed_runs(s, sizes)),
+        packed_size(filters.size(s)),
         word_count(ceil_div(s.out, 64)) {}
   int64_t words_size() const {
     return round_up(ceil_div(word_count * 8, static_cast<int64_t>(sizeof(T))), 16);
@@ -141,7 +142,7 @@ void input_by_runs(const T* dy, const T* weight, T* dx, const Conv2d& s,
   uint64_t* const words = reinterpret_cast<uint64_t*>(packed + by.packed_size);
   T* const copies = packed + by.packed_size + by.words_size();
   parallel(s.out, s.out * rows * sizes.run, workspace.workers,
-           [&](int64_t k, int) { pack_runs(weight, k, by.group, s, sizes, packed); });
+           [&](int64_t k, int) { by.filters.pack(weight, k, s, packed); });
   for (int64_t i = 0; i < by.word_count; ++i) {  // all filters: also 0 · NaN counts here
     const int64_t left = s.out - 64 * i;
     words[i] = left >= 64 ? ~uint64_t{0} : (uint64_t{1} << left) - 1;
@@ -149,18 +150,18 @@ void input_by_runs(const T* dy, const T* weight, T* dx, const Conv2d& s,
   parallel(s.batch, cycles_of(s, Vec<T>::width), workspace.workers, [&](int64_t image, int w) {
     T* const copy = copies + w * sizes.image;
     for (int64_t i = 0; i < sizes.image; ++i) copy[i] = T(0);
-    for (int64_t r = 0; r < rows; r += by.group) {
-      const int64_t height = smaller(by.group, rows - r);
+    for (int64_t r = 0; r < rows; r += by.filters.group) {
+      const int64_t height = smaller(by.filters.group, rows - r);
       const Runs<T, OfFilters<T>> runs(height, sizes.run);
       for (int64_t pixel = 0; pixel < pixels; ++pixel) {
         runs.add({.target = copy + r * sizes.row +
                             corner(s, sizes, pixel / s.out_width, pixel % s.out_width),
                   .target_row = sizes.row,
-                  .source = packed + r * s.out * sizes.run_padded,
-                  .source_row = sizes.run_padded,
+                  .source = packed + by.filters.offset(s, r),
+                  .source_row = by.filters.step,
                   .words = words,
                   .word_count = by.word_count,
-                  .set = {dy + (image * pixels + pixel) * s.out, height * sizes.run_padded}});
+                  .set = {dy + (image * pixels + pixel) * s.out, height * by.filters.step}});
       }
     }
     copy_rectangle(copy, Image{sizes.rows_seen, sizes.columns_seen, s.in}, s.pad_top, s.pad_left,

@@ -9,11 +9,13 @@
 // left out (0 · infinity no longer gives NaN) and the order of the sums.
 //
 // Both are the one loop of runs.h over the elements that are not zero, which are found as sets of
-// bits: writing lists of them took as long as working them off.
+// bits: writing lists of them took as long as working them off. Backward input has a second loop for
+// small layers, windows.h.
 #include "cpu/kernels/convolution.h"
 #include "cpu/kernels/kernel.h"
 #include "cpu/kernels/runs.h"
 #include "cpu/kernels/sets.h"
+#include "cpu/kernels/windows.h"
 
 namespace chainrule::CR_ISA {
 namespace {
@@ -212,6 +214,27 @@ void set_of_filters(const T* dy, const uint16_t* argmax, int64_t filters, int64_
   }
 }
 
+// How a layer's filters lie, and by which loop.
+template <class T>
+struct InputRoad {
+  AddWindow<T> at_once;  // all places of a window, where there is an instance
+  PackedRuns<T> filters;
+
+  InputRoad(const Conv2d& s, const MaxPool2d& p, const Sizes<T>& sizes)
+      : at_once(window_instance<T>(s, p)), filters(packed_runs(s, sizes)) {
+    if (!at_once) return;
+    const int64_t before = round_up(s.in, Vec<T>::width);
+    filters = {s.window.rows, before,
+               before + round_up((s.window.columns + 1) * s.in, Vec<T>::width)};
+  }
+};
+
+template <class T>
+bool all_finite(const T* x, int64_t n) {
+  const auto add = [](Vec<T> check, Vec<T> v) { return fma(v, Vec<T>::zero(), check); };
+  return sum(fold_row(n, Vec<T>::zero(), T(0), add, x)) == T(0);
+}
+
 template <class T>
 Own<T> own_of_input(const Conv2d& s, const MaxPool2d& p, const Sizes<T>& sizes) {
   return {sizes, p.out_width * area_of(p) * ceil_div(s.out, 64), area_of(p)};
@@ -222,7 +245,7 @@ Own<T> own_of_input(const Conv2d& s, const MaxPool2d& p, const Sizes<T>& sizes) 
 template <class T>
 int64_t conv2d_pooled_backward_input_workspace(const Conv2d& s, const MaxPool2d& p, int workers) {
   const Sizes<T> sizes(s);
-  const int64_t packed = round_up(s.window.rows * s.out * sizes.run_padded, 16);
+  const int64_t packed = InputRoad<T>(s, p, sizes).filters.size(s);
   return (packed + workers * own_of_input(s, p, sizes).size()) * static_cast<int64_t>(sizeof(T));
 }
 
@@ -232,11 +255,13 @@ void conv2d_pooled_backward_input(const T* dy, const uint16_t* argmax, const T* 
   const Sizes<T> sizes(s);
   const Own<T> own = own_of_input(s, p, sizes);
   const int64_t area = area_of(p), rows = s.window.rows, windows = p.out_height * p.out_width;
-  const int64_t group = rows_at_once(s, sizes), word_count = ceil_div(s.out, 64);
-  T* const packed = static_cast<T*>(workspace.data);  // (groups of rows, filters, rows, run)
-  T* const owned = packed + round_up(rows * s.out * sizes.run_padded, 16);
+  const InputRoad<T> road(s, p, sizes);
+  const PackedRuns<T>& filters = road.filters;
+  const int64_t word_count = ceil_div(s.out, 64);
+  T* const packed = static_cast<T*>(workspace.data);
+  T* const owned = packed + filters.size(s);
   parallel(s.out, s.out * rows * sizes.run, workspace.workers,
-           [&](int64_t k, int) { pack_runs(weight, k, group, s, sizes, packed); });
+           [&](int64_t k, int) { filters.pack(weight, k, s, packed); });
   parallel(s.batch, sparse_cycles(s, p, sizes), workspace.workers, [&](int64_t image, int w) {
     T* const copy = owned + w * own.size();
     uint64_t* const words = own.words_in(copy);
@@ -249,8 +274,23 @@ void conv2d_pooled_backward_input(const T* dy, const uint16_t* argmax, const T* 
         set_of_filters(dy + first + i * s.out, argmax + first + i * s.out, s.out, area,
                        words + i * area * word_count);
       }
-      for (int64_t r = 0; r < rows; r += group) {
-        const int64_t height = smaller(group, rows - r);
+      if (road.at_once && all_finite(dy + first, p.out_width * s.out)) {
+        for (int64_t i = 0; i < p.out_width; ++i) {
+          road.at_once(
+              {.pixels = copy + corner(s, sizes, band * p.window.rows, i * p.window.columns),
+               .pixel_row = sizes.row,
+               .filters = packed + filters.before,
+               .filter = rows * filters.step,
+               .filter_row = filters.step,
+               .channels = s.in,
+               .words = words + i * area * word_count,
+               .word_count = word_count,
+               .g = dy + first + i * s.out});
+        }
+        continue;
+      }
+      for (int64_t r = 0; r < rows; r += filters.group) {
+        const int64_t height = smaller(filters.group, rows - r);
         const Runs<T, OfFilters<T>> runs(height, sizes.run);
         for (int64_t i = 0; i < p.out_width; ++i) {
           T* const pixels =
@@ -258,11 +298,11 @@ void conv2d_pooled_backward_input(const T* dy, const uint16_t* argmax, const T* 
           for (int64_t place = 0; place < area; ++place) {
             runs.add({.target = pixels + corners[place],
                       .target_row = sizes.row,
-                      .source = packed + r * s.out * sizes.run_padded,
-                      .source_row = sizes.run_padded,
+                      .source = packed + filters.offset(s, r),
+                      .source_row = filters.step,
                       .words = words + (i * area + place) * word_count,
                       .word_count = word_count,
-                      .set = {dy + first + i * s.out, height * sizes.run_padded}});
+                      .set = {dy + first + i * s.out, height * filters.step}});
           }
         }
       }

@@ -186,17 +186,30 @@ int64_t rows_at_once(const Conv2d& s, const Sizes<T>& sizes) {
   return smaller(s.window.rows, larger(1, first_level_bytes / bytes));
 }
 
-// Filter k's runs into packed (groups of rows, filters, rows of the group, run).
+// Filters packed as (groups of rows, filters, rows of the group, run), each run between zeros.
 template <class T>
-void pack_runs(const T* weight, int64_t k, int64_t group, const Conv2d& s, const Sizes<T>& sizes,
-               T* packed) {
-  const int64_t rows = s.window.rows;
-  for (int64_t r = 0; r < rows; ++r) {
-    const int64_t first = r / group * group, height = smaller(group, rows - first);
-    T* const to = packed + (first * s.out + k * height + r - first) * sizes.run_padded;
-    const T* const from = weight + (k * rows + r) * sizes.run;
-    for (int64_t i = 0; i < sizes.run_padded; ++i) to[i] = i < sizes.run ? from[i] : T(0);
+struct PackedRuns {
+  int64_t group;
+  int64_t before, step;  // zeros before a run, and elements from one to the next
+
+  int64_t size(const Conv2d& s) const { return round_up(s.window.rows * s.out * step, 16); }
+  // Group `first` on begins there, at the first run's own first element.
+  int64_t offset(const Conv2d& s, int64_t first) const { return first * s.out * step + before; }
+
+  void pack(const T* weight, int64_t k, const Conv2d& s, T* packed) const {
+    const int64_t rows = s.window.rows, run = s.window.columns * s.in;
+    for (int64_t r = 0; r < rows; ++r) {
+      const int64_t first = r / group * group, height = smaller(group, rows - first);
+      T* const to = packed + (first * s.out + k * height + r - first) * step;
+      const T* const from = weight + (k * rows + r) * run;
+      for (int64_t i = 0; i < step; ++i) to[i] = T(0);
+      for (int64_t i = 0; i < run; ++i) to[before + i] = from[i];
+    }
   }
+};
+template <class T>
+PackedRuns<T> packed_runs(const Conv2d& s, const Sizes<T>& sizes) {
+  return {rows_at_once(s, sizes), 0, sizes.run_padded};
 }
 
 }  // namespace chainrule::CR_ISA
