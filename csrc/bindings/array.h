@@ -146,6 +146,7 @@ class Looked {
     if (array.device().look(array.data(), bytes, copy_.data())) data_ = copy_.data();
   }
   explicit operator bool() const { return data_ || copy_.empty(); }
+  const T* data() const { return data_; }
   T operator[](int64_t i) const { return data_[i]; }
 
  private:

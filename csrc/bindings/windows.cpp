@@ -1,6 +1,7 @@
 #include "bindings/windows.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "bindings/parameters.h"
 #include "cpu/threads.h"
@@ -123,29 +124,48 @@ Shape output_shape(const MaxPool2d& s) { return {s.batch, s.out_height, s.out_wi
 
 namespace {
 
+// Half a cache line at a time, in as many sums as hide an instruction's latency; the compiler has
+// SSE2 here and one sum, and took 50 us of the 315 of max_pool2d_backward on 128 x 24 x 24 x 64.
+uint16_t union_of(const uint16_t* codes, int64_t count) {
+  using Codes [[gnu::vector_size(16)]] = uint16_t;
+  constexpr int64_t lanes = 8, sums = 4;
+  Codes found[sums] = {};
+  int64_t i = 0;
+  for (; i + sums * lanes <= count; i += sums * lanes) {
+    for (int64_t j = 0; j < sums; ++j) {
+      Codes next;
+      std::memcpy(&next, codes + i + j * lanes, sizeof next);
+      found[j] |= next;
+    }
+  }
+  const Codes all = found[0] | found[1] | found[2] | found[3];
+  uint16_t one = 0;
+  for (int64_t lane = 0; lane < lanes; ++lane) one |= all[lane];
+  for (; i < count; ++i) one |= codes[i];
+  return one;
+}
+
+// Whether all codes' bits together make a number below `end`, which no code then reaches.
+//
 // In parts, each read by the worker whose kernel needs it next. Read by the caller alone, they all
 // went to its CPU, and half had to come back when the next step wrote them: where the CPUs share no
 // cache, LeNet's first layer took 430 us so, and takes 355 (310 where they do).
-uint16_t largest(const Looked<uint16_t>& codes, int64_t count) {
+bool surely_below(int64_t end, const uint16_t* codes, int64_t count) {
   constexpr int64_t parts = 16;
   struct {
-    const Looked<uint16_t>& codes;
+    const uint16_t* codes;
     int64_t count;
-    uint16_t found[parts] = {};
-  } search{codes, count};
+    uint16_t found[parts];
+  } search{codes, count, {}};
   run_tasks(
       parts, count / 8, num_threads(),
       [](void* context, int64_t part, int) {
         auto& in = *static_cast<decltype(search)*>(context);
-        uint16_t found = 0;
-        const int64_t end = (part + 1) * in.count / parts;
-        for (int64_t i = part * in.count / parts; i < end; ++i) {
-          found = std::max(found, in.codes[i]);
-        }
-        in.found[part] = found;
+        const int64_t begin = part * in.count / parts, next = (part + 1) * in.count / parts;
+        in.found[part] = union_of(in.codes + begin, next - begin);
       },
       &search);
-  return *std::max_element(search.found, search.found + parts);
+  return union_of(search.found, parts) < end;
 }
 
 }  // namespace
@@ -155,7 +175,9 @@ void require_in_window(const char* op, const Operand& argmax, const MaxPool2d& s
   const Looked<uint16_t> codes(argmax, count);
   if (!codes) return;
   const int64_t area = s.window.rows * s.window.columns;
-  const uint16_t worst = largest(codes, count);
+  if (surely_below(area, codes.data(), count)) return;
+  uint16_t worst = 0;
+  for (int64_t i = 0; i < count; ++i) worst = std::max(worst, codes[i]);
   if (worst >= area) {
     throw py::value_error(std::string(op) + ": argmax must lie in [0, " + std::to_string(area) +
                           "), got " + std::to_string(worst));

@@ -9,8 +9,8 @@
 // left out (0 · infinity no longer gives NaN) and the order of the sums.
 //
 // Both are the one loop of runs.h over the elements that are not zero, which are found as sets of
-// bits: writing lists of them took as long as working them off. Backward input has a second loop for
-// small layers, windows.h.
+// bits: writing lists of them took as long as working them off. Backward input has a second loop,
+// windows.h, for small layers.
 #include "cpu/kernels/convolution.h"
 #include "cpu/kernels/kernel.h"
 #include "cpu/kernels/runs.h"
