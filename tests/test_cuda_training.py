@@ -248,8 +248,11 @@ def test_training_that_does_not_fit_is_refused_beforehand() -> None:
     cr.fit(small, data, loss=cr.CrossEntropy(), optimizer=cr.SGD(0.1), epochs=1, progress=False)
 
 
-def test_interrupting() -> None:
+def test_interrupting(request: pytest.FixtureRequest) -> None:
     """Ctrl-C is heard at the next wait, and the network has the weights of that batch."""
+    # A shell's background job is started with the signal ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
 
     def press(net: cr.Sequential, history: cr.History) -> None:
         if len(history.epochs) == 1:
