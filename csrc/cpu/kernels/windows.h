@@ -4,9 +4,8 @@
 // The four places of a window see pixels that overlap but for a row and a column: (rows + 1) runs
 // of (columns + 1) * channels numbers. They fit the registers of small layers, 6 x 3 of them for
 // LeNet's second (5 x 5 x 6), 4 x 6 for 3 x 3 x 24. So the pixels are loaded and stored once a
-// window, not four times, each time just after they were stored at another alignment, which makes
-// a load wait until the store has left its queue. A place's column is where the filter's row begins
-// in its run: the row lies between zeros, and is read that much earlier.
+// window, not four times. A place's column is where the filter's row begins in its run: the row
+// lies between zeros, and is read that much earlier.
 //
 // Those zeros meet every gradient of the window, so all have to be finite.
 //
@@ -84,7 +83,8 @@ AddWindow<T> window_instance(int64_t wanted) {
   }
 }
 
-// The instance for this layer; none where its windows do not fit.
+// The instance for this layer; none where its windows do not fit, or for filters of other heights,
+// which are rare and would cost space.
 template <class T>
 AddWindow<T> window_instance(const Conv2d& s, const MaxPool2d& p) {
   const bool pairs = p.window.rows == 2 && p.window.columns == 2;
