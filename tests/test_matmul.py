@@ -114,7 +114,10 @@ def test_contract(dtype: np.dtype, flags: tuple[bool, bool]) -> None:
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("flags", TRANSPOSES)
-@pytest.mark.parametrize(("m", "n", "k"), [(301, 257, 129), (1, 4099, 513), (4099, 3, 257)])
+@pytest.mark.parametrize(
+    ("m", "n", "k"),
+    [(301, 257, 129), (1, 4099, 513), (4099, 3, 257), (31, 29, 16385), (257, 255, 1029)],
+)
 def test_threads(dtype: np.dtype, flags: tuple[bool, bool], m: int, n: int, k: int) -> None:
     a, b, options = stored(seeded(0), m, n, k, flags, dtype)
     check_threads(Call("matmul", {"a": a, "b": b}, options))

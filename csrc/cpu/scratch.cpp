@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <cstring>
 #include <new>
 
 namespace chainrule {
@@ -13,6 +14,22 @@ constexpr std::size_t worth_huge_pages = std::size_t{256} << 10;
 
 thread_local Memory buffer;
 thread_local std::size_t size = 0;
+
+// The last `bytes`, in whole cache lines, before a page that nobody may touch.
+void* fenced(std::size_t bytes) {
+  constexpr std::size_t room = std::size_t{4} << 30;
+  thread_local char* const fence = [] {
+    void* const memory = mmap(nullptr, room + huge_page, PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) throw std::bad_alloc();
+    char* const end = static_cast<char*>(memory) + room;
+    if (mprotect(end, huge_page, PROT_NONE) != 0) throw std::bad_alloc();
+    return end;
+  }();
+  if (bytes > room) throw std::bad_alloc();
+  const std::size_t rounded = (bytes + cache_line - 1) / cache_line * cache_line;
+  return std::memset(fence - rounded, 0xff, rounded);
+}
 
 }  // namespace
 
@@ -27,6 +44,8 @@ Memory allocate(std::size_t bytes) {
 }
 
 void* scratch(std::size_t bytes) {
+  static const bool fence = std::getenv("CHAINRULE_FENCE") != nullptr;
+  if (fence) return fenced(bytes);
   if (bytes > size) {
     buffer = allocate(bytes);
     size = bytes;

@@ -18,6 +18,9 @@ Memory allocate(std::size_t bytes);
 
 // The calling thread's own, which grows to the largest request and is used again: valid until its
 // next call. Throws std::bad_alloc, and is then as it was.
+//
+// With CHAINRULE_FENCE in the environment, for tests: it ends at a forbidden page, so what goes too
+// far ends the process, and holds NaN, so what reads before it writes shows.
 void* scratch(std::size_t bytes);
 
 }  // namespace chainrule

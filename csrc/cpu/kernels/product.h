@@ -27,8 +27,8 @@ struct Product {
 
   int64_t workspace(int workers) const {
     if (few_rows()) return bytes(left_size() + workers * sliver_size());
-    if (chunks() > 1) return bytes(chunks() * partial_size() + workers * panel_size(1));
-    return bytes(panel_size(workers));
+    if (chunks() > 1) return bytes(chunks() * partial_size() + workers * panel_of_chunk());
+    return bytes(panel_size(workers, depth_of_block()));
   }
 
   void run(const Workspace& lent) const {
@@ -63,10 +63,11 @@ struct Product {
   // kB in float32 with AVX-512); of a narrow b all slivers do, so it is cut less often. The depth
   // is cut evenly, lest the last block be too thin to pay for a pass over c: 784 is twice 392.
   static constexpr int64_t least_depth = 512, most_depth = 1024, panel_bytes = 512 << 10;
-  int64_t depth_of_block() const {
+  int64_t deepest_block() const {
     const int64_t fit = panel_bytes / bytes(larger(1, n));
-    return even(smaller(most_depth, larger(least_depth, fit)));
+    return smaller(most_depth, larger(least_depth, fit));
   }
+  int64_t depth_of_block() const { return even(deepest_block()); }
   int64_t even(int64_t most) const { return ceil_div(k, larger(1, ceil_div(k, most))); }
 
   // Rows of a that are a multiple of this apart fall into few sets of the first-level cache; they
@@ -174,6 +175,10 @@ struct Product {
     return larger(1, smaller(most_chunks, k / least_chunk));
   }
   int64_t partial_size() const { return round_up(m * n, 16); }
+  // A part may have deeper blocks than a longer one: 1025 is cut into 342s, 512 is not cut.
+  int64_t panel_of_chunk() const {
+    return panel_size(1, smaller(deepest_block(), ceil_div(k, chunks())));
+  }
 
   void in_chunks(const Workspace& lent) const {
     T* const partials = static_cast<T*>(lent.data);
@@ -187,7 +192,7 @@ struct Product {
       part.c = partials + chunk * partial_size();
       part.bias = nullptr;
       part.rectify = false;
-      part.by_panel({own + worker * panel_size(1), 1});
+      part.by_panel({own + worker * panel_of_chunk(), 1});
     });
     add_partials(partials, partial_size(), chunks(), lent.workers);
   }
@@ -202,11 +207,13 @@ struct Product {
   bool packs_b() const {
     return b_transposed || n % Vec<T>::width != 0 || bytes(k * n) > small_bytes || m > most_rows;
   }
-  int64_t panel_size(int workers) const {
-    const int64_t panel = round_up(Packed<T>{depth_of_block(), n}.size(), 16);
-    return panel + (copies_a() ? workers * block_copy_size() : 0);
+  int64_t panel_size(int workers, int64_t depth) const {
+    const int64_t panel = round_up(Packed<T>{depth, n}.size(), 16);
+    return panel + (copies_a() ? workers * block_copy_size(depth) : 0);
   }
-  int64_t block_copy_size() const { return round_up(place_size(block_rows, depth_of_block()), 16); }
+  static int64_t block_copy_size(int64_t depth) {
+    return round_up(place_size(block_rows, depth), 16);
+  }
 
   // Which blocks a worker takes one after the other: those of the same rows read all of b, those of
   // the same columns all of a, and leave c where the next operation, whose workers have rows, does
@@ -216,7 +223,7 @@ struct Product {
 
   void by_panel(const Workspace& lent) const {
     T* const panel = static_cast<T*>(lent.data);
-    T* const copies = panel + panel_size(0);
+    T* const copies = panel + panel_size(0, depth_of_block());
     const int64_t rows = few_blocks() ? 2 * tile_rows : block_rows;
     const int64_t wide = few_blocks() ? 1 : block_slivers;
     for_depths(depth_of_block(), [&](int64_t first, int64_t depth) {
@@ -231,7 +238,7 @@ struct Product {
                       count = smaller(rows, m - top);
         Left from = left(top, first);
         if (copies_a()) {
-          const Left to = place(copies + worker * block_copy_size(), count, depth);
+          const Left to = place(copies + worker * block_copy_size(depth_of_block()), count, depth);
           copy_lines(from, to, count, depth, 0, a_step == 1 ? count : depth);
           from = to;
         }
