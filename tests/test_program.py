@@ -76,6 +76,23 @@ def test_the_number_of_threads_may_change(counts: tuple[int, ...]) -> None:
     assert_replays(DTYPES[0], lambda step: chainrule.set_num_threads(counts[step]), batch=300)
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux's /proc")
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize(("before", "after"), [(2, 4), (4, 2)])
+def test_threads_stay_when_their_number_has_changed(before: int, after: int) -> None:
+    """Operations with a workspace keep the number they were recorded with, others take the new."""
+    chainrule.set_num_threads(before)
+    a, b = (normal(seeded(i), (300, 300), DTYPES[0]) for i in range(2))
+    c, d = np.empty_like(a), np.empty_like(a)
+    program = recorded(lambda: (ops.matmul(a, b, out=c), ops.relu(c, out=d)))
+    chainrule.set_num_threads(after)
+    program.run()
+    threads = sorted(os.listdir("/proc/self/task"))
+    for _ in range(3):
+        program.run()
+        assert sorted(os.listdir("/proc/self/task")) == threads
+
+
 def test_the_backend_may_change(backend: str) -> None:
     """A program keeps the kernels it was recorded with."""
     replayed, eager = Chain(DTYPES[0]), Chain(DTYPES[0])

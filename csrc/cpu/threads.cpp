@@ -40,9 +40,9 @@ void pause() noexcept {
 // who joined, so a worker that wakes late delays nobody.
 class Pool {
  public:
-  // Whether a small call finds workers that watch, or comes so soon after another one that waking
-  // them will pay: they then watch for the next.
-  bool expects_small_calls() noexcept {
+  // A small call has come. Whether it finds workers that watch, or comes so soon after another one
+  // that waking them will pay: they then watch for the next.
+  bool small_call_pays() noexcept {
     const int64_t stamp = nanoseconds();
     return stamp - last_.exchange(stamp, std::memory_order_relaxed) < soon_nanoseconds;
   }
@@ -50,13 +50,14 @@ class Pool {
   bool try_run(int64_t tasks, int workers, Task task, void* context) noexcept {
     std::unique_lock<std::mutex> lock(busy_, std::try_to_lock);
     if (!lock.owns_lock()) return false;
-    resize(workers - 1);
+    const int most = num_threads();
+    resize(most - 1);
     if (!shares_) return false;
     task_ = task;
     context_ = context;
-    limit_ = workers;
+    limit_ = std::min(workers, most);
     float_mode_ = float_mode();
-    for (int worker = 0; worker < workers; ++worker) {
+    for (int worker = 0; worker < limit_; ++worker) {
       shares_[worker].next.store(first_of(worker, tasks), std::memory_order_relaxed);
       shares_[worker].end = first_of(worker + 1, tasks);
     }
@@ -249,7 +250,7 @@ void set_num_threads(int n) noexcept { threads_wanted.store(n, std::memory_order
 void run_tasks(int64_t tasks, int64_t cycles, int workers, Task task, void* context) noexcept {
   if (tasks > 1 && workers > 1 && cycles >= worthwhile_awake) {
     Pool* const shared = pool();
-    const bool pays = shared && (cycles >= worthwhile_cycles || shared->expects_small_calls());
+    const bool pays = shared && (cycles >= worthwhile_cycles || shared->small_call_pays());
     if (pays && shared->try_run(tasks, workers, task, context)) return;
   }
   for (int64_t index = 0; index < tasks; ++index) task(context, index, 0);
