@@ -13,9 +13,10 @@ bool tiles_exactly(const Window& w) {
 
 template <class T>
 void max_pool2d(const T* x, T* y, uint16_t* argmax, const MaxPool2d& s) {
+  if (s.channels == 0) return;  // the batch may be 2^40 empty images
   const int64_t out_row = s.out_width * s.channels;
   const int64_t cycles = out_row * s.window.rows * s.window.columns / Vec<T>::width;
-  parallel_ranges(s.batch * s.out_height, 1, 4096 / larger(1, out_row), larger(1, cycles),
+  parallel_ranges(s.batch * s.out_height, 1, 4096 / out_row, larger(1, cycles),
                   [&](int64_t begin, int64_t end) {
                     for (int64_t row = begin; row < end; ++row) {
                       const int64_t image = row / s.out_height,
@@ -28,6 +29,7 @@ void max_pool2d(const T* x, T* y, uint16_t* argmax, const MaxPool2d& s) {
 
 template <class T>
 void max_pool2d_backward(const T* dy, const uint16_t* argmax, T* dx, const MaxPool2d& s) {
+  if (s.channels == 0) return;
   const Window& w = s.window;
   const int64_t row_stride = s.width * s.channels;
   const int64_t image_size = s.height * row_stride;
