@@ -174,6 +174,9 @@ CONV_POOL = [
     ConvPool(2, 28, 28, 1, 6, 5, 5, padding="same"),
     ConvPool(2, 14, 14, 6, 16, 5, 5),
     ConvPool(1, 26, 26, 32, 64, 3, 3),
+    # few channels under more filters than a set's word has bits
+    ConvPool(2, 8, 9, 3, 70, 3, 3),
+    ConvPool(2, 12, 13, 1, 130, 5, 5),
     # nothing to do
     ConvPool(0, 6, 6, 3, 4, 3, 3),
     ConvPool(2, 6, 6, 0, 4, 3, 3),

@@ -123,6 +123,7 @@ def pooled(dtype: Any) -> Iterator[Case]:
         ConvPool(1, 3, 4, 33, 40, 3, 3, padding=4, window=3),
         ConvPool(3, 12, 12, 32, 64, 3, 3),
         ConvPool(6, 9, 8, 17, 19, 3, 3, padding=1),
+        *(ConvPool(1, 9, 8, c, k, r, r) for c in (1, 2, 3, 6) for k in (5, 70) for r in (3, 5)),
     ]
     for case in sweep:
         import chainrule

@@ -209,6 +209,12 @@ AWKWARD_CASES = [
     ConvPool(1, 9, 11, 3, 17, 2, 2, stride=2),
     ConvPool(2, 6, 5, 5, 9, 1, 1),
     ConvPool(2, 7, 9, 3, 4, 3, 2, padding=2, window=(1, 4)),
+    # windows whose places are taken at once: of several registers a row, behind long zeros, and
+    # under more filters than a word has bits
+    ConvPool(2, 11, 12, 1, 6, 5, 5),
+    ConvPool(2, 9, 8, 6, 9, 3, 3),
+    ConvPool(2, 8, 7, 32, 5, 3, 2),
+    ConvPool(2, 8, 8, 3, 70, 3, 3),
 ]
 
 

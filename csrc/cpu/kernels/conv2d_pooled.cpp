@@ -20,7 +20,7 @@
 namespace chainrule::CR_ISA {
 namespace {
 
-// The same for every place in a pooling window, from the window's own corner.
+// How far the pixels of each place in a pooling window begin behind those of the first one.
 template <class T>
 void place_corners(const Conv2d& s, const MaxPool2d& p, const Sizes<T>& sizes, int64_t* corners) {
   for (int64_t place = 0; place < p.window.rows * p.window.columns; ++place) {
@@ -126,6 +126,7 @@ template <class T>
 void conv2d_pooled_backward_weight(const T* dy, const uint16_t* argmax, const T* x, T* dweight,
                                    T* dbias, const Conv2d& s, const MaxPool2d& p,
                                    const Workspace& workspace) {
+  if (s.out == 0) return;  // the batch may be 2^40 empty images
   using V = Vec<T>;
   const Sizes<T> sizes(s);
   const Partials<T> partials(s, sizes);
@@ -224,16 +225,9 @@ struct InputRoad {
       : at_once(window_instance<T>(s, p)), filters(packed_runs(s, sizes)) {
     if (!at_once) return;
     const int64_t before = round_up(s.in, Vec<T>::width);
-    filters = {s.window.rows, before,
-               before + round_up((s.window.columns + 1) * s.in, Vec<T>::width)};
+    filters = {s.window.rows, before, before + window_vectors<T>(s) * Vec<T>::width};
   }
 };
-
-template <class T>
-bool all_finite(const T* x, int64_t n) {
-  const auto add = [](Vec<T> check, Vec<T> v) { return fma(v, Vec<T>::zero(), check); };
-  return sum(fold_row(n, Vec<T>::zero(), T(0), add, x)) == T(0);
-}
 
 template <class T>
 Own<T> own_of_input(const Conv2d& s, const MaxPool2d& p, const Sizes<T>& sizes) {
@@ -252,6 +246,7 @@ int64_t conv2d_pooled_backward_input_workspace(const Conv2d& s, const MaxPool2d&
 template <class T>
 void conv2d_pooled_backward_input(const T* dy, const uint16_t* argmax, const T* weight, T* dx,
                                   const Conv2d& s, const MaxPool2d& p, const Workspace& workspace) {
+  if (s.in == 0) return;
   const Sizes<T> sizes(s);
   const Own<T> own = own_of_input(s, p, sizes);
   const int64_t area = area_of(p), rows = s.window.rows, windows = p.out_height * p.out_width;
@@ -274,13 +269,13 @@ void conv2d_pooled_backward_input(const T* dy, const uint16_t* argmax, const T* 
         set_of_filters(dy + first + i * s.out, argmax + first + i * s.out, s.out, area,
                        words + i * area * word_count);
       }
-      if (road.at_once && all_finite(dy + first, p.out_width * s.out)) {
+      if (road.at_once && all_finite(p.out_width * s.out, dy + first)) {
         for (int64_t i = 0; i < p.out_width; ++i) {
           road.at_once(
               {.pixels = copy + corner(s, sizes, band * p.window.rows, i * p.window.columns),
                .pixel_row = sizes.row,
-               .filters = packed + filters.before,
-               .filter = rows * filters.step,
+               .filters = packed + filters.offset(s, 0),
+               .filter = filters.between(s, 0),
                .filter_row = filters.step,
                .channels = s.in,
                .words = words + i * area * word_count,
@@ -302,7 +297,7 @@ void conv2d_pooled_backward_input(const T* dy, const uint16_t* argmax, const T* 
                       .source_row = filters.step,
                       .words = words + (i * area + place) * word_count,
                       .word_count = word_count,
-                      .set = {dy + first + i * s.out, height * filters.step}});
+                      .set = {dy + first + i * s.out, filters.between(s, r)}});
           }
         }
       }

@@ -186,21 +186,26 @@ int64_t rows_at_once(const Conv2d& s, const Sizes<T>& sizes) {
   return smaller(s.window.rows, larger(1, first_level_bytes / bytes));
 }
 
-// Filters packed as (groups of rows, filters, rows of the group, run), each run between zeros.
+// Filters packed as (groups of rows, filters, rows of the group, run), each run behind `before`
+// zeros and padded with zeros.
 template <class T>
 struct PackedRuns {
   int64_t group;
-  int64_t before, step;  // zeros before a run, and elements from one to the next
+  int64_t before, step;  // elements from one run to the next: zeros, run, zeros
 
   int64_t size(const Conv2d& s) const { return round_up(s.window.rows * s.out * step, 16); }
-  // Group `first` on begins there, at the first run's own first element.
+  // Where the first run lies of the group that begins with row `first`.
   int64_t offset(const Conv2d& s, int64_t first) const { return first * s.out * step + before; }
+  // From one filter's runs to the next's in that group.
+  int64_t between(const Conv2d& s, int64_t first) const {
+    return smaller(group, s.window.rows - first) * step;
+  }
 
   void pack(const T* weight, int64_t k, const Conv2d& s, T* packed) const {
     const int64_t rows = s.window.rows, run = s.window.columns * s.in;
     for (int64_t r = 0; r < rows; ++r) {
-      const int64_t first = r / group * group, height = smaller(group, rows - first);
-      T* const to = packed + (first * s.out + k * height + r - first) * step;
+      const int64_t first = r / group * group;
+      T* const to = packed + offset(s, first) - before + k * between(s, first) + (r - first) * step;
       const T* const from = weight + (k * rows + r) * run;
       for (int64_t i = 0; i < step; ++i) to[i] = T(0);
       for (int64_t i = 0; i < run; ++i) to[before + i] = from[i];

@@ -2,10 +2,10 @@
 // input. Beside runs.h, which takes one place of the window after the other:
 //
 // The four places of a window see pixels that overlap but for a row and a column: (rows + 1) runs
-// of (columns + 1) * channels numbers. They fit the registers of small layers, 6 x 3 of them for
-// LeNet's second (5 x 5 x 6), 4 x 6 for 3 x 3 x 24. So the pixels are loaded and stored once a
-// window, not four times. A place's column is where the filter's row begins in its run: the row
-// lies between zeros, and is read that much earlier.
+// of (columns + 1) * channels numbers. They fit the registers of small layers, with AVX-512 6 x 3
+// of them for LeNet's second (5 x 5 x 6), 4 x 6 for 3 x 3 x 24. So the pixels are loaded and stored
+// once a window, not four times. A place's column is where the filter's row begins in its run: the
+// row lies between zeros, and is read that much earlier.
 //
 // Those zeros meet every gradient of the window, so all have to be finite.
 //
@@ -83,13 +83,19 @@ AddWindow<T> window_instance(int64_t wanted) {
   }
 }
 
+// Registers in a row of the pixels that a window's four places see.
+template <class T>
+int64_t window_vectors(const Conv2d& s) {
+  return ceil_div((s.window.columns + 1) * s.in, Vec<T>::width);
+}
+
 // The instance for this layer; none where its windows do not fit, or for filters of other heights,
 // which are rare and would cost space.
 template <class T>
 AddWindow<T> window_instance(const Conv2d& s, const MaxPool2d& p) {
   const bool pairs = p.window.rows == 2 && p.window.columns == 2;
   if (!pairs || s.window.stride_rows != 1 || s.window.stride_columns != 1) return nullptr;
-  const int64_t vectors = ceil_div((s.window.columns + 1) * s.in, Vec<T>::width);
+  const int64_t vectors = window_vectors<T>(s);
   if (CR_VECTOR_BYTES == 0 || vectors == 0) return nullptr;
   if (s.window.rows == 3) return window_instance<T, 3, 1>(vectors);
   if (s.window.rows == 5) return window_instance<T, 5, 1>(vectors);
