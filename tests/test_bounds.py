@@ -67,6 +67,17 @@ def products(dtype: Any) -> Iterator[Case]:
             yield "matmul", arrays, {"transpose_a": flags[0], "transpose_b": flags[1]}
         yield "linear", {"x": a, "weight": b.T.copy(), "bias": bias}, {"activation": "relu"}
         yield "linear_backward", {"dy": dy, "x": a, "weight": b.T.copy()}, {}
+    for n, inputs, outputs in [(33, 517, 67), (128, 130, 70), (70, 1100, 14), (131, 130, 129)]:
+        rng = seeded(n, inputs, outputs)
+        x, dy, weight, bias = (
+            normal(rng, shape, dtype)
+            for shape in ((n, inputs), (n, outputs), (outputs, inputs), (outputs,))
+        )
+        x[rng.random(x.shape) < 0.8] = 0  # the roads that look for zeros
+        yield "linear", {"x": x, "weight": weight, "bias": bias}, {}
+        yield "linear_backward", {"dy": dy, "x": x, "weight": weight}, {}
+        dy[rng.random(dy.shape) < 0.9] = 0
+        yield "linear_backward", {"dy": dy, "x": x, "weight": weight}, {}
 
 
 def images(dtype: Any) -> Iterator[Case]:

@@ -57,6 +57,22 @@ def test_forward(dtype: np.dtype, density: float, case: tuple[int, int, int]) ->
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_every_number_of_registers(dtype: np.dtype) -> None:
+    for outputs in range(2, 67, 4):
+        x, weight, _, dy = made((128, 2**13 // outputs + 1, outputs), dtype)
+        x = thinned(x, 0.2, seeded(outputs))
+        sizes = reference.linear(np.abs(x), np.abs(weight))
+        got, want = ops.linear(x, weight), reference.linear(x, weight)
+        assert_close(got, want, dtype=dtype, terms=x.shape[1], magnitude=sizes)
+        _, got, _ = ops.linear_backward(dy, x, weight)
+        want, size = (
+            reference.linear_backward(*given, weight)[1]
+            for given in ((dy, x), (np.abs(dy), np.abs(x)))
+        )
+        assert_close(got, want, dtype=dtype, terms=128, magnitude=size, may_vanish=True)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("density", DENSITIES)
 @pytest.mark.parametrize("sparse", ["x", "dy", "both"])
 @pytest.mark.parametrize("case", CASES)

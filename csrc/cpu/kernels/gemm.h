@@ -45,7 +45,7 @@ template <int vectors, class T>
 CR_INLINE void finish_row(const Vec<T>* row, T* c, int64_t columns, const Epilogue<T>& epilogue) {
   using V = Vec<T>;
   constexpr int width = V::width;
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int j = 0; j < vectors; ++j) {
     const int64_t left = columns - j * width;
     T* const target = c + j * width;
@@ -130,20 +130,19 @@ CR_INLINE void multiply_tile(const T* const* a, const T* b, T* const* c, int row
   }
 }
 
-// A packed matrix of `depth` rows and `columns` columns: slivers of tile_columns, one behind the
-// other, the last one only as wide as it must be.
+// A packed matrix of `depth` rows and `columns` columns: slivers of `wide`, one behind the other,
+// the last one only as wide as it must be.
 template <class T>
 struct Packed {
   int64_t depth, columns;
+  int64_t wide = tile_columns<T>;
 
-  int64_t slivers() const { return ceil_div(columns, tile_columns<T>); }
-  int64_t sliver_columns(int64_t sliver) const {
-    return smaller(tile_columns<T>, columns - sliver * tile_columns<T>);
-  }
+  int64_t slivers() const { return ceil_div(columns, wide); }
+  int64_t sliver_columns(int64_t sliver) const { return smaller(wide, columns - sliver * wide); }
   int64_t sliver_step(int64_t sliver) const {
     return round_up(sliver_columns(sliver), Vec<T>::width);
   }
-  int64_t sliver_offset(int64_t sliver) const { return sliver * tile_columns<T> * depth; }
+  int64_t sliver_offset(int64_t sliver) const { return sliver * wide * depth; }
   int64_t size() const { return depth * round_up(columns, Vec<T>::width); }
 };
 
@@ -155,7 +154,7 @@ void pack_sliver(const T* source, int64_t stride, bool transposed, const Packed<
   const int64_t columns = packed.sliver_columns(sliver);
   const int64_t step = packed.sliver_step(sliver);
   T* row = target + packed.sliver_offset(sliver) + first * step;
-  const int64_t left = sliver * tile_columns<T>;
+  const int64_t left = sliver * packed.wide;
   if (!transposed) {
     for (int64_t k = 0; k < count; ++k, row += step) {
       const T* from = source + k * stride + left;

@@ -1,10 +1,15 @@
 // c (m, n) = a (m, k) · b (k, n) where most elements of a are zero, as behind a rectifier, dropout,
 // or in the black of a digit: the work of the others alone.
 //
-// A block of b, block_depth rows of one sliver (32 kB in float32 with AVX-512), stays in the
-// first-level cache while the rows of a pass by. Which of a row's elements are not zero is a set of
-// bits; each bit is one multiply-add for every register of the sliver's row, and the row's sums
-// stay in registers meanwhile.
+// A block of b, block_depth rows of one sliver (32 kB in float32 with AVX-512 and AVX2), stays in
+// the first-level cache while the rows of a pass by. Which of a row's elements are not zero is a
+// set of bits; each bit is one multiply-add for every register of the sliver's row, and the row's
+// sums stay in registers meanwhile.
+//
+//   registers of a sliver    sliver_vectors sums + one broadcast of a
+//   multiply-adds in flight  a sum waits for its last one: 4 cycles for AVX-512's one a cycle
+//                            (Zen 4), so 4 sums; for two a cycle 8. With AVX2 a step of the MLP
+//                            784-128-10 takes 300 us so, and 490 with the 2 of the tile (Zen 3)
 //
 // The result is the dense one: a product with an exact zero adds nothing. But 0 · infinity is NaN,
 // so a block of b that holds a number that is not finite meets the zeros of a too.
@@ -54,10 +59,10 @@ class SparseProduct {
     T* const partials = reinterpret_cast<T*>(static_cast<char*>(lent.data) + words_bytes());
     const bool split = chunks() > 1;
     T* const own = partials + (split ? chunks() * partial_size() : 0);
-    const int64_t pieces = p_.slivers() * groups();
+    const int64_t pieces = slivers() * groups();
     parallel(chunks() * pieces, p_.cycles(p_.k) / 2, lent.workers, [&](int64_t task, int worker) {
       const int64_t chunk = task / pieces, piece = task % pieces;
-      const int64_t group = piece / p_.slivers(), sliver = piece % p_.slivers();
+      const int64_t group = piece / slivers(), sliver = piece % slivers();
       const Part part{group * p_.m / groups(), (group + 1) * p_.m / groups(),
                       chunk * blocks() / chunks(), (chunk + 1) * blocks() / chunks(), sliver};
       T* const target = split ? partials + chunk * partial_size() : p_.c;
@@ -73,6 +78,8 @@ class SparseProduct {
   static constexpr int64_t block_depth = 128, most_transposed = 1024;
   static constexpr int64_t group_rows = 128, enough_tasks = 16;
   static constexpr int width = Vec<T>::width;
+  static constexpr int sliver_vectors = width * sizeof(T) == 64 ? 4 : 8;
+  static constexpr int64_t wide = sliver_vectors * width;
 
   // What a task does: rows [top, bottom) of a, blocks [first, last) of the depth, one sliver of b.
   struct Part {
@@ -81,17 +88,18 @@ class SparseProduct {
 
   int64_t word_count() const { return ceil_div(p_.k, 64); }
   int64_t words_bytes() const { return round_up(p_.m * word_count() * 8, 64); }
+  int64_t slivers() const { return ceil_div(p_.n, wide); }
   int64_t blocks() const { return larger(1, ceil_div(p_.k, block_depth)); }
   int64_t groups() const { return larger(1, p_.m / group_rows); }
   // The depth is split where rows and slivers make too few tasks.
   int64_t chunks() const {
     if (transposed_) return 1;
-    return smaller(blocks(), ceil_div(enough_tasks, p_.slivers() * groups()));
+    return smaller(blocks(), ceil_div(enough_tasks, slivers() * groups()));
   }
   int64_t partial_size() const { return round_up(p_.m * p_.n, 16); }
   int64_t own_size() const {
     const int64_t depth = transposed_ ? blocks() * block_depth : block_depth;
-    return (depth + (transposed_ ? width : 0)) * tile_columns<T>;
+    return (depth + (transposed_ ? width : 0)) * wide;
   }
 
   void find(uint64_t* words, int workers) const {
@@ -111,12 +119,7 @@ class SparseProduct {
   // A block of b where the loop below reads it. True if all of it is finite.
   bool pack(const Packed<T>& packed, int64_t sliver, int64_t first, T* target) const {
     p_.pack(packed, sliver, first, target - packed.sliver_offset(sliver));
-    Vec<T> check = Vec<T>::zero();
-    const int64_t size = packed.depth * packed.sliver_step(sliver);
-    for (int64_t i = 0; i < size; i += width) {
-      check = fma(Vec<T>::load(target + i), Vec<T>::zero(), check);
-    }
-    return sum(check) == T(0);
+    return all_finite(packed.depth * packed.sliver_step(sliver), target);
   }
 
   struct Row {
@@ -135,7 +138,7 @@ class SparseProduct {
   static void add_row(const Row& row, const Epilogue<T>& epilogue) {
     using V = Vec<T>;
     V total[vectors];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int j = 0; j < vectors; ++j) total[j] = V::zero();
     for (int64_t first = 0; first < row.depth; first += 64) {
       const int64_t left = row.depth - first;
@@ -146,7 +149,7 @@ class SparseProduct {
         const int64_t l = __builtin_ctzll(bits);
         const V value = V::set(a[l * row.a_step]);
         const T* const from = b + l * row.b_step;
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int j = 0; j < vectors; ++j) {
           total[j] = fma(value, V::load(from + j * V::width), total[j]);
         }
@@ -155,25 +158,19 @@ class SparseProduct {
     finish_row<vectors>(total, row.c, row.columns, epilogue);
   }
 
+  template <int vectors = sliver_vectors>
   static void add(const Row& row, const Epilogue<T>& epilogue) {
-    switch (row.b_step / width) {
-      case 1:
-        return add_row<1>(row, epilogue);
-      case 2:
-        return add_row<2>(row, epilogue);
-      case 3:
-        if constexpr (tile_vectors > 2) return add_row<3>(row, epilogue);
-        [[fallthrough]];
-      default:
-        if constexpr (tile_vectors > 2) return add_row<4>(row, epilogue);
+    if constexpr (vectors > 1) {
+      if (row.b_step < vectors * width) return add<vectors - 1>(row, epilogue);
     }
+    add_row<vectors>(row, epilogue);
   }
 
   void rows(const Part& part, const uint64_t* words, T* panel, T* target, bool finishes) const {
-    const int64_t column = part.sliver * tile_columns<T>;
+    const int64_t column = part.sliver * wide;
     for (int64_t block = part.first; block < part.last; ++block) {
       const int64_t first = block * block_depth;
-      const Packed<T> packed{smaller(block_depth, p_.k - first), p_.n};
+      const Packed<T> packed{smaller(block_depth, p_.k - first), p_.n, wide};
       const bool finite = pack(packed, part.sliver, first, panel);
       Epilogue<T> epilogue;
       epilogue.accumulate = block > part.first;
@@ -193,10 +190,10 @@ class SparseProduct {
 
   // A square of results at a time, turned over in registers.
   void transposed(const Part& part, const uint64_t* words, T* panel) const {
-    const Packed<T> packed{p_.k, p_.n};
-    const int64_t step = packed.sliver_step(part.sliver), column = part.sliver * tile_columns<T>;
+    const Packed<T> packed{p_.k, p_.n, wide};
+    const int64_t step = packed.sliver_step(part.sliver), column = part.sliver * wide;
     const int64_t columns = packed.sliver_columns(part.sliver);
-    T* const results = panel + blocks() * block_depth * tile_columns<T>;
+    T* const results = panel + blocks() * block_depth * wide;
     const bool finite = pack(packed, part.sliver, 0, panel);
     for (int64_t top = part.top; top < part.bottom; top += width) {
       const int64_t count = smaller(width, part.bottom - top);

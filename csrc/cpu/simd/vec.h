@@ -15,6 +15,8 @@
 
 #if defined(CR_ISA_avx2) || defined(CR_ISA_avx512)
 #include <immintrin.h>
+#elif defined(CR_ISA_sse2)
+#include <emmintrin.h>
 #endif
 
 namespace chainrule::CR_ISA {
@@ -255,6 +257,12 @@ CR_INLINE uint64_t bits_of(typename Vec<T>::Mask mask) {
 #if defined(CR_ISA_avx512)
   if constexpr (sizeof(T) == 4) return _mm512_movepi32_mask((__m512i)mask);
   else return _mm512_movepi64_mask((__m512i)mask);
+#elif defined(CR_ISA_avx2)
+  if constexpr (sizeof(T) == 4) return static_cast<uint32_t>(_mm256_movemask_ps((__m256)mask));
+  else return static_cast<uint32_t>(_mm256_movemask_pd((__m256d)mask));
+#elif defined(CR_ISA_sse2)
+  if constexpr (sizeof(T) == 4) return static_cast<uint32_t>(_mm_movemask_ps((__m128)mask));
+  else return static_cast<uint32_t>(_mm_movemask_pd((__m128d)mask));
 #elif CR_VECTOR_BYTES == 0
   return mask ? 1 : 0;
 #else

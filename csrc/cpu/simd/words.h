@@ -4,9 +4,7 @@
 
 #include "cpu/simd/vec.h"
 
-#if defined(CR_ISA_sse2)
-#include <emmintrin.h>
-#elif defined(CR_ISA_neon)
+#if defined(CR_ISA_neon)
 #include <arm_neon.h>
 #endif
 
