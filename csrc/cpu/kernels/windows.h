@@ -10,7 +10,8 @@
 // Those zeros meet every gradient of the window, so all have to be finite.
 //
 // LeNet's second layer takes 202 us so, and 227 place after place; 3 x 3 x 24 under 32 filters 190
-// and 258 (a step's, on two threads).
+// and 258 (a step's, on two threads). With AVX2 (Zen 3) 3 x 3 x 6 takes 190 us under 16 filters,
+// and 590; no number of filters was found, up to 2048, at which it loses.
 #pragma once
 
 #include "cpu/kernels/runs.h"
