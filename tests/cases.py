@@ -116,6 +116,9 @@ CONV = [
     Conv(2, 9, 11, 3, 5, 3, 2, stride=(2, 3)),
     Conv(2, 8, 9, 3, 4, 2, 2, stride=3),
     Conv(1, 10, 9, 2, 3, 1, 2, stride=(3, 4)),
+    # rows between the windows, and few channels under few filters
+    *(Conv(2, 9, 7, c, 1, 1, s, stride=(2, 1)) for c in (3, 4, 6) for s in (1, 3)),
+    Conv(2, 9, 7, 6, 2, 2, 3, stride=(3, 1)),
     # padding: up to the kernel's edge, beyond it (windows of padding only), on one side, "same"
     Conv(2, 5, 6, 3, 4, 3, 3, padding=1),
     Conv(2, 5, 6, 3, 4, 3, 3, padding=2),

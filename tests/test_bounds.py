@@ -87,6 +87,7 @@ def images(dtype: Any) -> Iterator[Case]:
         *(Conv(1, 4, w, 2, 5, 3, 3, stride=s, padding=1) for w in SWEEP for s in (1, 2)),
         *(Conv(2, h, 3, 3, 4, 2, 2, stride=3) for h in range(2, 20)),
         *(Conv(1, w, w, 1, 6, 5, 5) for w in range(5, 30)),
+        *(Conv(1, 5, 9, c, 1, 1, s, stride=(2, 1)) for c in range(1, 17) for s in (1, 3)),
         *(Conv(2, 3, 3, c, 17, 1, 1) for c in SWEEP),
         Conv(1, 3, 4, 33, 40, 3, 3, padding=4),
         Conv(3, 12, 12, 32, 64, 3, 3),

@@ -15,9 +15,9 @@ constexpr std::size_t worth_huge_pages = std::size_t{256} << 10;
 thread_local Memory buffer;
 thread_local std::size_t size = 0;
 
-// The last `bytes`, in whole cache lines, before a page that nobody may touch.
+// The last `bytes`, in whole cache lines, before a page that nobody may touch. NaN before it too.
 void* fenced(std::size_t bytes) {
-  constexpr std::size_t room = std::size_t{4} << 30;
+  constexpr std::size_t room = std::size_t{4} << 30, before = std::size_t{64} << 10;
   thread_local char* const fence = [] {
     void* const memory = mmap(nullptr, room + huge_page, PROT_READ | PROT_WRITE,
                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -26,9 +26,10 @@ void* fenced(std::size_t bytes) {
     if (mprotect(end, huge_page, PROT_NONE) != 0) throw std::bad_alloc();
     return end;
   }();
-  if (bytes > room) throw std::bad_alloc();
+  if (bytes > room - before) throw std::bad_alloc();
   const std::size_t rounded = (bytes + cache_line - 1) / cache_line * cache_line;
-  return std::memset(fence - rounded, 0xff, rounded);
+  std::memset(fence - rounded - before, 0xff, rounded + before);
+  return fence - rounded;
 }
 
 }  // namespace

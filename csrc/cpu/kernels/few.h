@@ -51,8 +51,10 @@ class FewFilters {
   }
 
   // Filters that fill three registers a whole number of times, and pixels that one permutation of
-  // one register spreads.
+  // one register spreads. A window without taps (a phase of backward input, where the stride is
+  // longer than the filter) has no weights to begin with.
   bool serve() const {
+    if (c_.window_rows < 1 || c_.window_columns < 1) return false;
     if (V::width == 1 || filters_ < 1 || 4 * filters_ > 3 * V::width || lanes % filters_ != 0) {
       return false;
     }
