@@ -240,6 +240,7 @@ one, empty = np.ones((1, 1, 1, 1), np.float32), np.empty((0, 1, 1, 1), np.float3
 argmax = np.zeros((1, 1, 1, 1), np.uint16)
 far = {"stride": 2**31, "padding": 2**30 - 1}
 large = np.empty((0, 2**30, 2**30, 1), np.float32)
+deep = np.zeros((1, 1, 1, 2**22), np.float32)
 for count in (1, 2, 4):
     set_num_threads(count)
     for call in (
@@ -248,11 +249,16 @@ for count in (1, 2, 4):
         lambda: ops.conv2d_pooled_backward_weight(
             empty, argmax[:0], large, 1, 1, stride=2**40
         )[0],
+        lambda: ops.conv2d_pooled(
+            deep, deep, window=1, stride=(68853957121, 1), padding=(34426978560, 0)
+        )[0],
     ):
         try:
             assert call() == 0
         except (MemoryError, ValueError):
             pass
+beside = {"stride": (2**31 + 1, 1), "padding": (2**30, 0)}
+assert ops.conv2d_pooled(one, one, window=1, **beside)[0] == 0
 print("answered")
 """
     assert says(code, CHAINRULE_BACKEND=backend) == "answered"

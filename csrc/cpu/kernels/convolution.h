@@ -86,7 +86,8 @@ struct Pools {
 
   bool takes_tiles = s.window.rows == 2 && s.window.columns == 2;
   int64_t pooled_rows(const Correlation<T>& c) const {  // a band
-    return larger(1, Correlation<T>::band_pixels / larger(1, s.window.rows * c.out_columns));
+    const int64_t fit = Correlation<T>::band_pixels / larger(1, s.window.rows * c.out_columns);
+    return smaller(larger(1, s.out_height), larger(1, fit));
   }
   int64_t bands(const Correlation<T>& c) const { return ceil_div(s.out_height, pooled_rows(c)); }
   int64_t pixels_size(const Correlation<T>& c) const {
