@@ -32,6 +32,7 @@ struct Product {
   }
 
   void run(const Workspace& lent) const {
+    if (m == 0 || n == 0) return;  // the depth may be 2^60
     if (few_rows()) return by_columns(lent);
     if (chunks() > 1) return in_chunks(lent);
     by_panel(lent);

@@ -24,10 +24,11 @@ struct WeightSplit {
     groups = ceil_div(larger(1, rows), group_rows);
     gradient_step = columns;
     const Correlation<T> seen = forward<T>(s);
-    copy_size = seen.reaches_outside()
+    copy_size = s.batch > 0 && seen.reaches_outside()
                     ? round_up(seen.rows_seen(s.out_height) * seen.columns_seen() * s.in, 16)
                     : 0;
-    pack_size = columns == s.out ? 0 : round_up(s.out_height * s.out_width * columns, 16);
+    pack_size =
+        s.batch == 0 || columns == s.out ? 0 : round_up(s.out_height * s.out_width * columns, 16);
   }
   // Partial sums of the weights, then of the bias.
   int64_t partial_size() const { return round_up((rows + 1) * columns, 16); }
