@@ -21,7 +21,10 @@ pytestmark = pytest.mark.usefixtures("backend")
 
 # (batch, in, out): a product of a million multiply-adds and more, below which zeros are not looked
 # for. Sums cut into parts, few and many columns, tails of every kind.
-CASES = [(33, 517, 67), (128, 300, 40), (70, 1100, 130), (131, 130, 129), (257, 67, 70)]
+CASES = [
+    *[(33, 517, 67), (128, 300, 40), (70, 1100, 130), (131, 130, 129), (257, 67, 70)],
+    *[(530, 70, 33), (40, 200, 300)],
+]
 DENSITIES = [0, 0.05, 0.3]
 
 
@@ -58,7 +61,7 @@ def test_forward(dtype: np.dtype, density: float, case: tuple[int, int, int]) ->
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_number_of_registers(dtype: np.dtype) -> None:
-    for outputs in range(2, 67, 4):
+    for outputs in range(2, 132, 4):
         x, weight, _, dy = made((128, 2**13 // outputs + 1, outputs), dtype)
         x = thinned(x, 0.2, seeded(outputs))
         sizes = reference.linear(np.abs(x), np.abs(weight))
@@ -97,6 +100,7 @@ def test_zero_times_infinity(dtype: np.dtype, bad: float) -> None:
     x, weight, _, dy = made(CASES[0], dtype)
     x = thinned(x, 0.2, seeded("x"))
     dy = thinned(dy, 0.2, seeded("dy"))
+    x[::5], dy[::5] = 0, 0  # rows of which nothing is left to add
     spoilt = weight.copy()
     spoilt[40, 300] = bad
     y, fine = ops.linear(x, spoilt), ops.linear(x, weight)
@@ -116,6 +120,22 @@ def test_zero_times_infinity(dtype: np.dtype, bad: float) -> None:
             np.testing.assert_array_equal(np.isnan(dweight), np.isnan(want))
             assert np.isnan(want).any()
             other[7, 11] = 1
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_place(dtype: np.dtype) -> None:
+    """One element of a row, at each place in turn: what comes out is the other factor's row."""
+    n, outputs = 1031, 37
+    for inputs in (67, 257):
+        _, weight, _, dy = made((n, inputs, outputs), dtype)
+        x = np.eye(n, inputs, dtype=dtype)
+        np.testing.assert_array_equal(ops.linear(x, weight)[:inputs], weight.T)
+        np.testing.assert_array_equal(ops.linear_backward(dy, x, weight)[1], dy[:inputs].T)
+        # And where dweight is not turned over: dy has the zeros.
+        dy, x = np.eye(n, outputs, dtype=dtype), normal(seeded("x"), (n, inputs), dtype)
+        dx, dweight, _ = ops.linear_backward(dy, x, weight)
+        np.testing.assert_array_equal(dx[:outputs], weight)
+        np.testing.assert_array_equal(dweight, x[:outputs])
 
 
 @pytest.mark.usefixtures("threads")

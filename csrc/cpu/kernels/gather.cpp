@@ -4,6 +4,16 @@
 
 namespace chainrule::CR_ISA {
 
+// x / 255, rounded, of a byte: 1 / 255 = 257 / 65536 + 1 / (255 · 65536), where the first product
+// is exact, and the second's error does not matter: the digits of x / 255 repeat after 8 bits, so
+// none lies within 2^-8 units of the last place of where rounding turns. 128 images of 784 pixels
+// take 5.0 us so, and 5.9 with a division (Zen 5, one thread).
+template <class T>
+CR_INLINE T share_of_255(uint8_t x) {
+  constexpr T high = T(257) / T(65536), low = T(1) / (T(255) * T(65536));
+  return static_cast<T>(x) * high + static_cast<T>(x) * low;
+}
+
 template <class T>
 void gather(const void* source, bool bytes, const int64_t* indices, T* y, const Gather& s) {
   const int64_t n = s.columns;
@@ -12,7 +22,7 @@ void gather(const void* source, bool bytes, const int64_t* indices, T* y, const 
     T* const to = y + row * n;
     if (bytes) {
       const uint8_t* const from = static_cast<const uint8_t*>(source) + start;
-      for (int64_t i = 0; i < n; ++i) to[i] = static_cast<T>(from[i]) / T(255);
+      for (int64_t i = 0; i < n; ++i) to[i] = share_of_255<T>(from[i]);
     } else {
       map_row(n, to, [](Vec<T> v) { return v; }, static_cast<const T*>(source) + start);
     }

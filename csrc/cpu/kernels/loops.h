@@ -132,11 +132,22 @@ CR_INLINE Vec<T> fold_row(int64_t n, Vec<T> start, T fill, F f, const X*... x) {
   return accumulator;
 }
 
-// No NaN among them, and no infinity: times zero, all are zero.
+// No NaN among them, and no infinity: times zero, all are zero. Four sums, lest each multiply-add
+// wait for the last one.
 template <class T>
 CR_INLINE bool all_finite(int64_t n, const T* x) {
-  const auto add = [](Vec<T> check, Vec<T> v) { return fma(v, Vec<T>::zero(), check); };
-  return sum(fold_row(n, Vec<T>::zero(), T(0), add, x)) == T(0);
+  using V = Vec<T>;
+  constexpr int sums = 4;
+  const auto add = [](V check, V v) { return fma(v, V::zero(), check); };
+  V check[sums];
+  for (V& one : check) one = V::zero();
+  int64_t i = 0;
+  for (; i + sums * V::width <= n; i += sums * V::width) {
+#pragma GCC unroll 4
+    for (int j = 0; j < sums; ++j) check[j] = add(check[j], V::load(x + i + j * V::width));
+  }
+  const V total = (check[0] + check[1]) + (check[2] + check[3]);
+  return sum(fold_row(n - i, total, T(0), add, x + i)) == T(0);
 }
 
 }  // namespace chainrule::CR_ISA

@@ -256,23 +256,37 @@ struct Product {
   }
 };
 
-// target[j] = Σ_i source[i * columns + j], rows in order: the gradient of a bias.
+template <class T, int vectors, class Lanes>
+CR_INLINE void sum_lines(const T* source, int64_t rows, int64_t columns, Lanes lanes, T* target) {
+  using V = Vec<T>;
+  V total[vectors];
+#pragma GCC unroll 8
+  for (int v = 0; v < vectors; ++v) total[v] = V::zero();
+  for (int64_t i = 0; i < rows; ++i) {
+#pragma GCC unroll 8
+    for (int v = 0; v < vectors; ++v) {
+      total[v] = total[v] + lanes.load(source + i * columns + v * V::width);
+    }
+  }
+#pragma GCC unroll 8
+  for (int v = 0; v < vectors; ++v) lanes.store(total[v], target + v * V::width);
+}
+
+// target[j] = Σ_i source[i * columns + j], rows in order: the gradient of a bias. Half a kilobyte
+// of a row at a time: line by line down the columns, 128 x 128 took 9 us instead of 1 (Zen 5).
 template <class T>
 void sum_rows(const T* source, int64_t rows, int64_t columns, T* target) {
-  using V = Vec<T>;
-  parallel_ranges(columns, V::width, V::width, larger(1, rows / V::width),
+  constexpr int vectors = 8;
+  constexpr int64_t wide = vectors * Vec<T>::width;
+  parallel_ranges(columns, wide, wide, larger(1, rows / Vec<T>::width),
                   [&](int64_t begin, int64_t end) {
-                    V total = V::zero();
-                    if (end - begin == V::width) {
-                      for (int64_t i = 0; i < rows; ++i)
-                        total = total + V::load(source + i * columns + begin);
-                      total.store(target + begin);
-                    } else {
-                      for (int64_t i = 0; i < rows; ++i) {
-                        total = total + V::load(source + i * columns + begin, end - begin, T(0));
-                      }
-                      total.store(target + begin, end - begin);
+                    int64_t j = begin;
+                    for (; j + wide <= end; j += wide) {
+                      sum_lines<T, vectors>(source + j, rows, columns, Whole(), target + j);
                     }
+                    for_registers<T>(end - j, [&](int64_t at, auto lanes) {
+                      sum_lines<T, 1>(source + j + at, rows, columns, lanes, target + j + at);
+                    });
                   });
 }
 

@@ -5,11 +5,14 @@
 
 namespace chainrule::CR_ISA {
 
-// f(row) for every row; as many rows a task as make about `elementwise_piece` elements.
+// f(row) for every row; as many rows a task as take about `cycles_of_task`. A row costs what 16
+// more elements would, or there is one task for a batch's classes: softmax and cross-entropy of 128
+// x 10 took 6 us on one thread.
+constexpr int64_t cycles_of_task = 8'192;
 template <class F>
 void parallel_rows(int64_t rows, int64_t columns, int64_t cycles_per_element, F f) {
-  const int64_t length = larger(1, elementwise_piece / larger(1, columns));
-  parallel_ranges(rows, 1, length, cycles_per_element * columns, [&](int64_t begin, int64_t end) {
+  const int64_t cycles = cycles_per_element * (columns + 16);
+  parallel_ranges(rows, 1, cycles_of_task / cycles, cycles, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) f(row);
   });
 }

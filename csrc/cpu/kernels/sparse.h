@@ -1,15 +1,19 @@
 // c (m, n) = a (m, k) · b (k, n) where most elements of a are zero, as behind a rectifier, dropout,
 // or in the black of a digit: the work of the others alone.
 //
-// A block of b, block_depth rows of one sliver (32 kB in float32 with AVX-512 and AVX2), stays in
-// the first-level cache while the rows of a pass by. Which of a row's elements are not zero is a
-// set of bits; each bit is one multiply-add for every register of the sliver's row, and the row's
-// sums stay in registers meanwhile.
+// A task takes rows of a by one sliver of b, which it packs for itself: the rows, and what they
+// become, stay with the worker that has them in the next operation too. A block of a sliver,
+// block_depth rows, 32 kB, stays in the first-level cache while the rows of a pass by. Which of a
+// row's elements are not zero is a set of bits; each bit is one multiply-add for every register of
+// the sliver's row, and the row's sums stay in registers meanwhile.
 //
-//   registers of a sliver    sliver_vectors sums + one broadcast of a
-//   multiply-adds in flight  a sum waits for its last one: 4 cycles for AVX-512's one a cycle
-//                            (Zen 4), so 4 sums; for two a cycle 8. With AVX2 a step of the MLP
-//                            784-128-10 takes 300 us so, and 490 with the 2 of the tile (Zen 3)
+//   registers                8 sums + one broadcast of a. A sum waits 4 cycles for its last
+//                            multiply-add, of which Zen 5 and AVX2 start two a cycle
+//   a bit                    8 multiply-adds, 9 loads: 4.5 cycles where two are loaded in one; then
+//                            1.4 for the end of a row's bits, which is not foreseen (Zen 5, digits)
+//
+// A step of the MLP 784-128-10 takes 113 us so, and 127 with half as wide a sliver, the depth cut
+// into parts, and these added up (Zen 5, two threads).
 //
 // The result is the dense one: a product with an exact zero adds nothing. But 0 · infinity is NaN,
 // so a block of b that holds a number that is not finite meets the zeros of a too.
@@ -33,8 +37,7 @@ class SparseProduct {
   }
   int64_t workspace(int workers) const {
     if (!possible()) return 0;
-    const int64_t partials = chunks() > 1 ? chunks() * partial_size() : 0;
-    return words_bytes() + (partials + workers * own_size()) * static_cast<int64_t>(sizeof(T));
+    return words_bytes() + workers * own_size() * static_cast<int64_t>(sizeof(T));
   }
 
   // The share of a's elements that are not zero, in a sample of 4096.
@@ -56,47 +59,42 @@ class SparseProduct {
   void run(const Workspace& lent) const {
     uint64_t* const words = static_cast<uint64_t*>(lent.data);
     find(words, lent.workers);
-    T* const partials = reinterpret_cast<T*>(static_cast<char*>(lent.data) + words_bytes());
-    const bool split = chunks() > 1;
-    T* const own = partials + (split ? chunks() * partial_size() : 0);
-    const int64_t pieces = slivers() * groups();
-    parallel(chunks() * pieces, p_.cycles(p_.k) / 2, lent.workers, [&](int64_t task, int worker) {
-      const int64_t chunk = task / pieces, piece = task % pieces;
-      const int64_t group = piece / slivers(), sliver = piece % slivers();
-      const Part part{group * p_.m / groups(), (group + 1) * p_.m / groups(),
-                      chunk * blocks() / chunks(), (chunk + 1) * blocks() / chunks(), sliver};
-      T* const target = split ? partials + chunk * partial_size() : p_.c;
+    T* const own = reinterpret_cast<T*>(static_cast<char*>(lent.data) + words_bytes());
+    const int64_t groups = groups_for(lent.workers);
+    const int64_t cycles = p_.cycles(p_.k) / 2;
+    parallel(slivers() * groups, cycles, lent.workers, [&](int64_t task, int worker) {
+      const int64_t group = task / slivers(), sliver = task % slivers();
+      const Part part{group * p_.m / groups, (group + 1) * p_.m / groups, sliver};
       T* const panel = own + worker * own_size();
       if (transposed_) transposed(part, words, panel);
-      else rows(part, words, panel, target, !split);
+      else rows(part, words, panel);
     });
-    if (split) p_.add_partials(partials, partial_size(), chunks(), lent.workers);
   }
 
  private:
   static constexpr int64_t least_products = 1 << 20;
-  static constexpr int64_t block_depth = 128, most_transposed = 1024;
-  static constexpr int64_t group_rows = 128, enough_tasks = 16;
-  static constexpr int width = Vec<T>::width;
-  static constexpr int sliver_vectors = width * sizeof(T) == 64 ? 4 : 8;
+  static constexpr int64_t most_transposed = 1024;
+  static constexpr int width = Vec<T>::width, sliver_vectors = 8;
   static constexpr int64_t wide = sliver_vectors * width;
+  static constexpr int64_t block_depth = (32 << 10) / (wide * sizeof(T));
+  static_assert(block_depth % 64 == 0);
+  static constexpr int64_t group_rows = 256, least_rows = 16;
 
-  // What a task does: rows [top, bottom) of a, blocks [first, last) of the depth, one sliver of b.
+  // What a task does: rows [top, bottom) of a by one sliver of b.
   struct Part {
-    int64_t top, bottom, first, last, sliver;
+    int64_t top, bottom, sliver;
   };
 
   int64_t word_count() const { return ceil_div(p_.k, 64); }
   int64_t words_bytes() const { return round_up(p_.m * word_count() * 8, 64); }
   int64_t slivers() const { return ceil_div(p_.n, wide); }
   int64_t blocks() const { return larger(1, ceil_div(p_.k, block_depth)); }
-  int64_t groups() const { return larger(1, p_.m / group_rows); }
-  // The depth is split where rows and slivers make too few tasks.
-  int64_t chunks() const {
-    if (transposed_) return 1;
-    return smaller(blocks(), ceil_div(enough_tasks, slivers() * groups()));
+  // Each group packs b for itself: as few as keep all workers busy.
+  int64_t groups_for(int workers) const {
+    const int64_t fewest = larger(1, p_.m / group_rows);
+    if (slivers() % workers == 0 || slivers() > 4 * workers) return fewest;
+    return larger(1, smaller(p_.m / least_rows, round_up(fewest, workers)));
   }
-  int64_t partial_size() const { return round_up(p_.m * p_.n, 16); }
   int64_t own_size() const {
     const int64_t depth = transposed_ ? blocks() * block_depth : block_depth;
     return (depth + (transposed_ ? width : 0)) * wide;
@@ -159,29 +157,39 @@ class SparseProduct {
   }
 
   template <int vectors = sliver_vectors>
-  static void add(const Row& row, const Epilogue<T>& epilogue) {
+  static void add_to(const Row& row, const Epilogue<T>& epilogue) {
     if constexpr (vectors > 1) {
-      if (row.b_step < vectors * width) return add<vectors - 1>(row, epilogue);
+      if (row.b_step < vectors * width) return add_to<vectors - 1>(row, epilogue);
     }
     add_row<vectors>(row, epilogue);
   }
 
-  void rows(const Part& part, const uint64_t* words, T* panel, T* target, bool finishes) const {
+  static void add(const Row& row, const Epilogue<T>& epilogue) {
+    // Nothing to add, as in the black around a digit.
+    if (epilogue.accumulate && !epilogue.bias && !epilogue.rectify && !row.all) {
+      uint64_t any = 0;
+      for (int64_t word = 0; word * 64 < row.depth; ++word) any |= row.words[word];
+      if (any == 0) return;
+    }
+    add_to(row, epilogue);
+  }
+
+  void rows(const Part& part, const uint64_t* words, T* panel) const {
     const int64_t column = part.sliver * wide;
-    for (int64_t block = part.first; block < part.last; ++block) {
+    for (int64_t block = 0; block < blocks(); ++block) {
       const int64_t first = block * block_depth;
       const Packed<T> packed{smaller(block_depth, p_.k - first), p_.n, wide};
       const bool finite = pack(packed, part.sliver, first, panel);
       Epilogue<T> epilogue;
-      epilogue.accumulate = block > part.first;
-      if (finishes && block + 1 == part.last) {
+      epilogue.accumulate = block > 0;
+      if (block + 1 == blocks()) {
         epilogue.bias = p_.bias ? p_.bias + column : nullptr;
         epilogue.rectify = p_.rectify;
       }
       for (int64_t i = part.top; i < part.bottom; ++i) {
         add({words + i * word_count() + first / 64, packed.depth, !finite,
              p_.a + i * p_.a_row + first * p_.a_step, p_.a_step, panel,
-             packed.sliver_step(part.sliver), target + i * p_.n + column,
+             packed.sliver_step(part.sliver), p_.c + i * p_.n + column,
              packed.sliver_columns(part.sliver)},
             epilogue);
       }
@@ -197,10 +205,16 @@ class SparseProduct {
     const bool finite = pack(packed, part.sliver, 0, panel);
     for (int64_t top = part.top; top < part.bottom; top += width) {
       const int64_t count = smaller(width, part.bottom - top);
-      for (int64_t i = 0; i < count; ++i) {
-        add({words + (top + i) * word_count(), p_.k, !finite, p_.a + (top + i) * p_.a_row,
-             p_.a_step, panel, step, results + i * step, step},
-            Epilogue<T>());
+      for (int64_t block = 0; block < blocks(); ++block) {
+        const int64_t first = block * block_depth;
+        Epilogue<T> epilogue;
+        epilogue.accumulate = block > 0;
+        for (int64_t i = 0; i < count; ++i) {
+          add({words + (top + i) * word_count() + first / 64, smaller(block_depth, p_.k - first),
+               !finite, p_.a + (top + i) * p_.a_row + first * p_.a_step, p_.a_step,
+               panel + first * step, step, results + i * step, step},
+              epilogue);
+        }
       }
       for (int64_t j = 0; j < columns; j += width) {
         Vec<T> square[width];

@@ -199,7 +199,8 @@ template <class T>
 inline void Vec<T>::store(T* p, int64_t n) const {
   T lane[width];
   store(lane);
-  for (int i = 0; i < width && i < n; ++i) p[i] = lane[i];
+  const int count = n < width ? static_cast<int>(n) : width;
+  for (int i = 0; i < count; ++i) p[i] = lane[i];
 }
 
 #endif
