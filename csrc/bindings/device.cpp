@@ -3,11 +3,14 @@
 #include <cxxabi.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstring>
 
 #include "cpu/cpu.h"
 #include "cpu/float_mode.h"
+#include "cpu/pace.h"
 #include "cpu/scratch.h"
+#include "cpu/threads.h"
 
 namespace chainrule::bindings {
 namespace {
@@ -18,14 +21,20 @@ class CpuReplay final : public Replay {
       : steps_(steps), memory_(allocate(static_cast<std::size_t>(bytes))) {}
   void run() override {
     const FlushSubnormals flush;
+    if (pace_.most() != num_threads()) pace_ = Pace(num_threads());
+    const FewerWorkers fewer(pace_.threads());
+    const auto start = std::chrono::steady_clock::now();
     for (const Recorded& recorded : steps_) {
       recorded.step(Workspace{memory_.get(), recorded.workers});
     }
+    const std::chrono::nanoseconds passed = std::chrono::steady_clock::now() - start;
+    pace_.took(passed.count());
   }
 
  private:
   const std::vector<Recorded>& steps_;
   Memory memory_;
+  Pace pace_{num_threads()};
 };
 
 class Cpu final : public Device {

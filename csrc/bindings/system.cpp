@@ -8,6 +8,7 @@
 #include "bindings/operations.h"
 #include "bindings/parameters.h"
 #include "cpu/cpu.h"
+#include "cpu/pace.h"
 
 namespace chainrule::bindings {
 namespace {
@@ -79,6 +80,10 @@ void bind_system(py::module_& m) {
       },
       py::arg("n"));
   m.def("available_cpus", &available_cpus);
+  py::class_<Pace>(m, "Pace")
+      .def(py::init<int>(), py::arg("most"))
+      .def("threads", &Pace::threads)
+      .def("took", &Pace::took, py::arg("nanoseconds"));
   m.def("compiler", &compiler);
   m.def("version", [] { return std::string(CHAINRULE_VERSION); });
   if (!survive_forks()) throw std::bad_alloc();

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <climits>
 #include <condition_variable>
 #include <cstdio>
 #include <memory>
@@ -193,6 +194,7 @@ class Pool {
 // Never destroyed: at interpreter exit a daemon thread may still be inside a kernel.
 std::atomic<Pool*> current_pool{nullptr};
 std::atomic<int> threads_wanted{0};
+thread_local int most_workers = INT_MAX;
 
 // The child of a fork has none of the pool's threads, and its locks may be held by threads that
 // no longer exist. It forgets the pool, and the next call makes a new one.
@@ -247,7 +249,11 @@ int num_threads() noexcept {
 
 void set_num_threads(int n) noexcept { threads_wanted.store(n, std::memory_order_relaxed); }
 
+FewerWorkers::FewerWorkers(int most) noexcept : before_(most_workers) { most_workers = most; }
+FewerWorkers::~FewerWorkers() { most_workers = before_; }
+
 void run_tasks(int64_t tasks, int64_t cycles, int workers, Task task, void* context) noexcept {
+  workers = std::min(workers, most_workers);
   if (tasks > 1 && workers > 1 && cycles >= worthwhile_awake) {
     Pool* const shared = pool();
     const bool pays = shared && (cycles >= worthwhile_cycles || shared->small_call_pays());

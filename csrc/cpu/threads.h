@@ -17,6 +17,18 @@ void run_tasks(int64_t tasks, int64_t cycles, int workers, Task task, void* cont
 // To be called once, before any other thread can fork or run tasks. False if memory is out.
 bool survive_forks() noexcept;
 
+// Keeps the calling thread's calls to so many workers while it lives.
+class FewerWorkers {
+ public:
+  explicit FewerWorkers(int most) noexcept;
+  ~FewerWorkers();
+  FewerWorkers(const FewerWorkers&) = delete;
+  FewerWorkers& operator=(const FewerWorkers&) = delete;
+
+ private:
+  int before_;
+};
+
 int num_threads() noexcept;
 // n is at least 1; takes effect with the next call.
 void set_num_threads(int n) noexcept;

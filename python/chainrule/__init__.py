@@ -131,7 +131,8 @@ def get_num_threads() -> int:
 def set_num_threads(n: int) -> None:
     """Let operations use up to n threads; results do not depend on it.
 
-    At import it is the value of CHAINRULE_NUM_THREADS, else the CPUs that this process may use.
+    At import it is the value of CHAINRULE_NUM_THREADS, else the CPUs that this process may use. A
+    `Program`, as every step of `fit`, tries fewer now and then, and keeps to what is faster.
 
     Raises
     ------

@@ -22,7 +22,9 @@ class Program(_core.Program):
     What changes from run to run is read from memory: the arrays themselves, and for the
     ``learning_rate`` of `ops.sgd` and the ``offset`` of `ops.dropout` a NumPy array of no
     dimensions (float64 and uint64). While it runs, subnormal numbers are flushed to zero; the
-    caller's floating-point mode is restored. ``len(program)`` is the number of operations.
+    caller's floating-point mode is restored. One that runs often and is short (up to 5 ms) tries
+    now and then whether fewer threads than `set_num_threads` allows are faster, as they are where
+    two CPUs share no cache. ``len(program)`` is the number of operations.
 
     The arrays must keep their memory (no ``resize``), and no other thread may change them while
     the program runs.

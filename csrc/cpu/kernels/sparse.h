@@ -103,8 +103,10 @@ class SparseProduct {
   void find(uint64_t* words, int workers) const {
     const int64_t cycles = p_.m * p_.k / width;
     if (p_.a_step == 1) {
-      parallel(p_.m, cycles, workers, [&](int64_t i, int) {
-        set_of_row(p_.a + i * p_.a_row, p_.k, words + i * word_count());
+      parallel_ranges(p_.m, 1, 8, p_.k / width, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+          set_of_row(p_.a + i * p_.a_row, p_.k, words + i * word_count());
+        }
       });
     } else {
       parallel(word_count(), cycles, workers, [&](int64_t word, int) {
