@@ -82,7 +82,7 @@ def _row(name: str, record: dict[str, Any]) -> list[str] | None:
     row = [
         f"`{name}`" + (" (noisy)" if record["noisy"] else ""),
         figures.time_text(seconds),
-        f"{reached / 1e9:.3g} {unit}",
+        f"{reached / 1e9:,.{0 if reached >= 1e11 else 1}f} {unit}",
         f"{reached / figures.roof(record):.0%}",
     ]
     if other is None or ratio is None:
