@@ -93,6 +93,23 @@ def test_fill_takes_over_the_elements() -> None:
         array.fill([1.0])
 
 
+@pytest.mark.parametrize(("to", "start"), [(0, 4), (4, 0), (0, 0)])
+def test_fill_from_a_part_that_overlaps(to: int, start: int) -> None:
+    """In CUDA itself, such a copy has no defined result."""
+    whole = cuda.array(np.arange(1001, dtype=np.float32))
+    want = whole.numpy()[start // 4 :][:1000]
+    into = whole.part(to, (1000,), np.float32)
+    into.fill(whole.part(start, (1000,), np.float32))
+    assert same_bits(into.numpy(), want)
+
+
+def test_steps_of_training_want_arrays_on_the_gpu() -> None:
+    numbers = [np.zeros(2, np.int64), np.zeros(2), np.zeros(1, np.uint64), None]
+    text = "begin_step: order must be a cuda.Array of int64, of at least 1 elements, got int64"
+    with refused(TypeError, text):
+        cuda.begin_step(*numbers, np.zeros(1, np.int64), 1, numbers[0], None, *numbers[1:3])
+
+
 def test_parts_are_windows_on_the_bytes() -> None:
     whole = cuda.array(np.arange(32, dtype=np.float32))
     part = whole.part(16, (2, 3), np.float32)

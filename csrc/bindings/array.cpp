@@ -322,8 +322,8 @@ Operand Call::updated(const char* name, const py::object& object) {
 
 Operand Call::fixed(const char* name, const py::object& object, Type type, int64_t least_size) {
   const Held held = held_by(object);
-  if (held.type != type || held.size() < least_size) {
-    type_error(std::string(name) + " must be a " + name_of(type) + " array of at least " +
+  if (held.device != &gpu() || held.type != type || held.size() < least_size) {
+    type_error(std::string(name) + " must be a cuda.Array of " + name_of(type) + ", of at least " +
                std::to_string(least_size) + " elements, got " + type_of(object));
   }
   note_device(name, held);

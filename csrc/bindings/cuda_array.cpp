@@ -54,6 +54,19 @@ void CudaArray::fill(const py::object& source) {
   if (py::isinstance<CudaArray>(source)) {
     const CudaArray& other = source.cast<const CudaArray&>();
     require_like(name_of(other.type_), other.shape_);
+    const auto begins = [](const CudaArray& a) { return reinterpret_cast<uintptr_t>(a.data_); };
+    const auto bytes = static_cast<uintptr_t>(nbytes());
+    const bool overlap =
+        begins(*this) < begins(other) + bytes && begins(other) < begins(*this) + bytes;
+    if (overlap && data_ != other.data_) {
+      // A copy on the GPU may begin at either end.
+      const CudaArray aside = other.copy();
+      const Unlocked unlocked;
+      cuda::wait(stream_, aside.stream_);
+      cuda::copy(data_, aside.data_, nbytes(), stream_);
+      cuda::wait(aside.stream_, stream_);
+      return;
+    }
     const Unlocked unlocked;
     cuda::wait(stream_, other.stream_);
     cuda::copy(data_, other.data_, nbytes(), stream_);

@@ -26,6 +26,15 @@ class Workspaces {
   void* memory_;
 };
 
+// For finding the operation behind an error that only shows when somebody waits.
+bool waits_always() {
+  static const bool always = [] {
+    const char* const text = std::getenv("CHAINRULE_CUDA_SYNC");
+    return text && *text && std::string(text) != "0";
+  }();
+  return always;
+}
+
 class CudaReplay final : public Replay {
  public:
   CudaReplay(const std::vector<Recorded>& steps, int64_t bytes, const std::vector<void*>& streams)
@@ -46,6 +55,9 @@ class CudaReplay final : public Replay {
     for (void* const other : streams_) cuda::wait(stream_, static_cast<Stream>(other));
     graph_->launch(stream_);
     for (void* const other : streams_) cuda::wait(static_cast<Stream>(other), stream_);
+    // So that synchronize() in this thread waits for it.
+    cuda::wait(cuda::current_stream(), stream_);
+    if (waits_always()) cuda::synchronize(stream_);
   }
 
  private:
@@ -54,15 +66,6 @@ class CudaReplay final : public Replay {
   Workspaces workspace_;
   std::unique_ptr<cuda::Graph> graph_;
 };
-
-// For finding the operation behind an error that only shows when somebody waits.
-bool waits_always() {
-  static const bool always = [] {
-    const char* const text = std::getenv("CHAINRULE_CUDA_SYNC");
-    return text && *text && std::string(text) != "0";
-  }();
-  return always;
-}
 
 class Cuda final : public Device {
  public:
@@ -77,6 +80,7 @@ class Cuda final : public Device {
   void run(const char* op, int64_t bytes, int workers, const Work& work,
            std::span<const Held> arrays) const override {
     const Unlocked unlocked;
+    const cuda::OnGpu here;
     const Stream stream = cuda::current_stream();
     // Both ways: nobody overwrites or frees an array on its own stream before it was read here.
     for (const Held& held : arrays) wait(stream, held);

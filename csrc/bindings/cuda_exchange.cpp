@@ -156,7 +156,12 @@ py::object from_interface(const char* op, const py::object& object) {
   if (!found) {
     refuse("hold shape (a tuple of integers), typestr and data (an integer and a truth value)");
   }
-  std::shared_ptr<void> owner(object.ptr(), [object](void*) {});
+  // The last to let go may be another library's thread, without the interpreter's lock.
+  std::shared_ptr<void> owner(py::object(object).release().ptr(), [](void* held) {
+    if (!Py_IsInitialized()) return;
+    const py::gil_scoped_acquire locked;
+    Py_DECREF(static_cast<PyObject*>(held));
+  });
   return made(op, std::move(owner), reinterpret_cast<void*>(found->data.first),
               bindings::type_of(found->dtype), py::str(found->dtype).cast<std::string>(),
               found->shape, found->strides, found->stream, found->data.second);
@@ -168,6 +173,7 @@ struct Export {
   Exchanged exchanged;
   CudaArray array;
   Shape shape, strides;
+  cuda::Stream consumer;
 };
 
 dlpack::Tensor tensor_of(const CudaArray& array, Shape& shape, Shape& strides) {
@@ -187,12 +193,18 @@ dlpack::Tensor tensor_of(const CudaArray& array, Shape& shape, Shape& strides) {
 }
 
 template <class Exchanged>
-Exchanged* exchanged(const CudaArray& array) {
-  auto* const kept = new Export<Exchanged>{{}, array, array.shape(), {}};
+Exchanged* exchanged(const CudaArray& array, cuda::Stream consumer) {
+  auto* const kept = new Export<Exchanged>{{}, array, array.shape(), {}, consumer};
   kept->exchanged.tensor = tensor_of(array, kept->shape, kept->strides);
   kept->exchanged.context = kept;
   kept->exchanged.deleter = [](Exchanged* self) {
-    delete static_cast<Export<Exchanged>*>(self->context);
+    const std::unique_ptr<Export<Exchanged>> held(static_cast<Export<Exchanged>*>(self->context));
+    try {
+      // The memory may be used again here once the consumer is done with it.
+      cuda::wait(held->array.stream(), held->consumer);
+    } catch (const std::exception&) {
+      // Of a stream that is gone: its work is done, or the GPU's errors show elsewhere.
+    }
   };
   return &kept->exchanged;
 }
@@ -254,9 +266,11 @@ py::dict CudaArray::interface() const {
 
 py::capsule exported(const CudaArray& array, const py::object& stream,
                      const py::object& max_version) {
-  if (const cuda::Stream later = consumer(stream)) cuda::wait(later, array.stream());
+  const cuda::Stream later = consumer(stream);
+  if (later) cuda::wait(later, array.stream());
+  const cuda::Stream user = later ? later : cuda::default_stream();
   if (!max_version.is_none() && max_version.cast<std::pair<int, int>>().first >= 1) {
-    dlpack::Versioned* const held = exchanged<dlpack::Versioned>(array);
+    dlpack::Versioned* const held = exchanged<dlpack::Versioned>(array, user);
     held->major = 1;
     held->minor = 0;
     held->flags = array.read_only() ? dlpack::read_only : 0;
@@ -267,7 +281,7 @@ py::capsule exported(const CudaArray& array, const py::object& stream,
   if (array.read_only()) {
     throw py::buffer_error("__dlpack__: a read-only array needs DLPack 1.0 (max_version)");
   }
-  dlpack::Managed* const held = exchanged<dlpack::Managed>(array);
+  dlpack::Managed* const held = exchanged<dlpack::Managed>(array, user);
   return py::reinterpret_steal<py::capsule>(PyCapsule_New(
       held, dlpack::managed_name,
       [](PyObject* capsule) { drop<dlpack::Managed>(capsule, dlpack::managed_name); }));

@@ -21,6 +21,8 @@ const Backend& kernels() { refuse(); }
 const Training& training() { refuse(); }
 Stream current_stream() { refuse(); }
 Stream default_stream() { refuse(); }
+OnGpu::OnGpu() { refuse(); }
+OnGpu::~OnGpu() {}
 void* allocate(int64_t, Stream) { refuse(); }
 void release(void*, Stream) noexcept {}
 Memory memory() { refuse(); }

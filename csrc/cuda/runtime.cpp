@@ -4,7 +4,9 @@
 #include <unistd.h>
 
 #include <mutex>
+#include <shared_mutex>
 #include <stdexcept>
+#include <utility>
 #include <vector>
 
 #include "cuda/faults.h"
@@ -18,6 +20,7 @@ void keep(cudaError_t error);  // as launch.h declares it for code that nvcc com
 
 namespace {
 
+constexpr int gpu = 0;                // the one in use
 constexpr int least_capability = 80;  // of the architectures that CMakeLists.txt compiles for
 
 void check(const char* what, cudaError_t error) {
@@ -63,7 +66,7 @@ struct State {
     }
     check("looking for GPUs", found);
     cudaDeviceProp properties;
-    check("the GPU's properties", cudaGetDeviceProperties(&properties, 0));
+    check("the GPU's properties", cudaGetDeviceProperties(&properties, gpu));
     const std::string capability =
         std::to_string(properties.major) + "." + std::to_string(properties.minor);
     if (properties.major * 10 + properties.minor < least_capability) {
@@ -73,6 +76,7 @@ struct State {
     if (!properties.memoryPoolsSupported) {
       return std::string(properties.name) + " has no memory pools, which chainrule needs";
     }
+    const OnGpu here;
     make_pool();
     // In mapped memory, so that looking costs no copy.
     void* cell = nullptr;
@@ -89,7 +93,7 @@ struct State {
     cudaMemPoolProps wanted{};
     wanted.allocType = cudaMemAllocationTypePinned;
     wanted.location.type = cudaMemLocationTypeDevice;
-    wanted.location.id = 0;
+    wanted.location.id = gpu;
     check("making a memory pool", cudaMemPoolCreate(&pool, &wanted));
     uint64_t all = UINT64_MAX;  // freed memory stays here until it is trimmed
     check("keeping memory", cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &all));
@@ -109,16 +113,19 @@ std::vector<Stream>& idle_streams() {
   return only;
 }
 
+// Not cudaStreamNonBlocking: work on the default stream, where other libraries use our memory,
+// waits for what is queued here and is waited for, also before the memory is used again.
 struct OwnStream {
   Stream stream = nullptr;
 
   OwnStream() {
+    const OnGpu here;
     const std::lock_guard guard(idle_lock);
     if (!idle_streams().empty()) {
       stream = idle_streams().back();
       idle_streams().pop_back();
     } else {
-      check("making a stream", cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+      check("making a stream", cudaStreamCreate(&stream));
     }
   }
   ~OwnStream() {
@@ -128,13 +135,16 @@ struct OwnStream {
 };
 
 void look_for_faults() {
-  if (const int found = *static_cast<volatile int*>(state().faults)) {
-    *static_cast<volatile int*>(state().faults) = 0;
-    throw std::invalid_argument(fault_message(found));
-  }
+  const int found = __atomic_exchange_n(state().faults, 0, __ATOMIC_ACQ_REL);
+  if (found != 0) throw std::invalid_argument(fault_message(found));
 }
 
 thread_local cudaError_t launch_error = cudaSuccess;
+thread_local Stream capturing = nullptr;  // while this thread records a graph
+
+// That allocate's last resort, to wait for all that is queued, does not meet a capture, which it
+// would end.
+std::shared_mutex captures;
 
 class CapturedGraph final : public Graph {
  public:
@@ -148,6 +158,7 @@ class CapturedGraph final : public Graph {
   CapturedGraph& operator=(const CapturedGraph&) = delete;
 
   void launch(Stream stream) override {
+    const OnGpu here;
     check("running a program", cudaGraphLaunch(ready_, stream));
   }
 
@@ -170,7 +181,16 @@ const std::string& why_off() {
 
 const std::string& description() { return state().description; }
 
+OnGpu::OnGpu() {
+  check("asking for the current GPU", cudaGetDevice(&before_));
+  if (before_ != gpu) check("choosing a GPU", cudaSetDevice(gpu));
+}
+OnGpu::~OnGpu() {
+  if (before_ != gpu) cudaSetDevice(before_);
+}
+
 Stream current_stream() {
+  if (capturing) return capturing;
   thread_local const OwnStream own;
   return own.stream;
 }
@@ -179,14 +199,16 @@ Stream default_stream() { return cudaStreamLegacy; }
 
 void* allocate(int64_t bytes, Stream stream) {
   if (bytes == 0) return nullptr;
+  const OnGpu here;
   void* found = nullptr;
   const auto attempt = [&] {
     return cudaMallocFromPoolAsync(&found, static_cast<std::size_t>(bytes), state().pool, stream);
   };
   cudaError_t error = attempt();
-  if (error == cudaErrorMemoryAllocation) {
+  if (error == cudaErrorMemoryAllocation && !capturing) {
     cudaGetLastError();
     // What was freed on other streams is free once they are done.
+    const std::unique_lock alone(captures);
     check("waiting for memory", cudaDeviceSynchronize());
     check("trimming the memory pool", cudaMemPoolTrimTo(state().pool, 0));
     error = attempt();
@@ -202,10 +224,16 @@ void* allocate(int64_t bytes, Stream stream) {
 }
 
 void release(void* memory, Stream stream) noexcept {
-  if (memory) cudaFreeAsync(memory, stream);
+  if (!memory) return;
+  int before = gpu;
+  const bool elsewhere = cudaGetDevice(&before) == cudaSuccess && before != gpu;
+  if (elsewhere) cudaSetDevice(gpu);
+  cudaFreeAsync(memory, stream);
+  if (elsewhere) cudaSetDevice(before);
 }
 
 Memory memory() {
+  const OnGpu here;
   std::size_t free = 0, total = 0;
   check("asking for memory", cudaMemGetInfo(&free, &total));
   uint64_t reserved = 0, used = 0;
@@ -218,6 +246,7 @@ Memory memory() {
 
 void copy_in(void* to, const void* from, int64_t bytes, Stream stream) {
   if (bytes == 0) return;
+  const OnGpu here;
   check("copying to the GPU",
         cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyHostToDevice, stream));
   // From pinned memory the copy would go on behind the caller's back.
@@ -225,6 +254,7 @@ void copy_in(void* to, const void* from, int64_t bytes, Stream stream) {
 }
 
 void copy_out(void* to, const void* from, int64_t bytes, Stream stream) {
+  const OnGpu here;
   if (bytes > 0) {
     check("copying from the GPU", cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes),
                                                   cudaMemcpyDeviceToHost, stream));
@@ -234,17 +264,20 @@ void copy_out(void* to, const void* from, int64_t bytes, Stream stream) {
 
 void copy(void* to, const void* from, int64_t bytes, Stream stream) {
   if (bytes == 0) return;
+  const OnGpu here;
   check("copying on the GPU", cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes),
                                               cudaMemcpyDeviceToDevice, stream));
 }
 
 void fill_zero(void* to, int64_t bytes, Stream stream) {
   if (bytes == 0) return;
+  const OnGpu here;
   check("clearing memory", cudaMemsetAsync(to, 0, static_cast<std::size_t>(bytes), stream));
 }
 
 void wait(Stream later, Stream earlier) {
   if (later == earlier) return;
+  const OnGpu here;
   cudaEvent_t event = nullptr;
   check("making an event", cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
   cudaError_t error = cudaEventRecord(event, earlier);
@@ -254,6 +287,7 @@ void wait(Stream later, Stream earlier) {
 }
 
 void synchronize(Stream stream) {
+  const OnGpu here;
   check("waiting for the GPU", cudaStreamSynchronize(stream));
   look_for_faults();
 }
@@ -270,18 +304,25 @@ void finish(const char* op) {
 }
 
 std::unique_ptr<Graph> capture(const std::function<void()>& body) {
-  const Stream stream = current_stream();
-  // Of this thread alone: what others do meanwhile is no part of it.
-  check("recording a program", cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+  const OnGpu here;
+  const std::shared_lock guard(captures);
+  struct Own {
+    Own() {
+      // Of no concern to the default stream, whose use by others would end the capture otherwise.
+      check("making a stream", cudaStreamCreateWithFlags(&capturing, cudaStreamNonBlocking));
+    }
+    ~Own() { cudaStreamDestroy(std::exchange(capturing, nullptr)); }
+  } const own;
+  check("recording a program", cudaStreamBeginCapture(capturing, cudaStreamCaptureModeThreadLocal));
   cudaGraph_t graph = nullptr;
   try {
     body();
   } catch (...) {
-    if (cudaStreamEndCapture(stream, &graph) == cudaSuccess) cudaGraphDestroy(graph);
+    if (cudaStreamEndCapture(capturing, &graph) == cudaSuccess) cudaGraphDestroy(graph);
     cudaGetLastError();
     throw;
   }
-  check("recording a program", cudaStreamEndCapture(stream, &graph));
+  check("recording a program", cudaStreamEndCapture(capturing, &graph));
   return std::make_unique<CapturedGraph>(graph);
 }
 

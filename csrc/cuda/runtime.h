@@ -38,6 +38,19 @@ const std::string& why_off();
 // The GPU in use, its driver and the runtime, in one line.
 const std::string& description();
 
+// While one lives, the calling thread's calls go to the GPU in use: another library may have chosen
+// another for the thread. The functions below see to it themselves.
+class OnGpu {
+ public:
+  OnGpu();
+  ~OnGpu();
+  OnGpu(const OnGpu&) = delete;
+  OnGpu& operator=(const OnGpu&) = delete;
+
+ private:
+  int before_ = 0;
+};
+
 // `bytes` of device memory for work on `stream`; null for none.
 void* allocate(int64_t bytes, Stream stream);
 // Once the work that was queued on `stream` before is done.
@@ -71,7 +84,8 @@ class Graph {
   virtual ~Graph() = default;
   virtual void launch(Stream stream) = 0;
 };
-// Records what `body` launches on the calling thread's stream; nothing runs.
+// Records what `body` launches on the calling thread; nothing runs. On a stream of its own
+// meanwhile: on the thread's, what other threads do to its arrays would be recorded too.
 std::unique_ptr<Graph> capture(const std::function<void()>& body);
 
 }  // namespace chainrule::cuda

@@ -90,6 +90,9 @@ Stream current_stream() {
 }
 Stream default_stream() { return nullptr; }
 
+OnGpu::OnGpu() {}
+OnGpu::~OnGpu() {}
+
 void* allocate(int64_t bytes, Stream) {
   if (bytes == 0) return nullptr;
   const std::lock_guard guard(lock);
@@ -125,6 +128,11 @@ void copy_out(void* to, const void* from, int64_t bytes, Stream stream) {
   synchronize(stream);
 }
 void copy(void* to, const void* from, int64_t bytes, Stream) {
+  const auto first = reinterpret_cast<uintptr_t>(to), second = reinterpret_cast<uintptr_t>(from);
+  const auto size = static_cast<uintptr_t>(bytes);
+  if (first != second && first < second + size && second < first + size) {
+    throw std::runtime_error("a copy on the GPU between areas that overlap");
+  }
   if (bytes > 0) std::memmove(to, from, static_cast<std::size_t>(bytes));
 }
 void fill_zero(void* to, int64_t bytes, Stream) {
