@@ -5,6 +5,7 @@
 #include "cuda/conv2d.h"
 #include "cuda/direct_weight.h"
 #include "cuda/kernel.h"
+#include "cuda/places.h"
 #include "cuda/unpooled.h"
 
 namespace chainrule::cuda {
@@ -109,6 +110,7 @@ int64_t conv2d_pooled_backward_input_workspace(const Conv2d& s, const MaxPool2d&
 template <class T>
 void conv2d_pooled_backward_input(const T* dy, const uint16_t* argmax, const T* weight, T* dx,
                                   const Conv2d& s, const MaxPool2d& p, const Workspace& workspace) {
+  look_for_bad_places(argmax, p, bad_place_to_input);
   const Pooled<T> pooled(dy, argmax, p);
   backward_input(weight, dx, s, static_cast<T*>(workspace.data),
                  [&](const Sliding<T>& window) { return UnpooledRows<T>(pooled, window); });
@@ -126,6 +128,7 @@ void conv2d_pooled_backward_weight(const T* dy, const uint16_t* argmax, const T*
                                    T* dbias, const Conv2d& s, const MaxPool2d& p,
                                    const Workspace& workspace) {
   T* const partial = static_cast<T*>(workspace.data);
+  look_for_bad_places(argmax, p, bad_place_to_weight);
   const Pooled<T> pooled(dy, argmax, p);
   if (!weight_directly<true>(dy, argmax, x, dweight, s, p, partial)) {
     multiply(weight_plan<T>(s, p), UnpooledColumns<T>{pooled},

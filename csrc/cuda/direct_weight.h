@@ -30,7 +30,7 @@ struct DirectWeight {
 };
 
 // With `argmax`, dy is the pooled gradient, and of a window only the pixel of its maximum counts;
-// not at all where the gradient is zero.
+// not at all where the gradient is zero, or where the window has no such pixel.
 template <class T, bool pooled>
 __global__ void __launch_bounds__(direct_threads, sizeof(T) == 4 ? 3 : 2)
     direct_weight(DirectWeight<T> d, const T* dy, const uint16_t* argmax, T* partial) {
@@ -66,7 +66,9 @@ __global__ void __launch_bounds__(direct_threads, sizeof(T) == 4 ? 3 : 2)
         const T* pixel = corner;
         if constexpr (pooled) {
           if (gradient == T(0)) continue;
-          pixel += bands.place(argmax[at + j]);
+          const int place = argmax[at + j];
+          if (place >= bands.pool_rows * bands.pool_columns) continue;
+          pixel += bands.place(place);
         }
 #pragma unroll
         for (int e = 0; e < own_elements; ++e) {

@@ -7,6 +7,7 @@
 #include "cuda/divider.h"
 #include "cuda/kernel.h"
 #include "cuda/launch.h"
+#include "cuda/places.h"
 
 namespace chainrule::cuda {
 namespace {
@@ -165,6 +166,21 @@ __global__ void __launch_bounds__(threads)
   store<width>(sum, dx + index * width);
 }
 
+constexpr int places_a_thread = 8;
+
+__global__ void __launch_bounds__(threads)
+    look_kernel(const uint16_t* argmax, int64_t count, int area, int fault, int* found) {
+  const int64_t first = int64_t{blockIdx.x} * threads * places_a_thread + threadIdx.x;
+  int largest = 0;
+#pragma unroll
+  for (int i = 0; i < places_a_thread; ++i) {
+    const int64_t at = first + i * threads;
+    const int place = at < count ? argmax[at] : 0;
+    largest = place > largest ? place : largest;
+  }
+  if (largest >= area) atomicOr(found, fault);
+}
+
 // Four channels at a time, where all of them lie aligned.
 template <class T>
 bool by_four(const T* images, const T* pooled, const uint16_t* argmax, const MaxPool2d& s) {
@@ -200,6 +216,13 @@ void unpool(const T* dy, const uint16_t* argmax, T* dx, const MaxPool2d& s) {
 
 }  // namespace
 
+void look_for_bad_places(const uint16_t* argmax, const MaxPool2d& p, Fault fault) {
+  const int64_t count = p.batch * p.out_height * p.out_width * p.channels;
+  const int64_t blocks = ceil_div(count, threads * places_a_thread);
+  launch(look_kernel, dim3(static_cast<unsigned>(blocks)), dim3(threads), 0, argmax, count,
+         static_cast<int>(p.window.rows * p.window.columns), fault, faults());
+}
+
 template <class T>
 void max_pool2d(const T* x, T* y, uint16_t* argmax, const MaxPool2d& s) {
   if (by_four(x, y, argmax, s)) pool<4>(x, y, argmax, s);
@@ -208,6 +231,7 @@ void max_pool2d(const T* x, T* y, uint16_t* argmax, const MaxPool2d& s) {
 
 template <class T>
 void max_pool2d_backward(const T* dy, const uint16_t* argmax, T* dx, const MaxPool2d& s) {
+  look_for_bad_places(argmax, s, bad_place);
   if (by_four(dx, dy, argmax, s)) unpool<4>(dy, argmax, dx, s);
   else unpool<1>(dy, argmax, dx, s);
 }
