@@ -58,6 +58,8 @@ for results in (
     ops.conv2d(x, weight), ops.conv2d_backward_input(x, weight, x.shape),
     ops.conv2d_backward_weight(x, x, 1), ops.conv2d_pooled(x, weight, window=2),
     ops.conv2d_pooled_backward_input(y, codes, weight, x.shape, 2),
+    ops.conv2d_pooled_backward_input(
+        y[:1], codes[:1], weight, (1, n, 1, 0), window=1, stride=(n, 1)),
     ops.conv2d_pooled_backward_weight(y, codes, x, 1, 2),
     ops.softmax(rows), ops.log_softmax(rows), ops.softmax_backward(rows, rows),
     ops.relu(rows), ops.leaky_relu(rows, 0.1), ops.dropout(rows, rate=0.5, seed=1),

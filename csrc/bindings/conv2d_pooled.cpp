@@ -43,12 +43,14 @@ py::object conv2d_pooled_backward_input(const py::object& dy_, const py::object&
   require_shape(call, "dy", dy, output_shape(p));
   require_shape(call, "argmax", argmax, output_shape(p));
   const Operand dx = call.output(out, x);
+  const bool any = dx.size() > 0;
   call.run_with_workspace(
       [=](const auto& ops, int workers) {
-        return ops.conv2d_pooled_backward_input_workspace(s, p, workers);
+        return any ? ops.conv2d_pooled_backward_input_workspace(s, p, workers) : 0;
       },
       [=]<class T>(const Ops<T>& ops, T, const Workspace& workspace) {
         require_in_window("conv2d_pooled_backward_input", argmax, p);
+        if (!any) return;
         ops.conv2d_pooled_backward_input(data<T>(dy), data<uint16_t>(argmax), data<T>(weight),
                                          mutable_data<T>(dx), s, p, workspace);
       });

@@ -28,16 +28,32 @@ struct PhaseResult {
   }
 };
 
-// f(row phase, column phase, offset of their first pixel in dx) for all that have pixels.
+// f(phase, its number) for the phases of one axis that meet a tap and have pixels: by the first of
+// the taps, since a stride may have many more phases than a window taps.
+template <class F>
+void for_phases_along(int64_t length, int64_t stride, int64_t pad, int64_t window, F f) {
+  for (int64_t tap = 0; tap < smaller(window, stride); ++tap) {
+    const int64_t number = (tap + stride - pad % stride) % stride;
+    if (number < length) f(Phase(number, length, stride, pad, window), number);
+  }
+}
+
+// f(row phase, column phase, offset of their first pixel in dx) for all in which dx is a sum.
 template <class F>
 void for_phases(const Conv2d& s, F f) {
+  if (s.out == 0) return;
   const Window& w = s.window;
-  for (int64_t i = 0; i < smaller(w.stride_rows, s.height); ++i) {
-    const Phase rows(i, s.height, w.stride_rows, s.pad_top, w.rows);
-    for (int64_t j = 0; j < smaller(w.stride_columns, s.width); ++j) {
-      f(rows, Phase(j, s.width, w.stride_columns, s.pad_left, w.columns), (i * s.width + j) * s.in);
-    }
-  }
+  for_phases_along(s.height, w.stride_rows, s.pad_top, w.rows, [&](const Phase& rows, int64_t i) {
+    for_phases_along(
+        s.width, w.stride_columns, s.pad_left, w.columns,
+        [&](const Phase& columns, int64_t j) { f(rows, columns, (i * s.width + j) * s.in); });
+  });
+}
+
+// Whether there may be pixels of dx beside them, which are zero.
+inline bool leaves_pixels(const Conv2d& s) {
+  const Window& w = s.window;
+  return s.out == 0 || w.rows < w.stride_rows || w.columns < w.stride_columns;
 }
 
 template <class T>
@@ -57,6 +73,7 @@ int64_t backward_input_workspace(const Conv2d& s) {
 // `gradient` makes a loader of what a phase's windows see: the gradient by the output's pixels.
 template <class T, class Gradient>
 void backward_input(const T* weight, T* dx, const Conv2d& s, T* partial, Gradient gradient) {
+  if (leaves_pixels(s)) clear(dx, s.batch * s.height * s.width * s.in);
   for_phases(s, [&](const Phase& rows, const Phase& columns, int64_t offset) {
     const Walk walk(s.batch, rows.count, columns.count);
     const Sliding<T> window{nullptr,

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <utility>
 
 #include "cuda/faults.h"
@@ -10,6 +11,7 @@
 #include "cuda/stream.h"
 
 #ifndef __CUDACC__
+#include <cstring>
 #include <functional>
 #include <tuple>
 #include <vector>
@@ -45,10 +47,23 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t dy
   keep(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...));
 }
 
+// Zeros, in the order of the launches.
+template <class T>
+void clear(T* to, int64_t count) {
+  if (count == 0) return;
+  keep(cudaMemsetAsync(to, 0, static_cast<std::size_t>(count) * sizeof(T), current_stream()));
+}
+
 #else
 
 // Where this thread's launches go while a graph is captured; null: they run at once.
 inline thread_local std::vector<std::function<void()> >* captured = nullptr;
+
+template <class F>
+void run_or_capture(const F& run) {
+  if (captured) captured->push_back(run);
+  else run();
+}
 
 // simt::run(grid, block, dynamic_shared_bytes, thread) calls thread() as each thread of each block,
 // and throws std::runtime_error where they do what a GPU's could not.
@@ -57,14 +72,14 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t dy
             const Arguments&... arguments) {
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
   const std::tuple<Parameters...> held(static_cast<Parameters>(arguments)...);
-  const auto run = [=] {
-    simt::run(grid, block, dynamic_shared_bytes, [&] { std::apply(kernel, held); });
-  };
-  if (captured) {
-    captured->push_back(run);
-  } else {
-    run();
-  }
+  run_or_capture(
+      [=] { simt::run(grid, block, dynamic_shared_bytes, [&] { std::apply(kernel, held); }); });
+}
+
+template <class T>
+void clear(T* to, int64_t count) {
+  if (count == 0) return;
+  run_or_capture([=] { std::memset(to, 0, static_cast<std::size_t>(count) * sizeof(T)); });
 }
 
 #endif
