@@ -28,7 +28,8 @@ int64_t product(const std::string& op, const Shape& factors, const Shape& shape)
 // be compared, and its results checked against overlap.
 class Call {
  public:
-  explicit Call(const char* op) : op_(op) {}
+  // On `device`, or, where none is given, where the first operand lies.
+  explicit Call(const char* op, const Device* device = nullptr) : op_(op), device_(device) {}
   Call(const Call&) = delete;
   Call& operator=(const Call&) = delete;
 
@@ -66,6 +67,7 @@ class Call {
                                   bool first_unused = false) const;
 
   const char* op() const { return op_; }
+  const Device& device() const { return device_ ? *device_ : cpu(); }
   [[noreturn]] void value_error(const std::string& what) const;
   [[noreturn]] void type_error(const std::string& what) const;
 
@@ -101,7 +103,6 @@ class Call {
     if (program) program->add(device(), step, bytes, workers, arrays());  // only what succeeded
   }
 
-  const Device& device() const { return device_ ? *device_ : cpu(); }
   // A program replays on the arrays it was recorded with, so none may be a passing copy.
   void require_recordable(const Program& program) const;
   std::span<const Held> arrays() const { return {held_.data(), count_}; }
@@ -122,7 +123,7 @@ class Call {
   static constexpr std::size_t most = 9;
 
   const char* op_;
-  const Device* device_ = nullptr;
+  const Device* device_;
   const char* first_on_device_ = nullptr;
   Type type_ = Type::other;
   const char* first_of_type_ = nullptr;

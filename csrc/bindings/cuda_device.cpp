@@ -2,6 +2,7 @@
 #include <cstdlib>
 
 #include "bindings/cuda_array.h"
+#include "cuda/limits.h"
 #include "cuda/runtime.h"
 
 namespace chainrule::bindings {
@@ -71,6 +72,7 @@ class Cuda final : public Device {
  public:
   const char* place() const override { return "the GPU"; }
   const Backend& backend() const override { return cuda::kernels(); }
+  int64_t most_counted() const override { return cuda::most_counted; }
 
   Held allocate(Type type, const Shape& shape) const override {
     const py::object array = py::cast(CudaArray(type, shape));

@@ -41,6 +41,7 @@ class Cpu final : public Device {
  public:
   const char* place() const override { return "the CPU"; }
   const Backend& backend() const override { return active_backend(); }
+  int64_t most_counted() const override { return INT64_MAX; }
   Held allocate(Type type, const Shape& shape) const override {
     const py::array array(dtype_of(type), shape);
     return {array, array.data(), shape, type, this};

@@ -68,6 +68,8 @@ class Device {
   virtual const char* place() const = 0;  // "the CPU"
   // The kernels that reach this device's memory.
   virtual const Backend& backend() const = 0;
+  // How far its convolutions count pixels along an axis, or the weights of a filter or a channel.
+  virtual int64_t most_counted() const = 0;
   // A fresh array, its contents undefined.
   virtual Held allocate(Type type, const Shape& shape) const = 0;
   // One call on `arrays`, lent `bytes` of workspace that lie on the device. Releases the

@@ -27,6 +27,19 @@ void require_countable(const Call& call, const Conv2d& s) {
   product(call.op(), {s.out_height, s.out_width, s.out, most_copies}, y);
   product(call.op(), {s.batch, s.out_height, s.out_width, s.out, s.in, w.rows, w.columns}, y);
   product(call.op(), {s.out + 64, s.in + 64, w.rows, w.columns, 64}, y);
+  const Device& device = call.device();
+  const auto require = [&](const char* what, int64_t count) {
+    if (count <= device.most_counted()) return;
+    call.value_error(std::string(what) + " must be at most " +
+                     std::to_string(device.most_counted()) + " on " + device.place() + ", got " +
+                     std::to_string(count));
+  };
+  require("the rows of x", s.height);
+  require("the columns of x", s.width);
+  require("the rows of y", s.out_height);
+  require("the columns of y", s.out_width);
+  require("the weights of a filter", w.rows * w.columns * s.in);
+  require("the weights of a channel", w.rows * w.columns * s.out);
 }
 
 }  // namespace

@@ -9,10 +9,12 @@
 namespace chainrule::bindings {
 namespace {
 
+const Device& device(bool on_gpu) { return on_gpu ? gpu() : cpu(); }
+
 // f(ops, workers) of a device's backend, for the element type that is asked for.
 template <class F>
 int64_t ask(bool on_gpu, bool float64, F f) {
-  const Backend& backend = (on_gpu ? gpu() : cpu()).backend();
+  const Backend& backend = device(on_gpu).backend();
   return float64 ? f(backend.f64, num_threads()) : f(backend.f32, num_threads());
 }
 
@@ -26,7 +28,7 @@ int64_t linear_workspace(int64_t batch, int64_t in, int64_t out, bool float64, b
 int64_t convolution_workspace(const py::object& x, const py::object& weight,
                               const py::object& stride, const py::object& padding,
                               const py::object& window, bool need_dx, bool float64, bool on_gpu) {
-  const Call call("conv2d");
+  const Call call("conv2d", &device(on_gpu));
   const Shape w = image_shape(call, "weight", weight);
   const Filters filters{w[0], w[1], w[2], w[3]};
   const Conv2d s = convolution(call, image_shape(call, "x", x), filters, stride, padding);

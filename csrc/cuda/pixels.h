@@ -1,15 +1,16 @@
 // The pixels under a sliding window, as operands of gemm.h: nothing is unfolded (im2col).
 //
-// Axes of images and filters, and the weights of one filter, count below 2^30; whatever spans a
-// batch has 64 bits.
+// Axes of images and filters, and the weights of one filter or channel, count up to most_counted;
+// whatever spans a batch has 64 bits.
 #pragma once
 
 #include "core/shape.h"
 #include "cuda/gemm.h"
+#include "cuda/limits.h"
 
 namespace chainrule::cuda {
 
-constexpr int far_outside = -(1 << 30);
+constexpr int far_outside = -static_cast<int>(most_counted);
 
 // The pixels of a batch of images in the order of a product's rows: window by window, where there
 // are pooling windows (side by side), else one by one.
@@ -71,8 +72,9 @@ struct Spot {
 };
 
 __device__ __forceinline__ int clamped(int64_t corner) {
-  constexpr int64_t bound = 1 << 30;
-  return static_cast<int>(corner < -bound ? -bound : corner > bound ? bound : corner);
+  return static_cast<int>(corner < -most_counted  ? -most_counted
+                          : corner > most_counted ? most_counted
+                                                  : corner);
 }
 
 // The window's elements are (rows, columns, channels); its corner for the output pixel (u, v) is
