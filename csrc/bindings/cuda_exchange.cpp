@@ -82,6 +82,8 @@ py::object from_dlpack(const char* op, const py::object& object) {
     if (!error.matches(PyExc_TypeError)) throw;
     capsule = object.attr("__dlpack__")(py::arg("stream") = stream);  // from before version 1
   }
+  // What this thread's stream waits for now, the producer's work, the array's is to wait for too.
+  cuda::wait(cuda::default_stream(), cuda::current_stream());
   PyObject* const raw = capsule.ptr();
   // Taking a capsule is renaming it; whoever took it calls the deleter.
   if (PyCapsule_IsValid(raw, dlpack::versioned_name)) {
