@@ -15,6 +15,7 @@ namespace chainrule::cuda {
 
 extern const Backend backend;
 extern const Training steps;
+extern const void* const some_kernel;
 
 void keep(cudaError_t error);  // as launch.h declares it for code that nvcc compiles
 
@@ -77,6 +78,14 @@ struct State {
       return std::string(properties.name) + " has no memory pools, which chainrule needs";
     }
     const OnGpu here;
+    // Of code for another GPU nothing else is heard before the first launch.
+    cudaFuncAttributes attributes;
+    const cudaError_t code = cudaFuncGetAttributes(&attributes, some_kernel);
+    if (code != cudaSuccess) {
+      cudaGetLastError();
+      return std::string(properties.name) + ", of compute capability " + capability +
+             ", cannot run the kernels that chainrule is built with: " + cudaGetErrorString(code);
+    }
     make_pool();
     // In mapped memory, so that looking costs no copy.
     void* cell = nullptr;
