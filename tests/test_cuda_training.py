@@ -276,3 +276,23 @@ def test_norms(dtype: str) -> None:
             cr.cuda.Norm(clipped).clip(limit)
             factor = np.dtype(dtype).type(limit / want) if limit < want else np.dtype(dtype).type(1)
             np.testing.assert_array_max_ulp(clipped.numpy(), v * factor, 2)
+
+
+@pytest.mark.parametrize("size", [1, 16384, 50000])
+def test_norms_whose_squares_are_not_finite(size: int) -> None:
+    """As on the CPU: 1e200 and 1e-200 beside it, and what has no finite norm is not clipped."""
+    v = normal(seeded(size), (size,), np.dtype("float64"))
+    v[::3] *= 1e200
+    want = cr.optimizers.norm(v)
+    close(cr.cuda.Norm(cr.cuda.array(v)).value() / want, 1.0, 1)
+    clipped = cr.cuda.array(v)
+    cr.cuda.Norm(clipped).clip(2.0)
+    np.testing.assert_allclose(clipped.numpy(), v * (2 / want), rtol=1e-12)
+    for bad in (np.inf, -np.inf, np.nan):
+        v[0] = bad
+        assert not np.isfinite(cr.cuda.Norm(cr.cuda.array(v)).value())
+        untouched = cr.cuda.array(v)
+        cr.cuda.Norm(untouched).clip(2.0)
+        assert same_bits(untouched.numpy(), v)
+    far = cr.cuda.array(np.full(2, 1.7e308))
+    assert cr.cuda.Norm(far).value() == cr.optimizers.norm(np.full(2, 1.7e308)) == np.inf

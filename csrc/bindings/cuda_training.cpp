@@ -83,17 +83,17 @@ void end_step(const py::object& losses_, const py::object& output_, const py::ob
   });
 }
 
-// result becomes the squared norm; parts are norm_parts(size) numbers to work in.
-void squared_norm(const py::object& vector_, const py::object& parts_, const py::object& result_) {
-  require_gpu("squared_norm");
-  Call call("squared_norm");
+// result becomes the norm; parts are norm_parts(size) numbers to work in.
+void norm(const py::object& vector_, const py::object& parts_, const py::object& result_) {
+  require_gpu("norm");
+  Call call("norm");
   const Operand vector = call.input("vector", vector_);
   const int64_t size = vector.size();
   const Operand parts = call.fixed("parts", parts_, Type::f64, cuda::norm_parts(size));
   const Operand result = call.fixed("result", result_, Type::f64, 1);
   call.run([=]<class T>(const Ops<T>&, T) {
-    const cuda::SquaredNorm<T> s{data<T>(vector), size, mutable_data<double>(parts),
-                                 mutable_data<double>(result)};
+    const cuda::Norm<T> s{data<T>(vector), size, mutable_data<double>(parts),
+                          mutable_data<double>(result)};
     if constexpr (single<T>) {
       cuda::training().norm_f32(s);
     } else {
@@ -102,19 +102,19 @@ void squared_norm(const py::object& vector_, const py::object& parts_, const py:
   });
 }
 
-void clip_to_norm(const py::object& vector_, const py::object& limit_, const py::object& squared_) {
+void clip_to_norm(const py::object& vector_, const py::object& limit_, const py::object& norm_) {
   require_gpu("clip_to_norm");
   Call call("clip_to_norm");
   const Operand vector = call.updated("vector", vector_);
   const double limit = number(call, "limit", limit_);
-  const Operand squared = call.fixed("squared", squared_, Type::f64, 1);
+  const Operand length = call.fixed("norm", norm_, Type::f64, 1);
   const int64_t size = vector.size();
   call.run([=]<class T>(const Ops<T>&, T) {
     T* const elements = mutable_data<T>(vector);
     if constexpr (single<T>) {
-      cuda::training().clip_f32(elements, size, limit, data<double>(squared));
+      cuda::training().clip_f32(elements, size, limit, data<double>(length));
     } else {
-      cuda::training().clip_f64(elements, size, limit, data<double>(squared));
+      cuda::training().clip_f64(elements, size, limit, data<double>(length));
     }
   });
 }
@@ -129,9 +129,8 @@ void bind_cuda_training(py::module_& m) {
         py::arg("sums"), py::arg("right"), py::arg("rate"), py::arg("stopped"),
         py::arg("position"));
   m.def("cuda_norm_parts", &cuda::norm_parts, py::arg("size"));
-  m.def("cuda_squared_norm", &squared_norm, py::arg("vector"), py::arg("parts"), py::arg("result"));
-  m.def("cuda_clip_to_norm", &clip_to_norm, py::arg("vector"), py::arg("limit"),
-        py::arg("squared"));
+  m.def("cuda_norm", &norm, py::arg("vector"), py::arg("parts"), py::arg("result"));
+  m.def("cuda_clip_to_norm", &clip_to_norm, py::arg("vector"), py::arg("limit"), py::arg("norm"));
 }
 
 }  // namespace chainrule::bindings

@@ -76,34 +76,47 @@ __global__ void __launch_bounds__(threads) end_kernel(StepEnd<T> s) {
   *s.position = step + 1;
 }
 
+// Elements above `huge` are squared apart from the others, scaled down: sums of 2^63 squares of
+// either kind are finite. A NaN is among them.
+constexpr double huge = 0x1p480, down = 0x1p-600;
+
 template <class T>
 __global__ void __launch_bounds__(threads)
     squares_kernel(const T* vector, int64_t size, double* parts) {
   __shared__ double sums[threads];
   const int64_t start = int64_t{blockIdx.x} * norm_piece;
   const int64_t end = start + norm_piece < size ? start + norm_piece : size;
-  double sum = 0;
+  double sum = 0, scaled = 0;
   for (int64_t i = start + threadIdx.x; i < end; i += threads) {
     const double x = static_cast<double>(vector[i]);
-    sum += x * x;
+    if (fabs(x) <= huge) sum += x * x;
+    else scaled += (x * down) * (x * down);
   }
   sum = block_sum(sum, sums);
-  if (threadIdx.x == 0) parts[blockIdx.x] = sum;
+  scaled = block_sum(scaled, sums);
+  if (threadIdx.x != 0) return;
+  parts[blockIdx.x] = sum;
+  parts[gridDim.x + blockIdx.x] = scaled;
 }
 
 __global__ void __launch_bounds__(threads)
-    total_kernel(const double* parts, int64_t count, double* result) {
+    norm_kernel(const double* parts, int64_t count, double* result) {
   __shared__ double sums[threads];
-  double sum = 0;
-  for (int64_t i = threadIdx.x; i < count; i += threads) sum += parts[i];
+  double sum = 0, scaled = 0;
+  for (int64_t i = threadIdx.x; i < count; i += threads) {
+    sum += parts[i];
+    scaled += parts[count + i];
+  }
   sum = block_sum(sum, sums);
-  if (threadIdx.x == 0) *result = sum;
+  scaled = block_sum(scaled, sums);
+  if (threadIdx.x != 0) return;
+  *result = scaled == 0 ? sqrt(sum) : sqrt(scaled + sum * down * down) / down;
 }
 
 template <class T>
 __global__ void __launch_bounds__(threads)
-    clip_kernel(T* vector, int64_t size, double limit, const double* squared) {
-  const double length = sqrt(*squared);
+    clip_kernel(T* vector, int64_t size, double limit, const double* norm) {
+  const double length = *norm;
   if (!(length > limit) || !finite(length)) return;
   const T factor = static_cast<T>(limit / length);
   const int64_t i = int64_t{blockIdx.x} * threads + threadIdx.x;
@@ -122,16 +135,16 @@ void end(const StepEnd<T>& s) {
 }
 
 template <class T>
-void squared_norm(const SquaredNorm<T>& s) {
-  const int64_t parts = norm_parts(s.size);
-  launch(squares_kernel<T>, grid(parts), dim3(threads), 0, s.vector, s.size, s.parts);
-  launch(total_kernel, grid(1), dim3(threads), 0, s.parts, parts, s.result);
+void norm(const Norm<T>& s) {
+  const int64_t pieces = norm_pieces(s.size);
+  launch(squares_kernel<T>, grid(pieces), dim3(threads), 0, s.vector, s.size, s.parts);
+  launch(norm_kernel, grid(1), dim3(threads), 0, s.parts, pieces, s.result);
 }
 
 template <class T>
-void clip(T* vector, int64_t size, double limit, const double* squared) {
+void clip(T* vector, int64_t size, double limit, const double* norm) {
   launch(clip_kernel<T>, grid(blocks_for(size, threads)), dim3(threads), 0, vector, size, limit,
-         squared);
+         norm);
 }
 
 }  // namespace
@@ -141,8 +154,7 @@ extern const void* const some_kernel;
 const void* const some_kernel = reinterpret_cast<const void*>(&begin_kernel);
 
 extern const Training steps;
-const Training steps = {
-    begin,       end<float>,  end<double>, squared_norm<float>, squared_norm<double>,
-    clip<float>, clip<double>};
+const Training steps = {begin,        end<float>,  end<double>, norm<float>,
+                        norm<double>, clip<float>, clip<double>};
 
 }  // namespace chainrule::cuda

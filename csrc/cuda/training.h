@@ -36,9 +36,10 @@ struct StepEnd {
   int64_t* position;
 };
 
-// The square of a vector's norm, in an order that depends on its length alone.
+// A vector's norm, summed in an order that depends on its length alone. Finite where it is, also
+// where the squares of its elements are not.
 template <class T>
-struct SquaredNorm {
+struct Norm {
   const T* vector;
   int64_t size;
   double* parts;  // norm_parts(size)
@@ -46,17 +47,18 @@ struct SquaredNorm {
 };
 
 constexpr int64_t norm_piece = 16384;  // elements that one block squares
-constexpr int64_t norm_parts(int64_t size) { return (size + norm_piece - 1) / norm_piece; }
+constexpr int64_t norm_pieces(int64_t size) { return (size + norm_piece - 1) / norm_piece; }
+constexpr int64_t norm_parts(int64_t size) { return 2 * norm_pieces(size); }
 
 struct Training {
   void (*begin)(const StepBegin&);
   void (*end_f32)(const StepEnd<float>&);
   void (*end_f64)(const StepEnd<double>&);
-  void (*norm_f32)(const SquaredNorm<float>&);
-  void (*norm_f64)(const SquaredNorm<double>&);
-  // The vector, scaled to the norm `limit` where `*squared` says that it is longer.
-  void (*clip_f32)(float* vector, int64_t size, double limit, const double* squared);
-  void (*clip_f64)(double* vector, int64_t size, double limit, const double* squared);
+  void (*norm_f32)(const Norm<float>&);
+  void (*norm_f64)(const Norm<double>&);
+  // The vector, scaled to the norm `limit` where its own, `*norm`, is larger and finite.
+  void (*clip_f32)(float* vector, int64_t size, double limit, const double* norm);
+  void (*clip_f64)(double* vector, int64_t size, double limit, const double* norm);
 };
 
 }  // namespace chainrule::cuda

@@ -7,7 +7,6 @@ them is `Array.numpy`, `synchronize`, and every check of labels and indices outs
 
 from __future__ import annotations
 
-import math
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -109,14 +108,14 @@ class Norm:
     def __init__(self, vector: Any) -> None:
         self.vector = vector
         self._parts = zeros(max(1, _core.cuda_norm_parts(vector.size)), np.float64)
-        self._squared = zeros((), np.float64)
+        self._length = zeros((), np.float64)
 
     def value(self) -> float:
         """Return it; not finite where an element is not."""
-        _core.cuda_squared_norm(self.vector, self._parts, self._squared)
-        return math.sqrt(float(self._squared.numpy()))
+        _core.cuda_norm(self.vector, self._parts, self._length)
+        return float(self._length.numpy())
 
     def clip(self, limit: float) -> None:
-        """Scale the vector down to the norm ``limit`` where it is longer."""
-        _core.cuda_squared_norm(self.vector, self._parts, self._squared)
-        _core.cuda_clip_to_norm(self.vector, limit, self._squared)
+        """Scale the vector down to the norm ``limit`` where it is longer, and its norm finite."""
+        _core.cuda_norm(self.vector, self._parts, self._length)
+        _core.cuda_clip_to_norm(self.vector, limit, self._length)
