@@ -197,3 +197,22 @@ def test_products_with_a_zero_gradient_are_left_out() -> None:
     options = case.options | {"window": 2, "input_shape": case.x}
     (dx,) = on_gpu(Call("conv2d_pooled_backward_input", arrays, options), "tf32")
     assert np.isfinite(dx).all()
+
+
+def test_a_program_keeps_what_was_chosen_at_each_operation() -> None:
+    call = matrices(8501, 31, 19, (False, False))
+    want = {precision: on_gpu(call, precision)[0] for precision in ("highest", "tf32")}
+    assert not same_bits(want["highest"], want["tf32"])
+    arrays = {name: cuda.array(a) for name, a in call.arrays.items()}
+    for at_the_end in want:
+        results = {}
+        with chainrule.Program() as program:
+            for precision in ("tf32", "highest"):
+                chainrule.set_matmul_precision(precision)
+                results[precision] = call(**arrays)
+            chainrule.set_matmul_precision(at_the_end)
+        for result in results.values():
+            result.fill(cuda.zeros(result.shape))
+        program.run()
+        for precision, result in results.items():
+            assert same_bits(result.numpy(), want[precision])

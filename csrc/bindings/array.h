@@ -7,6 +7,7 @@
 #include <array>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "bindings/device.h"
@@ -98,9 +99,11 @@ class Call {
     const int64_t bytes = size(ops, workers);
     const auto step = [&ops, f](const Workspace& workspace) { f(ops, T(), workspace); };
     const std::shared_ptr<Program> program = Program::recording();
-    if (program) require_recordable(*program);
-    device().run(op_, bytes, workers, Work(step), arrays());
-    if (program) program->add(device(), step, bytes, workers, arrays());  // only what succeeded
+    if (!program) return device().run(op_, bytes, workers, Work(step), arrays());
+    require_recordable(*program);
+    Step kept = device().recordable(step);
+    device().run(op_, bytes, workers, Work(kept), arrays());
+    program->add(device(), std::move(kept), bytes, workers, arrays());  // only what succeeded
   }
 
   // A program replays on the arrays it was recorded with, so none may be a passing copy.

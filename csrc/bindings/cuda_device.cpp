@@ -3,6 +3,7 @@
 
 #include "bindings/cuda_array.h"
 #include "cuda/limits.h"
+#include "cuda/precision.h"
 #include "cuda/runtime.h"
 
 namespace chainrule::bindings {
@@ -77,6 +78,14 @@ class Cuda final : public Device {
   Held allocate(Type type, const Shape& shape) const override {
     const py::object array = py::cast(CudaArray(type, shape));
     return array.cast<const CudaArray&>().held(array);
+  }
+
+  Step recordable(Step step) const override {
+    return [step = std::move(step),
+            precision = cuda::matmul_precision.load()](const Workspace& workspace) {
+      const cuda::FixedPrecision now(precision);
+      step(workspace);
+    };
   }
 
   void run(const char* op, int64_t bytes, int workers, const Work& work,

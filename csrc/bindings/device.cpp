@@ -46,6 +46,7 @@ class Cpu final : public Device {
     const py::array array(dtype_of(type), shape);
     return {array, array.data(), shape, type, this};
   }
+  Step recordable(Step step) const override { return step; }
   void run(const char*, int64_t bytes, int workers, const Work& work,
            std::span<const Held>) const override {
     const Unlocked unlocked;

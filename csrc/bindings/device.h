@@ -72,6 +72,8 @@ class Device {
   virtual int64_t most_counted() const = 0;
   // A fresh array, its contents undefined.
   virtual Held allocate(Type type, const Shape& shape) const = 0;
+  // The step for a program: what else is chosen for the whole process is for this step chosen now.
+  virtual Step recordable(Step step) const = 0;
   // One call on `arrays`, lent `bytes` of workspace that lie on the device. Releases the
   // interpreter's lock.
   virtual void run(const char* op, int64_t bytes, int workers, const Work& work,

@@ -96,7 +96,7 @@ template <class T, class A, class B, class Result>
 void multiply(const Plan<T>& plan, const A& a, const B& b, const Result& result, T* partial) {
   const Cut& cut = plan.cut;
   if constexpr (sizeof(T) == 4) {
-    const bool tf32 = matmul_precision == Precision::tf32;
+    const bool tf32 = FixedPrecision::or_chosen() == Precision::tf32;
     if (plan.tile == TileSize::large) {
       if (tf32) launch_gemm<T, Tile<T, 2, 4, 2, true>>(a, b, result, cut, partial);
       else launch_gemm<T, Tile<T, 2, 4, 2>>(a, b, result, cut, partial);

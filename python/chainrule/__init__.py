@@ -153,8 +153,8 @@ def set_matmul_precision(precision: str) -> None:
     Parameters
     ----------
     precision : "highest", float32 throughout, the default; or "tf32": products of numbers that are
-        rounded to 11 bits, on tensor cores, and summed in float32. A captured program keeps the
-        precision it was recorded with. The CPU always computes in float32
+        rounded to 11 bits, on tensor cores, and summed in float32. A program keeps, for each of its
+        operations, what was chosen when that was recorded. The CPU always computes in float32
 
     Raises
     ------
