@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from chainrule import cuda, ops
+from chainrule import _core, cuda, ops
 from contracts import refused
 from test_backends import says
 
@@ -121,3 +121,12 @@ def test_what_kernels_cannot_count_is_refused(op: str, call: Any, text: str) -> 
 def test_what_they_can_just_count_is_not() -> None:
     assert ops.conv2d(images(0, 2**30, 1, 1), images(1, 1, 1, 1)).shape == (0, 2**30, 1, 1)
     assert ops.conv2d(images(0, 1, 1, 2**30), images(0, 1, 1, 2**30)).shape == (0, 1, 1, 0)
+
+
+def test_sums_of_more_terms_than_a_block_counts_are_cut() -> None:
+    """Into two parts of 2**30, though the gradients of two times eight million weights are much."""
+    side, kernel, channels = 2**15, 363, 8
+    x = (2, side + kernel - 1, side + kernel - 1, channels)
+    weight = (channels, kernel, kernel, channels)
+    wanted = _core.conv2d_workspace(x, weight, 1, 0, None, False, False, True)
+    assert wanted == 2 * 4 * channels * kernel * kernel * channels

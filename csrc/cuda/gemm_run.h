@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cuda/gemm.h"
+#include "cuda/limits.h"
 
 namespace chainrule::cuda {
 
@@ -16,15 +17,22 @@ class Plan {
   Cut cut;
 
   Plan(int64_t m, int64_t n, int64_t k) {
+    if (m == 0 || n == 0) {
+      cut.column_tiles = 0;
+      return;
+    }
     int64_t least = INT64_MAX;
     const auto consider = [&](TileSize size, int64_t rows, int64_t columns, int64_t percent) {
+      bool found = false;
       for (const int parts : {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256}) {
         const int64_t chunk = larger(depth, ceil_div(ceil_div(k, parts), depth) * depth);
         const int64_t splits = larger(1, ceil_div(k, chunk));
-        if (parts > 1 &&
+        if (found &&
             (k <= 2 * least_chunk || chunk < least_chunk || splits * m * n > most_partials)) {
           break;
         }
+        if (chunk > most_counted) continue;
+        found = true;
         const Cut one{.m = m,
                       .n = n,
                       .k = k,
@@ -34,7 +42,7 @@ class Plan {
                       .chunk = chunk,
                       .pitch = ceil_div(n, 4) * 4};
         const int64_t cycles = estimate(one, rows * columns, percent);
-        if (chunk <= most_chunk && cycles < least) {
+        if (cycles < least) {
           least = cycles;
           tile = size;
           cut = one;
@@ -63,7 +71,7 @@ class Plan {
 
  private:
   static constexpr int64_t multiprocessors = 132;  // an H100's, whatever runs it
-  static constexpr int64_t least_chunk = 4 * depth, most_chunk = int64_t{1} << 30;
+  static constexpr int64_t least_chunk = 4 * depth;
   static constexpr int64_t most_partials = int64_t{1} << 24;
 
   // A slab takes its multiply-adds, 128 a cycle, or the way to memory and back.

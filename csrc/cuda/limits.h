@@ -1,12 +1,13 @@
-// What kernels count in 32 bits, and so how far: the bindings refuse more.
+// How far kernels count in 32 bits.
 #pragma once
 
 #include <cstdint>
 
 namespace chainrule::cuda {
 
-// Pixels along an axis of images, filters and windows' positions, and the weights of one filter or
-// one channel. The sum of two such counts still fits.
+// Pixels along an axis of images, filters and windows' positions, the weights of one filter or one
+// channel, and the terms of a sum that one block makes, which is cut into parts where it has more.
+// The sum of two such counts still fits.
 constexpr int64_t most_counted = int64_t{1} << 30;
 
 }  // namespace chainrule::cuda
