@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -131,3 +132,46 @@ def test_a_program_that_meets_places_out_of_range_says_so(
         places.fill(good)
         program.run()
         assert same_bits(first.numpy(), want)
+
+
+def test_mistakes_are_told_to_the_thread_that_ran_the_program() -> None:
+    """Not to the one that recorded it, and waits meanwhile for work of its own."""
+    indices = cuda.array(np.zeros(3, np.int64))
+    with Program() as program:
+        ops.gather(cuda.array(normal(seeded(0), (4, 5), np.float32)), indices)
+    indices.fill(np.array([0, 4, 0]))
+    has_run, has_waited = threading.Event(), threading.Event()
+    told: list[str] = []
+
+    def work() -> None:
+        try:
+            program.run()
+            has_run.set()
+            has_waited.wait(60)
+            cuda.synchronize()
+        except ValueError as error:
+            told.append(str(error))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert has_run.wait(60)
+    cuda.synchronize()
+    assert indices.numpy().tolist() == [0, 4, 0]
+    has_waited.set()
+    thread.join()
+    assert told == ["gather: indices must lie in [0, rows of the source): a program met another"]
+
+
+def test_mistakes_of_a_program_that_is_gone() -> None:
+    labels = cuda.array(np.zeros(3, np.int64))
+    with Program() as program:
+        ops.softmax_cross_entropy(cuda.array(normal(seeded(0), (3, 5), np.float32)), labels)
+    labels.fill(np.array([0, 0, 5]))
+    program.run()
+    del program
+    with refused(
+        ValueError,
+        "softmax_cross_entropy: labels must lie in [0, classes): a program met another",
+    ):
+        cuda.synchronize()
+    cuda.synchronize()

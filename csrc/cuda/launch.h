@@ -19,7 +19,8 @@
 
 namespace chainrule::cuda {
 
-// The cell into which kernels atomicOr a Fault. The runtime looks at it where the host waits.
+// The cell into which kernels that are launched now atomicOr a Fault. The runtime looks at it where
+// the host waits.
 int* faults();
 
 #ifdef __CUDACC__

@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "cuda/faults.h"
+#include "cuda/fault_cells.h"
 
 namespace chainrule::cuda {
 
@@ -41,7 +41,6 @@ struct State {
   std::string why_off, description;
   pid_t process = getpid();
   cudaMemPool_t pool = nullptr;
-  int* faults = nullptr;  // in the host's memory, where the device writes to it
 
   State() {
     try {
@@ -87,11 +86,6 @@ struct State {
              ", cannot run the kernels that chainrule is built with: " + cudaGetErrorString(code);
     }
     make_pool();
-    // In mapped memory, so that looking costs no copy.
-    void* cell = nullptr;
-    check("mapping memory", cudaHostAlloc(&cell, sizeof(int), cudaHostAllocMapped));
-    faults = static_cast<int*>(cell);
-    *faults = 0;
     description = std::string(properties.name) + ", compute capability " + capability + ", " +
                   in_mib(static_cast<int64_t>(properties.totalGlobalMem)) + ", driver for CUDA " +
                   version(driver) + ", runtime " + version(runtime);
@@ -143,10 +137,36 @@ struct OwnStream {
   }
 };
 
-void look_for_faults() {
-  const int found = __atomic_exchange_n(state().faults, 0, __ATOMIC_ACQ_REL);
-  if (found != 0) throw std::invalid_argument(fault_message(found));
+// Cells in mapped memory, so that looking costs no copy. That memory is never freed: a kernel may
+// write to it later than anybody looks.
+std::mutex spare_lock;
+std::vector<int*>& spare_cells() {
+  static std::vector<int*>& only = *new std::vector<int*>();
+  return only;
 }
+
+FaultCell take_cell() {
+  constexpr std::size_t together = 1024;
+  const std::lock_guard guard(spare_lock);
+  if (spare_cells().empty()) {
+    const OnGpu here;
+    void* memory = nullptr;
+    check("mapping memory", cudaHostAlloc(&memory, together * sizeof(int), cudaHostAllocMapped));
+    for (std::size_t i = 0; i < together; ++i) {
+      spare_cells().push_back(static_cast<int*>(memory) + i);
+    }
+  }
+  int* const cell = spare_cells().back();
+  spare_cells().pop_back();
+  *cell = 0;
+  return {cell, [](int* done) {
+            const std::lock_guard again(spare_lock);
+            spare_cells().push_back(done);
+          }};
+}
+
+thread_local FaultCells watched;
+thread_local FaultCell own_cell, captured_cell;
 
 thread_local cudaError_t launch_error = cudaSuccess;
 thread_local Stream capturing = nullptr;  // while this thread records a graph
@@ -157,7 +177,7 @@ std::shared_mutex captures;
 
 class CapturedGraph final : public Graph {
  public:
-  explicit CapturedGraph(cudaGraph_t graph) {
+  CapturedGraph(cudaGraph_t graph, FaultCell cell) : cell_(std::move(cell)) {
     const cudaError_t error = cudaGraphInstantiate(&ready_, graph, 0);
     cudaGraphDestroy(graph);
     check("preparing a program", error);
@@ -168,10 +188,12 @@ class CapturedGraph final : public Graph {
 
   void launch(Stream stream) override {
     const OnGpu here;
+    watched.add(cell_);
     check("running a program", cudaGraphLaunch(ready_, stream));
   }
 
  private:
+  FaultCell cell_;
   cudaGraphExec_t ready_ = nullptr;
 };
 
@@ -180,7 +202,11 @@ class CapturedGraph final : public Graph {
 const Backend& kernels() { return backend; }
 const Training& training() { return steps; }
 
-int* faults() { return state().faults; }
+int* faults() {
+  if (captured_cell) return captured_cell.get();
+  if (!own_cell) watched.add(own_cell = take_cell());
+  return own_cell.get();
+}
 
 const std::string& why_off() {
   static const std::string forked =
@@ -298,7 +324,7 @@ void wait(Stream later, Stream earlier) {
 void synchronize(Stream stream) {
   const OnGpu here;
   check("waiting for the GPU", cudaStreamSynchronize(stream));
-  look_for_faults();
+  watched.look(stream == current_stream());
 }
 
 void keep(cudaError_t error) {
@@ -320,8 +346,12 @@ std::unique_ptr<Graph> capture(const std::function<void()>& body) {
       // Of no concern to the default stream, whose use by others would end the capture otherwise.
       check("making a stream", cudaStreamCreateWithFlags(&capturing, cudaStreamNonBlocking));
     }
-    ~Own() { cudaStreamDestroy(std::exchange(capturing, nullptr)); }
+    ~Own() {
+      cudaStreamDestroy(std::exchange(capturing, nullptr));
+      captured_cell = nullptr;
+    }
   } const own;
+  captured_cell = take_cell();
   check("recording a program", cudaStreamBeginCapture(capturing, cudaStreamCaptureModeThreadLocal));
   cudaGraph_t graph = nullptr;
   try {
@@ -332,7 +362,7 @@ std::unique_ptr<Graph> capture(const std::function<void()>& body) {
     throw;
   }
   check("recording a program", cudaStreamEndCapture(capturing, &graph));
-  return std::make_unique<CapturedGraph>(graph);
+  return std::make_unique<CapturedGraph>(graph, captured_cell);
 }
 
 }  // namespace chainrule::cuda

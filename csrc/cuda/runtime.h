@@ -3,7 +3,8 @@
 // memory.
 //
 // What fails throws: OutOfMemory, or std::runtime_error. Queued work may fail late: the next call
-// that waits throws, also std::invalid_argument where a kernel met an index out of range.
+// that waits throws, also std::invalid_argument where a program that the thread ran met an index
+// out of range.
 #pragma once
 
 #include <cstdint>

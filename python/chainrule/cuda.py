@@ -67,7 +67,7 @@ def synchronize() -> None:
     RuntimeError
         If a kernel failed; CHAINRULE_CUDA_SYNC=1 in the environment finds out which.
     ValueError
-        If a program met labels, indices or places of maxima out of range.
+        If a program that this thread ran met labels, indices or places of maxima out of range.
     """
     _core.cuda_synchronize()
 

@@ -9,6 +9,7 @@
 #include <stdexcept>
 #include <unordered_map>
 
+#include "cuda/fault_cells.h"
 #include "cuda/launch.h"
 
 namespace chainrule::cuda {
@@ -22,7 +23,6 @@ constexpr int64_t total_bytes = int64_t{1} << 30;
 
 std::mutex lock;
 int64_t used = 0;
-int fault_cell = 0;
 bool overrun = false;  // a kernel wrote behind the end of an array
 
 // Memory of its own pages, as near to their end as 16 bytes allow: what a kernel reads or writes
@@ -58,20 +58,30 @@ std::unordered_map<void*, Block>& blocks() {
   return only;
 }
 
+thread_local FaultCells watched;
+thread_local FaultCell own_cell, captured_cell;
+
 class Launches final : public Graph {
  public:
-  explicit Launches(std::vector<std::function<void()>> launches) : launches_(std::move(launches)) {}
+  Launches(std::vector<std::function<void()>> launches, FaultCell cell)
+      : launches_(std::move(launches)), cell_(std::move(cell)) {}
   void launch(Stream) override {
+    watched.add(cell_);
     for (const auto& run : launches_) run();
   }
 
  private:
   std::vector<std::function<void()>> launches_;
+  FaultCell cell_;
 };
 
 }  // namespace
 
-int* faults() { return &fault_cell; }
+int* faults() {
+  if (captured_cell) return captured_cell.get();
+  if (!own_cell) watched.add(own_cell = std::make_shared<int>(0));
+  return own_cell.get();
+}
 const Backend& kernels() { return backend; }
 const Training& training() { return steps; }
 
@@ -139,27 +149,29 @@ void fill_zero(void* to, int64_t bytes, Stream) {
   if (bytes > 0) std::memset(to, 0, static_cast<std::size_t>(bytes));
 }
 void wait(Stream, Stream) {}
-void synchronize(Stream) {
+void synchronize(Stream stream) {
   if (std::exchange(overrun, false)) {
     throw std::runtime_error("a kernel wrote behind the end of an array");
   }
-  if (const int found = std::exchange(fault_cell, 0)) {
-    throw std::invalid_argument(fault_message(found));
-  }
+  watched.look(stream == current_stream());
 }
 void finish(const char*) {}
 
 std::unique_ptr<Graph> capture(const std::function<void()>& body) {
   std::vector<std::function<void()>> launches;
   struct Capture {
-    explicit Capture(std::vector<std::function<void()>>* to) { captured = to; }
-    ~Capture() { captured = nullptr; }
+    explicit Capture(std::vector<std::function<void()>>* to) {
+      captured = to;
+      captured_cell = std::make_shared<int>(0);
+    }
+    ~Capture() {
+      captured = nullptr;
+      captured_cell = nullptr;
+    }
   };
-  {
-    const Capture capturing(&launches);
-    body();
-  }
-  return std::make_unique<Launches>(std::move(launches));
+  const Capture capturing(&launches);
+  body();
+  return std::make_unique<Launches>(std::move(launches), captured_cell);
 }
 
 }  // namespace chainrule::cuda
