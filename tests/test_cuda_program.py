@@ -175,3 +175,31 @@ def test_mistakes_of_a_program_that_is_gone() -> None:
     ):
         cuda.synchronize()
     cuda.synchronize()
+
+
+def test_nobody_records_a_program_that_is_made_ready() -> None:
+    """While the graph is made, other threads go on."""
+    x = cuda.array(np.ones(3, np.float32))
+    y = cuda.empty(3)
+    program, ended = Program(), threading.Event()
+    entered: list[bool] = []
+
+    def work() -> None:
+        while not ended.is_set():
+            try:
+                program.__enter__()
+            except RuntimeError:
+                continue
+            entered.append(True)
+            return
+
+    thread = threading.Thread(target=work)
+    with program:
+        for _ in range(10000):
+            ops.relu(x, out=y)
+        thread.start()
+    ended.set()
+    thread.join()
+    assert not entered
+    program.run()
+    assert len(program) == 10000

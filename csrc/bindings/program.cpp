@@ -29,7 +29,8 @@ void Program::end(bool keep) {
     throw std::runtime_error("Program: this thread does not record it");
   }
   current.reset();
-  state_ = State::fresh;
+  // Until it is ready it is nobody's: a device prepares without the interpreter's lock.
+  state_ = State::preparing;
   try {
     if (keep) {
       replay_ = (device_ ? *device_ : cpu()).prepare(steps_, bytes_, streams_);
@@ -44,6 +45,7 @@ void Program::end(bool keep) {
 }
 
 void Program::forget() {
+  state_ = State::fresh;
   steps_.clear();
   owners_.clear();
   streams_.clear();

@@ -34,7 +34,7 @@ class Program : public std::enable_shared_from_this<Program> {
  private:
   void forget();
 
-  enum class State { fresh, recording, recorded };
+  enum class State { fresh, recording, preparing, recorded };
   State state_ = State::fresh;
   const Device* device_ = nullptr;
   std::vector<Recorded> steps_;
