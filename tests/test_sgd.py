@@ -228,3 +228,15 @@ def test_overlap() -> None:
         with refused(ValueError, "sgd: velocity overlaps another argument"):
             step(other, a, second)
     np.testing.assert_array_equal(memory, np.arange(12))
+
+
+def test_a_learning_rate_in_the_memory_of_what_is_updated() -> None:
+    for name in ("parameters", "velocity"):
+        arrays = {key: np.full(6, 0.5) for key in ("parameters", "gradient", "velocity")}
+        rate = arrays[name][2:3].reshape(())
+        with refused(ValueError, f"sgd: {name} overlaps another argument"):
+            step(**arrays, learning_rate=rate, momentum=0.9)
+        assert all(np.all(a == 0.5) for a in arrays.values())
+    rate = arrays["gradient"][2:3].reshape(())
+    step(**arrays, learning_rate=rate)
+    np.testing.assert_array_equal(arrays["parameters"], np.full(6, 0.25))

@@ -14,6 +14,8 @@ void bind_sgd(py::module_& m) {
          const py::object& l2) {
         Call call("sgd");
         const Operand gradient = call.input("gradient", gradient_);
+        // Before what is updated, which must not overlap it.
+        const Cell<double> learning_rate = number_cell(call, "learning_rate", learning_rate_);
         const Operand parameters = call.updated("parameters", parameters_);
         require_same_shape(call, "parameters", parameters, "gradient", gradient);
         const Sgd s{
@@ -23,7 +25,6 @@ void bind_sgd(py::module_& m) {
             .l2 = number(call, "l2", l2),
             .nesterov = nesterov,
         };
-        const Cell<double> learning_rate = number_cell(call, "learning_rate", learning_rate_);
         Operand velocity;
         if (!velocity_.is_none()) {
           velocity = call.updated("velocity", velocity_);
