@@ -111,6 +111,13 @@ def test_no_rows(kind: str) -> None:
     assert ops.gather(np.ones((4, 0), kind), np.array([3, 3])).shape == (2, 0)
 
 
+def test_no_rows_to_a_place_inside_the_source() -> None:
+    """Of no elements, nothing overlaps."""
+    x, empty = np.ones((4, 3), np.float32), np.empty(0, np.int64)
+    into = x[2:][:0]
+    assert ops.gather(x, empty, out=into) is into
+
+
 @pytest.mark.parametrize("kind", INTEGERS)
 @pytest.mark.parametrize("source", ["float32", "float64", "uint8"])
 def test_indices_of_any_integer_type(source: str, kind: str) -> None:

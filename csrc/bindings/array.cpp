@@ -47,7 +47,8 @@ bool same_memory(const Held& a, const Held& b) {
 bool overlap(const Held& a, const Held& b) {
   const char* const first = static_cast<const char*>(a.data);
   const char* const second = static_cast<const char*>(b.data);
-  return first < second + b.nbytes() && second < first + a.nbytes();
+  const int64_t size = a.nbytes(), other = b.nbytes();
+  return size > 0 && other > 0 && first < second + other && second < first + size;
 }
 
 }  // namespace
