@@ -124,6 +124,12 @@ def test_parts_are_windows_on_the_bytes() -> None:
             whole.part(offset, shape, np.float32)
 
 
+def test_nothing_overlaps_a_part_of_no_elements() -> None:
+    whole = cuda.array(some((4, 3)))
+    into = whole.part(24, (0, 3), np.float32)
+    assert ops.gather(whole, cuda.empty((0,), np.int64), out=into) is into
+
+
 def test_no_arithmetic_and_no_hidden_copies() -> None:
     array = cuda.array(some((3,)))
     for attribute in ("__add__", "__getitem__", "__iter__", "__float__"):
@@ -211,6 +217,14 @@ def test_dlpack_shares_memory(versioned: bool) -> None:
     assert same_bits(taken.numpy(), a + 1)
 
 
+@pytest.mark.parametrize("make", [Dlpack, Interface])
+def test_no_elements_along_axes_whose_product_is_beyond_64_bits(make: Any) -> None:
+    shape = (0, 2**40, 2**40)
+    taken = cuda.array(make(cuda.empty(shape)))
+    assert taken.shape == shape
+    assert cuda.array(make(taken)).shape == shape
+
+
 def test_a_capsule_that_nobody_takes_is_dropped() -> None:
     gc.collect()
     cuda.synchronize()
@@ -274,6 +288,11 @@ def test_foreign_arrays_that_are_no_plain_memory() -> None:
         ({"data": None}, TypeError, "must hold shape (a tuple of integers), typestr and data"),
         ({"data": ("x", 0)}, TypeError, "must hold shape (a tuple of integers), typestr and data"),
         ({"shape": None}, TypeError, "must hold shape (a tuple of integers), typestr and data"),
+        (
+            {"typestr": "|V0", "strides": (4, 4)},
+            TypeError,
+            "must be float32, float64, uint8, uint16",
+        ),
         ({"typestr": 7}, TypeError, "must hold shape (a tuple of integers), typestr and data"),
         ({"mask": 1}, TypeError, "__cuda_array_interface__ must have no mask"),
     ],

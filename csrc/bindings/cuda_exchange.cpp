@@ -11,6 +11,14 @@
 namespace chainrule::bindings {
 namespace {
 
+// In elements. Where there are none any will do: the products may be beyond 64 bits.
+Shape dense_strides(const Shape& shape) {
+  Shape strides(shape.size(), 1);
+  if (elements(shape) == 0) return strides;
+  for (std::size_t i = shape.size(); i-- > 1;) strides[i - 1] = strides[i] * shape[i];
+  return strides;
+}
+
 // A dense, row-major array of a type that kernels know, or the error that says what it is not.
 py::object made(const char* op, std::shared_ptr<void> owner, void* data, Type type,
                 const std::string& type_name, const Shape& shape, const Shape& strides,
@@ -21,12 +29,11 @@ py::object made(const char* op, std::shared_ptr<void> owner, void* data, Type ty
                          "uint64, got " +
                          type_name);
   }
-  int64_t dense = 1;
   const int64_t count = elements(shape);
+  const Shape dense = dense_strides(shape);
   bool contiguous = strides.empty() || strides.size() == shape.size();
   for (std::size_t i = shape.size(); contiguous && i-- > 0;) {
-    contiguous = strides.empty() || shape[i] == 1 || strides[i] == dense;
-    dense *= shape[i];
+    contiguous = strides.empty() || shape[i] == 1 || strides[i] == dense[i];
   }
   if (!data && count > 0) {
     throw py::value_error(std::string(op) + ": an array of shape " + to_string(shape) +
@@ -135,7 +142,7 @@ Described described(const py::dict& interface) {
   if (!steps.is_none()) found.strides = numbers(steps);
   for (int64_t& step : found.strides) {
     const int64_t size = found.dtype.itemsize();
-    step = step % size == 0 ? step / size : INT64_MIN;
+    step = size > 0 && step % size == 0 ? step / size : INT64_MIN;
   }
   if (!at.is_none()) found.stream = reinterpret_cast<cuda::Stream>(at.cast<uintptr_t>());
   return found;
@@ -179,8 +186,6 @@ struct Export {
 };
 
 dlpack::Tensor tensor_of(const CudaArray& array, Shape& shape, Shape& strides) {
-  strides.assign(shape.size(), 1);
-  for (std::size_t i = shape.size(); i-- > 1;) strides[i - 1] = strides[i] * shape[i];
   const py::dtype dtype = dtype_of(array.type());
   const uint8_t code = dtype.kind() == 'f'   ? dlpack::floating
                        : dtype.kind() == 'i' ? dlpack::signed_integer
@@ -196,7 +201,8 @@ dlpack::Tensor tensor_of(const CudaArray& array, Shape& shape, Shape& strides) {
 
 template <class Exchanged>
 Exchanged* exchanged(const CudaArray& array, cuda::Stream consumer) {
-  auto* const kept = new Export<Exchanged>{{}, array, array.shape(), {}, consumer};
+  auto* const kept =
+      new Export<Exchanged>{{}, array, array.shape(), dense_strides(array.shape()), consumer};
   kept->exchanged.tensor = tensor_of(array, kept->shape, kept->strides);
   kept->exchanged.context = kept;
   kept->exchanged.deleter = [](Exchanged* self) {
