@@ -199,6 +199,9 @@ dlpack::Tensor tensor_of(const CudaArray& array, Shape& shape, Shape& strides) {
           0};
 }
 
+// A default stream, in the protocol's numbers, is never destroyed.
+bool lasts(cuda::Stream stream) { return reinterpret_cast<uintptr_t>(stream) <= 2; }
+
 template <class Exchanged>
 Exchanged* exchanged(const CudaArray& array, cuda::Stream consumer) {
   auto* const kept =
@@ -208,10 +211,12 @@ Exchanged* exchanged(const CudaArray& array, cuda::Stream consumer) {
   kept->exchanged.deleter = [](Exchanged* self) {
     const std::unique_ptr<Export<Exchanged>> held(static_cast<Export<Exchanged>*>(self->context));
     try {
-      // The memory may be used again here once the consumer is done with it.
-      cuda::wait(held->array.stream(), held->consumer);
+      // The memory may be used again here once the consumer is done with it. Of its own stream
+      // nobody knows whether it is still there, and one that is gone must not be named.
+      if (lasts(held->consumer)) cuda::wait(held->array.stream(), held->consumer);
+      else cuda::drain();
     } catch (const std::exception&) {
-      // Of a stream that is gone: its work is done, or the GPU's errors show elsewhere.
+      // A deleter must not throw; the GPU's errors show at the next call.
     }
   };
   return &kept->exchanged;

@@ -31,6 +31,7 @@ void copy_out(void*, const void*, int64_t, Stream) { refuse(); }
 void copy(void*, const void*, int64_t, Stream) { refuse(); }
 void fill_zero(void*, int64_t, Stream) { refuse(); }
 void wait(Stream, Stream) { refuse(); }
+void drain() { refuse(); }
 void synchronize(Stream) { refuse(); }
 void finish(const char*) { refuse(); }
 std::unique_ptr<Graph> capture(const std::function<void()>&) { refuse(); }

@@ -242,9 +242,7 @@ void* allocate(int64_t bytes, Stream stream) {
   cudaError_t error = attempt();
   if (error == cudaErrorMemoryAllocation && !capturing) {
     cudaGetLastError();
-    // What was freed on other streams is free once they are done.
-    const std::unique_lock alone(captures);
-    check("waiting for memory", cudaDeviceSynchronize());
+    drain();  // what was freed on other streams is free once they are done
     check("trimming the memory pool", cudaMemPoolTrimTo(state().pool, 0));
     error = attempt();
   }
@@ -325,6 +323,12 @@ void synchronize(Stream stream) {
   const OnGpu here;
   check("waiting for the GPU", cudaStreamSynchronize(stream));
   watched.look(stream == current_stream());
+}
+
+void drain() {
+  const OnGpu here;
+  const std::unique_lock alone(captures);
+  check("waiting for the GPU", cudaDeviceSynchronize());
 }
 
 void keep(cudaError_t error) {

@@ -75,6 +75,8 @@ Stream default_stream();
 void wait(Stream later, Stream earlier);
 // Waits for all that was queued on `stream`.
 void synchronize(Stream stream);
+// Waits for all that was queued on any stream, also by others.
+void drain();
 
 // Ends an operation: throws where one of its launches failed.
 void finish(const char* op);

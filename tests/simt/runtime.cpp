@@ -149,6 +149,7 @@ void fill_zero(void* to, int64_t bytes, Stream) {
   if (bytes > 0) std::memset(to, 0, static_cast<std::size_t>(bytes));
 }
 void wait(Stream, Stream) {}
+void drain() {}
 void synchronize(Stream stream) {
   if (std::exchange(overrun, false)) {
     throw std::runtime_error("a kernel wrote behind the end of an array");
