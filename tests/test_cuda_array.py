@@ -295,6 +295,7 @@ def test_foreign_arrays_that_are_no_plain_memory() -> None:
         ),
         ({"typestr": 7}, TypeError, "must hold shape (a tuple of integers), typestr and data"),
         ({"mask": 1}, TypeError, "__cuda_array_interface__ must have no mask"),
+        ({"stream": 0}, ValueError, "__cuda_array_interface__: stream 0 is ambiguous"),
     ],
 )
 def test_interfaces_that_describe_no_array(

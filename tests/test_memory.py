@@ -367,3 +367,10 @@ def test_a_filling_that_fails_leaves_nothing_half_done(monkeypatch: pytest.Monke
             print(net.vector)
     assert not net.weights.made
     assert np.array_equal(net.vector, whole)
+
+
+def test_workspace_of_sizes_whose_product_does_not_fit() -> None:
+    """Asked before there is any array: nothing is divided by what has wrapped to zero."""
+    for sizes in [(2**62, 2**62, 2**62), (0, 2**62, 2**62), (2**31 - 1,) * 3]:
+        with pytest.raises(ValueError, match=r"linear: an array of shape .* has more elements"):
+            cr._core.linear_workspace(*sizes, False, False)

@@ -24,6 +24,9 @@ std::string type_of(const py::handle& object);  // "int64" for an array, else th
 // The product, or ValueError when it does not fit 63 bits.
 // Speaks of an array of `shape`, which may lack factors such as the size of an element.
 int64_t product(const std::string& op, const Shape& factors, const Shape& shape);
+// A factor of such products: the copies of an operand that workspaces hold, in bytes, over all
+// threads that there can be; with room to round up.
+constexpr int64_t most_copies = int64_t{1} << 18;
 
 // One call of an operation: holds its operands, so that their types and the devices they lie on can
 // be compared, and its results checked against overlap.
@@ -127,7 +130,7 @@ class Call {
 
   const char* op_;
   const Device* device_;
-  const char* first_on_device_ = nullptr;
+  const char* first_on_device_ = "the call";
   Type type_ = Type::other;
   const char* first_of_type_ = nullptr;
   const char* copied_ = nullptr;

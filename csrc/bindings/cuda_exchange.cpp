@@ -2,7 +2,9 @@
 // interface.
 #include <pybind11/stl.h>
 
+#include <mutex>
 #include <optional>
+#include <vector>
 
 #include "bindings/cuda_array.h"
 #include "bindings/dlpack.h"
@@ -10,6 +12,15 @@
 
 namespace chainrule::bindings {
 namespace {
+
+// By its number in both protocols.
+cuda::Stream stream_of(const char* protocol, int64_t number) {
+  if (number == 0) {
+    throw py::value_error(std::string(protocol) +
+                          ": stream 0 is ambiguous; 1 is the default stream");
+  }
+  return reinterpret_cast<cuda::Stream>(number);
+}
 
 // In elements. Where there are none any will do: the products may be beyond 64 bits.
 Shape dense_strides(const Shape& shape) {
@@ -144,7 +155,7 @@ Described described(const py::dict& interface) {
     const int64_t size = found.dtype.itemsize();
     step = size > 0 && step % size == 0 ? step / size : INT64_MIN;
   }
-  if (!at.is_none()) found.stream = reinterpret_cast<cuda::Stream>(at.cast<uintptr_t>());
+  if (!at.is_none()) found.stream = stream_of("__cuda_array_interface__", at.cast<int64_t>());
   return found;
 }
 
@@ -199,8 +210,40 @@ dlpack::Tensor tensor_of(const CudaArray& array, Shape& shape, Shape& strides) {
           0};
 }
 
-// A default stream, in the protocol's numbers, is never destroyed.
-bool lasts(cuda::Stream stream) { return reinterpret_cast<uintptr_t>(stream) <= 2; }
+// Arrays that a consumer gave back at a moment when it could not be waited for.
+class Parked {
+ public:
+  void keep(const CudaArray& array) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    arrays_.push_back(array);
+  }
+  void release() {
+    std::vector<CudaArray> done;
+    const std::lock_guard<std::mutex> lock(mutex_);
+    done.swap(arrays_);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<CudaArray> arrays_;
+};
+
+// The memory may be used again here once the consumer is done with it. Of a stream of its own
+// nobody knows whether it is still there, and one that is gone must not be named; the one "of this
+// thread" was another's. So all are waited for, which is refused while another library captures.
+void take_back(const CudaArray& array, cuda::Stream consumer) {
+  static Parked& parked = *new Parked;  // never destroyed: a deleter may run at the process's end
+  std::optional<Unlocked> unlocked;
+  if (Py_IsInitialized() && PyGILState_Check()) unlocked.emplace();
+  try {
+    if (consumer == cuda::default_stream()) return cuda::wait(array.stream(), consumer);
+    cuda::drain();
+    parked.release();
+  } catch (const std::exception&) {
+    // A deleter must not throw; the GPU's errors show at the next call.
+    parked.keep(array);
+  }
+}
 
 template <class Exchanged>
 Exchanged* exchanged(const CudaArray& array, cuda::Stream consumer) {
@@ -210,14 +253,7 @@ Exchanged* exchanged(const CudaArray& array, cuda::Stream consumer) {
   kept->exchanged.context = kept;
   kept->exchanged.deleter = [](Exchanged* self) {
     const std::unique_ptr<Export<Exchanged>> held(static_cast<Export<Exchanged>*>(self->context));
-    try {
-      // The memory may be used again here once the consumer is done with it. Of its own stream
-      // nobody knows whether it is still there, and one that is gone must not be named.
-      if (lasts(held->consumer)) cuda::wait(held->array.stream(), held->consumer);
-      else cuda::drain();
-    } catch (const std::exception&) {
-      // A deleter must not throw; the GPU's errors show at the next call.
-    }
+    take_back(held->array, held->consumer);
   };
   return &kept->exchanged;
 }
@@ -227,7 +263,7 @@ template <class Exchanged>
 void drop(PyObject* capsule, const char* name) {
   if (!PyCapsule_IsValid(capsule, name)) return;
   auto* const held = static_cast<Exchanged*>(PyCapsule_GetPointer(capsule, name));
-  held->deleter(held);
+  delete static_cast<Export<Exchanged>*>(held->context);
 }
 
 // The stream on which the consumer will work, in the protocol's numbers; null: it needs no order.
@@ -235,10 +271,7 @@ cuda::Stream consumer(const py::object& stream) {
   if (stream.is_none()) return cuda::default_stream();
   const auto number = stream.cast<int64_t>();
   if (number == -1) return nullptr;
-  if (number == 0) {
-    throw py::value_error("__dlpack__: stream 0 is ambiguous; 1 is the default stream");
-  }
-  return reinterpret_cast<cuda::Stream>(number);
+  return stream_of("__dlpack__", number);
 }
 
 }  // namespace
@@ -281,9 +314,8 @@ py::capsule exported(const CudaArray& array, const py::object& stream,
                      const py::object& max_version) {
   const cuda::Stream later = consumer(stream);
   if (later) cuda::wait(later, array.stream());
-  const cuda::Stream user = later ? later : cuda::default_stream();
   if (!max_version.is_none() && max_version.cast<std::pair<int, int>>().first >= 1) {
-    dlpack::Versioned* const held = exchanged<dlpack::Versioned>(array, user);
+    dlpack::Versioned* const held = exchanged<dlpack::Versioned>(array, later);
     held->major = 1;
     held->minor = 0;
     held->flags = array.read_only() ? dlpack::read_only : 0;
@@ -294,7 +326,7 @@ py::capsule exported(const CudaArray& array, const py::object& stream,
   if (array.read_only()) {
     throw py::buffer_error("__dlpack__: a read-only array needs DLPack 1.0 (max_version)");
   }
-  dlpack::Managed* const held = exchanged<dlpack::Managed>(array, user);
+  dlpack::Managed* const held = exchanged<dlpack::Managed>(array, later);
   return py::reinterpret_steal<py::capsule>(PyCapsule_New(
       held, dlpack::managed_name,
       [](PyObject* capsule) { drop<dlpack::Managed>(capsule, dlpack::managed_name); }));

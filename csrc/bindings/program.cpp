@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "bindings/operations.h"
 
@@ -45,18 +46,18 @@ void Program::end(bool keep) {
 }
 
 void Program::forget() {
-  state_ = State::fresh;
-  steps_.clear();
-  owners_.clear();
+  // Objects that end may run code, and other threads, which are to find a program that is empty.
+  const std::vector<Recorded> steps = std::exchange(steps_, {});
+  const std::vector<py::object> owners = std::exchange(owners_, {});
   streams_.clear();
   bytes_ = 0;
   device_ = nullptr;
+  state_ = State::fresh;
 }
 
 void Program::add(const Device& device, Step step, int64_t workspace_bytes, int workers,
                   std::span<const Held> arrays) {
   device_ = &device;
-  steps_.push_back({std::move(step), workers});
   for (const Held& held : arrays) {
     owners_.push_back(held.object);
     if (held.stream && std::find(streams_.begin(), streams_.end(), held.stream) == streams_.end()) {
@@ -64,6 +65,7 @@ void Program::add(const Device& device, Step step, int64_t workspace_bytes, int 
     }
   }
   bytes_ = std::max(bytes_, workspace_bytes);
+  steps_.push_back({std::move(step), workers});  // once all that it names is held
 }
 
 void Program::run() {

@@ -13,9 +13,6 @@ std::string by(int64_t rows, int64_t columns) {
   return std::to_string(rows) + "x" + std::to_string(columns);
 }
 
-// Of an image, in bytes, over all threads that there can be; with room to round up.
-constexpr int64_t most_copies = int64_t{1} << 18;
-
 // Kernels also count the padded pixels of an image and the multiply-adds of the whole.
 void require_countable(const Call& call, const Conv2d& s) {
   const Window& w = s.window;

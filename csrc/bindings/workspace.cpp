@@ -20,6 +20,9 @@ int64_t ask(bool on_gpu, bool float64, F f) {
 
 int64_t linear_workspace(int64_t batch, int64_t in, int64_t out, bool float64, bool on_gpu) {
   const Linear s{.batch = batch, .in = in, .out = out};
+  const auto at_least_1 = [](int64_t count) { return std::max<int64_t>(1, count); };
+  product("linear", {at_least_1(batch), at_least_1(in), at_least_1(out), most_copies},
+          {batch, in, out});
   return ask(on_gpu, float64, [&](const auto& ops, int workers) {
     return std::max(ops.linear_workspace(s, workers), ops.linear_backward_workspace(s, workers));
   });

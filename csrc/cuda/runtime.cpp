@@ -363,6 +363,7 @@ std::unique_ptr<Graph> capture(const std::function<void()>& body) {
   } catch (...) {
     if (cudaStreamEndCapture(capturing, &graph) == cudaSuccess) cudaGraphDestroy(graph);
     cudaGetLastError();
+    launch_error = cudaSuccess;
     throw;
   }
   check("recording a program", cudaStreamEndCapture(capturing, &graph));

@@ -27,20 +27,18 @@ def workspace(network: Sequential, batch: int) -> int:
     float64, on_gpu = network.dtype == np.float64, network.device != "cpu"
     first, largest = first_with_parameters(network), 0
     for i, (layer, shape) in enumerate(zip(network.layers, network.shapes, strict=False)):
-        if isinstance(layer, Linear):
-            wanted = _core.linear_workspace(batch, shape[0], layer.out, float64, on_gpu)
-        elif isinstance(layer, Conv2d):
-            window = both(windows[i]) if i in windows else None
-            weight = layer.parameter_shapes(shape)["weight"]
-            image = (batch, shape[0], shape[1], shape[2])
-            try:
+        wanted = 0
+        try:
+            if isinstance(layer, Linear):
+                wanted = _core.linear_workspace(batch, shape[0], layer.out, float64, on_gpu)
+            elif isinstance(layer, Conv2d):
+                window = both(windows[i]) if i in windows else None
+                weight = layer.parameter_shapes(shape)["weight"]
+                image = (batch, shape[0], shape[1], shape[2])
                 wanted = _core.conv2d_workspace(
                     image, weight, layer.stride, layer.padding, window, i > first, float64, on_gpu
                 )
-            except ValueError:
-                # The kernels refuse sizes whose products do not fit 63 bits, and work in nothing.
-                wanted = 0
-        else:
-            wanted = 0
+        except ValueError:
+            pass  # sizes whose products do not fit 63 bits; nothing of them will ever run
         largest = max(largest, wanted)
     return largest

@@ -11,6 +11,7 @@ namespace chainrule::CR_ISA {
 constexpr int64_t cycles_of_task = 8'192;
 template <class F>
 void parallel_rows(int64_t rows, int64_t columns, int64_t cycles_per_element, F f) {
+  if (rows == 0) return;  // of any length
   const int64_t cycles = cycles_per_element * (columns + 16);
   parallel_ranges(rows, 1, cycles_of_task / cycles, cycles, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) f(row);
