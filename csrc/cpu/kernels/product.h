@@ -272,8 +272,9 @@ CR_INLINE void sum_lines(const T* source, int64_t rows, int64_t columns, Lanes l
   for (int v = 0; v < vectors; ++v) lanes.store(total[v], target + v * V::width);
 }
 
-// target[j] = Σ_i source[i * columns + j], rows in order: the gradient of a bias. Half a kilobyte
-// of a row at a time: line by line down the columns, 128 x 128 took 9 us instead of 1 (Zen 5).
+// target[j] = Σ_i source[i * columns + j], rows in order: the gradient of a bias. Eight registers
+// of a row at a time: with one, a backward pass of 128 x 2048 behind one input took 196 us instead
+// of 102 (Zen 5, one thread).
 template <class T>
 void sum_rows(const T* source, int64_t rows, int64_t columns, T* target) {
   constexpr int vectors = 8;
