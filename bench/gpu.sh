@@ -119,8 +119,8 @@ case $part in
   test)
     deadline=560
     prepare
-    tests gpu 100 1 tests/test_cuda_array.py tests/test_cuda_training.py
-    CHAINRULE_CUDA_SHAPES=${CHAINRULE_CUDA_SHAPES:-200} tests random 150 8 tests/test_cuda_random.py
+    tests gpu 100 1 tests/cuda/test_cuda_array.py tests/cuda/test_cuda_training.py
+    CHAINRULE_CUDA_SHAPES=${CHAINRULE_CUDA_SHAPES:-200} tests random 150 8 tests/cuda/test_cuda_random.py
     tests operations 200 8 tests -k "cuda and not cuda_"
     # One of the CPU's backends: CI goes through all.
     CHAINRULE_BACKEND=$("$python" -c "import chainrule; print(chainrule.info()['backend'])") \
@@ -137,7 +137,7 @@ case $part in
       export CHAINRULE_CUDA_SHAPES=${CHAINRULE_CUDA_SHAPES:-8}
       for tool in memcheck racecheck synccheck initcheck; do
         step "$tool" 90 "$sanitizer" --tool "$tool" --error-exitcode 9 --print-limit 20 \
-          "$python" -m pytest -q -p no:cacheprovider -p no:benchmark tests/test_cuda_random.py
+          "$python" -m pytest -q -p no:cacheprovider -p no:benchmark tests/cuda/test_cuda_random.py
       done
     fi
     ;;

@@ -74,7 +74,7 @@ def wheel_size(settings: Settings, wheel: Path | None) -> dict[str, Any]:
             data = sum(
                 one.compress_size
                 for one in opened.infolist()
-                if one.filename.startswith("chainrule/digits/")
+                if one.filename.startswith("chainrule/data/digits/")
             )
         size = wheel.stat().st_size
     values = {"megabytes without data": (size - data) / 1e6, "megabytes": size / 1e6}

@@ -109,7 +109,7 @@ def digits(folder: Path, part: str) -> tuple[Array, Array]:
 
 
 def embedded_digits() -> tuple[Array, Array]:
-    return digits(ROOT / "python" / "chainrule" / "digits", "train")
+    return digits(ROOT / "python" / "chainrule" / "data" / "digits", "train")
 
 
 def mnist_folder() -> Path | None:
@@ -127,7 +127,7 @@ def batches(count: int, batch: int, random: np.random.Generator) -> Array:
 
 def reference() -> ModuleType:
     """Return the operations in NumPy float64, from the tests."""
-    folder = str(ROOT / "tests")
+    folder = str(ROOT / "tests" / "support")
     if folder not in sys.path:
         sys.path.append(folder)
     return importlib.import_module("reference")

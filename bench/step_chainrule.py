@@ -43,7 +43,7 @@ class Training:
 
     def __init__(self, network: Network, inputs: Inputs) -> None:
         import chainrule as cr
-        from chainrule.steps import Examples
+        from chainrule.training.epoch import Examples
 
         net, loss, self.order = (
             build(network, inputs).to(self.device),
@@ -56,7 +56,7 @@ class Training:
         self.prepare(net, examples, loss, network.batch)
 
     def prepare(self, net: Any, examples: Any, loss: Any, batch: int) -> None:
-        from chainrule.steps import Steps
+        from chainrule.training.epoch import Steps
 
         self.steps = Steps(net, examples, loss, batch, self.order.size)
         self.chosen = cycle(list(self.order))
@@ -80,7 +80,7 @@ class OnGpu(Training):
     device = "cuda"
 
     def prepare(self, net: Any, examples: Any, loss: Any, batch: int) -> None:
-        from chainrule.resident import ResidentSteps
+        from chainrule.training.epoch_cuda import ResidentSteps
 
         self.order = np.tile(self.order, (-(-EPOCH // len(self.order)), 1))
         count = self.order.size
@@ -89,7 +89,7 @@ class OnGpu(Training):
         self.done = 0
 
     def step(self) -> float:
-        from chainrule.resident import WAIT
+        from chainrule.training.epoch_cuda import WAIT
 
         if self.done % len(self.order) == 0:
             self.resident.start(self.order.ravel(), self.rates)

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from on_gpu import OnGpu
+from cuda_adapter import OnGpu
 
 # Their assertions then say what was compared, as those of the tests do.
-pytest.register_assert_rewrite("checks", "contracts")
+pytest.register_assert_rewrite("assertions", "op_contract")
 
 # Deterministic and without a clock: a property that fails here fails everywhere.
 settings.register_profile(
@@ -23,25 +23,6 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 settings.load_profile("chainrule")
-
-# The tests that the GPU takes too: of operations, a file each.
-OPERATIONS = {
-    "conv2d",
-    "conv2d_pooled",
-    "conv2d_pooled_forward",
-    "conv2d_winograd",
-    "dropout",
-    "gather",
-    "leaky_relu",
-    "linear",
-    "matmul",
-    "max_pool2d",
-    "relu",
-    "sgd",
-    "softmax",
-    "softmax_cross_entropy",
-    "squared_error",
-}
 
 
 def _backends() -> list[str]:
@@ -65,10 +46,9 @@ def _on_gpu() -> list[str]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "backend" in metafunc.fixturenames:
-        # Programs and networks on a GPU have tests of their own: test_cuda_*.py.
-        name = metafunc.module.__name__.rpartition(".")[2].removeprefix("test_")
-        operations = name in OPERATIONS
-        gpu = _on_gpu() if operations else []
+        # The operations' tests run on a GPU too. Programs and networks on a GPU have tests of
+        # their own, in tests/cuda.
+        gpu = _on_gpu() if metafunc.definition.path.parent.name == "ops" else []
         metafunc.parametrize("backend", [*_backends(), *gpu], indirect=True)
 
 

@@ -21,8 +21,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from chainrule import cuda, ops
-from chainrule.history import Evaluation, History
-from chainrule.layers import (
+from chainrule.nn.layers import (
     Conv2d,
     Dropout,
     Flatten,
@@ -33,12 +32,13 @@ from chainrule.layers import (
     ReLU,
     Softmax,
 )
-from chainrule.losses import CrossEntropy, Loss, SquaredError
-from chainrule.network import Sequential
-from chainrule.optimizers import SGD, Constant, Cosine, OneCycle
+from chainrule.nn.losses import CrossEntropy, Loss, SquaredError
+from chainrule.nn.network import Sequential
 from chainrule.program import Program
-from chainrule.stopping import EarlyStopping, GradientBelow
-from chainrule.training import DivergenceError, evaluate, fit
+from chainrule.training.history import Evaluation, History
+from chainrule.training.loop import DivergenceError, evaluate, fit
+from chainrule.training.optimizers import SGD, Constant, Cosine, OneCycle
+from chainrule.training.stopping import EarlyStopping, GradientBelow
 
 if TYPE_CHECKING:
     from chainrule import calculus, data, examples, plots, recipes

@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .layers import Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU
-from .network import Sequential
-from .optimizers import SGD, OneCycle
+from .nn.layers import Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU
+from .nn.network import Sequential
+from .training.optimizers import SGD, OneCycle
 
 __all__ = ["RECIPES", "Recipe", "cnn", "lenet", "mlp"]
 

@@ -24,15 +24,15 @@ import torch
 
 from chainrule.data import digits
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
-import golden
+import traces
 
 DISTURBED_STARTS = 12
 LARGEST_DEVIATION = 1e-5
 
 
-def module(layer: golden.Layer, before: tuple[int, ...]) -> torch.nn.Module:
+def module(layer: traces.Layer, before: tuple[int, ...]) -> torch.nn.Module:
     """The PyTorch layer of the same meaning; ``before`` is the shape (H, W, C) or (inputs,)."""
     match layer.kind:
         case "conv2d":
@@ -47,16 +47,16 @@ def module(layer: golden.Layer, before: tuple[int, ...]) -> torch.nn.Module:
             return torch.nn.Linear(before[0], layer.size)
 
 
-def torch_parameters(network: golden.Network) -> dict[str, torch.Tensor]:
+def torch_parameters(network: traces.Network) -> dict[str, torch.Tensor]:
     """The initial parameters in PyTorch's layouts.
 
     Images there are (C, H, W): convolution weights go from (K, R, S, C) to (K, C, R, S), and the
     columns of the first linear layer after the flattening from (H, W, C) to (C, H, W) order.
     """
-    shapes = [golden.INPUT_SHAPE, *golden.output_shapes(network)]
+    shapes = [traces.INPUT_SHAPE, *traces.output_shapes(network)]
     kinds = [layer.kind for layer in network.layers]
     converted = {}
-    for name, values in golden.initial_parameters(network).items():
+    for name, values in traces.initial_parameters(network).items():
         index = int(name.split(".")[0])
         if values.ndim == 4:
             values = values.transpose(0, 3, 1, 2)
@@ -68,14 +68,14 @@ def torch_parameters(network: golden.Network) -> dict[str, torch.Tensor]:
 
 
 def losses(
-    network: golden.Network,
-    images: golden.ByteArray,
-    labels: golden.ByteArray,
+    network: traces.Network,
+    images: traces.ByteArray,
+    labels: traces.ByteArray,
     parameters: dict[str, torch.Tensor],
     dtype: torch.dtype,
 ) -> list[float]:
     """The loss of each step, before its update."""
-    before = [golden.INPUT_SHAPE, *golden.output_shapes(network)]
+    before = [traces.INPUT_SHAPE, *traces.output_shapes(network)]
     model = torch.nn.Sequential(
         *(module(layer, shape) for layer, shape in zip(network.layers, before, strict=False))
     ).to(dtype)
@@ -90,7 +90,7 @@ def losses(
         groups, lr=network.learning_rate, momentum=network.momentum, nesterov=network.nesterov,
     )  # fmt: skip
     trace = []
-    for x, y in golden.batches(network, images, labels):
+    for x, y in traces.batches(network, images, labels):
         optimizer.zero_grad()
         logits = model(torch.from_numpy(x.transpose(0, 3, 1, 2).copy()).to(dtype))
         loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(y))
@@ -119,7 +119,7 @@ def main() -> None:
         "data": "first training images of chainrule.data.digits(), in file order",
         "networks": {},
     }
-    for name, network in golden.NETWORKS.items():
+    for name, network in traces.NETWORKS.items():
         start = torch_parameters(network)
         exact = losses(network, train.images, train.labels, start, torch.float64)
         deviation = 0.0
@@ -132,11 +132,11 @@ def main() -> None:
         if deviation > LARGEST_DEVIATION:
             raise SystemExit(f"{name}: seed {network.seed} lies near a tie, take another")
         traces["networks"][name] = {
-            "inputs_sha256": golden.fingerprint(network, train.images, train.labels),
+            "inputs_sha256": traces.fingerprint(network, train.images, train.labels),
             "float32_deviation": float(f"{deviation:.2g}"),
             "losses": exact,
         }
-    golden.TRACES.write_text(json.dumps(traces, indent=2) + "\n", encoding="utf-8")
+    traces.TRACES.write_text(json.dumps(traces, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

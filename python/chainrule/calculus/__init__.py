@@ -11,15 +11,15 @@ real numbers (uint8 means value / 255). The network itself is not changed, excep
 
 from __future__ import annotations
 
-from .chain import Factor, Factors, jacobian_factors, loss_jacobian
-from .checking import Derivative, GradientCheck, LayerCheck, check_gradient
+from .chain_rule import Factor, Factors, jacobian_factors, loss_jacobian
 from .entries import Entry
 from .equations import EQUATIONS, Equation, equation
+from .gradient_check import Derivative, GradientCheck, LayerCheck, check_gradient
 from .jacobians import jacobian, layer_jacobian, layer_parameter_jacobian, parameter_jacobian
 from .matrices import gradient_matrices, unvec, vec, weight_matrices
+from .pruning import DeadUnits, Pruned, dead_units, prune
 from .sparse import SparseMatrix
 from .tracing import Trace, trace
-from .units import DeadUnits, Pruned, dead_units, prune
 
 __all__ = [
     "EQUATIONS",

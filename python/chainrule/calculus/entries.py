@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..slot import Array
+from ..nn.slot import Array
 from .formulas import Formula
-from .naming import Symbol
+from .symbols import Symbol
 
 # A network whose largest array is no larger is shown element by element.
 ELEMENTS = 12

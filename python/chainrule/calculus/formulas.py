@@ -6,7 +6,7 @@ import html
 import re
 from dataclasses import dataclass
 
-from .naming import Symbol
+from .symbols import Symbol
 
 _SIGNS = {
     "⊙": r" \odot ",

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from ..network import Sequential
-from ..slot import Array
-from ._walk import checked_network, real_array
+from ..nn.network import Sequential
+from ..nn.slot import Array
+from ._passes import checked_network, real_array
 
 
 def stacked(arrays: Mapping[str, Array]) -> Array:

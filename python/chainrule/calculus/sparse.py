@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..slot import Array
+from ..nn.slot import Array
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..slot import Array
+from ..nn.slot import Array
 
 SHADES = " ░▒▓█"
 BARS = "▁▂▃▄▅▆▇█"

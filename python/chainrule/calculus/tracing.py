@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..losses import Loss
-from ..network import Sequential
-from ..slot import Array
-from . import show
-from ._walk import Walk, checked_network, instances, targets
+from ..nn.losses import Loss
+from ..nn.network import Sequential
+from ..nn.slot import Array
+from . import trace_format
+from ._passes import Walk, checked_network, instances, targets
 from .entries import Entry
-from .naming import array_and_index, normalised
-from .steps import Steps
+from .symbols import array_and_index, normalised
+from .trace_builder import Steps
 
 
 class Trace:
@@ -64,16 +64,16 @@ class Trace:
         return len(self.entries)
 
     def __str__(self) -> str:
-        return show.text(self)
+        return trace_format.text(self)
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return show.html(self)
+        return trace_format.html(self)
 
     def to_latex(self) -> str:
         """Return the trace as an ``align*`` environment, each line tagged with its equation."""
-        return show.latex(self)
+        return trace_format.latex(self)
 
 
 def trace(network: Sequential, x: object, y: object, loss: Loss, training: bool = False) -> Trace:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from .._extras import require
+from .._optional import require
 from .dataset import Array, Dataset
 from .idx import IdxError, read_idx, sha256
 
@@ -326,4 +326,4 @@ def digits() -> tuple[Dataset, Dataset]:
         class, evenly spaced over the original order, which they keep. As `mnist` otherwise:
         images uint8 (N, 28, 28, 1), labels uint8 (N,).
     """
-    return idx_folder(Path(__file__).resolve().parent.parent / "digits")
+    return idx_folder(Path(__file__).resolve().parent / "digits")

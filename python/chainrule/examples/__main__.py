@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Sequence
 
 from ..data import digits
-from ..initialization import RULES
-from ..optimizers import SGD
+from ..nn.initialization import RULES
+from ..training.optimizers import SGD
 from .approximation import Approximation, growing_depth, growing_width
 from .deep import CLIP, LEARNING_RATE, deep_network, learn
 

@@ -26,13 +26,13 @@ from typing import TypeAlias
 
 import numpy as np
 
-from .._arguments import integer
-from ..layers import Linear, ReLU
-from ..losses import SquaredError
-from ..network import Sequential
-from ..optimizers import SGD, Cosine
-from ..slot import Array
-from ..training import fit
+from .._validation import integer
+from ..nn.layers import Linear, ReLU
+from ..nn.losses import SquaredError
+from ..nn.network import Sequential
+from ..nn.slot import Array
+from ..training.loop import fit
+from ..training.optimizers import SGD, Cosine
 
 # From points (N, n) of the unit cube to values (N,).
 Function: TypeAlias = Callable[[Array], Array]

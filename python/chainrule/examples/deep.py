@@ -2,7 +2,7 @@
 
 Trains a plain stack of `Linear` and `ReLU`, nothing beside it, on the digits that come with the
 package, by plain gradient descent. What makes it learn is where it starts and how far a step goes:
-see `chainrule.initialization` for ``init="looks_linear"``, and `SGD` for ``clip``. With
+see `chainrule.nn.initialization` for ``init="looks_linear"``, and `SGD` for ``clip``. With
 ``--init he`` the same network hardly learns, and with a large ``--clip`` it diverges.
 """
 
@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..layers import Flatten, Layer, Linear, ReLU
-from ..losses import CrossEntropy
-from ..network import Sequential
-from ..optimizers import SGD
-from ..training import Data, evaluate, fit
+from ..nn.layers import Flatten, Layer, Linear, ReLU
+from ..nn.losses import CrossEntropy
+from ..nn.network import Sequential
+from ..training.loop import Data, evaluate, fit
+from ..training.optimizers import SGD
 
 # Best of 0.05, 0.1 and 0.2 at 200 x 64 after an epoch of the digits, with any of three seeds.
 LEARNING_RATE = 0.1

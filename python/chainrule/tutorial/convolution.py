@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 import chainrule as cr
 
-from ..figures import INK, ORANGE, new_figure
+from ..plots.style import INK, ORANGE, new_figure
 from .heat import heat, matrix
 from .other_layers import cross_entropy, linear_and_softmax
 from .page import Chapter, Panel, Slider

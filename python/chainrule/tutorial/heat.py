@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..figures import BLUE, ORANGE, PAPER, new_figure
+from ..plots.style import BLUE, ORANGE, PAPER, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

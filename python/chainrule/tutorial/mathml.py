@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 
-from .._extras import require
+from .._optional import require
 
 __all__ = ["inline", "lines"]
 

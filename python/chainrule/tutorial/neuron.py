@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 import chainrule as cr
 
-from ..figures import BLUE, GREY, INK, ORANGE, dress, new_figure
+from ..plots.style import BLUE, GREY, INK, ORANGE, dress, new_figure
 from .page import Chapter, Panel, Slider
 from .svg import frame
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 import chainrule as cr
 
-from ..figures import new_figure
+from ..plots.style import new_figure
 from .heat import heat
 from .page import Chapter, Panel
 

@@ -12,8 +12,8 @@ import io
 import re
 from typing import TYPE_CHECKING
 
-from .._extras import require
-from ..figures import BLUE, FAINT, GREY, INK, ORANGE, PAPER
+from .._optional import require
+from ..plots.style import BLUE, FAINT, GREY, INK, ORANGE, PAPER
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,7 +8,7 @@ import numpy as np
 
 import chainrule as cr
 
-from ..figures import BLUE, FAINT, GREY, INK, ORANGE, PAPER, new_figure
+from ..plots.style import BLUE, FAINT, GREY, INK, ORANGE, PAPER, new_figure
 from .page import Chapter, Panel, Slider
 from .svg import LAST, frame
 

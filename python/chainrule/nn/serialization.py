@@ -1,0 +1,249 @@
+"""Networks on disk: one safetensors file, its metadata holding the architecture as JSON.
+
+A file from a stranger is data: it may be wrong, and is then refused with one ValueError that
+begins with ``load:``; it cannot run code, and cannot make the loader use memory out of proportion
+to its size.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import stat
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from .. import devices
+from .._validation import integer
+from .architecture import build, network_dtype, parameter_shapes
+from .layers import KINDS, Layer
+from .slot import Array, Shape
+
+if TYPE_CHECKING:
+    from .network import Sequential
+
+FORMAT_VERSION = 1
+KEY = "chainrule"
+MOST_LAYERS = 10_000
+DTYPES = {"float32": "F32", "float64": "F64"}
+# Formats that run code, or unpack without bound, when they are read.
+FOREIGN = {
+    ".pt": "PyTorch",
+    ".pth": "PyTorch",
+    ".pkl": "pickle",
+    ".pickle": "pickle",
+    ".npz": "NumPy",
+    ".npy": "NumPy",
+}
+STALE_SECONDS = 3600
+
+_deserialize: Callable[[bytes], list[tuple[str, dict[str, Any]]]] = safetensors.deserialize
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a file says of a network, its weights apart."""
+
+    layers: tuple[Layer, ...]
+    input_shape: Shape
+    seed: int
+    dtype: str
+
+
+def write(path: str | os.PathLike[str], network: Sequential) -> None:
+    """Write a network, wholly or not at all.
+
+    The bytes go to a temporary file in the same folder, are flushed to the disk with the folder,
+    and take the old file's place in one step. A new file has the mode that ``open`` would give it,
+    an old one keeps its own.
+
+    Raises
+    ------
+    OSError
+        Where the disk refuses; the old file is then untouched.
+    ValueError
+        For a name that says another format, as ``net.pt``.
+    """
+    target = Path(os.path.realpath(path))
+    if target.suffix in FOREIGN:
+        raise ValueError(
+            f"save: the format is safetensors, so {target.name} should end in .safetensors, "
+            f"not in {target.suffix}"
+        )
+    architecture = {
+        "version": FORMAT_VERSION,
+        "input_shape": network.input_shape,
+        "seed": network.seed,
+        "dtype": str(network.dtype),
+        "layers": [
+            {"kind": type(layer).__name__}
+            | {item.name: getattr(layer, item.name) for item in fields(layer)}
+            for layer in network.layers
+        ],
+    }
+    # safetensors 0.8.0 writes any array that is not C-contiguous wrongly, without an error, and its
+    # own file writer neither flushes nor respects the umask: so C order, and bytes only.
+    arrays = {
+        name: np.ascontiguousarray(devices.to_numpy(array))
+        for name, array in network.weights.named.items()
+    }
+    data = safetensors.numpy.save(arrays, metadata={KEY: json.dumps(architecture)})
+    _replace(target, data)
+
+
+def _replace(target: Path, data: bytes) -> None:
+    temporary = target.parent / f".{target.name}.{os.urandom(8).hex()}.tmp"
+    for stray in target.parent.glob(f".{_literal(target.name)}.{'[0-9a-f]' * 16}.tmp"):
+        # Left by a process that was killed while it wrote; a young one may be somebody's at work.
+        with contextlib.suppress(OSError):
+            if time.time() - stray.stat().st_mtime > STALE_SECONDS:
+                stray.unlink()
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            with contextlib.suppress(FileNotFoundError):
+                os.fchmod(file.fileno(), stat.S_IMODE(target.stat().st_mode))
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _literal(name: str) -> str:
+    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
+
+
+def read(path: str | os.PathLike[str]) -> tuple[Stored, dict[str, Array]]:
+    """Read what `write` wrote. The arrays are read-only, and in memory of their own: never mapped,
+    because a mapped file that is overwritten changes or kills its reader.
+
+    Raises
+    ------
+    OSError
+        Where the file cannot be read.
+    ValueError
+        Where it is anything else than a network of this library; the message begins ``load:``.
+    """
+    source = Path(path)
+    if source.suffix in FOREIGN:
+        hint = (
+            "; in PyTorch, safetensors.torch.save_file(model.state_dict(), ...) converts weights"
+            if FOREIGN[source.suffix] == "PyTorch"
+            else ""
+        )
+        _refuse(
+            f"{source.name} is a {FOREIGN[source.suffix]} file, which is never opened because such "
+            f"files can run code or unpack without bound; the format is safetensors{hint}"
+        )
+    # Before opening: a pipe would block, and a device never ends.
+    if source.exists() and not source.is_file():
+        _refuse(f"{source.name} is not a regular file")
+    data = source.read_bytes()
+    try:
+        tensors = dict(_deserialize(data))
+        # This has checked the header of these very bytes, but does not hand out the metadata;
+        # `safe_open` would, from a second reading of a file that may have changed meanwhile.
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    except (safetensors.SafetensorError, ValueError, RecursionError) as error:
+        _refuse(f"{source.name} is not a safetensors file: {error}")
+    del data
+    metadata = header.get("__metadata__") or {}
+    if KEY not in metadata:
+        _refuse(f"{source.name} has no chainrule architecture in its metadata, only tensors")
+    try:
+        stored, shapes = _architecture(json.loads(metadata[KEY]))
+    except (TypeError, ValueError, RecursionError) as error:
+        text = str(error)
+        _refuse(text.removeprefix("load: "))
+    return stored, _arrays(tensors, shapes, stored.dtype)
+
+
+def _refuse(text: str) -> NoReturn:
+    raise ValueError(f"load: {text}") from None
+
+
+def _arrays(
+    tensors: dict[str, dict[str, Any]], shapes: Mapping[str, Shape], dtype: str
+) -> dict[str, Array]:
+    # Before anything is allocated: what the architecture wants is what the file holds.
+    if set(tensors) != set(shapes):
+        odd = sorted(set(tensors) ^ set(shapes))[0]
+        state = "has no" if odd in shapes else "has an unexpected"
+        _refuse(f"the file {state} parameter {odd!r}")
+    for name, shape in shapes.items():
+        got, kind = tuple(tensors[name]["shape"]), tensors[name]["dtype"]
+        if got != shape or kind != DTYPES[dtype]:
+            _refuse(
+                f"parameter {name!r} must be {DTYPES[dtype]} of shape {shape}, got {kind} of {got}"
+            )
+    return {
+        name: np.frombuffer(tensor["data"], np.dtype(dtype).newbyteorder("<")).reshape(shapes[name])
+        for name, tensor in tensors.items()
+    }
+
+
+def _architecture(document: object) -> tuple[Stored, dict[str, Shape]]:
+    if not isinstance(document, dict):
+        raise ValueError(f"the architecture must be a JSON object, got {type(document).__name__}")
+    version = document.get("version")
+    if type(version) is not int or version != FORMAT_VERSION:
+        raise ValueError(
+            f"this version of chainrule reads format {FORMAT_VERSION}, the file has {version!r}"
+        )
+    known = {"version", "input_shape", "seed", "dtype", "layers"}
+    _keys("the architecture", document, known, set())
+    listed, shape, dtype = document["layers"], document["input_shape"], document["dtype"]
+    if not isinstance(listed, list) or not 0 < len(listed) <= MOST_LAYERS:
+        raise ValueError(f"layers must be a list of 1 to {MOST_LAYERS} layers")
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    network_dtype(dtype)
+    layers = tuple(_layer(i, item) for i, item in enumerate(listed))
+    shapes = build(layers, shape)
+    seed = integer("Sequential", "seed", document["seed"], 0, 2**64 - 1)
+    wanted = parameter_shapes(layers, shapes)
+    if sum(map(math.prod, wanted.values())) * np.dtype(dtype).itemsize > 2**63:
+        raise ValueError("the architecture has more parameters than any file can hold")
+    return Stored(layers, shapes[0], seed, dtype), wanted
+
+
+def _layer(index: int, item: object) -> Layer:
+    if not isinstance(item, dict) or item.get("kind") not in tuple(KINDS):
+        got = item.get("kind") if isinstance(item, dict) else item
+        raise ValueError(f"layer {index} must be one of {', '.join(KINDS)}, got {got!r}")
+    kind = KINDS[item["kind"]]
+    arguments = {name: value for name, value in item.items() if name != "kind"}
+    names = {f.name for f in fields(kind)}
+    optional = {f.name for f in fields(kind) if f.default is not MISSING}
+    _keys(f"layer {index}, {kind.__name__},", arguments, names, optional)
+    try:
+        return kind(**arguments)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"layer {index}: {error}") from None
+
+
+def _keys(owner: str, document: dict[str, Any], known: set[str], optional: set[str]) -> None:
+    for name in document:
+        if name not in known:
+            raise ValueError(f"{owner} has an unknown key {name!r}")
+    for name in sorted(known - optional):
+        if name not in document:
+            raise ValueError(f"{owner} lacks the key {name!r}")

@@ -1,0 +1,1 @@
+"""How a network is trained: the loop over epochs, optimizers, stopping rules, history."""

@@ -1,0 +1,327 @@
+"""chainrule.cuda.Array: an owner of memory on the GPU, exchanged without a copy."""
+
+from __future__ import annotations
+
+import gc
+import re
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+from assertions import same_bits
+from cases import seeded
+from chainrule import Program, cuda, ops
+from op_contract import refused
+
+if cuda.why_off():
+    pytest.skip(f"no GPU to use: {cuda.why_off()}", allow_module_level=True)
+
+TYPES = ["float32", "float64", "uint8", "uint16", "int64", "uint64"]
+SHAPES = [(), (0,), (1,), (7,), (3, 5), (2, 0, 4), (2, 3, 4, 5)]
+
+
+class Dlpack:
+    """An object that is an array only through DLPack, of version 1 or of before."""
+
+    def __init__(self, array: cuda.Array, versioned: bool = True) -> None:
+        self.array, self.versioned = array, versioned
+        self.streams: list[Any] = []
+
+    def __dlpack__(self, stream: Any = None, **options: Any) -> Any:
+        if options and not self.versioned:
+            raise TypeError("unexpected keyword arguments")
+        self.streams.append(stream)
+        return self.array.__dlpack__(stream=stream, **options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.array.__dlpack_device__()
+
+
+class Interface:
+    """An object that is an array only through the CUDA array interface."""
+
+    def __init__(self, array: cuda.Array, **changes: Any) -> None:
+        self.array = array
+        self.__cuda_array_interface__ = array.__cuda_array_interface__ | changes
+
+
+def some(shape: tuple[int, ...], dtype: str = "float32") -> np.ndarray:
+    return seeded(shape).integers(0, 200, shape).astype(dtype)
+
+
+def address(array: cuda.Array) -> int:
+    return array.__cuda_array_interface__["data"][0]
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_there_and_back(shape: tuple[int, ...], dtype: str) -> None:
+    a = some(shape, dtype)
+    on_gpu = cuda.array(a)
+    assert (on_gpu.shape, on_gpu.dtype, on_gpu.ndim) == (a.shape, a.dtype, a.ndim)
+    assert (on_gpu.size, on_gpu.nbytes) == (a.size, a.nbytes)
+    assert same_bits(on_gpu.numpy(), a)
+    assert same_bits(on_gpu.copy().numpy(), a)
+    assert same_bits(cuda.zeros(shape, dtype).numpy(), np.zeros(shape, dtype))
+    assert repr(on_gpu) == f"cuda.Array(shape={a.shape}, dtype={dtype})"
+    if a.ndim:
+        assert len(on_gpu) == len(a)
+
+
+def test_a_strided_array_is_copied_dense() -> None:
+    a = some((6, 8))[::2, ::-1]
+    assert same_bits(cuda.array(a).numpy(), np.ascontiguousarray(a))
+
+
+def test_fill_takes_over_the_elements() -> None:
+    a, b = some((3, 4)), some((3, 4)) + 1
+    array = cuda.array(a)
+    array.fill(b)
+    assert same_bits(array.numpy(), b)
+    array.fill(cuda.array(a))
+    assert same_bits(array.numpy(), a)
+    text = "cuda.Array.fill: source must be float32 of shape (3, 4), got "
+    with refused(ValueError, text + "float64 of shape (3, 4)"):
+        array.fill(b.astype(np.float64))
+    with refused(ValueError, text + "float32 of shape (4, 3)"):
+        array.fill(cuda.empty((4, 3)))
+    with refused(
+        TypeError, "cuda.Array.fill: source must be a NumPy array or a cuda.Array, got list"
+    ):
+        array.fill([1.0])
+
+
+@pytest.mark.parametrize(("to", "start"), [(0, 4), (4, 0), (0, 0)])
+def test_fill_from_a_part_that_overlaps(to: int, start: int) -> None:
+    """In CUDA itself, such a copy has no defined result."""
+    whole = cuda.array(np.arange(1001, dtype=np.float32))
+    want = whole.numpy()[start // 4 :][:1000]
+    into = whole.part(to, (1000,), np.float32)
+    into.fill(whole.part(start, (1000,), np.float32))
+    assert same_bits(into.numpy(), want)
+
+
+def test_steps_of_training_want_arrays_on_the_gpu() -> None:
+    numbers = [np.zeros(2, np.int64), np.zeros(2), np.zeros(1, np.uint64), None]
+    text = "begin_step: order must be a cuda.Array of int64, of at least 1 elements, got int64"
+    with refused(TypeError, text):
+        cuda.begin_step(*numbers, np.zeros(1, np.int64), 1, numbers[0], None, *numbers[1:3])
+
+
+def test_parts_are_windows_on_the_bytes() -> None:
+    whole = cuda.array(np.arange(32, dtype=np.float32))
+    part = whole.part(16, (2, 3), np.float32)
+    assert part.numpy().tolist() == [[4, 5, 6], [7, 8, 9]]
+    ops.relu(part, out=part)
+    part.fill(np.full((2, 3), -1, np.float32))
+    assert whole.numpy()[3:11].tolist() == [3, -1, -1, -1, -1, -1, -1, 10]
+    for offset, shape in [(2, (1,)), (-4, (1,)), (124, (2,)), (0, (33,))]:
+        with pytest.raises(
+            ValueError, match=r"cuda\.Array\.part: \d+ bytes from -?\d+ on are no part"
+        ):
+            whole.part(offset, shape, np.float32)
+
+
+def test_nothing_overlaps_a_part_of_no_elements() -> None:
+    whole = cuda.array(some((4, 3)))
+    into = whole.part(24, (0, 3), np.float32)
+    assert ops.gather(whole, cuda.empty((0,), np.int64), out=into) is into
+
+
+def test_no_arithmetic_and_no_hidden_copies() -> None:
+    array = cuda.array(some((3,)))
+    for attribute in ("__add__", "__getitem__", "__iter__", "__float__"):
+        assert not hasattr(array, attribute)
+    with refused(TypeError, "cuda.Array: the array lies on a GPU; its numpy() copies it"):
+        np.asarray(array)
+
+
+def test_element_types_that_kernels_do_not_know() -> None:
+    for dtype in ("float16", "int32", "bool", "complex64", ">f4"):
+        with pytest.raises(TypeError, match=r"cuda\.Array: dtype must be float32, float64, uint8"):
+            cuda.array(np.zeros(3, dtype))
+
+
+def test_memory_is_freed_with_the_last_reference() -> None:
+    gc.collect()
+    cuda.synchronize()
+    free, total = cuda.memory()
+    array = cuda.zeros(2**24, np.uint8)
+    part = array.part(0, (4,), np.uint8)
+    assert cuda.memory()[0] <= free - 2**24
+    del array
+    assert cuda.memory()[0] <= free - 2**24
+    del part
+    cuda.synchronize()
+    assert cuda.memory() == (free, total)
+
+
+def test_when_memory_ends_work_goes_on() -> None:
+    _, total = cuda.memory()
+    with pytest.raises(
+        MemoryError, match=r"^cuda: \d+ MiB do not fit: \d+ (MiB )?of \d+ MiB are free"
+    ):
+        cuda.empty(total + 2**20, np.uint8)
+    a = some((5,))
+    assert same_bits(ops.relu(cuda.array(a)).numpy(), ops.relu(a))
+
+
+def test_mixing_devices_is_refused() -> None:
+    a, b = some((4, 3)), some((3, 2))
+    text = "they must lie on one device"
+    with refused(TypeError, f"matmul: a lies on the GPU, b on the CPU: {text}"):
+        ops.matmul(cuda.array(a), b)
+    with refused(TypeError, f"matmul: a lies on the CPU, b on the GPU: {text}"):
+        ops.matmul(a, cuda.array(b))
+    with refused(TypeError, f"matmul: a lies on the GPU, out on the CPU: {text}"):
+        ops.matmul(cuda.array(a), cuda.array(b), out=np.empty((4, 2), np.float32))
+    labels = np.zeros(4, np.int64)
+    with refused(
+        TypeError, f"softmax_cross_entropy: logits lies on the GPU, labels on the CPU: {text}"
+    ):
+        ops.softmax_cross_entropy(cuda.array(a), labels)
+    with Program() as program:
+        ops.relu(a)
+        text = "a program whose arrays lie on the CPU cannot record arrays that lie on the GPU"
+        with refused(TypeError, f"relu: {text}"):
+            ops.relu(cuda.array(a))
+    assert len(program) == 1
+
+
+def test_integers_on_the_gpu_are_int64() -> None:
+    x = cuda.array(some((4, 3)))
+    with refused(TypeError, "gather: indices must be int64 on the GPU, got uint64"):
+        ops.gather(x, cuda.array(np.zeros(2, np.uint64)))
+    with refused(ValueError, "gather: indices must lie in [0, 4), got 4 at index 1"):
+        ops.gather(x, cuda.array(np.array([3, 4])))
+    with refused(ValueError, "gather: indices must have 1 dimension, got 2"):
+        ops.gather(x, cuda.array(np.zeros((1, 1), np.int64)))
+
+
+@pytest.mark.parametrize("versioned", [True, False])
+def test_dlpack_shares_memory(versioned: bool) -> None:
+    a = some((3, 4))
+    array = cuda.array(a)
+    exporter = Dlpack(array, versioned)
+    taken = cuda.array(exporter)
+    assert address(taken) == address(array)
+    assert exporter.streams == [array.stream]
+    taken.fill(a + 1)
+    assert same_bits(array.numpy(), a + 1)
+    assert same_bits(ops.relu(exporter).numpy(), a + 1)
+    # The memory lives as long as anybody holds it.
+    del array, exporter
+    gc.collect()
+    assert same_bits(taken.numpy(), a + 1)
+
+
+@pytest.mark.parametrize("make", [Dlpack, Interface])
+def test_no_elements_along_axes_whose_product_is_beyond_64_bits(make: Any) -> None:
+    shape = (0, 2**40, 2**40)
+    taken = cuda.array(make(cuda.empty(shape)))
+    assert taken.shape == shape
+    assert cuda.array(make(taken)).shape == shape
+
+
+def test_a_capsule_that_nobody_takes_is_dropped() -> None:
+    gc.collect()
+    cuda.synchronize()
+    before = cuda.memory()
+    for version in (None, (0, 8), (1, 0), (2, 0)):
+        cuda.zeros(2**20, np.uint8).__dlpack__(max_version=version)
+    gc.collect()
+    cuda.synchronize()
+    assert cuda.memory() == before
+
+
+def test_what_dlpack_asks_and_a_gpu_cannot_give() -> None:
+    array = cuda.array(some((3,)))
+    assert array.__dlpack_device__() == (2, 0)
+    with pytest.raises(BufferError, match="the array lies on a GPU"):
+        array.__dlpack__(dl_device=(1, 0))
+    with pytest.raises(ValueError, match="stream 0 is ambiguous"):
+        array.__dlpack__(stream=0)
+    assert array.__dlpack__(stream=-1) is not None
+    copied = cuda.array(Dlpack(array.copy()))
+    assert address(copied) != address(array)
+
+
+def test_the_cuda_array_interface_shares_memory() -> None:
+    a = some((3, 4))
+    array = cuda.array(a)
+    taken = cuda.array(Interface(array))
+    assert address(taken) == address(array)
+    assert same_bits(ops.relu(Interface(array)).numpy(), a)
+    interface = array.__cuda_array_interface__
+    assert interface["version"] == 3
+    assert interface["stream"] == array.stream
+    assert (interface["shape"], interface["typestr"]) == ((3, 4), "<f4")
+
+
+def test_foreign_arrays_that_are_no_plain_memory() -> None:
+    array = cuda.array(some((4, 4)))
+    strided = Interface(array, strides=(4, 16))
+    text = "relu: an array on the GPU must be C-contiguous, got strides of (1, 4) elements for"
+    with refused(ValueError, f"{text} the shape (4, 4)"):
+        ops.relu(strided)
+    with pytest.raises(TypeError, match=r"an array on the GPU must be float32, .*, got int32"):
+        ops.relu(Interface(array, typestr="<i4"))
+    start = array.__cuda_array_interface__["data"][0]
+    with refused(ValueError, "relu: an array on the GPU must be aligned in memory"):
+        ops.relu(Interface(array, shape=(3,), data=(start + 1, False)))
+    read_only = Interface(array, data=(start, True))
+    assert same_bits(ops.relu(read_only).numpy(), array.numpy())
+    with refused(ValueError, "relu: out is read-only"):
+        ops.relu(array.copy(), out=cuda.array(read_only))
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "text"),
+    [
+        ({"shape": (-1,)}, ValueError, "no array has the shape (-1,)"),
+        ({"shape": (1 << 62, 4)}, ValueError, "no array has the shape (4611686018427387904, 4)"),
+        ({"shape": (4,), "strides": (4, 4)}, ValueError, "got strides of (1, 1) elements for the"),
+        ({"shape": (4,), "strides": (5,)}, ValueError, "must be C-contiguous, got strides of"),
+        ({"data": (0, False)}, ValueError, "an array of shape (4, 4) must have an address"),
+        ({"data": None}, TypeError, "must hold shape (a tuple of integers), typestr and data"),
+        ({"data": ("x", 0)}, TypeError, "must hold shape (a tuple of integers), typestr and data"),
+        ({"shape": None}, TypeError, "must hold shape (a tuple of integers), typestr and data"),
+        (
+            {"typestr": "|V0", "strides": (4, 4)},
+            TypeError,
+            "must be float32, float64, uint8, uint16",
+        ),
+        ({"typestr": 7}, TypeError, "must hold shape (a tuple of integers), typestr and data"),
+        ({"mask": 1}, TypeError, "__cuda_array_interface__ must have no mask"),
+        ({"stream": 0}, ValueError, "__cuda_array_interface__: stream 0 is ambiguous"),
+    ],
+)
+def test_interfaces_that_describe_no_array(
+    changes: dict[str, Any], error: type[Exception], text: str
+) -> None:
+    with pytest.raises(error, match=re.escape(text)):
+        ops.relu(Interface(cuda.array(some((4, 4))), **changes))
+
+
+def test_arrays_of_other_threads() -> None:
+    """Each thread has a stream of its own; what one made, another reads when it is there."""
+    made: list[cuda.Array] = []
+
+    def work() -> None:
+        x = cuda.array(np.full((256, 256), 1 / 256, np.float32))
+        for _ in range(50):
+            x = ops.matmul(x, x)
+        made.append(x)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    total = made[0]
+    for other in made[1:]:
+        total = ops.matmul(total, other)
+    # Powers of two: nothing is rounded.
+    assert np.all(total.numpy() == 1 / 256)

@@ -1,0 +1,211 @@
+"""Pictures of digits come out like the images of MNIST, however they were taken."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from chainrule import data
+from chainrule.data.digit_image import read_digit, to_digit
+
+PIL = pytest.importorskip("PIL", reason="pictures need Pillow: pip install 'chainrule[cli]'")
+from PIL import Image, ImageDraw, ImageFilter  # noqa: E402  (only behind the skip)
+
+COUNT = 25
+
+
+@pytest.fixture(scope="module")
+def digits() -> Any:
+    return data.digits()[1].images[:COUNT, :, :, 0]
+
+
+def photograph(digit: Any, seed: int, *, dark: bool = True, noise: float = 4.0) -> Any:
+    """A digit of ink on paper, 480 x 640, lit from one side, with a sensor's noise."""
+    random = np.random.default_rng(seed)
+    side = int(random.integers(150, 400))
+    large = Image.fromarray(digit).resize((side, side), Image.Resampling.BICUBIC)
+    soft = np.asarray(large.filter(ImageFilter.GaussianBlur(side / 60)), dtype=float) / 255.0
+    ink = np.zeros((480, 640))
+    top, left = random.integers(0, 480 - side), random.integers(0, 640 - side)
+    ink[top : top + side, left : left + side] = np.clip((soft - 0.35) / 0.3, 0.0, 1.0)
+    rows, columns = np.mgrid[0:480, 0:640]
+    angle = random.uniform(0.0, 2.0 * np.pi)
+    light = np.cos(angle) * columns / 640 + np.sin(angle) * rows / 480
+    paper = 90.0 + 140.0 * (light - light.min()) / np.ptp(light)
+    grey = paper * (1.0 - 0.65 * ink)
+    grey = (grey if dark else 255.0 - grey) + random.normal(size=grey.shape) * noise
+    return np.clip(grey, 0, 255).astype(np.uint8)
+
+
+def likeness(one: Any, other: Any) -> float:
+    """Cosine of the angle between two images, after a blur of a pixel: 1 for the same digit."""
+    blurred = [
+        np.asarray(Image.fromarray(each).filter(ImageFilter.GaussianBlur(1)), dtype=float).ravel()
+        for each in (one, other)
+    ]
+    return float(blurred[0] @ blurred[1] / np.linalg.norm(blurred[0]) / np.linalg.norm(blurred[1]))
+
+
+def jpeg(grey: Any, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(grey).save(buffer, "JPEG", **options)
+    return buffer.getvalue()
+
+
+def test_an_image_of_mnist_passes_unchanged_or_inverted(tmp_path: Path, digits: Any) -> None:
+    for index, digit in enumerate(digits):
+        assert np.array_equal(to_digit(digit)[:, :, 0], digit), index
+        assert np.array_equal(to_digit(255 - digit)[:, :, 0], digit), index
+    Image.fromarray(digits[0]).save(tmp_path / "digit.png")
+    image = read_digit(tmp_path / "digit.png")
+    assert image.shape == (28, 28, 1)
+    assert image.dtype == np.uint8
+    assert np.array_equal(image[:, :, 0], digits[0])
+
+
+@pytest.mark.parametrize("kind", ["enlarged", "photograph", "light on dark", "grainy", "jpeg"])
+def test_other_pictures_come_out_like_the_digit_they_show(
+    kind: str, digits: Any, tmp_path: Path
+) -> None:
+    likenesses = []
+    for index, digit in enumerate(digits):
+        if kind == "enlarged":
+            read = to_digit(np.asarray(Image.fromarray(digit).resize((280, 280))))
+        elif kind == "photograph":
+            read = to_digit(photograph(digit, index))
+        elif kind == "light on dark":
+            read = to_digit(photograph(digit, index, dark=False))
+        elif kind == "grainy":
+            read = to_digit(photograph(digit, index, noise=12.0))
+        else:
+            (tmp_path / "digit.jpg").write_bytes(jpeg(photograph(digit, index), quality=50))
+            read = read_digit(tmp_path / "digit.jpg")
+        likenesses.append(likeness(read[:, :, 0], digit))
+    # Two images of MNIST are alike by 0.56 in the median, two of one class by 0.66.
+    assert np.median(likenesses) > 0.95
+    assert min(likenesses) > 0.85
+
+
+def test_the_ink_is_centred_by_its_mass_and_20_pixels_long() -> None:
+    grey = np.full((300, 400), 240, dtype=np.uint8)
+    grey[30:230, 300:340] = 20
+    image = to_digit(grey)[:, :, 0].astype(float)
+    rows, columns = np.nonzero(image > 127)
+    assert (np.ptp(rows) + 1, np.ptp(columns) + 1) == (20, 4)
+    for axis in (0, 1):
+        mass = image.sum(axis=1 - axis)
+        assert abs((mass * (np.arange(28) + 0.5)).sum() / mass.sum() - 14.0) <= 0.5
+
+
+def test_specks_and_a_dark_corner_are_not_taken_for_the_digit(digits: Any) -> None:
+    grey = photograph(digits[0], 7, noise=0.0)
+    clean = to_digit(grey)
+    grey[440:, :40] = 20
+    grey[5:8, 300:303] = 20
+    assert likeness(to_digit(grey)[:, :, 0], clean[:, :, 0]) > 0.95
+
+
+def test_a_thin_pen_is_widened_to_what_mnist_s_strokes_are() -> None:
+    drawing = Image.new("L", (3000, 2000), 235)
+    pen = ImageDraw.Draw(drawing)
+    pen.line([(800, 300), (700, 900), (1300, 900)], fill=60, width=10)
+    pen.line([(1200, 250), (1150, 1600)], fill=60, width=10)
+    drawing.thumbnail((640, 640), Image.Resampling.BOX)
+    image = to_digit(np.asarray(drawing))[:, :, 0]
+    stem = image[20]
+    assert stem.max() > 200
+    assert 1.5 <= stem.sum() / 255.0 <= 3.0
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "LA", "1", "I;16", "CMYK"])
+def test_every_kind_of_pixel_is_read(mode: str, digits: Any, tmp_path: Path) -> None:
+    grey = np.asarray(Image.fromarray(255 - digits[0]).resize((140, 140)))
+    if mode == "I;16":
+        picture = Image.fromarray(grey.astype(np.uint16) * 200)
+    else:
+        picture = Image.fromarray(grey).convert(mode)
+    path = tmp_path / ("digit.tiff" if mode == "CMYK" else "digit.png")
+    picture.save(path)
+    assert likeness(read_digit(path)[:, :, 0], digits[0]) > 0.85
+
+
+def test_a_transparent_background_is_paper(digits: Any, tmp_path: Path) -> None:
+    large = Image.fromarray(digits[0]).resize((140, 140))
+    drawing = Image.new("RGBA", large.size, (0, 0, 0, 255))
+    drawing.putalpha(large)  # black ink, and where there is none black too, but transparent
+    drawing.save(tmp_path / "digit.png")
+    assert likeness(read_digit(tmp_path / "digit.png")[:, :, 0], digits[0]) > 0.85
+
+
+def test_a_photograph_is_turned_upright_as_its_camera_says(digits: Any, tmp_path: Path) -> None:
+    upright = Image.fromarray(photograph(digits[0], 3))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # Orientation: the top is at the right
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.jpg", exif=exif)
+    assert likeness(read_digit(tmp_path / "turned.jpg")[:, :, 0], digits[0]) > 0.85
+
+
+BLANK = {
+    "white": np.full((100, 100), 255.0),
+    "black, 28 by 28": np.zeros((28, 28)),
+    "one pixel": np.full((1, 1), 30.0),
+    "one row": np.full((1, 50), 30.0),
+    "ramp": np.tile(np.arange(0.0, 250.0), (200, 1)),
+    "noise": np.clip(np.random.default_rng(0).normal(200.0, 12.0, size=(240, 320)), 0, 255),
+}
+
+
+@pytest.mark.parametrize("kind", BLANK)
+def test_a_blank_picture_is_refused(kind: str) -> None:
+    with pytest.raises(ValueError, match="no digit found, the picture is blank"):
+        to_digit(BLANK[kind])
+
+
+def test_an_array_that_is_no_picture_is_refused() -> None:
+    for shape in ((28, 28, 1), (5,), (0, 4)):
+        with pytest.raises(ValueError, match=r"must have the shape \(rows, columns\), got \("):
+            to_digit(np.zeros(shape))
+
+
+def test_bad_files_are_refused_by_name(tmp_path: Path) -> None:
+    text = tmp_path / "notes.png"
+    text.write_text("not a picture")
+    with pytest.raises(ValueError, match=r"notes\.png: not a picture that can be read"):
+        read_digit(text)
+    text.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"notes\.png: not a picture that can be read"):
+        read_digit(text)
+    with pytest.raises(FileNotFoundError, match=r"absent\.png: no such file"):
+        read_digit(tmp_path / "absent.png")
+    with pytest.raises(IsADirectoryError, match="is a directory, not a picture"):
+        read_digit(tmp_path)
+    blank = tmp_path / "blank.png"
+    Image.new("L", (90, 90), 250).save(blank)
+    with pytest.raises(ValueError, match=r"blank\.png: no digit found, the picture is blank"):
+        read_digit(blank)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_a_truncated_file_is_refused_by_name(suffix: str, digits: Any, tmp_path: Path) -> None:
+    path = tmp_path / f"cut.{suffix}"
+    Image.fromarray(photograph(digits[0], 1)).save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=rf"cut\.{suffix}: broken picture"):
+        read_digit(path)
+
+
+@pytest.mark.parametrize("side", [10_000, 20_000])
+def test_a_decompression_bomb_is_refused_before_it_is_unpacked(side: int, tmp_path: Path) -> None:
+    path = tmp_path / "bomb.png"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        Image.new("1", (side, side)).save(path)
+    assert path.stat().st_size < 100_000
+    with pytest.raises(ValueError, match=r"bomb\.png: picture has more than 89,478,485 pixels"):
+        read_digit(path)

@@ -1,0 +1,296 @@
+"""The backward convolution from a pooled gradient refuses what does not fit, and says what came."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from test_backends import says
+from test_conv2d_errors import PAIRS, answers_or_refuses, signed
+
+from chainrule import Program, ops
+from op_contract import refused
+
+pytestmark = pytest.mark.usefixtures("backend")
+
+
+def ones(*shape: int) -> np.ndarray:
+    return np.ones(shape, np.float32)
+
+
+# The convolution gives 5 x 6, of which windows of 2 leave out the last row.
+X, WEIGHT, DY = ones(2, 7, 8, 3), ones(4, 3, 3, 3), ones(2, 2, 3, 4)
+ARGMAX = np.zeros(DY.shape, np.uint16)
+INPUT, OF_WEIGHT = "conv2d_pooled_backward_input", "conv2d_pooled_backward_weight"
+
+
+def backward_input(dy: Any = DY, argmax: Any = ARGMAX, window: Any = 2, **options: Any) -> Any:
+    return ops.conv2d_pooled_backward_input(dy, argmax, WEIGHT, X.shape, window, **options)
+
+
+def backward_weight(dy: Any = DY, argmax: Any = ARGMAX, window: Any = 2, **options: Any) -> Any:
+    return ops.conv2d_pooled_backward_weight(dy, argmax, X, 3, window, **options)
+
+
+EACH = pytest.mark.parametrize(
+    ("op", "call"), [(INPUT, backward_input), (OF_WEIGHT, backward_weight)]
+)
+
+
+# Where the maxima stood
+
+
+@EACH
+@pytest.mark.parametrize("bad", [4, 5, 255, 65535])
+def test_a_place_outside_the_window(op: str, call: Any, bad: int) -> None:
+    """It would be read or written at, so it is refused, wherever it stands and whatever dy is."""
+    for dy in (DY, np.zeros_like(DY)):
+        for place in range(DY.size):
+            argmax = ARGMAX.copy()
+            argmax.flat[place] = bad
+            with refused(ValueError, f"{op}: argmax must lie in [0, 4), got {bad}"):
+                call(dy, argmax)
+
+
+@EACH
+def test_the_places_of_an_oblong_window(op: str, call: Any) -> None:
+    dy = ones(2, 5, 1, 4)
+    for place in range(4):
+        call(dy, np.full(dy.shape, place, np.uint16), (1, 4))
+    with refused(ValueError, f"{op}: argmax must lie in [0, 4), got 4"):
+        call(dy, np.full(dy.shape, 4, np.uint16), (1, 4))
+
+
+@EACH
+def test_refused_places_leave_out_alone(op: str, call: Any) -> None:
+    bad = ARGMAX.copy()
+    bad[-1, -1, -1, -1] = 4
+    out = (ones(*WEIGHT.shape), ones(4)) if op == OF_WEIGHT else ones(*X.shape)
+    with refused(ValueError, f"{op}: argmax must lie in [0, 4), got 4"):
+        call(argmax=bad, out=out)
+    assert all((a == 1).all() for a in (out if isinstance(out, tuple) else (out,)))
+
+
+@EACH
+def test_places_that_change_are_found_at_the_run(op: str, call: Any) -> None:
+    places = ARGMAX.copy()
+    with Program() as program:
+        result = call(argmax=places)
+    before = [a.copy() for a in (result if isinstance(result, tuple) else (result,))]
+    places[1, 1, 2, 3] = 4
+    with refused(ValueError, f"{op}: argmax must lie in [0, 4), got 4"):
+        program.run()
+    places[...] = 0
+    program.run()
+    for got, want in zip(result if isinstance(result, tuple) else (result,), before, strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
+@EACH
+@pytest.mark.parametrize("kind", ["int64", "uint8", ">u2", "float32"])
+def test_argmax_of_a_wrong_type(op: str, call: Any, kind: str) -> None:
+    text = f"{op}: argmax must be the uint16 array that max_pool2d returned, got"
+    with refused(TypeError, f"{text} {kind}"):
+        call(argmax=ARGMAX.astype(kind))
+    with refused(TypeError, f"{text} list"):
+        call(argmax=ARGMAX.tolist())
+
+
+# Shapes
+
+
+@EACH
+def test_shapes_that_do_not_fit(op: str, call: Any) -> None:
+    right = "must have shape (2, 2, 3, 4), got"
+    with refused(ValueError, f"{op}: argmax {right} (2, 2, 2, 4)"):
+        call(argmax=ARGMAX[:, :, :2])
+    with refused(ValueError, f"{op}: argmax {right} (48,)"):
+        call(argmax=ARGMAX.ravel())
+    with refused(ValueError, f"{op}: dy {right} (2, 2, 2, 4)"):
+        call(DY[:, :, :2])
+    with refused(ValueError, f"{op}: dy {right} (1, 2, 3, 4)"):
+        call(DY[:1])
+    with refused(ValueError, f"{op}: dy {right} (2, 5, 6, 4)"):
+        call(ones(2, 5, 6, 4))  # the dense gradient
+    with refused(ValueError, f"{op}: dy must have 4 dimensions, got 1"):
+        call(ones(4))
+
+
+def test_other_shapes_that_do_not_fit() -> None:
+    with refused(ValueError, f"{INPUT}: weight has 3 input channels, x has 1"):
+        ops.conv2d_pooled_backward_input(DY, ARGMAX, WEIGHT, (2, 7, 8, 1), 2)
+    with refused(ValueError, f"{INPUT}: weight must have 4 dimensions, got 2"):
+        ops.conv2d_pooled_backward_input(DY, ARGMAX, ones(3, 3), X.shape, 2)
+    with refused(ValueError, f"{INPUT}: dy must have shape (2, 2, 3, 5), got (2, 2, 3, 4)"):
+        ops.conv2d_pooled_backward_input(DY, ARGMAX, ones(5, 3, 3, 3), X.shape, 2)
+    with refused(ValueError, f"{INPUT}: weight must have at least one row and column, got 0x3"):
+        ops.conv2d_pooled_backward_input(DY, ARGMAX, ones(4, 0, 3, 3), X.shape, 2)
+    with refused(ValueError, f"{OF_WEIGHT}: x must have 4 dimensions, got 2"):
+        ops.conv2d_pooled_backward_weight(DY, ARGMAX, ones(3, 3), 3, 2)
+    text = f"{INPUT}: kernel 3x3 is larger than the padded input 2x8"
+    with refused(ValueError, text):
+        ops.conv2d_pooled_backward_input(DY, ARGMAX, WEIGHT, (2, 2, 8, 3), 2)
+    text = f"{OF_WEIGHT}: kernel 8x3 is larger than the padded input 7x8"
+    with refused(ValueError, text):
+        ops.conv2d_pooled_backward_weight(DY, ARGMAX, X, (8, 3), 2)
+    text = f"{OF_WEIGHT}: kernel_size must be at least 1, got 0"
+    with refused(ValueError, text):
+        ops.conv2d_pooled_backward_weight(DY, ARGMAX, X, (3, 0), 2)
+    with refused(TypeError, f"{OF_WEIGHT}: kernel_size must be an integer or a pair, got 3.0"):
+        ops.conv2d_pooled_backward_weight(DY, ARGMAX, X, 3.0, 2)
+
+
+@pytest.mark.parametrize("shape", [(2, 7, 8), 7, None])
+def test_input_shape_is_no_image(shape: Any) -> None:
+    text = f"{INPUT}: input_shape must be (batch, height, width, channels), got {shape!r}"
+    with refused(ValueError, text):
+        ops.conv2d_pooled_backward_input(DY, ARGMAX, WEIGHT, shape, 2)
+
+
+@EACH
+@pytest.mark.parametrize(
+    ("window", "came"), [(6, "6x6"), ((1, 7), "1x7"), (2**40, f"{2**40}x{2**40}")]
+)
+def test_window_larger_than_what_is_pooled(op: str, call: Any, window: Any, came: str) -> None:
+    with refused(ValueError, f"{op}: window {came} is larger than the input 5x6"):
+        call(window=window)
+
+
+def test_window_too_large_for_16_bits() -> None:
+    text = f"{OF_WEIGHT}: window must have at most 65535 elements, got 256x256"
+    with refused(ValueError, text):
+        ops.conv2d_pooled_backward_weight(
+            ones(1, 1, 1, 1), np.zeros((1, 1, 1, 1), np.uint16), ones(1, 256, 256, 1), 1, 256
+        )
+
+
+# Parameters
+
+
+@EACH
+@pytest.mark.parametrize(("name", "least"), [("window", 1), ("stride", 1), ("padding", 0)])
+def test_bad_parameters(op: str, call: Any, name: str, least: int) -> None:
+    for value, came in [(-1, -1), ((2, -1), -1), (-(2**63), -(2**63)), (-(2**70), -(2**70))]:
+        with refused(ValueError, f"{op}: {name} must be at least {least}, got {came}"):
+            call(**{name: value})
+    for value in (2**40 + 1, 2**62, 2**63, 10**30):
+        with refused(ValueError, f"{op}: {name} must be at most {2**40}, got {value}"):
+            call(**{name: value})
+    for value in ((), (1,), (1, 2, 3)):
+        with refused(ValueError, f"{op}: {name} must be an integer or a pair, got {value}"):
+            call(**{name: value})
+    for value in (2.0, None, True):
+        with refused(TypeError, f"{op}: {name} must be an integer or a pair, got {value!r}"):
+            call(**{name: value})
+
+
+@EACH
+def test_padding_by_name(op: str, call: Any) -> None:
+    with refused(ValueError, f'{op}: padding must be an integer, a pair or "same", got "valid"'):
+        call(padding="valid")
+    with refused(ValueError, f'{op}: padding="same" wants stride 1, got 2x2'):
+        call(padding="same", stride=2)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@given(stride=PAIRS, padding=PAIRS, kernel=PAIRS, window=PAIRS)
+@example(stride=(1, 1), padding=(2**62, 2**62), kernel=(3, 3), window=(2, 2))
+@example(stride=(2**63 - 1, 2**63 - 1), padding=(1, 1), kernel=(3, 3), window=(2**40, 2**40))
+@example(stride=(1, 1), padding=(0, 0), kernel=(2**40, 2**40), window=(2**31, 2**31))
+@example(stride=(1, 1), padding=(2**40, 0), kernel=(1, 1), window=(2**15, 1))
+@example(stride=(1, 1), padding=(0, 0), kernel=(3, 3), window=(2**32 + 1, 2**32 + 1))
+def test_hostile_parameters(stride: Any, padding: Any, kernel: Any, window: Any, sign: int) -> None:
+    options = {"stride": signed(stride, sign), "padding": padding}
+    window = signed(window, sign)
+    answers_or_refuses(lambda: backward_input(window=window, **options), INPUT)
+    answers_or_refuses(
+        lambda: ops.conv2d_pooled_backward_weight(
+            DY, ARGMAX, X, signed(kernel, sign), window, **options
+        ),
+        OF_WEIGHT,
+    )
+    shape = (2, *signed(kernel, sign), 3)
+    answers_or_refuses(
+        lambda: ops.conv2d_pooled_backward_input(DY, ARGMAX, WEIGHT, shape, window, **options),
+        INPUT,
+    )
+
+
+@pytest.mark.parametrize("stride", [8, 2**31, 2**40])
+def test_a_stride_beyond_the_image_leaves_one_window(stride: int) -> None:
+    dy, argmax = ones(2, 1, 1, 4), np.zeros((2, 1, 1, 4), np.uint16)
+    dx = backward_input(dy, argmax, 1, stride=stride)
+    assert np.count_nonzero(dx) == 2 * 3 * 3 * 3
+    dweight, dbias = backward_weight(dy, argmax, 1, stride=stride)
+    np.testing.assert_array_equal(dweight, np.full(WEIGHT.shape, 2))
+    np.testing.assert_array_equal(dbias, np.full(4, 2))
+
+
+def test_borders_that_count_beyond_64_bits(backend: str) -> None:
+    """Images of 2**60 pixels and their border, few of which any window sees.
+
+    In a process of its own, because a workspace whose size wrapped would end it.
+    """
+    code = """
+import numpy as np
+from chainrule import ops, set_num_threads
+one, empty = np.ones((1, 1, 1, 1), np.float32), np.empty((0, 1, 1, 1), np.float32)
+argmax = np.zeros((1, 1, 1, 1), np.uint16)
+far = {"stride": 2**31, "padding": 2**30 - 1}
+large = np.empty((0, 2**30, 2**30, 1), np.float32)
+deep = np.zeros((1, 1, 1, 2**22), np.float32)
+for count in (1, 2, 4):
+    set_num_threads(count)
+    for call in (
+        lambda: ops.conv2d_pooled_backward_input(one, argmax, one, one.shape, 1, **far),
+        lambda: ops.conv2d_pooled_backward_weight(one, argmax, one, 1, 1, **far)[0],
+        lambda: ops.conv2d_pooled_backward_weight(
+            empty, argmax[:0], large, 1, 1, stride=2**40
+        )[0],
+        lambda: ops.conv2d_pooled(
+            deep, deep, window=1, stride=(68853957121, 1), padding=(34426978560, 0)
+        )[0],
+    ):
+        try:
+            assert call() == 0
+        except (MemoryError, ValueError):
+            pass
+beside = {"stride": (2**31 + 1, 1), "padding": (2**30, 0)}
+assert ops.conv2d_pooled(one, one, window=1, **beside)[0] == 0
+print("answered")
+"""
+    assert says(code, CHAINRULE_BACKEND=backend) == "answered"
+
+
+# Nothing to do
+
+
+def test_no_filters_and_no_channels(backend: str) -> None:
+    """In a process of its own, because a division by zero would end it."""
+    code = """
+import numpy as np
+from chainrule import ops
+for dtype in ("float32", "float64"):
+    for k, c in [(0, 3), (3, 0), (0, 0)]:
+        dy, argmax = np.zeros((2, 2, 2, k), dtype), np.zeros((2, 2, 2, k), np.uint16)
+        x, weight = np.ones((2, 6, 6, c), dtype), np.ones((k, 3, 3, c), dtype)
+        dx = ops.conv2d_pooled_backward_input(dy, argmax, weight, x.shape, 2)
+        assert dx.shape == x.shape and not dx.any()
+        dweight, dbias = ops.conv2d_pooled_backward_weight(dy, argmax, x, 3, 2)
+        assert dweight.shape == weight.shape and dbias.shape == (k,) and not dbias.any()
+print("answered")
+"""
+    assert says(code, CHAINRULE_BACKEND=backend) == "answered"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_no_images(dtype: str) -> None:
+    dy, argmax = np.empty((0, 2, 3, 4), dtype), np.empty((0, 2, 3, 4), np.uint16)
+    weight, x = np.ones(WEIGHT.shape, dtype), np.empty((0, 7, 8, 3), dtype)
+    assert ops.conv2d_pooled_backward_input(dy, argmax, weight, x.shape, 2).shape == x.shape
+    out = np.full(weight.shape, np.nan, dtype), np.full(4, np.nan, dtype)
+    dweight, dbias = ops.conv2d_pooled_backward_weight(dy, argmax, x, 3, 2, out=out)
+    assert not dweight.any()
+    assert not dbias.any()

@@ -1,0 +1,159 @@
+"""Same seed, same bits, for any number of threads; and the pool survives forks, exits and races."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import chainrule as cr
+from run_subprocess import run_child
+from subprocess_tasks import NETWORKS, conv_network, fit_steps, mlp_network, trained_bits
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+
+
+@pytest.fixture
+def switch_often() -> Iterator[None]:
+    """Let Python change threads as often as it can, so that races show."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def run_threads(targets: list[Callable[[], Any]], seconds: float = 120) -> list[Any]:
+    """Start ``targets`` together, one thread each; their results, or the first exception.
+
+    The threads are daemons: a deadlock fails here instead of holding the test run.
+    """
+    results: list[Any] = [None] * len(targets)
+    errors: list[BaseException] = []
+    barrier = threading.Barrier(len(targets))
+
+    def call(slot: int) -> None:
+        try:
+            barrier.wait(seconds)
+            results[slot] = targets[slot]()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=call, args=(i,), daemon=True) for i in range(len(targets))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(seconds)
+        assert not thread.is_alive(), f"a thread hung for {seconds} s"
+    if errors:
+        raise errors[0]
+    return results
+
+
+def test_fresh_processes_end_in_the_same_bits_for_any_threads() -> None:
+    # OpenBLAS starts a pool too; with one thread of its own, the workers counted are the library's.
+    reports = [
+        json.loads(run_child("train", CHAINRULE_NUM_THREADS=str(n), OPENBLAS_NUM_THREADS="1"))
+        for n in (1, 2, 3, 4)
+    ]
+    assert [report["threads"] for report in reports] == [1, 2, 3, 4]
+    for name in NETWORKS:
+        assert len({report[name] for report in reports}) == 1, name
+    if sys.platform == "linux":
+        # Else every process computed alone, and the equality above says nothing.
+        assert reports[0]["workers"] == 0
+        assert reports[3]["workers"] >= 1
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_one_process_ends_in_the_same_bits_for_any_threads(
+    backend: str, name: str, threads: None
+) -> None:
+    found = set()
+    for n in (1, 2, 3, 4):
+        cr.set_num_threads(n)
+        assert cr.get_num_threads() == n
+        found.add(trained_bits(name, steps=10))
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_seed_decides_the_bits(name: str) -> None:
+    first = trained_bits(name, steps=5)
+    assert trained_bits(name, steps=5) == first
+    assert trained_bits(name, steps=5, seed=12) != first
+
+
+@needs_fork
+def test_hundred_forked_children_answer_after_use() -> None:
+    run_child("fork_after_use", "100", CHAINRULE_NUM_THREADS="4")
+
+
+@needs_fork
+def test_children_forked_while_a_kernel_runs_answer() -> None:
+    run_child("fork_during_kernel", "30", CHAINRULE_NUM_THREADS="4")
+
+
+def test_changing_the_threads_while_kernels_run_is_safe() -> None:
+    run_child("resize_during_kernels", "200")
+
+
+def test_the_interpreter_exits_while_the_pool_is_busy() -> None:
+    run_child("exit_while_busy", seconds=60, CHAINRULE_NUM_THREADS="4")
+
+
+@pytest.mark.usefixtures("switch_often", "threads")
+def test_eight_threads_predict_what_one_does() -> None:
+    cr.set_num_threads(2)
+    network = conv_network()
+    images = cr.data.digits()[1].images
+    parts = [images[slot * 37 : slot * 37 + 20 + slot] for slot in range(8)]
+    serial = [network.predict(part) for part in parts]
+
+    def predictor(slot: int) -> Callable[[], list[np.ndarray[Any, Any]]]:
+        return lambda: [network.predict(parts[slot]) for _ in range(20)]
+
+    for slot, answers in enumerate(run_threads([predictor(slot) for slot in range(8)])):
+        for answer in answers:
+            np.testing.assert_array_equal(answer, serial[slot], strict=True)
+
+
+@pytest.mark.usefixtures("switch_often", "threads")
+def test_eight_threads_train_their_own_networks_as_one_does() -> None:
+    cr.set_num_threads(2)
+    serial = trained_bits("mlp", steps=4)
+    assert set(run_threads([lambda: trained_bits("mlp", steps=4)] * 8)) == {serial}
+
+
+def test_a_second_fit_of_a_network_in_training_is_refused() -> None:
+    network = mlp_network()
+    begun, release = threading.Event(), threading.Event()
+
+    def hold(*_: Any) -> None:
+        begun.set()
+        assert release.wait(60)
+
+    train = cr.data.digits()[0][:240]
+
+    def first_fit() -> cr.History:
+        return cr.fit(
+            network, train, loss=cr.CrossEntropy(), optimizer=cr.SGD(learning_rate=0.05),
+            batch_size=120, epochs=1, callbacks=[hold], progress=False,
+        )  # fmt: skip
+
+    def second_fit() -> None:
+        assert begun.wait(60)
+        try:
+            with pytest.raises(RuntimeError, match="already training"):
+                fit_steps(network, 1)
+        finally:
+            release.set()
+
+    history, _ = run_threads([first_fit, second_fit])
+    assert len(history.epochs) == 1
+    fit_steps(network, 1)

@@ -1,0 +1,63 @@
+"""The wheel runs on processors older than this one, by emulation (``qemu-x86_64``, user mode).
+
+An AVX instruction in code that runs before the backend is chosen kills the emulated interpreter
+with SIGILL. Debian and Ubuntu have the emulator in ``qemu-user``; where CHAINRULE_REQUIRE_QEMU=1
+its absence fails.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+
+import pytest
+
+from run_subprocess import run_child
+
+EMULATOR = "qemu-x86_64"
+# A machine may tell NumPy's BLAS which processor to compute for; the emulated one is another.
+NUMPY = {"OPENBLAS_CORETYPE": None}
+
+
+@pytest.fixture
+def emulator() -> str:
+    """Path of the emulator; skips or fails where there is none."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        pytest.skip("the interpreter to emulate is not an x86-64 one")
+    path = shutil.which(EMULATOR)
+    if path is None:
+        problem = f"{EMULATOR} not found: apt-get install qemu-user"
+        if os.environ.get("CHAINRULE_REQUIRE_QEMU") == "1":
+            pytest.fail(problem)
+        pytest.skip(problem)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("cpu", "possible"),
+    [
+        # Core i7 of 2008: SSE4.2 (NumPy's own floor), no AVX.
+        ("Nehalem", ("scalar", "sse2")),
+        # 2011: AVX without AVX2 or FMA. 2013: both, no AVX-512.
+        ("SandyBridge", ("scalar", "sse2")),
+        ("Haswell", ("scalar", "sse2", "avx2")),
+    ],
+)
+def test_older_processors_choose_what_they_have_and_train(
+    emulator: str, cpu: str, possible: tuple[str, ...]
+) -> None:
+    output = run_child("emulated", emulator=(emulator, "-cpu", cpu), seconds=300,
+                       CHAINRULE_BACKEND=None, CHAINRULE_NUM_THREADS="2", **NUMPY)  # fmt: skip
+    report = json.loads(output)
+    assert tuple(report["backends"]) == possible
+    assert report["info"]["backend"] == possible[-1]
+    before, after = report["losses"]
+    assert after < before
+
+
+def test_a_backend_that_the_processor_lacks_is_refused(emulator: str) -> None:
+    with pytest.raises(AssertionError, match="possible here: scalar, sse2"):
+        run_child("emulated", emulator=(emulator, "-cpu", "Nehalem"), seconds=300,
+                  CHAINRULE_BACKEND="avx2", **NUMPY)  # fmt: skip

@@ -1,0 +1,243 @@
+"""What programs refuse: while they are recorded, when they are run, and whose turn it is."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from assertions import DTYPES, layouts, same_bits, spread
+from cases import normal, seeded
+from chainrule import Program, ops
+from full_step import Chain, recorded
+from op_contract import refused
+
+pytestmark = pytest.mark.usefixtures("backend")
+
+TO_BE_RECORDED = "must be C-contiguous, aligned and of the kernel's dtype to be recorded"
+
+
+# What cannot be recorded
+
+
+def chain_calls(dtype: np.dtype[Any]) -> dict[tuple[str, str], Callable[[Any], Any]]:
+    """(operation, argument) -> a call with that argument; all others lie as they should."""
+    rng = seeded(0)
+    x, labels = normal(rng, (4, 5), dtype), np.arange(4)
+    image, filters = normal(rng, (2, 6, 6, 3), dtype), normal(rng, (4, 3, 3, 3), dtype)
+    dy = normal(rng, (2, 4, 4, 4), dtype)
+    return {
+        ("relu", "x"): ops.relu,
+        ("matmul", "b"): lambda b: ops.matmul(x, b, transpose_b=True),
+        ("linear", "weight"): lambda w: ops.linear(x, w),
+        ("gather", "source"): lambda s: ops.gather(s, labels),
+        ("sgd", "gradient"): lambda g: ops.sgd(x.copy(), g, learning_rate=1),
+        ("squared_error", "target"): lambda t: ops.squared_error(x, t),
+        ("softmax_cross_entropy", "logits"): lambda z: ops.softmax_cross_entropy(z, labels),
+        ("dropout_backward", "dy"): lambda g: ops.dropout_backward(g, 0.5, seed=1),
+        ("conv2d", "x"): lambda i: ops.conv2d(i[:, :, None, None], filters[:, :1, :1, :1]),
+        ("conv2d_backward_input", "dy"): lambda g: ops.conv2d_backward_input(
+            np.broadcast_to(g[0, 0], dy.shape), filters, image.shape
+        ),
+    }
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_an_argument_that_would_be_copied_is_refused(dtype: np.dtype) -> None:
+    x = normal(seeded(1), (4, 5), dtype)
+    for (op, name), call in chain_calls(dtype).items():
+        copied = spread(x, (1, 2))
+        text = f"{op}: {name} {TO_BE_RECORDED}"
+        with pytest.raises(ValueError, match="recorded") as raised, Program() as program:
+            call(copied)
+        assert str(raised.value) == text
+        call(copied)  # eager calls still copy
+        with pytest.raises(RuntimeError):
+            program.run()
+
+
+def test_every_layout_that_needs_a_copy_is_refused() -> None:
+    x = normal(seeded(0), (5, 7), np.float32)
+    lasting = {"read-only", "inside a larger array"}
+    for name, view in layouts(x):
+        if name in lasting:
+            assert len(recorded(lambda view=view: ops.relu(view))) == 1
+            continue
+        with (
+            refused(ValueError, f"relu: x {TO_BE_RECORDED}"),
+            Program(),
+        ):
+            ops.relu(view)
+
+
+@pytest.mark.parametrize("kind", ["int8", "uint8", "int32", "uint32", "uint64", ">i8"])
+def test_indices_of_another_type_are_refused(kind: str) -> None:
+    z = np.ones((3, 5), np.float32)
+    labels = np.arange(3).astype(kind)
+    for op, name, call in [
+        ("gather", "indices", ops.gather),
+        ("softmax_cross_entropy", "labels", ops.softmax_cross_entropy),
+    ]:
+        text = f"{op}: {name} {TO_BE_RECORDED}"
+        with refused(ValueError, text), Program():
+            call(z, labels)
+        call(z, labels)
+    strided = np.arange(6)[::2]
+    with refused(ValueError, text), Program():
+        ops.softmax_cross_entropy(z, strided)
+    places = spread(np.zeros((1, 2, 2, 3), np.uint16), (1, 1, 1, 2))
+    with refused(ValueError, f"max_pool2d_backward: argmax {TO_BE_RECORDED}"), Program():
+        ops.max_pool2d_backward(np.ones((1, 2, 2, 3), np.float32), places, (1, 4, 4, 3), 2)
+
+
+# What changed so that it no longer fits
+
+
+def test_labels_out_of_range_are_found_at_the_run() -> None:
+    chain = Chain(DTYPES[0])
+    program = recorded(chain.step)
+    labels, indices = "softmax_cross_entropy: labels", "gather: indices"
+    for array, place, bad, what, end in [
+        (chain.labels, 3, 5, labels, 5),
+        (chain.labels, 0, -1, labels, 5),
+        (chain.labels, 5, 2**62, labels, 5),
+        (chain.chosen, 2, 20, indices, 20),
+        (chain.chosen, 0, -(2**63), indices, 20),
+    ]:
+        text = f"{what} must lie in [0, {end}), got {bad} at index {place}"
+        good, array[place] = array[place], bad
+        before = chain.weight.copy()
+        for _ in range(2):
+            with refused(ValueError, text):
+                program.run()
+        assert same_bits(chain.weight, before), "what comes after the error ran"
+        array[place] = good
+        program.run()
+        assert not same_bits(chain.weight, before)
+
+
+def test_pooling_codes_out_of_range_are_found_at_the_run() -> None:
+    dy, places = np.ones((1, 2, 2, 3), np.float32), np.zeros((1, 2, 2, 3), np.uint16)
+    dx = np.zeros((1, 4, 4, 3), np.float32)
+    program = recorded(lambda: ops.max_pool2d_backward(dy, places, dx.shape, 2, out=dx))
+    places[0, 1, 1, 2] = 4
+    with refused(ValueError, "max_pool2d_backward: argmax must lie in [0, 4), got 4"):
+        program.run()
+    places[0, 1, 1, 2] = 3
+    program.run()
+    assert dx[0, 3, 3, 2] == 1
+    assert dx.sum() == 12
+
+
+# When a program is recorded and run
+
+
+def test_a_program_is_recorded_once() -> None:
+    x = np.ones(3, np.float32)
+    program = recorded(lambda: ops.relu(x))
+    with refused(RuntimeError, "Program: a program is recorded only once"), program:
+        pytest.fail("recorded again")
+    assert len(program) == 1
+    program.run()
+
+
+def test_programs_do_not_nest() -> None:
+    x = np.ones(3, np.float32)
+    inner = Program()
+    text = "Program: this thread already records another program"
+    with Program() as outer:
+        for program in (inner, outer):
+            with refused(RuntimeError, text), program:
+                pytest.fail("nested")
+        ops.relu(x)
+    assert len(outer) == 1
+    assert len(inner) == 0
+    with inner:
+        ops.relu(x)
+    assert len(inner) == 1
+
+
+def test_running_before_it_is_recorded() -> None:
+    text = "Program: nothing has been recorded"
+    program = Program()
+    with refused(RuntimeError, text):
+        program.run()
+    with program:
+        ops.relu(np.ones(3, np.float32))
+        text = "Program: a program cannot run while this thread records one"
+        with refused(RuntimeError, text):
+            program.run()
+    program.run()
+
+
+@pytest.mark.parametrize("error", [KeyError, KeyboardInterrupt])
+def test_an_exception_drops_the_recording(error: type[BaseException]) -> None:
+    x = np.ones(1000, np.float32)
+    kept = weakref.ref(x)
+    program = Program()
+
+    def interrupted(array: np.ndarray) -> None:
+        with program:
+            ops.relu(array)
+            raise error
+
+    with pytest.raises(error):
+        interrupted(x)
+    assert len(program) == 0
+    with refused(RuntimeError, "Program: nothing has been recorded"):
+        program.run()
+    del x
+    gc.collect()
+    assert kept() is None, "a dropped recording holds its arrays"
+    y = np.ones(3, np.float32)
+    ops.relu(y)
+    assert len(program) == 0, "recording goes on"
+    with program:
+        ops.relu(y)
+    assert len(program) == 1
+    program.run()
+
+
+def test_only_the_thread_that_records_is_recorded() -> None:
+    x = np.ones(3, np.float32)
+    with Program() as program:
+        other = threading.Thread(target=lambda: [ops.relu(x) for _ in range(10)])
+        other.start()
+        other.join()
+        ops.relu(x)
+    assert len(program) == 1
+
+
+def test_a_program_runs_in_one_thread_at_a_time() -> None:
+    a = normal(seeded(0), (400, 400), np.float32)
+    c = np.empty_like(a)
+
+    def work() -> None:
+        for _ in range(10):
+            ops.matmul(a, a, out=c)
+
+    program = recorded(work)
+    done, refusals = threading.Event(), []
+
+    def runner() -> None:
+        while not done.is_set():
+            try:
+                program.run()
+            except RuntimeError as error:
+                refusals.append(str(error))
+                done.set()
+
+    workers = [threading.Thread(target=runner, daemon=True) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+        assert not worker.is_alive()
+    assert set(refusals) == {"Program: already running in another thread"}
+    program.run()
+    assert same_bits(c, ops.matmul(a, a))

@@ -1,0 +1,351 @@
+"""Recordings cut off, entered twice, ended by others; arrays changed where a program reads them.
+
+None of it may end the process, add to a program that is finished, or bind a thread for ever.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from test_backends import says
+
+from assertions import same_bits
+from chainrule import Program, ops
+from full_step import recorded
+from op_contract import Exporter, refused
+
+NOT_BY_THIS_THREAD = "Program: this thread does not record it"
+ONCE = "Program: a program is recorded only once"
+
+
+def ones(*shape: int) -> np.ndarray:
+    return np.ones(shape, np.float32)
+
+
+def in_a_thread(work: Any) -> BaseException | None:
+    """What ``work`` raised there."""
+    raised: list[BaseException] = []
+
+    def guarded() -> None:
+        try:
+            work()
+        except RuntimeError as error:
+            raised.append(error)
+
+    worker = threading.Thread(target=guarded, daemon=True)
+    worker.start()
+    worker.join(60)
+    assert not worker.is_alive()
+    return raised[0] if raised else None
+
+
+def assert_records() -> None:
+    """This thread records as if nothing had happened."""
+    x = ones(3)
+    assert len(recorded(lambda: ops.relu(x))) == 1
+
+
+# Recordings that nobody ends
+
+
+def test_a_recording_left_open_dies_with_its_program() -> None:
+    """In a process of its own: later operations would write into freed memory."""
+    code = """
+import gc
+import numpy as np
+from chainrule import Program, ops
+x = np.ones(10, np.float32)
+program = Program()
+program.__enter__()
+ops.relu(x)
+del program
+gc.collect()
+for _ in range(1000):
+    ops.relu(x)
+with Program() as program:
+    ops.relu(x)
+print(len(program))
+"""
+    assert says(code) == "1"
+
+
+def test_it_drops_its_arrays() -> None:
+    x = ones(1000)
+    kept = weakref.ref(x)
+    program = Program()
+    program.__enter__()
+    ops.relu(x)
+    del x
+    gc.collect()
+    assert kept() is not None
+    del program
+    gc.collect()
+    assert kept() is None
+    assert_records()
+
+
+def test_an_interrupt_while_it_begins_leaves_no_recording() -> None:
+    """Between the beginning and the body nothing calls ``__exit__``."""
+
+    class Interrupted(Program):
+        def __enter__(self) -> Program:
+            super().__enter__()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), Interrupted():
+        pytest.fail("the body ran")
+    gc.collect()
+    ops.relu(ones(3))
+    assert_records()
+
+
+def test_a_thread_that_ends_takes_its_recording_along() -> None:
+    """Its program is neither recorded nor fit for it any more, and harms nobody."""
+    program = Program()
+    assert in_a_thread(program.__enter__) is None
+    with refused(RuntimeError, "Program: nothing has been recorded"):
+        program.run()
+    with refused(RuntimeError, ONCE):
+        program.__enter__()
+    with refused(RuntimeError, NOT_BY_THIS_THREAD):
+        program.__exit__(None, None, None)
+    ops.relu(ones(3))
+    assert len(program) == 0
+    assert_records()
+
+
+# Two that want one program
+
+
+def test_two_threads_do_not_record_one_program() -> None:
+    x = ones(3)
+    program = Program()
+    with program:
+        ops.relu(x)
+        error = in_a_thread(program.__enter__)
+        ops.relu(x)
+    assert str(error) == ONCE
+    assert len(program) == 2
+    program.run()
+
+
+def test_only_its_own_exit_ends_a_recording() -> None:
+    x = ones(3)
+    with Program() as program:
+        for other in (Program(), recorded_before(x)):
+            with refused(RuntimeError, NOT_BY_THIS_THREAD):
+                other.__exit__(None, None, None)
+        error = in_a_thread(lambda: program.__exit__(None, None, None))
+        assert str(error) == NOT_BY_THIS_THREAD
+        ops.relu(x)
+    assert len(program) == 1
+
+
+def recorded_before(x: np.ndarray) -> Program:
+    """A finished program, made where this thread may already record another."""
+    programs: list[Program] = []
+    in_a_thread(lambda: programs.append(recorded(lambda: ops.relu(x))))
+    return programs[0]
+
+
+def test_leaving_what_was_never_entered() -> None:
+    program = Program()
+    with refused(RuntimeError, NOT_BY_THIS_THREAD):
+        program.__exit__(None, None, None)
+    with refused(RuntimeError, "Program: nothing has been recorded"):
+        program.run()
+
+
+def test_a_recording_does_not_move_to_another_thread() -> None:
+    """A generator that suspends in one thread and is finished in another."""
+    x = ones(4)
+    program = Program()
+
+    def suspended() -> Iterator[None]:
+        with program:
+            ops.relu(x)
+            yield
+
+    steps = suspended()
+    next(steps)
+    error = in_a_thread(lambda: next(steps, None))
+    assert str(error) == NOT_BY_THIS_THREAD
+    ops.relu(x)
+    program.__exit__(None, None, None)
+    assert len(program) == 2
+    program.run()
+
+
+def test_a_program_is_not_taken_apart_while_it_runs() -> None:
+    """In a process of its own: the second end would free what the run computes in."""
+    code = """
+import threading
+import numpy as np
+from chainrule import Program, ops
+a = np.ones((300, 300))
+c = np.empty_like(a)
+with Program() as program:
+    for _ in range(50):
+        ops.matmul(a, a, out=c)
+running = threading.Thread(target=program.run)
+running.start()
+alive, ended = True, False
+while alive:
+    alive = running.is_alive()
+    try:
+        program.__exit__(ValueError, None, None)
+        ended = True
+    except RuntimeError:
+        pass
+running.join()
+program.run()
+print(len(program), (c == 300).all(), ended)
+"""
+    assert says(code) == "50 True False"
+
+
+def test_a_program_does_not_run_while_this_thread_records() -> None:
+    """It would neither be recorded nor flush as recorded operations do; it does in others."""
+    x = ones(3)
+    inner = recorded(lambda: ops.relu(x))
+    with Program() as outer:
+        with refused(RuntimeError, "Program: a program cannot run while this thread records one"):
+            inner.run()
+        assert in_a_thread(inner.run) is None
+        ops.relu(x)
+    assert len(outer) == 1
+    inner.run()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_child_may_run_what_its_parent_was_running() -> None:
+    """The thread that ran it is not there any more; in a process of its own, with a watchdog."""
+    code = """
+import os, threading, warnings
+import numpy as np
+from chainrule import Program, ops
+warnings.simplefilter("ignore")
+a = np.ones((700, 700))
+c = np.empty_like(a)
+with Program() as program:
+    for _ in range(10):
+        ops.matmul(a, a, out=c)
+started = threading.Event()
+running = threading.Thread(target=lambda: (started.set(), program.run()))
+running.start()
+started.wait()
+child = os.fork()
+if child == 0:
+    program.run()
+    os._exit(0 if (c == 700).all() else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+running.join()
+"""
+    assert says(code) == "0"
+
+
+# What is recorded
+
+
+def test_a_call_that_raised_is_not_recorded() -> None:
+    z, out = ones(2, 3), (ones(2), ones(2, 3))
+    text = "softmax_cross_entropy: labels must lie in [0, 3), got 9 at index 1"
+    with Program() as program:
+        with refused(ValueError, text):
+            ops.softmax_cross_entropy(z, np.array([0, 9]), out=out)
+        ops.softmax_cross_entropy(z, np.array([0, 2]), out=out)
+    assert len(program) == 1
+    program.run()
+
+
+def test_a_program_is_true_however_short() -> None:
+    assert Program()
+    assert recorded(lambda: None)
+
+
+@pytest.mark.parametrize(
+    ("cell", "came"),
+    [(np.array(0.1, np.float32), "float32"), (np.array(1), "int64"), (np.array(1.0, ">f8"), ">f8")],
+    ids=str,
+)
+def test_a_cell_of_another_type_is_refused_while_recording(cell: np.ndarray, came: str) -> None:
+    """A replay would not see it change."""
+    p, g = np.zeros(3, np.float32), ones(3)
+    text = "sgd: learning_rate must be a number or a float64 array of no dimensions to be recorded"
+    with refused(TypeError, f"{text}, got {came}"), Program():
+        ops.sgd(p, g, learning_rate=cell)
+    assert not p.any()
+    ops.sgd(p, g, learning_rate=cell)
+    np.testing.assert_array_equal(p, -np.float32(cell) * g)
+
+
+def test_an_offset_of_another_type_is_refused_while_recording() -> None:
+    x, cell = ones(100), np.array(5)
+    for op in (ops.dropout, ops.dropout_backward):
+        text = "offset must be a number or a uint64 array of no dimensions to be recorded"
+        with refused(TypeError, f"{op.__name__}: {text}, got int64"), Program():
+            op(x, 0.5, seed=1, offset=cell)
+        assert same_bits(op(x, 0.5, seed=1, offset=cell), op(x, 0.5, seed=1, offset=5))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_rate_that_is_not_finite_is_refused_in_a_cell(bad: float) -> None:
+    p, g, cell = np.zeros(3, np.float32), ones(3), np.array(bad)
+    text = f"sgd: learning_rate must be finite, got {bad}"
+    with refused(ValueError, text):
+        ops.sgd(p, g, learning_rate=cell)
+    cell[...] = 0.5
+    program = recorded(lambda: ops.sgd(p, g, learning_rate=cell))
+    cell[...] = bad
+    with refused(ValueError, text):
+        program.run()
+    np.testing.assert_array_equal(p, [-0.5] * 3)
+    cell[...] = 0.25
+    program.run()
+    np.testing.assert_array_equal(p, [-0.75] * 3)
+
+
+# Arrays that change where a program reads them
+
+
+def test_another_dtype_given_to_a_recorded_array() -> None:
+    """Eight times as many elements, as the array tells it: they are not followed."""
+    code = """
+import warnings
+import numpy as np
+from chainrule import Program, ops
+warnings.simplefilter("ignore")
+x = np.ones(1 << 20)
+y = np.empty_like(x)
+source, indices, rows = np.ones((3, 4)), np.zeros(1 << 20, np.int64), np.empty((1 << 20, 4))
+with Program() as program:
+    ops.relu(x, out=y)
+    ops.gather(source, indices, out=rows)
+x *= 2
+source *= 3
+for array in (x, indices):
+    array.dtype = np.int8
+program.run()
+print((y == 2).all(), (rows == 3).all())
+"""
+    assert says(code) == "True True"
+
+
+def test_gather_names_all_that_it_takes() -> None:
+    text = "gather: source must be a float32, float64 or uint8 array, got"
+    for source, came in [(np.ones((2, 2), np.int64), "int64"), ([1.0], "list")]:
+        with refused(TypeError, f"{text} {came}"):
+            ops.gather(source, np.array([0]))
+
+
+def test_gather_takes_bytes_through_dlpack() -> None:
+    source = np.arange(6, dtype=np.uint8).reshape(3, 2)
+    got = ops.gather(Exporter(source), np.array([2, 0]))
+    assert same_bits(got, ops.gather(source, np.array([2, 0])))

@@ -1,0 +1,47 @@
+"""Run ``subprocess_tasks.py`` in a fresh interpreter, with a watchdog."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+CHILDREN = Path(__file__).with_name("subprocess_tasks.py")
+
+
+def run_child(
+    command: str,
+    *arguments: str,
+    seconds: float = 180,
+    emulator: Sequence[str] = (),
+    **environment: str | None,
+) -> str:
+    """Standard output of ``subprocess_tasks.py COMMAND ARGUMENTS``.
+
+    ``environment`` is added to this process's own, None removes a variable. A hang is ended after
+    ``seconds``, together with the child's own children, and fails like a crash or a failed check:
+    with what was printed.
+    """
+    whole = {**os.environ, **environment}
+    # From Python 3.12 fork warns in a process with threads; forking there is what is tested.
+    python = [sys.executable, "-W", "ignore::DeprecationWarning"]
+    process = subprocess.Popen(
+        [*emulator, *python, str(CHILDREN), command, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={name: value for name, value in whole.items() if value is not None},
+    )
+    try:
+        output, errors = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        output, errors = process.communicate()
+        raise AssertionError(f"{command} hung for {seconds} s\n{output}\n{errors}") from None
+    if process.returncode != 0:
+        raise AssertionError(f"{command} ended with {process.returncode}\n{output}\n{errors}")
+    return output

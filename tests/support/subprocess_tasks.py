@@ -1,0 +1,313 @@
+"""What tests run in a fresh interpreter: of determinism, emulation, memory.
+
+``python tests/support/subprocess_tasks.py NAME [ARGUMENT ...]`` calls one of ``COMMANDS``. A hang,
+a crash or an abort then ends a child and not the test run, and importing starts from an untouched
+thread pool. A failed check is an exception, that is exit code 1 with its traceback.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import chainrule as cr
+
+Array = np.ndarray[Any, Any]
+STEPS = 50
+BATCH = 120
+
+
+def conv_network() -> cr.Sequential:
+    """A small convolutional network with two dropout layers."""
+    return cr.Sequential(
+        cr.Conv2d(8, 3), cr.ReLU(), cr.Conv2d(16, 3), cr.ReLU(), cr.MaxPool2d(2), cr.Dropout(0.25),
+        cr.Flatten(), cr.Linear(48), cr.ReLU(), cr.Dropout(0.5), cr.Linear(10),
+        input_shape=(28, 28, 1), seed=7,
+    )  # fmt: skip
+
+
+def mlp_network() -> cr.Sequential:
+    """The mlp of the command line."""
+    return cr.Sequential(
+        cr.Flatten(), cr.Linear(128), cr.ReLU(), cr.Linear(10), input_shape=(28, 28, 1), seed=7
+    )
+
+
+def lenet_network() -> cr.Sequential:
+    """The lenet of the command line."""
+    return cr.Sequential(
+        cr.Conv2d(6, 5, padding="same"), cr.ReLU(), cr.MaxPool2d(2),
+        cr.Conv2d(16, 5), cr.ReLU(), cr.MaxPool2d(2),
+        cr.Flatten(), cr.Linear(120), cr.ReLU(), cr.Linear(84), cr.ReLU(), cr.Linear(10),
+        input_shape=(28, 28, 1), seed=7,
+    )  # fmt: skip
+
+
+NETWORKS: dict[str, Callable[[], cr.Sequential]] = {"conv": conv_network, "mlp": mlp_network}
+
+
+def fit_steps(network: cr.Sequential, steps: int, seed: int = 11) -> None:
+    """One shuffled epoch of ``steps`` batches of real digits."""
+    train, _ = cr.data.digits()
+    optimizer = cr.SGD(learning_rate=0.05, momentum=0.9)
+    cr.fit(
+        network, train[: steps * BATCH], loss=cr.CrossEntropy(), optimizer=optimizer,
+        batch_size=BATCH, epochs=1, seed=seed, progress=False,
+    )  # fmt: skip
+
+
+def bits(network: cr.Sequential) -> str:
+    """SHA-256 of every parameter's bytes."""
+    return hashlib.sha256(network.parameter_vector.tobytes()).hexdigest()
+
+
+def trained_bits(name: str, steps: int = STEPS, seed: int = 11) -> str:
+    """The bits in which ``steps`` steps end."""
+    network = NETWORKS[name]()
+    before = bits(network)
+    fit_steps(network, steps, seed)
+    vector = network.parameter_vector
+    # Equal bits mean something only if training moved, and stayed finite.
+    if bits(network) == before or not np.all(np.isfinite(vector)):
+        raise AssertionError(f"{name} did not train")
+    return bits(network)
+
+
+def operands(n: int = 384) -> tuple[Array, Array]:
+    """Two matrices large enough that their product is shared out among threads."""
+    random = np.random.default_rng(5)
+    a, b = random.standard_normal((2, n, n), dtype=np.float32)
+    return a, b
+
+
+def work(network: cr.Sequential, images: Array, a: Array, b: Array) -> bytes:
+    """The bits of one threaded matmul, one prediction and one gradient."""
+    labels = np.arange(len(images)) % 10
+    loss, gradients = network.loss_and_gradient(images, labels, cr.CrossEntropy())
+    results = [cr.ops.matmul(a, b), network.predict(images), np.float64(loss), *gradients.values()]
+    return b"".join(np.asarray(result).tobytes() for result in results)
+
+
+def threads_of_process() -> int:
+    """How many operating-system threads this process has (Linux), 0 where unknown."""
+    tasks = "/proc/self/task"
+    return len(os.listdir(tasks)) if os.path.isdir(tasks) else 0
+
+
+def train() -> None:
+    """Train both networks; print bits and thread counts as JSON."""
+    before = threads_of_process()
+    report: dict[str, Any] = {name: trained_bits(name) for name in NETWORKS}
+    report["threads"] = cr.get_num_threads()
+    report["workers"] = threads_of_process() - before
+    print(json.dumps(report))
+
+
+def wait_for_child(pid: int, deadline: float) -> None:
+    """Collect a forked child; one that fails or outlives ``deadline`` is an error."""
+    while time.monotonic() < deadline:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            code = os.waitstatus_to_exitcode(status)
+            if code != 0:
+                raise AssertionError(f"a forked child ended with {code}")
+            return
+        time.sleep(0.002)
+    os.kill(pid, 9)
+    os.waitpid(pid, 0)
+    raise AssertionError("a forked child hung")
+
+
+def fork_and_check(network: cr.Sequential, images: Array, a: Array, b: Array, want: bytes) -> None:
+    """Fork; the child must compute ``want`` through a pool of its own."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            code = 0 if work(network, images, a, b) == want else 2
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    wait_for_child(pid, time.monotonic() + 20)
+
+
+def fork_after_use(children: str) -> None:
+    """Use the pool, then fork ``children`` times; every child and the parent still answer."""
+    network = conv_network()
+    images = cr.data.digits()[1].images[:64]
+    a, b = operands()
+    want = work(network, images, a, b)
+    for _ in range(int(children)):
+        fork_and_check(network, images, a, b, want)
+    if work(network, images, a, b) != want:
+        raise AssertionError("the parent's answer changed after fork")
+
+
+def busy_thread(task: Callable[[], object], stop: threading.Event) -> threading.Thread:
+    """A daemon thread that does ``task`` again and again until ``stop``, and has begun."""
+    begun = threading.Event()
+
+    def repeat() -> None:
+        while not stop.is_set():
+            task()
+            begun.set()
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    if not begun.wait(60):
+        raise AssertionError("the busy thread never got an answer")
+    return thread
+
+
+def fork_during_kernel(children: str) -> None:
+    """Fork while another thread is inside a kernel, so that the pool's locks may be held."""
+    network = mlp_network()
+    images = cr.data.digits()[1].images[:64]
+    a, b = operands()
+    want = work(network, images, a, b)
+    stop = threading.Event()
+    # The same network, so that its own locks may be held too.
+    busy = busy_thread(lambda: work(network, images, a, b), stop)
+    for pause in range(int(children)):
+        time.sleep(0.0007 * (pause % 7))  # so that the forks meet different moments of the work
+        fork_and_check(network, images, a, b, want)
+    stop.set()
+    busy.join()
+
+
+def fork_after_record() -> None:
+    """Record a program, use the pool, fork; the child runs the program to the parent's bits."""
+    a, b = operands()
+    c, y = np.empty_like(a), np.empty_like(a)
+    with cr.Program() as program:
+        cr.ops.matmul(a, b, out=c)
+        cr.ops.softmax(c, out=y)
+    a *= 0.5
+    program.run()
+    want = y.tobytes()
+    for _ in range(10):
+        y[...] = 0
+        child = os.fork()
+        if child == 0:
+            program.run()
+            os._exit(0 if y.tobytes() == want else 1)
+        program.run()
+        if y.tobytes() != want or os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0:
+            raise AssertionError("other bits")
+
+
+def resize_during_kernels(changes: str) -> None:
+    """Change the number of threads while four Python threads compute; every answer stays."""
+    network = mlp_network()
+    images = cr.data.digits()[1].images[:64]
+    a, b = operands(256)
+    want = work(network, images, a, b)
+    stop = threading.Event()
+    wrong: list[str] = []
+    answers = [0] * 4
+
+    def compute(slot: int) -> None:
+        try:
+            while not stop.is_set():
+                if work(network, images, a, b) != want:
+                    raise AssertionError("other bits")
+                answers[slot] += 1
+        except BaseException as error:
+            wrong.append(repr(error))
+
+    workers = [threading.Thread(target=compute, args=(slot,)) for slot in range(len(answers))]
+    for worker in workers:
+        worker.start()
+    for threads in itertools.islice(itertools.cycle((1, 4, 2, 3)), int(changes)):
+        cr.set_num_threads(threads)
+        time.sleep(0.002)
+    while min(answers) == 0 and not wrong:
+        time.sleep(0.01)
+    stop.set()
+    for worker in workers:
+        worker.join()
+    if wrong:
+        raise AssertionError(wrong[0])
+
+
+def exit_while_busy() -> None:
+    """Leave the interpreter while daemon threads are inside kernels."""
+    a, b = operands(512)
+    for _ in range(3):
+        busy_thread(lambda: cr.ops.matmul(a, b), threading.Event())
+
+
+def emulated() -> None:
+    """``info()`` and two training steps of lenet; print both as JSON."""
+    network = lenet_network()
+    train, _ = cr.data.digits()
+    x, y = train.images[:8], train.labels[:8]
+    before, _ = network.loss_and_gradient(x, y, cr.CrossEntropy())
+    cr.fit(
+        network, train[:8], loss=cr.CrossEntropy(), optimizer=cr.SGD(learning_rate=0.01),
+        batch_size=8, epochs=1, progress=False,
+    )  # fmt: skip
+    after, _ = network.loss_and_gradient(x, y, cr.CrossEntropy())
+    print(json.dumps({"info": cr.info(), "backends": cr.backends(), "losses": [before, after]}))
+
+
+def resident(kind: str) -> None:
+    """Train; print the bytes that became resident for it, and those that `summary` predicted."""
+    width, batch, momentum, loss = 1024, 128, 0.9, cr.CrossEntropy()
+    y = np.arange(2 * batch) % 10
+    if kind == "dense":
+        hidden = [layer for _ in range(8) for layer in (cr.Linear(width), cr.ReLU())]
+        network = cr.Sequential(*hidden, cr.Linear(10), input_shape=(64,))
+    elif kind == "conv":
+        network = cr.Sequential(*conv_network().layers, input_shape=(56, 56, 1))
+    elif kind == "pooled":
+        batch = 512
+        layers = (*(cr.Conv2d(16, 3), cr.ReLU()) * 2, cr.MaxPool2d(2), cr.Flatten(), cr.Linear(10))
+        network, y = cr.Sequential(*layers, input_shape=(28, 28, 1)), np.arange(2 * batch) % 10
+    else:
+        batch, momentum, loss = 2048, 0.0, cr.SquaredError()
+        network = cr.Sequential(
+            cr.Linear(width), cr.ReLU(), cr.Linear(2 * width), input_shape=(width,), dtype="float64"
+        )
+        y = np.ones((2 * batch, 2 * width))
+    x = np.ones((2 * batch, *network.input_shape), network.dtype)
+    optimizer = cr.SGD(1e-9, momentum=momentum)
+    # What the interpreter, NumPy and the threads take once is no part of it.
+    small = cr.Sequential(cr.Linear(2), cr.ReLU(), cr.Linear(2), input_shape=(2,))
+    fit_small = (np.ones((4, 2), np.float32), np.zeros(4, np.int64))
+    cr.fit(small, fit_small, loss=cr.CrossEntropy(), optimizer=optimizer, epochs=1, progress=False)
+    seen = [resident_bytes()]
+    cr.fit(
+        network, (x, y), loss=loss, optimizer=optimizer, batch_size=batch, epochs=2, progress=False,
+        callbacks=lambda *_: seen.append(resident_bytes()),
+    )  # fmt: skip
+    predicted = network.summary(batch, optimizer, loss).nbytes
+    print(json.dumps({"resident": seen[-1] - seen[0], "predicted": predicted}))
+
+
+def resident_bytes() -> int:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    command.__name__: command
+    for command in (
+        train, fork_after_use, fork_during_kernel, fork_after_record, resize_during_kernels,
+        exit_while_busy, emulated, resident,
+    )
+}  # fmt: skip
+
+if __name__ == "__main__":
+    COMMANDS[sys.argv[1]](*sys.argv[2:])
