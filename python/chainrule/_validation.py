@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
-from typing import TypeAlias
 
-Pair: TypeAlias = "int | tuple[int, int]"
+from ._types import Pair
 
 # Far above any real size, and small enough that products of a few of them stay cheap integers.
 LARGEST = 2**31 - 1

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from chainrule import _core
+import chainrule._core as _core
 
 __all__ = [
     "Array",

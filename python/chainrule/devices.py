@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from . import available_memory, cuda
-from .nn.slot import Array, Shape
+from ._types import Array, Shape
 
 # A cache line, the widest vector register, and what a GPU's widest loads want.
 ALIGNMENT = 64

@@ -33,7 +33,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from chainrule import _core
+import chainrule._core as _core
+
+from ._types import Array
 
 __all__ = [
     "conv2d",
@@ -62,7 +64,6 @@ __all__ = [
     "squared_error",
 ]
 
-Array: TypeAlias = npt.NDArray[Any]
 Size: TypeAlias = int | tuple[int, int]
 Padding: TypeAlias = int | tuple[int, int] | str
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chainrule import _core
+import chainrule._core as _core
 
 __all__ = ["Program"]
 

@@ -20,8 +20,9 @@ import chainrule
 from assertions import DTYPES, misaligned, same_bits, spread
 from cases import normal, seeded, subnormals
 from chainrule import Program, ops
+from chainrule._types import Shape
 from chainrule.nn.layers import Layer
-from chainrule.nn.slot import Shape, Slot
+from chainrule.nn.slot import Slot
 from full_step import Chain, assert_same, recorded
 from run_subprocess import run_child
 

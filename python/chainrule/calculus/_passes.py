@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from .. import ops
+from .._types import Array
 from ..nn.layers import Layer, Softmax
 from ..nn.losses import CrossEntropy, Loss
 from ..nn.network import Sequential
-from ..nn.slot import Array, Slot
+from ..nn.slot import Slot
 
 FLOAT: np.dtype[Any] = np.dtype(np.float64)
 

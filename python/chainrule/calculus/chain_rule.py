@@ -8,11 +8,11 @@ from typing import overload
 
 import numpy as np
 
+from .._types import Array
 from .._validation import integer
 from ..nn.layers import Softmax
 from ..nn.losses import Loss
 from ..nn.network import Sequential
-from ..nn.slot import Array
 from ._passes import Ending, Walk, checked_network, instances, targets, twin
 from .jacobians import by_input, by_parameters, layer_jacobian
 from .matrices import gradient_matrices, layers_with_weights

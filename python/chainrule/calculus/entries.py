@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..nn.slot import Array
+from .._types import Array
 from .formulas import Formula
 from .symbols import Symbol
 

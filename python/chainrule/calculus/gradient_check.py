@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from .._random import generator
+from .._types import Array
 from .._validation import integer, number
 from ..nn.layers import LeakyReLU, MaxPool2d, ReLU
 from ..nn.losses import Loss
 from ..nn.network import Sequential
 from ..nn.plan import Mode
-from ..nn.slot import Array
 from ._passes import FLOAT, Ending, Walk, checked_network, instances, run_back, targets, twin
 
 # Relative errors above this fail. Right gradients stay orders of magnitude below; wrong ones,

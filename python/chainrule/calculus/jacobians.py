@@ -8,9 +8,10 @@ from typing import Literal, overload
 
 import numpy as np
 
+from .._types import Array
 from ..nn.layers import Layer
 from ..nn.network import Sequential
-from ..nn.slot import Array, Slot
+from ..nn.slot import Slot
 from ._passes import Walk, checked_network, copies, instances, numbers, run, run_back
 from .matrices import stacked
 from .sparse import SparseMatrix

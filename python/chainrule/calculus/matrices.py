@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from .._types import Array
 from ..nn.network import Sequential
-from ..nn.slot import Array
 from ._passes import checked_network, real_array
 
 

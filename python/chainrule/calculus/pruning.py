@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from .._types import Array
 from .._validation import number
 from ..nn.layers import ReLU
 from ..nn.network import Sequential
-from ..nn.slot import Array
 from ._passes import Walk, checked_network, instances, real_array
 from .matrices import layers_with_weights, vec, weight_matrices
 

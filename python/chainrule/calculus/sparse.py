@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..nn.slot import Array
+from .._types import Array
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..nn.slot import Array
+from .._types import Array
 
 SHADES = " ░▒▓█"
 BARS = "▁▂▃▄▅▆▇█"

@@ -7,11 +7,12 @@ from typing import TypeAlias
 
 import numpy as np
 
+from .._types import Array
 from .._validation import both
 from ..nn.layers import Dropout, Flatten, Layer, LeakyReLU, Linear, MaxPool2d, ReLU, Softmax
 from ..nn.losses import CrossEntropy, Loss, SquaredError
 from ..nn.network import Sequential
-from ..nn.slot import Array, Slot
+from ..nn.slot import Slot
 from ._passes import Ending, Walk, run_back
 from .entries import ELEMENTS, Entry
 from .formulas import Formula, formula

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ..nn.slot import Array
+from .._types import Array
 from .entries import ELEMENTS, Entry
 from .formulas import Formula
 from .symbols import Symbol

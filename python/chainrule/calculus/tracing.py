@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from .._types import Array
 from ..nn.losses import Loss
 from ..nn.network import Sequential
-from ..nn.slot import Array
 from . import trace_format
 from ._passes import Walk, checked_network, instances, targets
 from .entries import Entry

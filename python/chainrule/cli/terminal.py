@@ -6,13 +6,12 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import click
 import numpy as np
-import numpy.typing as npt
 
 from .. import cuda, get_num_threads, info
+from .._types import Array
 
 __all__ = [
     "bars",
@@ -25,8 +24,6 @@ __all__ = [
     "width",
     "wrapped",
 ]
-
-Array = npt.NDArray[Any]
 
 # Wider tables and bars are harder to read, not easier.
 WIDEST = 100

@@ -9,7 +9,7 @@ from typing import Any, Protocol, cast, overload
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from .._types import Array
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -11,12 +11,11 @@ import math
 import os
 import zlib
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import BinaryIO, NoReturn
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from .._types import Array
 
 # 2 GiB: nearly four times the images of EMNIST ByClass, the largest known set in this format.
 MAX_BYTES = 2 << 30

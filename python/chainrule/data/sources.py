@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from .._optional import require
-from .dataset import Array, Dataset
+from .._types import Array
+from .dataset import Dataset
 from .idx import IdxError, read_idx, sha256
 
 # Each serves the .gz files of MNIST's authors, byte for byte.

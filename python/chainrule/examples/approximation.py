@@ -26,11 +26,11 @@ from typing import TypeAlias
 
 import numpy as np
 
+from .._types import Array
 from .._validation import integer
 from ..nn.layers import Linear, ReLU
 from ..nn.losses import SquaredError
 from ..nn.network import Sequential
-from ..nn.slot import Array
 from ..training.loop import fit
 from ..training.optimizers import SGD, Cosine
 

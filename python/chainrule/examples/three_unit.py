@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from .._types import Array
 from ..nn.layers import Layer, Linear, ReLU
 from ..nn.network import Sequential
-from ..nn.slot import Array
 
 # w_10, w_11, w_12, w_20, w_21, w_22 of layer 1, then w_10, w_11, w_12 of layer 2; eq. (43). At
 # `three_unit_instance` every unit is alive; no two weights are equal.

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from .._types import Shape
 from .._validation import LARGEST, integer
 from .layers import KINDS, Layer
-from .slot import Shape
 
 MOST_AXES = 8
 

@@ -32,8 +32,8 @@ from typing import NamedTuple
 import numpy as np
 
 from .._random import generator
+from .._types import Array, Shape
 from .layers import Dropout, Flatten, Layer, LeakyReLU, Linear, ReLU, Softmax
-from .slot import Array, Shape
 
 RULES = ("he", "looks_linear")
 # Random numbers are drawn as float64, this many at a time: large layers need no second copy.

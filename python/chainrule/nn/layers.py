@@ -14,8 +14,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .. import ops
-from .._validation import Pair, both, integer, number, pair
-from .slot import Shape, Slot
+from .._types import Pair, Shape
+from .._validation import both, integer, number, pair
+from .slot import Slot
 
 
 @dataclass(frozen=True, repr=False)

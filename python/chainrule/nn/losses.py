@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .. import ops
-from .slot import Array, Shape
+from .._types import Array, Shape
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import numpy as np
 
 from .. import cuda, devices
 from .._random import stream
+from .._types import Array, Shape
 from .._validation import integer
 from .architecture import build, network_dtype, parameter_shapes
 from .initialization import Start
@@ -22,7 +23,6 @@ from .losses import Loss
 from .parameters import Weights
 from .plan import Mode, Plan, draw
 from .plan_cache import Pool
-from .slot import Array, Shape
 from .summary import Summary, summarize
 
 if TYPE_CHECKING:

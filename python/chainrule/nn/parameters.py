@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from .. import devices
+from .._types import Array, Shape
 from .plan import carved
-from .slot import Array, Shape
 
 Named = dict[str, Array]
 

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .. import devices, ops
-from .._validation import Pair, both
+from .._types import Array, Pair, Shape
+from .._validation import both
 from ..devices import ALIGNMENT
 from .layers import Conv2d, MaxPool2d, ReLU, Softmax
-from .slot import ABSENT, Array, Pooled, Shape, Slot
+from .slot import ABSENT, Pooled, Slot
 
 if TYPE_CHECKING:
     from .network import Sequential

@@ -23,10 +23,10 @@ import safetensors
 import safetensors.numpy
 
 from .. import devices
+from .._types import Array, Shape
 from .._validation import integer
 from .architecture import build, network_dtype, parameter_shapes
 from .layers import KINDS, Layer
-from .slot import Array, Shape
 
 if TYPE_CHECKING:
     from .network import Sequential

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from chainrule import _core
+import chainrule._core as _core
 
 from .._validation import both
 from .layers import Conv2d, Linear

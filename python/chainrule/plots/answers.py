@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from .. import ops
+from .._types import Array
 from ..nn.layers import Softmax
 
 if TYPE_CHECKING:
     from ..nn.network import Sequential
-
-Array = npt.NDArray[Any]
 
 
 def probabilities(network: Sequential, images: Array) -> Array:

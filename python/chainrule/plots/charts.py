@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from .. import devices
 from .._optional import require
+from .._types import Array
 from .answers import probabilities, surest_mistakes
 from .style import BLUE, GREY, INK, ORANGE, PAPER, dress, figure_of, new_figure
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from ..training.history import Epoch, History
 
 PARTS = ("train", "validation")
-
-Array = npt.NDArray[Any]
 
 
 def history(history: History, ax: Axes | None = None) -> Figure:

@@ -9,11 +9,11 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from .. import ops
+from .._types import Array
 from ..nn.layers import KINDS
 from ..nn.losses import LOSSES, Loss
 from ..nn.network import Sequential
 from ..nn.plan import Mode, Plan, step_extras
-from ..nn.slot import Array
 from ..program import Program
 from .optimizers import SGD, Descent
 from .progress import Interrupt, Progress

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from .. import cuda, devices, ops
+from .._types import Array, Shape
 from ..nn.losses import CrossEntropy, Loss
 from ..nn.network import Sequential
 from ..nn.plan import Extras, Mode, Plan
-from ..nn.slot import Array, Shape
 from ..program import Program
 from .epoch import Examples, Run, replays
 from .optimizers import Descent

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..nn.slot import Array
+from .._types import Array
 
 
 @dataclass(frozen=True)

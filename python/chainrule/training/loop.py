@@ -11,11 +11,11 @@ import numpy as np
 
 from .. import devices
 from .._random import generator
+from .._types import Array
 from .._validation import integer, number
 from ..nn.losses import CrossEntropy, Loss, SquaredError
 from ..nn.network import Sequential
 from ..nn.plan import Mode, step_extras
-from ..nn.slot import Array
 from ..nn.training_memory import require_training
 from .epoch import Data, DivergenceError, Examples, Run, pair_of
 from .epoch_cuda import ResidentRun

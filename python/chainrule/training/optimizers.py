@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from .. import cuda, devices, ops
+from .._types import Array
 from .._validation import number
 from ..nn.parameters import Weights
-from ..nn.slot import Array
 from ..program import Program
 
 if TYPE_CHECKING:

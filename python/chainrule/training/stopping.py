@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from .. import devices
+from .._types import Array
 from .._validation import integer, number
-from ..nn.slot import Array
 
 if TYPE_CHECKING:
     from ..nn.network import Sequential

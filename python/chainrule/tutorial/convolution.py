@@ -5,16 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 import chainrule as cr
 
+from .._types import Array
 from ..plots.style import INK, ORANGE, new_figure
 from .heat import heat, matrix
 from .other_layers import cross_entropy, linear_and_softmax
 from .page import Chapter, Panel, Slider
-
-Array = npt.NDArray[Any]
 
 STRIDES = (1, 2, 3, 5)
 WINDOWS = (2, 3, 4)

@@ -6,16 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 import chainrule as cr
 
+from .._types import Array
 from ..plots.style import BLUE, GREY, INK, ORANGE, dress, new_figure
 from .heat import matrix
 from .page import Chapter, Panel, Slider
 from .svg import frame
-
-Array = npt.NDArray[Any]
 
 WIDTHS = (2, 4, 8, 16, 32, 64)
 POINTS = (1, 4, 8, 16, 32, 64)

@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 import chainrule as cr
 
+from .._types import Array
 from ..plots.style import BLUE, GREY, INK, ORANGE, dress, new_figure
 from .page import Chapter, Panel, Slider
 from .svg import frame
-
-Array = npt.NDArray[Any]
 
 STEPS = 40
 RATES = (0.01, 0.03, 0.06, 0.15, 0.25, 0.31, 0.33, 0.355)

@@ -5,16 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from .._types import Array
 from ..plots.style import BLUE, ORANGE, PAPER, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["heat", "matrix", "scale"]
-
-Array = npt.NDArray[Any]
 
 ZERO = "#F4F4F2"
 

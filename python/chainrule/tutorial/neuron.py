@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 import chainrule as cr
 
+from .._types import Array
 from ..plots.style import BLUE, GREY, INK, ORANGE, dress, new_figure
 from .page import Chapter, Panel, Slider
 from .svg import frame
-
-Array = npt.NDArray[Any]
 
 STEPS = 60
 SHOWN = (0, 1, 2, 4, 6, 8, 10, 12, 14, 16, 20, 30, 60)

@@ -6,16 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 import chainrule as cr
 
+from .._types import Array
 from ..plots.style import BLUE, GREY, INK, ORANGE, dress, new_figure
 from .heat import scale
 from .page import Chapter, Panel, Slider
 from .svg import frame
-
-Array = npt.NDArray[Any]
 
 LOGITS = (2.0, 1.0, 0.5, 0.2, -1.0)
 SPREADS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)

@@ -6,15 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 import chainrule as cr
 
 from ..plots.style import BLUE, GREY, INK, ORANGE, dress, new_figure
 from .page import Chapter, Panel, Slider
 from .svg import GREEN, frame
-
-Array = npt.NDArray[Any]
 
 BATCHES: tuple[int | None, ...] = (None, 1024, 128, 16)
 STYLES = ((INK, "-"), (GREEN, (0, (6, 1.5, 1, 1.5))), (BLUE, "-"), (ORANGE, (0, (4, 1.5))))

@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 import chainrule as cr
 
+from .._types import Array
 from ..plots.style import new_figure
 from .heat import heat
 from .page import Chapter, Panel
-
-Array = npt.NDArray[Any]
 
 
 def recognise(epochs: int, count: int) -> tuple[cr.Sequential, cr.History, cr.Evaluation]:
