@@ -4,7 +4,7 @@ python -m bench kernels|training [CASE ...] [--device cuda] [--peer torch,tensor
                                  [--threads N] [--peer-python torch=PYTHON] [--json FILE]
                                  [--goals] [--list]
 python -m bench import           time to import, size of the wheel, peak memory
-python -m bench goals            kept results beside bench/goals.toml; 1 on a shortfall
+python -m bench goals            kept results beside bench/report/goals.toml; 1 on a shortfall
 python -m bench --goals          measure everything, then that table
 python -m bench accuracy [cnn|lenet|mlp ...] [--device cuda] [--seeds N] [--json FILE]
 bench/gpu.sh OUT test|sanitize|bench    everything that wants a GPU, in three calls
@@ -17,7 +17,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from bench import accuracy, goals, imports, report, speed
+from bench import accuracy, imports, speed
+from bench.report import goals, write
 
 
 def everything() -> int:
@@ -48,7 +49,7 @@ def main() -> int:
         "import": imports,
         "goals": goals,
         "accuracy": accuracy,
-        "report": report,
+        "report": write,
     }
     for name, module in modules.items():
         command = commands.add_parser(name, help=module.__doc__, description=module.__doc__)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import chainrule as cr
-from bench import gpu, machine
-from bench.case import DEVICES
+from bench.harness import gpu, machine
+from bench.harness.case import DEVICES
 from chainrule.recipes import RECIPES
 
 

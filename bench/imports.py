@@ -12,10 +12,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench import goals, machine, speed
-from bench.case import all_cases
-from bench.driver import SEED
-from bench.library import AbsentError, Library, Settings
+from bench import speed
+from bench.harness import machine
+from bench.harness.case import all_cases
+from bench.harness.driver import SEED
+from bench.harness.library import AbsentError, Library, Settings
+from bench.report import goals
 
 CASES = ("import-time", "wheel-size", "peak-memory-cnn")
 LINE = re.compile(r"import time:\s*(\d+) \|\s*(\d+) \| ( *)(\S+)")

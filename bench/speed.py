@@ -9,10 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bench import figures, goals, machine
-from bench.case import DEVICES, LIBRARIES, chosen
-from bench.driver import Driver
-from bench.library import Settings
+from bench.harness import machine
+from bench.harness.case import DEVICES, LIBRARIES, chosen
+from bench.harness.driver import Driver
+from bench.harness.library import Settings
+from bench.report import figures, goals
 
 PEERS = ",".join(name for name in LIBRARIES if name != "chainrule")
 
@@ -30,7 +31,7 @@ def common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=DEVICES, default="cpu", help="where it runs (cpu)")
     parser.add_argument("--threads", type=int, default=2, help="threads of every library (2)")
     parser.add_argument("--json", type=Path, help="where results go (default: bench/results)")
-    parser.add_argument("--goals", action="store_true", help="compare with bench/goals.toml")
+    parser.add_argument("--goals", action="store_true", help="compare with bench/report/goals.toml")
     parser.add_argument("--quick", action="store_true", help="tiny cases, two rounds, no files")
 
 
