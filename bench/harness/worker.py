@@ -1,7 +1,7 @@
 """One library's process: it builds legs, shows their results and times slices, as it is told.
 
-Started by `bench.harness.driver` with any interpreter that has NumPy and the library; it speaks one line of
-JSON a request on its standard input and output.
+Started by `bench.harness.driver` with any interpreter that has NumPy and the library. It reads one
+line of JSON per request from standard input and answers on standard output.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The goals of bench/report/goals.toml, held against measured cases: the CPU's, or those of a GPU."""
+"""Compare measured cases with the goals of goals.toml, for the CPU or for a GPU."""
 
 from __future__ import annotations
 
