@@ -270,7 +270,7 @@ def group(path: str, limit: str, used: int, stat: str = "") -> dict[str, str]:
         ("limit_in_bytes", "usage_in_bytes") if path.startswith("memory") else ("max", "current")
     )
     return {f"{base}memory.{names[0]}": f"{limit}\n", f"{base}memory.{names[1]}": f"{used}\n",
-            f"{base}available_memory.stat": stat}  # fmt: skip
+            f"{base}memory.stat": stat}  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -27,13 +27,13 @@ needs_sources = pytest.mark.skipif(
     not CSRC.is_dir(), reason="csrc/ is not beside tests/: the C++ walls cannot be looked at"
 )
 
-# What a file over 400 lines has to say for itself.
+# What a file over 500 lines has to say for itself.
 LONG_FILES = {
     "python/chainrule/ops.py": "every operation once, most of it docstrings",
     "tests/calculus/test_equations.py": "one test for each of sixty-seven equations",
     "tests/support/reference.py": "every operation's definition once",
 }
-LONGEST = 400
+LONGEST = 500
 
 
 def sources(*rooms: str) -> Iterator[Path]:
