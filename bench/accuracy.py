@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
 
 import chainrule as cr
-from bench.harness import gpu, machine
+from bench.harness import gpu, machine, records
 from bench.harness.case import DEVICES
 from chainrule.recipes import RECIPES
 
@@ -54,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
     if options.device == "cuda":
         facts, prefix = facts | {"gpu": gpu.facts()}, "cuda-"
     target = options.json or machine.RESULTS / f"{prefix}accuracy.json"
-    results = json.loads(target.read_text()) if target.exists() else {}
+    results = records.read(target)
     for name in options.names or list(RECIPES):
         runs = []
         epochs = options.epochs or RECIPES[name].epochs
@@ -77,6 +76,5 @@ def run(options: argparse.Namespace) -> int:
             "machine": facts,
             "runs": runs,
         }
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(json.dumps(results, indent=1) + "\n")
+        records.write(target, results)
     return 0

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
-from bench.harness import machine
+from bench.harness import machine, records
 from bench.harness.case import DEVICES, LIBRARIES, chosen
 from bench.harness.driver import Driver
 from bench.harness.library import Settings
@@ -69,24 +68,15 @@ def settings(group: str, options: argparse.Namespace) -> Settings:
     )
 
 
-def read(path: Path) -> dict[str, Any]:
-    results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    return results
-
-
 def keep(path: Path, name: str, record: dict[str, Any]) -> None:
-    """Add a case to a file of results; a file holds one machine's only."""
-    results = read(path)
+    """Add a case to a file of results, which must be of the same processor or GPU."""
+    results = records.read(path)
     for other in results.values():
         if (there := _where(other)) != _where(record):
             raise SystemExit(f"{path} holds results of another machine ({there}): name a --json")
     record["date"] = datetime.date.today().isoformat()
-    results[name] = record
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Under another name first: a measurement may be cut off at any time.
-    new = path.with_suffix(".new")
-    new.write_text(json.dumps(_rounded(results), indent=1) + "\n")
-    new.replace(path)
+    results[name] = _rounded(record)
+    records.write(path, results)
 
 
 def _where(record: dict[str, Any]) -> str:
@@ -112,14 +102,14 @@ def target(group: str, options: argparse.Namespace) -> Path | None:
 def measure(group: str, options: argparse.Namespace) -> dict[str, Any]:
     """Measure a group's cases; returns the records by name."""
     cases = chosen(group, getattr(options, "names", []), options.quick, options.device)
-    records: dict[str, Any] = {}
+    measured: dict[str, Any] = {}
     with Driver(settings(group, options)) as driver:
         for name, (module, case) in cases.items():
-            records[name] = driver.measure(module, case)
-            print("\n".join(figures.lines(name, records[name])), flush=True)
+            measured[name] = driver.measure(module, case)
+            print("\n".join(figures.lines(name, measured[name])), flush=True)
             if path := target(group, options):
-                keep(path, name, records[name])
-    return records
+                keep(path, name, measured[name])
+    return measured
 
 
 def run(options: argparse.Namespace) -> int:
@@ -127,9 +117,9 @@ def run(options: argparse.Namespace) -> int:
     if options.list:
         print("\n".join(chosen(group, options.names, options.quick, options.device)))
         return 0
-    records = measure(group, options)
-    wrong = [name for name, record in records.items() if figures.ours(record) is None]
+    measured = measure(group, options)
+    wrong = [name for name, record in measured.items() if figures.ours(record) is None]
     for name in wrong:
         print(f"{group}: {name}: chainrule has no result", file=sys.stderr)
-    short = goals.show(records, options.device) if options.goals else 0
+    short = goals.show(measured, options.device) if options.goals else 0
     return int(bool(wrong or short))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import textwrap
 import tomllib
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
-from bench.harness import machine
+from bench.harness import machine, records
 from bench.harness.case import DEVICES, LIBRARIES
 from bench.report import figures
 
@@ -163,11 +162,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Compare kept results with all goals of a device."""
-    records: dict[str, Any] = {}
+    measured: dict[str, Any] = {}
     groups = ["kernels", "training", "import"]
     if options.device != "cpu":
         groups = [f"{options.device}-{group}" for group in groups[:2]]
     for path in options.json or [machine.RESULTS / f"{group}.json" for group in groups]:
-        if path.exists():
-            records |= json.loads(path.read_text())
-    return int(show(records, options.device, everything=True) > 0)
+        measured |= records.read(path)
+    return int(show(measured, options.device, everything=True) > 0)

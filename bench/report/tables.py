@@ -1,23 +1,77 @@
-"""The README's tables of speed, on the CPU and on a GPU, from the kept results."""
+"""Make the tables of README.md and bench/README.md from the committed results."""
 
 from __future__ import annotations
 
-import json
 from statistics import mean
 from typing import Any
 
-from bench.harness import machine
+from bench.harness import machine, records
 from bench.report import figures, goals
+
+# The rows of README.md. All cases are in bench/README.md.
+SUMMARY = (
+    "cnn",
+    "lenet",
+    "mlp",
+    "mlp-10-32-32-10",
+    "matmul-1024",
+    "conv2d-n128c32-26-k64-3x3",
+)
 
 
 def kept(group: str) -> dict[str, Any]:
-    path = machine.RESULTS / f"{group}.json"
-    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    return found
+    """Return the committed results of a group by case name; an empty dict if there are none."""
+    return records.read(machine.RESULTS / f"{group}.json")
+
+
+def summary_table() -> list[str]:
+    """Return a short table: the time per call and the ratio to the fastest peer."""
+    measured = {**kept("training"), **kept("kernels")}
+    lines = [
+        "| case | chainrule | fastest peer | its time | ratio |",
+        "| --- | ---: | --- | ---: | ---: |",
+    ]
+    for name in SUMMARY:
+        row = _row(name, measured[name]) if name in measured else None
+        if row:
+            lines.append("| " + " | ".join([row[0], row[1], *row[4:7]]) + " |")
+    return lines
+
+
+def accuracy_means() -> list[str]:
+    """Return a short table: the mean test accuracy of each network."""
+    results = kept("accuracy")
+    lines = ["| network | epochs | mean test accuracy |", "| --- | ---: | ---: |"]
+    for name, result in sorted(results.items()):
+        share = mean(run["accuracy"] for run in result["runs"])
+        lines.append(f"| `{name}` | {result['epochs']} | {100 * share:.2f} % |")
+    return lines
+
+
+def accuracy_table() -> list[str]:
+    """Return the test accuracy of each network and seed, with the command that measured it."""
+    results = kept("accuracy")
+    seeds = max(len(result["runs"]) for result in results.values())
+    heads = ["network", "epochs", *(f"seed {seed}" for seed in range(seeds)), "mean"]
+    lines = [
+        "| " + " | ".join(heads) + " |",
+        "| --- | --- |" + " ---: |" * (seeds + 1),
+    ]
+    for name, result in sorted(results.items()):
+        shares = [run["accuracy"] for run in result["runs"]]
+        cells = [f"`{name}`", str(result["epochs"]), *(f"{100 * share:.2f}" for share in shares)]
+        lines.append("| " + " | ".join([*cells, f"**{100 * mean(shares):.2f} %**"]) + " |")
+    lines.append("")
+    for name, result in sorted(results.items()):
+        found = result["machine"]
+        lines.append(
+            f"- `{name}`: `{result['command']}` at commit {found['commit']}, {_machine(found)}"
+        )
+    return lines
 
 
 def speed_table() -> list[str]:
-    """Return the lines between the markers; a sentence if nothing has been measured."""
+    """Return the table of all cases; an empty list if nothing has been measured."""
     training, kernels = kept("training"), kept("kernels")
     measured = {**training, **kernels}
     if not measured:
@@ -101,10 +155,10 @@ def _row(name: str, record: dict[str, Any]) -> list[str] | None:
 def _origins(groups: dict[str, dict[str, Any]]) -> list[str]:
     """Return a line for each commit and machine: a result may be newer than others."""
     lines: list[str] = []
-    for group, records in groups.items():
+    for group, cases in groups.items():
         found: dict[str, list[str]] = {}
         versions: dict[str, str] = {}
-        for name, record in records.items():
+        for name, record in cases.items():
             m = record["machine"]
             command = record["command"].rpartition(" ")[0]
             versions |= record.get("versions", {})
