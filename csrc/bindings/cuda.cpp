@@ -5,8 +5,8 @@
 #include "bindings/cuda_array.h"
 #include "bindings/operations.h"
 #include "bindings/parameters.h"
-#include "cuda/precision.h"
-#include "cuda/runtime.h"
+#include "cuda/gemm/precision.h"
+#include "cuda/runtime/runtime.h"
 
 namespace chainrule::bindings {
 namespace {

@@ -1,6 +1,6 @@
 #include "bindings/cuda_array.h"
 
-#include "cuda/runtime.h"
+#include "cuda/runtime/runtime.h"
 
 namespace chainrule::bindings {
 namespace {

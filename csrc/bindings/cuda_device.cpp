@@ -2,9 +2,9 @@
 #include <cstdlib>
 
 #include "bindings/cuda_array.h"
-#include "cuda/limits.h"
-#include "cuda/precision.h"
-#include "cuda/runtime.h"
+#include "cuda/gemm/precision.h"
+#include "cuda/runtime/limits.h"
+#include "cuda/runtime/runtime.h"
 
 namespace chainrule::bindings {
 namespace {

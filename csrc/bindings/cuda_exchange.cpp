@@ -8,7 +8,7 @@
 
 #include "bindings/cuda_array.h"
 #include "bindings/dlpack.h"
-#include "cuda/runtime.h"
+#include "cuda/runtime/runtime.h"
 
 namespace chainrule::bindings {
 namespace {

@@ -3,7 +3,7 @@
 #include "bindings/cuda_array.h"
 #include "bindings/operations.h"
 #include "bindings/parameters.h"
-#include "cuda/runtime.h"
+#include "cuda/runtime/runtime.h"
 
 namespace chainrule::bindings {
 namespace {

@@ -6,8 +6,8 @@
 // stride backward weight  dweight[:, r, s, c] = sum over p of dy[p, :] · x[p + (r, s), c]
 //
 // Few channels are done without the product, see direct.h.
-#include "cuda/conv2d.h"
-#include "cuda/direct_weight.h"
+#include "cuda/conv/backward_input.h"
+#include "cuda/conv/few_channels_backward_weight.h"
 #include "cuda/kernel.h"
 
 namespace chainrule::cuda {

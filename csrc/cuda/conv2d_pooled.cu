@@ -2,11 +2,11 @@
 // pixels a thread's square of results is a window in each column, so the largest is taken there,
 // and no pixel but the largest goes to memory; other windows are pooled from there. Backward is
 // conv2d.cu's, with a gradient that is found at the maxima's places.
-#include "cuda/conv2d.h"
-#include "cuda/direct_weight.h"
+#include "cuda/argmax_check.h"
+#include "cuda/conv/backward_input.h"
+#include "cuda/conv/few_channels_backward_weight.h"
+#include "cuda/conv/pooled_gradient_loader.h"
 #include "cuda/kernel.h"
-#include "cuda/places.h"
-#include "cuda/unpooled.h"
 
 namespace chainrule::cuda {
 namespace {

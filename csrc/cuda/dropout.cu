@@ -1,7 +1,7 @@
 // Random zeros from Philox4x32-10 (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3",
 // 2011), the CPU's to the bit: element e takes word e % 4 of the block with counter (e / 4, offset)
 // under the key `seed`. So a four of elements is a block of words.
-#include "cuda/elements.h"
+#include "cuda/elementwise.h"
 #include "cuda/kernel.h"
 
 namespace chainrule::cuda {

@@ -1,9 +1,9 @@
 // Rows by their indices: a batch from the data set, its pixels turned from bytes to [0, 1]. No host
 // has looked at indices in the GPU's memory: the kernel tells of one that is out of range.
-#include "cuda/async_copy.h"
-#include "cuda/divider.h"
+#include "cuda/fast_divide.h"
+#include "cuda/gemm/async_copy.h"
 #include "cuda/kernel.h"
-#include "cuda/launch.h"
+#include "cuda/runtime/launch.h"
 
 namespace chainrule::cuda {
 namespace {

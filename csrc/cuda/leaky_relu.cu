@@ -1,5 +1,5 @@
 // The leaky rectifier of the text after eq. (13): a slight slope below 0, so that no unit is dead.
-#include "cuda/elements.h"
+#include "cuda/elementwise.h"
 #include "cuda/kernel.h"
 
 namespace chainrule::cuda {

@@ -1,7 +1,7 @@
 // y = x · weightᵀ + bias, eq. (32); backward eq. (37) without σ′, (38) and (39), summed over the
 // batch.
+#include "cuda/gemm/matrix_loader.h"
 #include "cuda/kernel.h"
-#include "cuda/matrix.h"
 
 namespace chainrule::cuda {
 namespace {

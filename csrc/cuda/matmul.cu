@@ -1,6 +1,6 @@
 // c = a · b, eq. (53); transposes are undone on the way into shared memory.
+#include "cuda/gemm/matrix_loader.h"
 #include "cuda/kernel.h"
-#include "cuda/matrix.h"
 
 namespace chainrule::cuda {
 

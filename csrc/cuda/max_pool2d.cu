@@ -3,11 +3,11 @@
 //
 // Windows side by side and not large are a thread's backward too: it reads the gradient once and
 // writes the window's pixels. Pixels behind the last window are windows that nothing came from.
-#include "cuda/async_copy.h"
-#include "cuda/divider.h"
+#include "cuda/argmax_check.h"
+#include "cuda/fast_divide.h"
+#include "cuda/gemm/async_copy.h"
 #include "cuda/kernel.h"
-#include "cuda/launch.h"
-#include "cuda/places.h"
+#include "cuda/runtime/launch.h"
 
 namespace chainrule::cuda {
 namespace {

@@ -1,5 +1,5 @@
 // eq. (15) and (16). Written as "0 where <= 0" so that NaN passes and -0 becomes 0.
-#include "cuda/elements.h"
+#include "cuda/elementwise.h"
 #include "cuda/kernel.h"
 
 namespace chainrule::cuda {

@@ -1,6 +1,6 @@
 // Gradient descent, eq. (6), with the L2 term of eq. (8) and (42), and momentum:
 //   g = gradient + 2 λ θ      v = μ v + g      θ = θ - η v, or θ - η (g + μ v) after Nesterov
-#include "cuda/elements.h"
+#include "cuda/elementwise.h"
 #include "cuda/kernel.h"
 
 namespace chainrule::cuda {

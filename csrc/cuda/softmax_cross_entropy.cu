@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "cuda/kernel.h"
-#include "cuda/rows.h"
+#include "cuda/row_reduce.h"
 
 namespace chainrule::cuda {
 namespace {

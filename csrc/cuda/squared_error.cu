@@ -1,6 +1,6 @@
 // eq. (35): losses = Σ_i (ŷ_i - y_i)², and eq. (22) for the mean over the rows.
 #include "cuda/kernel.h"
-#include "cuda/rows.h"
+#include "cuda/row_reduce.h"
 
 namespace chainrule::cuda {
 namespace {

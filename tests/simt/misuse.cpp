@@ -4,7 +4,7 @@
 #include <map>
 #include <string>
 
-#include "cuda/launch.h"
+#include "cuda/runtime/launch.h"
 
 namespace chainrule::cuda {
 

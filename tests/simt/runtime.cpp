@@ -1,6 +1,6 @@
 // The runtime over the CPU's memory: a GPU that can be had everywhere. Launches run at once, unless
 // a graph is captured; all streams are one.
-#include "cuda/runtime.h"
+#include "cuda/runtime/runtime.h"
 
 #include <sys/mman.h>
 
@@ -9,8 +9,8 @@
 #include <stdexcept>
 #include <unordered_map>
 
-#include "cuda/fault_cells.h"
-#include "cuda/launch.h"
+#include "cuda/runtime/device_error_watcher.h"
+#include "cuda/runtime/launch.h"
 
 namespace chainrule::cuda {
 

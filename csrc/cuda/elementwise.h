@@ -5,9 +5,9 @@
 
 #include <initializer_list>
 
-#include "cuda/async_copy.h"
-#include "cuda/divider.h"
-#include "cuda/launch.h"
+#include "cuda/fast_divide.h"
+#include "cuda/gemm/async_copy.h"
+#include "cuda/runtime/launch.h"
 
 namespace chainrule::cuda {
 

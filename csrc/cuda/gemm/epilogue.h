@@ -1,8 +1,8 @@
 // Where a product goes, as gemm.h's Result: squares of 4 x 4, or columns of four rows.
 #pragma once
 
-#include "cuda/async_copy.h"
-#include "cuda/simt.h"
+#include "cuda/gemm/async_copy.h"
+#include "cuda/runtime/simt.h"
 
 namespace chainrule::cuda {
 

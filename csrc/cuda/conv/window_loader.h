@@ -5,8 +5,8 @@
 #pragma once
 
 #include "core/shape.h"
-#include "cuda/gemm.h"
-#include "cuda/limits.h"
+#include "cuda/gemm/gemm.h"
+#include "cuda/runtime/limits.h"
 
 namespace chainrule::cuda {
 

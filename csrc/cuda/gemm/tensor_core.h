@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "cuda/simt.h"
+#include "cuda/runtime/simt.h"
 
 namespace chainrule::cuda {
 

@@ -15,8 +15,8 @@
 #include <utility>
 
 #include "core/ops.h"
-#include "cuda/stream.h"
-#include "cuda/training.h"
+#include "cuda/runtime/stream.h"
+#include "cuda/training_step.h"
 
 namespace chainrule::cuda {
 

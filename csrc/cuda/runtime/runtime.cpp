@@ -1,4 +1,4 @@
-#include "cuda/runtime.h"
+#include "cuda/runtime/runtime.h"
 
 #include <cuda_runtime_api.h>
 #include <unistd.h>
@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "cuda/fault_cells.h"
+#include "cuda/runtime/device_error_watcher.h"
 
 namespace chainrule::cuda {
 

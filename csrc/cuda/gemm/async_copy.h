@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "cuda/simt.h"
+#include "cuda/runtime/simt.h"
 
 namespace chainrule::cuda {
 

@@ -6,7 +6,7 @@
 #include <stdexcept>
 #include <vector>
 
-#include "cuda/faults.h"
+#include "cuda/runtime/device_errors.h"
 
 namespace chainrule::cuda {
 

@@ -2,7 +2,7 @@
 // thread has four filters and nine of the window's elements, and every so manieth pixel.
 #pragma once
 
-#include "cuda/direct.h"
+#include "cuda/conv/few_channels.h"
 
 namespace chainrule::cuda {
 

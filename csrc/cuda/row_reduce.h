@@ -7,8 +7,8 @@
 #pragma once
 
 #include "core/shape.h"
-#include "cuda/divider.h"
-#include "cuda/launch.h"
+#include "cuda/fast_divide.h"
+#include "cuda/runtime/launch.h"
 
 namespace chainrule::cuda {
 

@@ -2,7 +2,7 @@
 // that reaches the GPU asks why_off() first.
 #include <stdexcept>
 
-#include "cuda/runtime.h"
+#include "cuda/runtime/runtime.h"
 
 namespace chainrule::cuda {
 namespace {

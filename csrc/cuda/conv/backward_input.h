@@ -1,8 +1,8 @@
 // What convolutions with and without pooling share: the input's gradient phase by phase.
 #pragma once
 
-#include "cuda/matrix.h"
-#include "cuda/pixels.h"
+#include "cuda/conv/window_loader.h"
+#include "cuda/gemm/matrix_loader.h"
 
 namespace chainrule::cuda {
 

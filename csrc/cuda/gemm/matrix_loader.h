@@ -2,8 +2,8 @@
 #pragma once
 
 #include "core/shape.h"
-#include "cuda/gemm_run.h"
-#include "cuda/results.h"
+#include "cuda/gemm/epilogue.h"
+#include "cuda/gemm/gemm_launch.h"
 
 namespace chainrule::cuda {
 

@@ -3,7 +3,7 @@
 // no number: its products with infinity or NaN count as nothing.
 #pragma once
 
-#include "cuda/pixels.h"
+#include "cuda/conv/window_loader.h"
 
 namespace chainrule::cuda {
 

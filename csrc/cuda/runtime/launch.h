@@ -6,9 +6,9 @@
 #include <cstdint>
 #include <utility>
 
-#include "cuda/faults.h"
-#include "cuda/simt.h"
-#include "cuda/stream.h"
+#include "cuda/runtime/device_errors.h"
+#include "cuda/runtime/simt.h"
+#include "cuda/runtime/stream.h"
 
 #ifndef __CUDACC__
 #include <cstring>

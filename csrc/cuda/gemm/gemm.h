@@ -19,12 +19,12 @@
 // that a warp reads whole rows of banks of shared memory, 16 bytes a thread.
 #pragma once
 
-#include "cuda/async_copy.h"
-#include "cuda/divider.h"
-#include "cuda/launch.h"
-#include "cuda/precision.h"
-#include "cuda/simt.h"
-#include "cuda/tensor_core.h"
+#include "cuda/fast_divide.h"
+#include "cuda/gemm/async_copy.h"
+#include "cuda/gemm/precision.h"
+#include "cuda/gemm/tensor_core.h"
+#include "cuda/runtime/launch.h"
+#include "cuda/runtime/simt.h"
 
 namespace chainrule::cuda {
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "core/shape.h"
-#include "cuda/faults.h"
+#include "cuda/runtime/device_errors.h"
 
 namespace chainrule::cuda {
 

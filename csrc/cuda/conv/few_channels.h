@@ -3,9 +3,9 @@
 // shared memory with their border of zeros, so the loops need no test for it.
 #pragma once
 
-#include "cuda/gemm_run.h"
-#include "cuda/pixels.h"
-#include "cuda/results.h"
+#include "cuda/conv/window_loader.h"
+#include "cuda/gemm/epilogue.h"
+#include "cuda/gemm/gemm_launch.h"
 
 namespace chainrule::cuda {
 

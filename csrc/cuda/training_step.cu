@@ -1,7 +1,7 @@
 #include <cmath>
 
-#include "cuda/launch.h"
-#include "cuda/training.h"
+#include "cuda/runtime/launch.h"
+#include "cuda/training_step.h"
 
 namespace chainrule::cuda {
 namespace {

@@ -1,8 +1,8 @@
 // The host's side of gemm.h: which tile, in how many parts, and the launches.
 #pragma once
 
-#include "cuda/gemm.h"
-#include "cuda/limits.h"
+#include "cuda/gemm/gemm.h"
+#include "cuda/runtime/limits.h"
 
 namespace chainrule::cuda {
 
