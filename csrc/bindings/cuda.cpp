@@ -138,7 +138,7 @@ void bind_cuda(py::module_& m) {
   });
   m.def("cuda_memory", [] {
     require_gpu("cuda.memory");
-    const cuda::Memory memory = cuda::memory();
+    const cuda::MemoryInfo memory = cuda::memory();
     return py::make_tuple(memory.free, memory.total);
   });
   m.def("matmul_precision", [] {

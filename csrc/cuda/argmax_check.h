@@ -1,4 +1,4 @@
-// Where the maxima of pooling windows stood, as backward passes are given it.
+// Range check of the argmax of pooling windows, as given to backward passes.
 #pragma once
 
 #include "core/shape.h"
@@ -6,8 +6,9 @@
 
 namespace chainrule::cuda {
 
-// Tells of places that their window does not have: no host has looked at those that a program
-// finds. The passes themselves leave them out. In max_pool2d.cu for all.
-void look_for_bad_places(const uint16_t* argmax, const MaxPool2d& p, Fault fault);
+// Reports `error` if an argmax is not a position of its window. The host cannot check values that a
+// Program reads from device memory. The backward passes ignore such elements. Defined in
+// max_pool2d.cu.
+void check_argmax(const uint16_t* argmax, const MaxPool2d& p, DeviceError error);
 
 }  // namespace chainrule::cuda

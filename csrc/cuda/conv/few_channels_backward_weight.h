@@ -1,119 +1,131 @@
-// The gradient of filters over few channels. A block keeps its sums over many bands of pixels; a
-// thread has four filters and nine of the window's elements, and every so manieth pixel.
+// Weight gradient of a convolution with few input channels. A block accumulates over many bands. A
+// thread has four filters, nine window elements and every pixel_lanes-th pixel.
 #pragma once
 
 #include "cuda/conv/few_channels.h"
 
 namespace chainrule::cuda {
 
-constexpr int own_elements = 9, own_sums = 4 * own_elements;
+constexpr int elements_per_thread = 9, sums_per_thread = 4 * elements_per_thread;
 
 template <class T>
-struct DirectWeight {
-  Bands<T> bands;
-  int blocks = 0;  // for each group of filters
-  int parts = 0;   // threads that share the window's elements
-  int pixels = 0;  // threads that share the pixels
+struct FewChannelsBackwardWeight {
+  RowBands<T> bands;
+  int blocks = 0;         // per group of filters
+  int element_lanes = 0;  // threads that share the window elements
+  int pixel_lanes = 0;    // threads that share the pixels
 
-  DirectWeight(const T* x, const Conv2d& s, const MaxPool2d& p) : bands(x, s, p, 0) {
-    if (!bands.fit) return;
-    blocks = static_cast<int>(smaller(bands.count(), ceil_div(most_blocks, bands.groups)));
-    parts = static_cast<int>(ceil_div(bands.elements, own_elements));
-    pixels = direct_threads / (bands.lanes * parts);
+  FewChannelsBackwardWeight(const T* x, const Conv2d& s, const MaxPool2d& p) : bands(x, s, p, 0) {
+    if (!bands.supported) return;
+    blocks = static_cast<int>(min(bands.count(), ceil_div(max_blocks, bands.filter_groups)));
+    element_lanes = static_cast<int>(ceil_div(bands.window_elements, elements_per_thread));
+    pixel_lanes = few_channels_threads / (bands.filter_lanes * element_lanes);
   }
-  int64_t workspace() const {
-    return blocks * bands.filters * bands.elements * static_cast<int64_t>(sizeof(T));
+  int64_t workspace_bytes() const {
+    return blocks * bands.filters * bands.window_elements * static_cast<int64_t>(sizeof(T));
   }
 
  private:
-  static constexpr int64_t most_blocks = 264;
+  static constexpr int64_t max_blocks = 264;
 };
 
-// With `argmax`, dy is the pooled gradient, and of a window only the pixel of its maximum counts;
-// not at all where the gradient is zero, or where the window has no such pixel.
+// If `pooled`, dy is the pooled gradient and argmax gives the pixel of each window that it belongs
+// to. A zero gradient is skipped, and so is an argmax out of range.
 template <class T, bool pooled>
-__global__ void __launch_bounds__(direct_threads, sizeof(T) == 4 ? 3 : 2)
-    direct_weight(DirectWeight<T> d, const T* dy, const uint16_t* argmax, T* partial) {
-  __shared__ T memory[direct_memory / sizeof(T)];
-  const Bands<T>& bands = d.bands;
-  const int thread = static_cast<int>(threadIdx.x), lane = thread % bands.lanes;
-  const int part = thread / bands.lanes % d.parts, own = thread / (bands.lanes * d.parts);
-  const int64_t group = blockIdx.x / d.blocks, block = blockIdx.x - group * d.blocks;
-  const int64_t filter = group * group_filters + 4 * lane;
-  int shift[own_elements];
+__global__ void __launch_bounds__(few_channels_threads, sizeof(T) == 4 ? 3 : 2)
+    few_channels_backward_weight_kernel(FewChannelsBackwardWeight<T> config, const T* dy,
+                                        const uint16_t* argmax, T* partials) {
+  __shared__ T memory[few_channels_shared_bytes / sizeof(T)];
+  const RowBands<T>& bands = config.bands;
+  const int thread = static_cast<int>(threadIdx.x), lane = thread % bands.filter_lanes;
+  const int element_lane = thread / bands.filter_lanes % config.element_lanes,
+            pixel_lane = thread / (bands.filter_lanes * config.element_lanes);
+  const int64_t group = blockIdx.x / config.blocks, block = blockIdx.x - group * config.blocks;
+  const int64_t filter = group * filters_per_block + 4 * lane;
+  int element_offsets[elements_per_thread];
 #pragma unroll
-  for (int e = 0; e < own_elements; ++e) {
-    const int k = part * own_elements + e;
-    shift[e] = bands.element(k < bands.elements ? k : 0);
+  for (int e = 0; e < elements_per_thread; ++e) {
+    const int k = element_lane * elements_per_thread + e;
+    element_offsets[e] = bands.element_offset(k < bands.window_elements ? k : 0);
   }
-  T sums[4][own_elements] = {};
-  const int64_t units = bands.images * bands.each, end = (block + 1) * units / d.blocks;
-  for (int64_t unit = block * units / d.blocks; unit < end; ++unit) {
-    const int64_t image = unit / bands.each;
-    const int band = static_cast<int>(unit - image * bands.each);
+  T sums[4][elements_per_thread] = {};
+  const int64_t band_count = bands.images * bands.bands_per_image,
+                end = (block + 1) * band_count / config.blocks;
+  for (int64_t band_index = block * band_count / config.blocks; band_index < end; ++band_index) {
+    const int64_t image = band_index / bands.bands_per_image;
+    const int band = static_cast<int>(band_index - image * bands.bands_per_image);
     __syncthreads();
-    bands.load(image, band, memory);
+    bands.load_pixels(image, band, memory);
     __syncthreads();
-    if (own >= d.pixels) continue;
-    const int count = bands.windows(band);
-    const int64_t before = bands.before(image, band);
-    for (int index = own; index < count; index += d.pixels) {
+    if (pixel_lane >= config.pixel_lanes) continue;
+    const int count = bands.window_count(band);
+    const int64_t before = bands.windows_before(image, band);
+    for (int index = pixel_lane; index < count; index += config.pixel_lanes) {
       const int64_t at = (before + index) * bands.filters + filter;
-      const T* const corner = memory + bands.corner(index);
+      const T* const corner = memory + bands.window_offset(index);
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         const T gradient = filter + j < bands.filters ? dy[at + j] : T(0);
         const T* pixel = corner;
         if constexpr (pooled) {
           if (gradient == T(0)) continue;
-          const int place = argmax[at + j];
-          if (place >= bands.pool_rows * bands.pool_columns) continue;
-          pixel += bands.place(place);
+          const int position = argmax[at + j];
+          if (position >= bands.pool_rows * bands.pool_columns) continue;
+          pixel += bands.pool_offset(position);
         }
 #pragma unroll
-        for (int e = 0; e < own_elements; ++e) {
-          sums[j][e] = multiply_add(gradient, pixel[shift[e]], sums[j][e]);
+        for (int e = 0; e < elements_per_thread; ++e) {
+          sums[j][e] = multiply_add(gradient, pixel[element_offsets[e]], sums[j][e]);
         }
       }
     }
   }
-  // The threads' sums for the same filters and elements, in order; a half at a time.
-  constexpr int half = own_sums / 2;
+  // Reduces the threads' sums of the same filters and elements, in order. Half of the sums at a
+  // time fit in shared memory.
+  constexpr int half = sums_per_thread / 2;
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
     __syncthreads();
 #pragma unroll
     for (int i = 0; i < half; ++i) {
       const int sum = h * half + i;
-      memory[i * direct_threads + thread] = sums[sum / own_elements][sum % own_elements];
+      memory[i * few_channels_threads + thread] =
+          sums[sum / elements_per_thread][sum % elements_per_thread];
     }
     __syncthreads();
-    const int apart = bands.lanes * d.parts;
-    for (int i = thread; i < half * apart; i += direct_threads) {
-      const int sum = h * half + i / apart, at = i % apart;
+    const int lane_count = bands.filter_lanes * config.element_lanes;
+    for (int i = thread; i < half * lane_count; i += few_channels_threads) {
+      const int sum = h * half + i / lane_count, at = i % lane_count;
       T total = T(0);
-      for (int p = 0; p < d.pixels; ++p) {
-        total += memory[i / apart * direct_threads + p * apart + at];
+      for (int p = 0; p < config.pixel_lanes; ++p) {
+        total += memory[i / lane_count * few_channels_threads + p * lane_count + at];
       }
-      const int64_t k = at / bands.lanes * own_elements + sum % own_elements;
-      const int64_t f = group * group_filters + at % bands.lanes * 4 + sum / own_elements;
-      if (k < bands.elements && f < bands.filters) {
-        partial[(block * bands.filters + f) * bands.elements + k] = total;
+      const int64_t k = at / bands.filter_lanes * elements_per_thread + sum % elements_per_thread;
+      const int64_t f =
+          group * filters_per_block + at % bands.filter_lanes * 4 + sum / elements_per_thread;
+      if (k < bands.window_elements && f < bands.filters) {
+        partials[(block * bands.filters + f) * bands.window_elements + k] = total;
       }
     }
   }
 }
 
-// Whether it was done so.
+// Launches the kernels and returns true if the shape is supported. Otherwise the caller uses the
+// GEMM.
 template <bool pooled, class T>
-bool weight_directly(const T* dy, const uint16_t* argmax, const T* x, T* dweight, const Conv2d& s,
-                     const MaxPool2d& p, T* partial) {
-  const DirectWeight<T> d(x, s, p);
-  if (!d.bands.fit) return false;
-  launch(direct_weight<T, pooled>, dim3(static_cast<unsigned>(d.blocks * d.bands.groups)),
-         dim3(direct_threads), 0, d, dy, argmax, partial);
-  const Cut cut{.m = s.out, .n = d.bands.elements, .splits = d.blocks, .pitch = d.bands.elements};
-  add_parts(static_cast<const T*>(partial), MatrixResult<T>(dweight, d.bands.elements), cut);
+bool try_few_channels_backward_weight(const T* dy, const uint16_t* argmax, const T* x, T* dweight,
+                                      const Conv2d& s, const MaxPool2d& p, T* partials) {
+  const FewChannelsBackwardWeight<T> config(x, s, p);
+  if (!config.bands.supported) return false;
+  launch(few_channels_backward_weight_kernel<T, pooled>,
+         dim3(static_cast<unsigned>(config.blocks * config.bands.filter_groups)),
+         dim3(few_channels_threads), 0, config, dy, argmax, partials);
+  const TilePartition partition{.m = s.out,
+                                .n = config.bands.window_elements,
+                                .splits = config.blocks,
+                                .partial_pitch = config.bands.window_elements};
+  reduce_splits(static_cast<const T*>(partials),
+                MatrixOutput<T>(dweight, config.bands.window_elements), partition);
   return true;
 }
 

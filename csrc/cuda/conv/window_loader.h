@@ -1,7 +1,7 @@
-// The pixels under a sliding window, as operands of gemm.h: nothing is unfolded (im2col).
+// Pixels under a sliding window as GEMM operands: implicit GEMM, without im2col.
 //
-// Axes of images and filters, and the weights of one filter or channel, count up to most_counted;
-// whatever spans a batch has 64 bits.
+// Image axes, filter axes and the number of weights per filter or per channel are at most
+// max_extent, so 32-bit arithmetic holds them. Offsets that span a batch are 64-bit.
 #pragma once
 
 #include "core/shape.h"
@@ -10,107 +10,111 @@
 
 namespace chainrule::cuda {
 
-constexpr int far_outside = -static_cast<int>(most_counted);
+constexpr int outside_image = -static_cast<int>(max_extent);
 
-// The pixels of a batch of images in the order of a product's rows: window by window, where there
-// are pooling windows (side by side), else one by one.
-class Walk {
+// Maps GEMM row indices to pixels of a batch of images. With pooling, the order is window by window
+// (windows do not overlap). Without pooling it is pixel by pixel.
+class PixelIndexer {
  public:
-  struct Place {
+  struct Pixel {
     int64_t image;
     int row, column;
   };
-  // A place among the windows, and the position in its window.
+  // Position among the windows, and within the window.
   struct Start {
     int64_t image;
     int row, column, position;
   };
 
-  // Of so many windows, each so large.
-  Walk(int64_t batch, int64_t down, int64_t across, int64_t window_rows = 1,
-       int64_t window_columns = 1)
-      : down_(down),
-        across_(across),
-        area_(window_rows * window_columns),
-        columns_(window_columns),
-        rows_(static_cast<int>(window_rows)),
+  // rows x columns windows per image, each of window_rows x window_columns pixels.
+  PixelIndexer(int64_t batch, int64_t down, int64_t across, int64_t window_rows = 1,
+               int64_t window_columns = 1)
+      : rows_per_image_(down),
+        columns_per_image_(across),
+        window_area_(window_rows * window_columns),
+        window_columns_(window_columns),
+        window_rows_(static_cast<int>(window_rows)),
         count_(batch * down * across * window_rows * window_columns) {}
 
   __host__ __device__ int64_t count() const { return count_; }
 
-  __device__ Start from(int64_t index) const {
-    const int64_t window = area_(index), row = across_(window), image = down_(row);
-    return {image, static_cast<int>(row - image * down_.by()),
-            static_cast<int>(window - row * across_.by()),
-            static_cast<int>(index - window * area_.by())};
+  __device__ Start start(int64_t index) const {
+    const int64_t window = window_area_.divide(index), row = columns_per_image_.divide(window),
+                  image = rows_per_image_.divide(row);
+    return {image, static_cast<int>(row - image * rows_per_image_.divisor()),
+            static_cast<int>(window - row * columns_per_image_.divisor()),
+            static_cast<int>(index - window * window_area_.divisor())};
   }
-  // The pixel `more` behind it.
-  __device__ __forceinline__ Place after(const Start& start, int more) const {
-    const int index = start.position + more, windows = area_.small(index);
-    const int position = index - windows * static_cast<int>(area_.by());
-    const int column = start.column + windows, rows = across_.small(column);
-    const int row = start.row + rows, images = down_.small(row);
-    const int r = columns_.small(position);
-    const int window_row = row - images * static_cast<int>(down_.by());
-    const int window_column = column - rows * static_cast<int>(across_.by());
-    return {start.image + images, window_row * rows_ + r,
-            window_column * static_cast<int>(columns_.by()) + position -
-                r * static_cast<int>(columns_.by())};
+  // Returns the pixel `offset` indices after `start`.
+  __device__ __forceinline__ Pixel advance(const Start& start, int offset) const {
+    const int index = start.position + offset, windows = window_area_.divide31(index);
+    const int position = index - windows * static_cast<int>(window_area_.divisor());
+    const int column = start.column + windows, rows = columns_per_image_.divide31(column);
+    const int row = start.row + rows, images = rows_per_image_.divide31(row);
+    const int r = window_columns_.divide31(position);
+    const int window_row = row - images * static_cast<int>(rows_per_image_.divisor());
+    const int window_column = column - rows * static_cast<int>(columns_per_image_.divisor());
+    return {start.image + images, window_row * window_rows_ + r,
+            window_column * static_cast<int>(window_columns_.divisor()) + position -
+                r * static_cast<int>(window_columns_.divisor())};
   }
-  __device__ Place at(int64_t index) const { return after(from(index), 0); }
+  __device__ Pixel pixel(int64_t index) const { return advance(start(index), 0); }
 
  private:
-  Divider down_, across_, area_, columns_;
-  int rows_;
+  FastDivisor rows_per_image_, columns_per_image_, window_area_, window_columns_;
+  int window_rows_;
   int64_t count_;
 };
 
-// Where a window's corner lies in the images, or what one of its pixels adds to that.
-struct Spot {
+// Position of a window's corner in the images, or offset of an element from that corner.
+struct PixelOffset {
   int64_t offset;
   int row, column;
 };
 
-__device__ __forceinline__ int clamped(int64_t corner) {
-  return static_cast<int>(corner < -most_counted  ? -most_counted
-                          : corner > most_counted ? most_counted
-                                                  : corner);
+__device__ __forceinline__ int clamp_coordinate(int64_t corner) {
+  return static_cast<int>(corner < -max_extent  ? -max_extent
+                          : corner > max_extent ? max_extent
+                                                : corner);
 }
 
-// The window's elements are (rows, columns, channels); its corner for the output pixel (u, v) is
-// (top + u · step_rows, left + v · step_columns).
+// Window elements are ordered (rows, columns, channels). The window's corner for output pixel (u,
+// v) is (top + u · step_rows, left + v · step_columns).
 template <class T>
-struct Sliding {
+struct SlidingWindow {
   const T* data;
   int height, width;
   int64_t channels;
   int64_t top, left, step_rows, step_columns;
-  Walk walk;
-  Divider by_channels, by_columns;
-  int64_t elements;  // of a window
+  PixelIndexer indexer;
+  FastDivisor by_channels, by_columns;
+  int64_t elements;  // per window
 
-  __device__ Spot corner(const Walk::Place& p) const {
+  __device__ PixelOffset corner(const PixelIndexer::Pixel& p) const {
     const int64_t row = top + p.row * step_rows, column = left + p.column * step_columns;
-    return {((p.image * height + row) * width + column) * channels, clamped(row), clamped(column)};
+    return {((p.image * height + row) * width + column) * channels, clamp_coordinate(row),
+            clamp_coordinate(column)};
   }
-  __device__ __forceinline__ Spot element(int k) const {
-    const int pixel = by_channels.small(k), row = by_columns.small(pixel);
-    const int column = pixel - row * static_cast<int>(by_columns.by());
-    const int channel = k - pixel * static_cast<int>(by_channels.by());
+  __device__ __forceinline__ PixelOffset element(int k) const {
+    const int pixel = by_channels.divide31(k), row = by_columns.divide31(pixel);
+    const int column = pixel - row * static_cast<int>(by_columns.divisor());
+    const int channel = k - pixel * static_cast<int>(by_channels.divisor());
     return {(int64_t{row} * width + column) * channels + channel, row, column};
   }
   __device__ __forceinline__ bool inside(int row, int column) const {
     return static_cast<unsigned>(row) < static_cast<unsigned>(height) &&
            static_cast<unsigned>(column) < static_cast<unsigned>(width);
   }
-  __device__ __forceinline__ bool meet(const Spot& a, const Spot& b, const T*& p) const {
+  // Sets p to the element at corner a and offset b. Returns false for padding.
+  __device__ __forceinline__ bool address(const PixelOffset& a, const PixelOffset& b,
+                                          const T*& p) const {
     p = data + (a.offset + b.offset);
     return inside(a.row + b.row, a.column + b.column);
   }
 };
 
 template <class T>
-Sliding<T> sliding(const T* x, const Conv2d& s, const Walk& walk) {
+SlidingWindow<T> make_sliding_window(const T* x, const Conv2d& s, const PixelIndexer& indexer) {
   return {x,
           static_cast<int>(s.height),
           static_cast<int>(s.width),
@@ -119,81 +123,78 @@ Sliding<T> sliding(const T* x, const Conv2d& s, const Walk& walk) {
           -s.pad_left,
           s.window.stride_rows,
           s.window.stride_columns,
-          walk,
-          Divider(s.in),
-          Divider(s.window.columns),
+          indexer,
+          FastDivisor(s.in),
+          FastDivisor(s.window.columns),
           s.window.rows * s.window.columns * s.in};
 }
 
-// Rows of the product are output pixels, k runs over the window's elements.
+// GEMM rows are output pixels; k runs over the window elements.
 template <class T>
-struct WindowRows : Sliding<T> {
-  static constexpr bool along_k = true, skips_zeros = false;
-  using Row = Spot;
+struct WindowRowLoader : SlidingWindow<T> {
+  static constexpr bool k_contiguous = true, skips_zeros = false;
+  using Row = PixelOffset;
   using Start = int;
 
   __device__ Row row(int64_t i) const {
-    if (i >= this->walk.count()) return {0, far_outside, far_outside};
-    return this->corner(this->walk.at(i));
+    if (i >= this->indexer.count()) return {0, outside_image, outside_image};
+    return this->corner(this->indexer.pixel(i));
   }
-  __device__ Start from(int64_t k) const { return static_cast<int>(k); }
-  __device__ __forceinline__ Spot step(Start first, int more) const {
-    return this->element(first + more);
-  }
-  __device__ __forceinline__ bool at(const Row& r, const Spot& step, const T*& p) const {
-    return this->meet(r, step, p);
+  __device__ Start start(int64_t k) const { return static_cast<int>(k); }
+  __device__ __forceinline__ PixelOffset step(Start first, int offset) const {
+    return this->element(first + offset);
   }
 };
 
-// Columns of the product are the window's elements, k runs over output pixels.
+// GEMM columns are window elements; k runs over the output pixels.
 template <class T>
-struct WindowColumns : Sliding<T> {
-  static constexpr bool along_k = false, skips_zeros = false;
-  bool wide;
-  using Row = Spot;
-  using Start = Walk::Start;
+struct WindowColumnLoader : SlidingWindow<T> {
+  static constexpr bool k_contiguous = false, skips_zeros = false;
+  bool vectorized;
+  using Row = PixelOffset;
+  using Start = PixelIndexer::Start;
 
-  explicit WindowColumns(const Sliding<T>& window)
-      : Sliding<T>(window), wide(window.channels % piece_size<T> == 0 && piecewise(window.data)) {}
+  explicit WindowColumnLoader(const SlidingWindow<T>& window)
+      : SlidingWindow<T>(window),
+        vectorized(window.channels % vector_width<T> == 0 && is_aligned16(window.data)) {}
 
   __device__ Row row(int64_t i) const {
-    if (i >= this->elements) return {0, far_outside, far_outside};
+    if (i >= this->elements) return {0, outside_image, outside_image};
     return this->element(static_cast<int>(i));
   }
-  __device__ Start from(int64_t k) const { return this->walk.from(k); }
-  __device__ __forceinline__ Spot step(const Start& start, int more) const {
-    return this->corner(this->walk.after(start, more));
-  }
-  __device__ __forceinline__ bool at(const Row& r, const Spot& step, const T*& p) const {
-    return this->meet(r, step, p);
+  __device__ Start start(int64_t k) const { return this->indexer.start(k); }
+  __device__ __forceinline__ PixelOffset step(const Start& start, int offset) const {
+    return this->corner(this->indexer.advance(start, offset));
   }
 };
 
-// The pixels of a stride's phase, eq. (59) turned about: along one axis of the input they meet the
-// filter's taps first, first + stride, ..., and the gradient's pixels from `corner` on.
-struct Phase {
-  int64_t count;  // pixels phase, phase + stride, ... below the axis' length
+// One phase of a strided backward convolution, along one axis (eq. 59, with the filter flipped).
+// The phase's input pixels are phase, phase + stride, ... Their gradient is a sum over the taps
+// first, first + stride, ... and over output pixels from `corner` on.
+struct StridePhase {
+  int64_t count;  // pixels of the phase within the axis length
   int64_t first, taps;
-  int64_t corner;  // under the turned filter's corner, for the first of the pixels
+  int64_t corner;  // output index under the flipped filter's corner, for the phase's first pixel
 
-  Phase(int64_t phase, int64_t length, int64_t stride, int64_t pad, int64_t window)
+  StridePhase(int64_t phase, int64_t length, int64_t stride, int64_t pad, int64_t window)
       : count(phase < length ? ceil_div(length - phase, stride) : 0),
         first((phase + pad) % stride),
         taps(first < window ? ceil_div(window - first, stride) : 0),
         corner((phase + pad - first) / stride - (taps - 1)) {}
 };
 
-// The filters, turned about, for one phase: k runs over (taps, filters), columns are channels.
+// Flipped filters of one phase: k runs over (taps, filters), GEMM columns are channels.
 template <class T>
-struct TurnedFilters {
-  static constexpr bool along_k = false, skips_zeros = false;
+struct FlippedFilterLoader {
+  static constexpr bool k_contiguous = false, skips_zeros = false;
   const T* weight;
   int64_t window_rows, window_columns, channels;
-  int64_t last_row, last_column, stride_rows, stride_columns;  // taps from the last one back
-  Divider by_filters, by_taps;
-  bool wide;
+  int64_t last_row, last_column, stride_rows, stride_columns;  // taps, from the last one backward
+  FastDivisor by_filters, by_taps;
+  bool vectorized;
 
-  TurnedFilters(const T* from, const Conv2d& s, const Phase& rows, const Phase& columns)
+  FlippedFilterLoader(const T* from, const Conv2d& s, const StridePhase& rows,
+                      const StridePhase& columns)
       : weight(from),
         window_rows(s.window.rows),
         window_columns(s.window.columns),
@@ -204,21 +205,21 @@ struct TurnedFilters {
         stride_columns(s.window.stride_columns),
         by_filters(s.out),
         by_taps(columns.taps),
-        wide(s.in % piece_size<T> == 0 && piecewise(from)) {}
+        vectorized(s.in % vector_width<T> == 0 && is_aligned16(from)) {}
 
   using Row = int64_t;
   using Start = int;
   __device__ Row row(int64_t i) const { return i < channels ? i : 0; }
-  __device__ Start from(int64_t k) const { return static_cast<int>(k); }
-  __device__ __forceinline__ int64_t step(Start first, int more) const {
-    const int k = first + more, tap = by_filters.small(k);
-    const int filter = k - tap * static_cast<int>(by_filters.by());
-    const int r = by_taps.small(tap), q = tap - r * static_cast<int>(by_taps.by());
+  __device__ Start start(int64_t k) const { return static_cast<int>(k); }
+  __device__ __forceinline__ int64_t step(Start first, int offset) const {
+    const int k = first + offset, tap = by_filters.divide31(k);
+    const int filter = k - tap * static_cast<int>(by_filters.divisor());
+    const int r = by_taps.divide31(tap), q = tap - r * static_cast<int>(by_taps.divisor());
     const int64_t tap_row = last_row - r * stride_rows;
     const int64_t tap_column = last_column - q * stride_columns;
     return ((filter * window_rows + tap_row) * window_columns + tap_column) * channels;
   }
-  __device__ __forceinline__ bool at(Row channel, int64_t offset, const T*& p) const {
+  __device__ __forceinline__ bool address(Row channel, int64_t offset, const T*& p) const {
     p = weight + (offset + channel);
     return true;
   }

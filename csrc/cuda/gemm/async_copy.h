@@ -1,5 +1,5 @@
-// Copies from global to shared memory that go on while the thread computes (cp.async). Over the
-// shim they are done at once.
+// 16-byte vector accesses, and asynchronous copies from global to shared memory (cp.async). In the
+// CPU emulation (tests/simt) the copies are synchronous.
 #pragma once
 
 #include <cstdint>
@@ -8,30 +8,31 @@
 
 namespace chainrule::cuda {
 
-// As many elements as one instruction moves at most, and their alignment.
+// Elements per 16-byte vector: the widest single load, store or asynchronous copy. Vectors are
+// aligned to 16 bytes.
 template <class T>
-constexpr int piece_size = 16 / static_cast<int>(sizeof(T));
+constexpr int vector_width = 16 / static_cast<int>(sizeof(T));
 
 template <class T>
-struct alignas(16) Piece {
-  T at[piece_size<T>];
+struct alignas(16) AlignedVector {
+  T values[vector_width<T>];
 };
 
-// A square's side: what a thread loads and stores at a time.
+// Loads four aligned elements: one vector of float, two of double.
 template <class T>
-__device__ __forceinline__ void load_four(const T* from, T* to) {
+__device__ __forceinline__ void load_vec4(const T* from, T* to) {
 #pragma unroll
-  for (int i = 0; i < 4; i += piece_size<T>) {
-    const Piece<T> piece = *reinterpret_cast<const Piece<T>*>(from + i);
+  for (int i = 0; i < 4; i += vector_width<T>) {
+    const AlignedVector<T> vector = *reinterpret_cast<const AlignedVector<T>*>(from + i);
 #pragma unroll
-    for (int j = 0; j < piece_size<T>; ++j) to[i + j] = piece.at[j];
+    for (int j = 0; j < vector_width<T>; ++j) to[i + j] = vector.values[j];
   }
 }
 
-// To global memory. Left to the compiler, some of these stores became one an element: those with
-// such stores in a branch beside them.
+// Stores four aligned elements to global memory. Inline PTX, because nvcc split some of these
+// stores into one per element. Those were stores beside a branch that also stored.
 template <class T>
-__device__ __forceinline__ void store_four(const T* from, T* to) {
+__device__ __forceinline__ void store_vec4(const T* from, T* to) {
 #ifdef __CUDACC__
   if constexpr (sizeof(T) == 4) {
     asm volatile("st.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to), "f"(from[0]), "f"(from[1]),
@@ -44,20 +45,20 @@ __device__ __forceinline__ void store_four(const T* from, T* to) {
         : "memory");
   }
 #else
-  for (int i = 0; i < 4; i += piece_size<T>) {
-    Piece<T> piece;
-    for (int j = 0; j < piece_size<T>; ++j) piece.at[j] = from[i + j];
-    *reinterpret_cast<Piece<T>*>(to + i) = piece;
+  for (int i = 0; i < 4; i += vector_width<T>) {
+    AlignedVector<T> vector;
+    for (int j = 0; j < vector_width<T>; ++j) vector.values[j] = from[i + j];
+    *reinterpret_cast<AlignedVector<T>*>(to + i) = vector;
   }
 #endif
 }
 
-// `there` false: zeros, and `from` is not read.
+// If `valid` is false, writes zeros and does not read `from`.
 #ifdef __CUDACC__
 template <int bytes>
-__device__ __forceinline__ void copy_bytes_async(void* to, const void* from, bool there) {
+__device__ __forceinline__ void copy_bytes_async(void* to, const void* from, bool valid) {
   const unsigned target = static_cast<unsigned>(__cvta_generic_to_shared(to));
-  const int size = there ? bytes : 0;
+  const int size = valid ? bytes : 0;
   if constexpr (bytes == 16) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(target), "l"(from), "r"(size)
                  : "memory");
@@ -68,34 +69,35 @@ __device__ __forceinline__ void copy_bytes_async(void* to, const void* from, boo
   }
 }
 
-// This thread's copies have arrived; a barrier tells the others.
+// Waits until this thread's copies have arrived. A barrier must follow before other threads read
+// them.
 __device__ __forceinline__ void wait_for_copies() {
   asm volatile("cp.async.commit_group;\ncp.async.wait_group 0;" ::: "memory");
 }
 #else
 template <int bytes>
-void copy_bytes_async(void* to, const void* from, bool there) {
+void copy_bytes_async(void* to, const void* from, bool valid) {
   struct alignas(bytes) Bytes {
-    char at[bytes];
+    char values[bytes];
   };
-  *static_cast<Bytes*>(to) = there ? *static_cast<const Bytes*>(from) : Bytes{};
+  *static_cast<Bytes*>(to) = valid ? *static_cast<const Bytes*>(from) : Bytes{};
 }
 
 inline void wait_for_copies() {}
 #endif
 
 template <class T>
-__device__ __forceinline__ void copy_async(T* to, const T* from, bool there) {
-  copy_bytes_async<static_cast<int>(sizeof(T))>(to, from, there);
+__device__ __forceinline__ void copy_async(T* to, const T* from, bool valid) {
+  copy_bytes_async<static_cast<int>(sizeof(T))>(to, from, valid);
 }
 
-// A whole piece; both addresses are multiples of 16 bytes.
+// Copies one vector. Both addresses must be multiples of 16 bytes.
 template <class T>
-__device__ __forceinline__ void copy_piece_async(T* to, const T* from, bool there) {
-  copy_bytes_async<16>(to, from, there);
+__device__ __forceinline__ void copy_vector_async(T* to, const T* from, bool valid) {
+  copy_bytes_async<16>(to, from, valid);
 }
 
-inline bool piecewise(const void* address) {
+inline bool is_aligned16(const void* address) {
   return reinterpret_cast<uintptr_t>(address) % 16 == 0;
 }
 

@@ -1,4 +1,5 @@
-// Where a product goes, as gemm.h's Result: squares of 4 x 4, or columns of four rows.
+// GEMM epilogue (bias and ReLU) and the output policies that store a thread's results. The unit is
+// a fragment of 4 x 4 elements, or of 4 x 1 in a split-K reduction.
 #pragma once
 
 #include "cuda/gemm/async_copy.h"
@@ -6,9 +7,9 @@
 
 namespace chainrule::cuda {
 
-// What is added to the columns, and the rectifier, eq. (15), which leaves a NaN one.
+// Adds the bias per column, then applies ReLU, eq. (15). NaN stays NaN.
 template <class T>
-struct Finish {
+struct Epilogue {
   const T* bias = nullptr;
   bool rectify = false;
 
@@ -26,12 +27,13 @@ struct Finish {
   }
 };
 
-// One row's part. `wide`: four columns are an aligned piece, or two of them.
+// Stores one row of a fragment. `vectorized` requires `to` to be aligned to 16 bytes and four
+// columns to exist.
 template <class T, int width>
-__device__ __forceinline__ void store_row(const T (&v)[width], T* to, bool wide, int64_t column,
-                                          int64_t n) {
+__device__ __forceinline__ void store_row(const T (&v)[width], T* to, bool vectorized,
+                                          int64_t column, int64_t n) {
   if constexpr (width == 4) {
-    if (wide) return store_four(v, to);
+    if (vectorized) return store_vec4(v, to);
   }
 #pragma unroll
   for (int j = 0; j < width; ++j) {
@@ -40,28 +42,28 @@ __device__ __forceinline__ void store_row(const T (&v)[width], T* to, bool wide,
 }
 
 template <class T>
-bool stores_wide(const T* to, int64_t columns) {
-  return columns % 4 == 0 && piecewise(to);
+bool can_store_vec4(const T* to, int64_t columns) {
+  return columns % 4 == 0 && is_aligned16(to);
 }
 
-// A dense matrix.
+// Stores to a dense row-major matrix.
 template <class T>
-struct MatrixResult {
+struct MatrixOutput {
   T* data;
   int64_t columns;
-  Finish<T> finish;
-  bool wide;
+  Epilogue<T> epilogue;
+  bool vectorized;
 
-  MatrixResult(T* to, int64_t n, Finish<T> with = {})
-      : data(to), columns(n), finish(with), wide(stores_wide(to, n)) {}
+  MatrixOutput(T* to, int64_t n, Epilogue<T> with = {})
+      : data(to), columns(n), epilogue(with), vectorized(can_store_vec4(to, n)) {}
 
   template <int width>
   __device__ __forceinline__ void store(int64_t row, int64_t column, T (&v)[4][width], int64_t m,
                                         int64_t n) const {
-    finish(v, column, n);
+    epilogue(v, column, n);
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      if (row + i < m) store_row(v[i], data + (row + i) * columns + column, wide, column, n);
+      if (row + i < m) store_row(v[i], data + (row + i) * columns + column, vectorized, column, n);
     }
   }
 };

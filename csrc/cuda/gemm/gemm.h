@@ -1,22 +1,27 @@
-// The one product of the GPU: c (m, n) = a (m, k) · b (k, n), a block of threads a tile of c.
+// Tiled GEMM, the only one on the GPU: c (m, n) = a (m, k) · b (k, n). Each thread block computes
+// one tile of c.
 //
-// Where the operands come from is their loaders' matter (a matrix, its transpose, the pixels under
-// a sliding window, a gradient through pooling), and where c goes is the result's, so nothing is
-// unfolded (im2col) or transposed in memory first. A slab of `depth` columns of a and rows of b
-// is copied to shared memory while the slab before is multiplied; one barrier a slab.
+// Loaders define where an operand is read: a matrix, its transpose, the pixels under a sliding
+// window, or a gradient through max-pooling. The output policy defines where c is stored. Therefore
+// no operand is unfolded (im2col) or transposed in memory.
 //
-//   loader    Row row(i)            what there is to know about row i of a, or column i of b; made
-//                                   once a block and kept in shared memory
-//             Start from(k)         the same for the k that the block begins with, and for those
-//             Step step(start, int) that follow
-//             bool at(row, step, p) p is where the element lies; false: it is zero
-//             along_k               neighbours in memory are neighbours in k, not in i
-//             wide                  (not along_k) they come in aligned pieces of 16 bytes
-//             skips_zeros           0 · infinity and 0 · NaN count as nothing where a is 0
-//   result    store(row, column, values[4][columns], m, n)
+// The main loop is double-buffered. It copies the next `tile_k` columns of a and rows of b to
+// shared memory while it multiplies the current ones. There is one barrier per step.
 //
-// Threads of a warp lie 8 x 4 over its tile, and each has squares of 4 x 4 at equal distances, so
-// that a warp reads whole rows of banks of shared memory, 16 bytes a thread.
+//  Loader:
+//    Row row(i)                  state of row i of a, or column i of b; computed once per block and
+//                                stored in shared memory
+//    Start start(k)              state of the block's first k
+//    Step step(start, offset)    state of k = first + offset
+//    bool address(row, step, p)  sets p to the element's address; returns false if the element is 0
+//    k_contiguous                elements adjacent in memory are adjacent in k, not in i
+//    vectorized                  (if not k_contiguous) 16-byte vectors along i are aligned
+//    skips_zeros                 0 · infinity and 0 · NaN contribute nothing if a is 0 there
+//  Output:
+//    store(row, column, values[4][columns], m, n)
+//
+// The lanes of a warp are arranged 8 x 4 over its tile. Each lane has 4 x 4 fragments at equal
+// distances. So a warp reads whole rows of shared memory banks, 16 bytes per lane.
 #pragma once
 
 #include "cuda/fast_divide.h"
@@ -28,142 +33,144 @@
 
 namespace chainrule::cuda {
 
-constexpr int depth = 16;
+constexpr int tile_k = 16;
 
 __device__ __forceinline__ float multiply_add(float a, float b, float c) { return fmaf(a, b, c); }
 __device__ __forceinline__ double multiply_add(double a, double b, double c) {
   return fma(a, b, c);
 }
 
-// A warp has 32 · row_squares rows and 32 columns.
-template <class T, int warps_down, int warps_across, int squares, bool on_tensor_cores = false>
+// Tile of one thread block: warps_m x warps_n warps, each with 32 · fragments rows and 32 columns.
+template <class T, int warps_m, int warps_n, int fragments, bool use_tensor_cores = false>
 struct Tile {
-  static constexpr int row_squares = squares;
-  static constexpr int warp_rows = 32 * squares, warp_columns = 32;
-  static constexpr int rows = warps_down * warp_rows, columns = warps_across * warp_columns;
-  static constexpr int threads = 32 * warps_down * warps_across;
-  // On a multiprocessor: 128 registers a thread, and 168 where numbers take two.
-  static constexpr int blocks = (sizeof(T) == 4 ? 512 : 384) / threads;
-  static constexpr int across = warps_across;
-  static constexpr bool tensor = on_tensor_cores;
-  // Rows of shared memory are apart so that neither the scattered writes of a slab (4) nor a
-  // tensor core's reads (8) meet in a bank.
-  static constexpr int pitch_a = rows + (tensor ? 8 : 4), pitch_b = columns + (tensor ? 8 : 4);
+  static constexpr int fragments_m = fragments;
+  static constexpr int warp_m = 32 * fragments, warp_n = 32;
+  static constexpr int rows = warps_m * warp_m, columns = warps_n * warp_n;
+  static constexpr int threads = 32 * warps_m * warps_n;
+  // Resident blocks per multiprocessor. The limit is 128 registers per thread for float and 168 for
+  // double.
+  static constexpr int blocks_per_sm = (sizeof(T) == 4 ? 512 : 384) / threads;
+  static constexpr int warps_per_row = warps_n;
+  static constexpr bool tensor_cores = use_tensor_cores;
+  // Padding of the rows in shared memory. It avoids bank conflicts of the scattered writes of a
+  // tile (4) and of the tensor core reads (8).
+  static constexpr int pitch_a = rows + (tensor_cores ? 8 : 4),
+                       pitch_b = columns + (tensor_cores ? 8 : 4);
 };
 
-// What one launch computes, and how it is cut; by the shape alone, so the sums are the same on
-// every device.
-struct Cut {
+// Problem size of one launch and its partition into tiles and splits. It depends only on the shape,
+// so the order of every sum is the same on every device.
+struct TilePartition {
   int64_t m = 0, n = 0, k = 0;
   int row_tiles = 1, column_tiles = 1;
   int splits = 1;
-  int64_t chunk = 0;  // of k
-  int64_t pitch = 0;  // from one row of the parts' sums to the next
+  int64_t k_per_split = 0;
+  int64_t partial_pitch = 0;  // row pitch of the partial sums
 };
 
-// Brings one operand's slab [first, first + depth) of k into shared memory.
+// Copies one operand's elements with k in [first, first + tile_k) to shared memory.
 template <int extent, int pitch, int threads, class T, class Loader>
-__device__ __forceinline__ void load_slab(const Loader& loader, const typename Loader::Row* rows,
-                                          const typename Loader::Start& start, int first, int count,
-                                          T* slab) {
+__device__ __forceinline__ void load_tile(const Loader& loader, const typename Loader::Row* rows,
+                                          const typename Loader::Start& start, int first,
+                                          int k_count, T* tile) {
   const int thread = static_cast<int>(threadIdx.x);
-  if constexpr (Loader::along_k) {
-    // Eight threads a row: whole sectors of 32 bytes; four rows a warp.
-    constexpr int lanes = 8, apart = threads / lanes;
-    static_assert(extent % apart == 0);
+  if constexpr (Loader::k_contiguous) {
+    // Eight threads per row read whole 32-byte sectors. A warp covers four rows.
+    constexpr int lanes = 8, row_step = threads / lanes;
+    static_assert(extent % row_step == 0);
 #pragma unroll 1
-    for (int i = 0; i < depth; i += lanes) {
+    for (int i = 0; i < tile_k; i += lanes) {
       const int k = thread % lanes + i;
       const auto step = loader.step(start, first + k);
-      const bool inside = first + k < count;
+      const bool inside = first + k < k_count;
 #pragma unroll
-      for (int j = 0; j < extent; j += apart) {
+      for (int j = 0; j < extent; j += row_step) {
         const int row = thread / lanes + j;
         const T* from;
-        const bool there = loader.at(rows[row], step, from);
-        copy_async(slab + k * pitch + row, from, there && inside);
+        const bool valid = loader.address(rows[row], step, from);
+        copy_async(tile + k * pitch + row, from, valid && inside);
       }
     }
   } else {
-    constexpr int size = piece_size<T>, lanes = extent / size, apart = threads / lanes;
-    static_assert(depth % apart == 0);
+    constexpr int size = vector_width<T>, lanes = extent / size, row_step = threads / lanes;
+    static_assert(tile_k % row_step == 0);
     const int row = thread % lanes * size;
 #pragma unroll 1
-    for (int i = 0; i < depth; i += apart) {
+    for (int i = 0; i < tile_k; i += row_step) {
       const int k = thread / lanes + i;
       const auto step = loader.step(start, first + k);
-      const bool inside = first + k < count;
-      T* const to = slab + k * pitch + row;
+      const bool inside = first + k < k_count;
+      T* const to = tile + k * pitch + row;
       const T* from;
-      if (loader.wide) {
-        const bool there = loader.at(rows[row], step, from);
-        copy_piece_async(to, from, there && inside);
+      if (loader.vectorized) {
+        const bool valid = loader.address(rows[row], step, from);
+        copy_vector_async(to, from, valid && inside);
       } else {
 #pragma unroll
         for (int j = 0; j < size; ++j) {
-          const bool there = loader.at(rows[row + j], step, from);
-          copy_async(to + j, from, there && inside);
+          const bool valid = loader.address(rows[row + j], step, from);
+          copy_async(to + j, from, valid && inside);
         }
       }
     }
   }
 }
 
-// A thread's part of the tile: where it begins, and the sums.
+// One thread's sums and their position in the tile.
 template <class T, class Tile>
-struct Sums {
-  static constexpr int rows = 4 * Tile::row_squares;
-  int row, column;      // of the first square, in the tile
-  T at[rows][8];        // columns: two squares side by side
-  int column_distance;  // from one to the other
+struct Accumulators {
+  static constexpr int rows = 4 * Tile::fragments_m;
+  int row, column;      // of the first fragment in the tile
+  T values[rows][8];    // columns: two fragments side by side
+  int fragment_stride;  // columns from the first fragment to the second
 
-  __device__ Sums() {
+  __device__ Accumulators() {
     const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
-    row = warp / Tile::across * Tile::warp_rows + lane / 4 * 4;
-    column = warp % Tile::across * Tile::warp_columns + lane % 4 * (Tile::tensor ? 8 : 4);
-    column_distance = Tile::tensor ? 4 : 16;
+    row = warp / Tile::warps_per_row * Tile::warp_m + lane / 4 * 4;
+    column = warp % Tile::warps_per_row * Tile::warp_n + lane % 4 * (Tile::tensor_cores ? 8 : 4);
+    fragment_stride = Tile::tensor_cores ? 4 : 16;
     clear();
   }
   __device__ __forceinline__ void clear() {
 #pragma unroll
     for (int i = 0; i < rows; ++i) {
 #pragma unroll
-      for (int j = 0; j < 8; ++j) at[i][j] = T(0);
+      for (int j = 0; j < 8; ++j) values[i][j] = T(0);
     }
   }
 
-  template <bool skip>
-  __device__ __forceinline__ void add(const T* a, const T* b) {
+  template <bool skip_zeros>
+  __device__ __forceinline__ void multiply_add_tile(const T* a, const T* b) {
 #pragma unroll 8
-    for (int k = 0; k < depth; ++k) {
+    for (int k = 0; k < tile_k; ++k) {
       T left[rows], right[8];
 #pragma unroll
-      for (int i = 0; i < Tile::row_squares; ++i) {
-        load_four(a + k * Tile::pitch_a + row + 32 * i, left + 4 * i);
+      for (int i = 0; i < Tile::fragments_m; ++i) {
+        load_vec4(a + k * Tile::pitch_a + row + 32 * i, left + 4 * i);
       }
 #pragma unroll
       for (int j = 0; j < 2; ++j) {
-        load_four(b + k * Tile::pitch_b + column + column_distance * j, right + 4 * j);
+        load_vec4(b + k * Tile::pitch_b + column + fragment_stride * j, right + 4 * j);
       }
 #pragma unroll
       for (int i = 0; i < rows; ++i) {
 #pragma unroll
         for (int j = 0; j < 8; ++j) {
-          if (!skip || !(left[i] == T(0))) {
-            at[i][j] = multiply_add(left[i], right[j], at[i][j]);
+          if (!skip_zeros || !(left[i] == T(0))) {
+            values[i][j] = multiply_add(left[i], right[j], values[i][j]);
           }
         }
       }
     }
   }
 
-  // A warp's rows and columns are dealt to the tensor core's so that a thread's operands lie side
-  // by side in shared memory, and its results in squares as above.
-  __device__ __forceinline__ void add_on_tensor_cores(const T* a, const T* b) {
+  // Rows and columns of the warp's tile are permuted for the tensor core. So each lane reads
+  // adjacent operands from shared memory, and its results form the same 4 x 4 fragments as above.
+  __device__ __forceinline__ void multiply_add_tensor_cores(const T* a, const T* b) {
     const int lane = static_cast<int>(threadIdx.x) % 32;
     const int b_column = column - lane % 4 * 8 + lane / 4 * 4;
 #pragma unroll
-    for (int k = 0; k < depth; k += 8) {
+    for (int k = 0; k < tile_k; k += 8) {
       const int step = k + lane % 4;
       uint32_t left[2][rows], right[2][4];
 #pragma unroll
@@ -171,12 +178,12 @@ struct Sums {
         const int at_k = step + 4 * half;
         T four[4];
 #pragma unroll
-        for (int i = 0; i < Tile::row_squares; ++i) {
-          load_four(a + at_k * Tile::pitch_a + row + 32 * i, four);
+        for (int i = 0; i < Tile::fragments_m; ++i) {
+          load_vec4(a + at_k * Tile::pitch_a + row + 32 * i, four);
 #pragma unroll
           for (int e = 0; e < 4; ++e) left[half][4 * i + e] = to_tf32(four[e]);
         }
-        load_four(b + at_k * Tile::pitch_b + b_column, four);
+        load_vec4(b + at_k * Tile::pitch_b + b_column, four);
 #pragma unroll
         for (int e = 0; e < 4; ++e) right[half][e] = to_tf32(four[e]);
       }
@@ -186,145 +193,156 @@ struct Sums {
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
           const uint32_t y[2] = {right[0][j], right[1][j]};
-          multiply_tf32(x, y, at[i][j], at[i][4 + j], at[i + 1][j], at[i + 1][4 + j]);
+          multiply_tf32(x, y, values[i][j], values[i][4 + j], values[i + 1][j],
+                        values[i + 1][4 + j]);
         }
       }
     }
   }
 
-  __device__ bool any_nan() const {
+  __device__ bool has_nan() const {
     bool any = false;
 #pragma unroll
     for (int i = 0; i < rows; ++i) {
 #pragma unroll
-      for (int j = 0; j < 8; ++j) any = any || at[i][j] != at[i][j];
+      for (int j = 0; j < 8; ++j) any = any || values[i][j] != values[i][j];
     }
     return any;
   }
 };
 
 template <class T, class Tile>
-struct Slabs {
-  alignas(16) T a[2][depth][Tile::pitch_a];
-  alignas(16) T b[2][depth][Tile::pitch_b];
+struct SharedTiles {
+  alignas(16) T a[2][tile_k][Tile::pitch_a];
+  alignas(16) T b[2][tile_k][Tile::pitch_b];
 };
 
+// The loop over k of one thread block.
 template <class T, class Tile, class A, class B>
-struct Feeds {
+struct Mainloop {
   const A& a;
   const B& b;
   const typename A::Row* rows;
   const typename B::Row* columns;
   const typename A::Start& a_start;
   const typename B::Start& b_start;
-  int count;  // of k
+  int k_count;  // of this split
 
-  __device__ __forceinline__ void load(int first, int stage, Slabs<T, Tile>& slabs) const {
-    load_slab<Tile::rows, Tile::pitch_a, Tile::threads>(a, rows, a_start, first, count,
-                                                        &slabs.a[stage][0][0]);
-    load_slab<Tile::columns, Tile::pitch_b, Tile::threads>(b, columns, b_start, first, count,
-                                                           &slabs.b[stage][0][0]);
+  __device__ __forceinline__ void load(int first, int stage, SharedTiles<T, Tile>& shared) const {
+    load_tile<Tile::rows, Tile::pitch_a, Tile::threads>(a, rows, a_start, first, k_count,
+                                                        &shared.a[stage][0][0]);
+    load_tile<Tile::columns, Tile::pitch_b, Tile::threads>(b, columns, b_start, first, k_count,
+                                                           &shared.b[stage][0][0]);
   }
 
-  template <bool skip>
-  __device__ __forceinline__ void multiply(Sums<T, Tile>& sums, Slabs<T, Tile>& slabs) const {
+  template <bool skip_zeros>
+  __device__ __forceinline__ void run(Accumulators<T, Tile>& accumulators,
+                                      SharedTiles<T, Tile>& shared) const {
     int stage = 0;
-    for (int next = 0; next < count + depth; next += depth, stage ^= 1) {
+    for (int next = 0; next < k_count + tile_k; next += tile_k, stage ^= 1) {
       wait_for_copies();
-      __syncthreads();  // the slab before `next` is there, and all are done with the one before it
-      if (next < count) load(next, stage, slabs);
+      __syncthreads();  // the previous tile has arrived, and its buffer is free again
+      if (next < k_count) load(next, stage, shared);
       if (next == 0) continue;
-      const T *const left = &slabs.a[stage ^ 1][0][0], *const right = &slabs.b[stage ^ 1][0][0];
-      if constexpr (Tile::tensor && !skip) sums.add_on_tensor_cores(left, right);
-      else sums.template add<skip>(left, right);
+      const T *const left = &shared.a[stage ^ 1][0][0], *const right = &shared.b[stage ^ 1][0][0];
+      if constexpr (Tile::tensor_cores && !skip_zeros)
+        accumulators.multiply_add_tensor_cores(left, right);
+      else accumulators.template multiply_add_tile<skip_zeros>(left, right);
     }
   }
 };
 
-template <class T, class Tile, class A, class B, class Result>
-__global__ void __launch_bounds__(Tile::threads, Tile::blocks)
-    gemm(A a, B b, Result result, Cut cut, T* partial) {
-  __shared__ Slabs<T, Tile> slabs;
+template <class T, class Tile, class A, class B, class Output>
+__global__ void __launch_bounds__(Tile::threads, Tile::blocks_per_sm)
+    gemm_kernel(A a, B b, Output output, TilePartition partition, T* partials) {
+  __shared__ SharedTiles<T, Tile> shared;
   __shared__ typename A::Row rows[Tile::rows];
   __shared__ typename B::Row columns[Tile::columns];
   const int thread = static_cast<int>(threadIdx.x);
-  const int block = static_cast<int>(blockIdx.x), tiles = cut.row_tiles * cut.column_tiles;
+  const int block = static_cast<int>(blockIdx.x),
+            tiles = partition.row_tiles * partition.column_tiles;
   const int split = block / tiles, index = block % tiles;
-  // Eight rows of tiles together, so that blocks at work share operands in the cache.
-  const int group = index / (8 * cut.column_tiles), within = index % (8 * cut.column_tiles);
-  const int high = cut.row_tiles - group * 8 < 8 ? cut.row_tiles - group * 8 : 8;
+  // Blocks are ordered in groups of eight tile rows, so that resident blocks share operands in the
+  // L2 cache.
+  const int group = index / (8 * partition.column_tiles),
+            within = index % (8 * partition.column_tiles);
+  const int high = partition.row_tiles - group * 8 < 8 ? partition.row_tiles - group * 8 : 8;
   const int64_t top = int64_t{group * 8 + within % high} * Tile::rows;
   const int64_t left = int64_t{within / high} * Tile::columns;
   for (int i = thread; i < Tile::rows; i += Tile::threads) rows[i] = a.row(top + i);
   for (int i = thread; i < Tile::columns; i += Tile::threads) columns[i] = b.row(left + i);
   __shared__ typename A::Start a_start;
   __shared__ typename B::Start b_start;
-  const int64_t first = split * cut.chunk, more = cut.k - first;
-  const int count = static_cast<int>(more < cut.chunk ? more : cut.chunk);
+  const int64_t first = split * partition.k_per_split, remaining = partition.k - first;
+  const int k_count =
+      static_cast<int>(remaining < partition.k_per_split ? remaining : partition.k_per_split);
   if (thread == 0) {
-    a_start = a.from(first);
-    b_start = b.from(first);
+    a_start = a.start(first);
+    b_start = b.start(first);
   }
-  const Feeds<T, Tile, A, B> feeds{a, b, rows, columns, a_start, b_start, count};
-  Sums<T, Tile> sums;
-  feeds.template multiply<false>(sums, slabs);
+  const Mainloop<T, Tile, A, B> mainloop{a, b, rows, columns, a_start, b_start, k_count};
+  Accumulators<T, Tile> accumulators;
+  mainloop.template run<false>(accumulators, shared);
   if constexpr (A::skips_zeros) {
-    // A product of a zero shows as NaN. Then the same sums are made again without such products.
-    __shared__ int wrong;
-    if (thread == 0) wrong = 0;
+    // 0 · infinity and 0 · NaN produce NaN. If any sum of the tile is NaN, the tile is computed
+    // again without products whose element of a is 0.
+    __shared__ int recompute;
+    if (thread == 0) recompute = 0;
     __syncthreads();
-    if (sums.any_nan()) wrong = 1;
+    if (accumulators.has_nan()) recompute = 1;
     __syncthreads();
-    if (wrong) {
-      sums.clear();
-      feeds.template multiply<true>(sums, slabs);
+    if (recompute) {
+      accumulators.clear();
+      mainloop.template run<true>(accumulators, shared);
     }
   }
 #pragma unroll
-  for (int i = 0; i < Tile::row_squares; ++i) {
+  for (int i = 0; i < Tile::fragments_m; ++i) {
 #pragma unroll
     for (int j = 0; j < 2; ++j) {
-      T square[4][4];
+      T fragment[4][4];
 #pragma unroll
       for (int r = 0; r < 4; ++r) {
 #pragma unroll
-        for (int c = 0; c < 4; ++c) square[r][c] = sums.at[4 * i + r][4 * j + c];
+        for (int c = 0; c < 4; ++c) fragment[r][c] = accumulators.values[4 * i + r][4 * j + c];
       }
-      const int64_t row = top + sums.row + 32 * i;
-      const int64_t column = left + sums.column + sums.column_distance * j;
-      if (row >= cut.m || column >= cut.n) continue;
-      if (cut.splits == 1) {
-        result.store(row, column, square, cut.m, cut.n);
+      const int64_t row = top + accumulators.row + 32 * i;
+      const int64_t column = left + accumulators.column + accumulators.fragment_stride * j;
+      if (row >= partition.m || column >= partition.n) continue;
+      if (partition.splits == 1) {
+        output.store(row, column, fragment, partition.m, partition.n);
         continue;
       }
-      // The parts' sums: (splits, m, pitch), rows of whole squares.
+      // Partial sums: (splits, m, partial_pitch), rows padded to whole fragments.
 #pragma unroll
       for (int r = 0; r < 4; ++r) {
-        if (row + r < cut.m) {
-          store_four(square[r], partial + (split * cut.m + row + r) * cut.pitch + column);
+        if (row + r < partition.m) {
+          store_vec4(fragment[r],
+                     partials + (split * partition.m + row + r) * partition.partial_pitch + column);
         }
       }
     }
   }
 }
 
-constexpr int sum_threads = 256;
+constexpr int reduce_threads = 256;
 
-// Adds the chunks' sums in order: a thread has one column of four rows, as a square would.
-template <class T, class Result>
-__global__ void __launch_bounds__(sum_threads)
-    add_splits(const T* partial, Result result, Cut cut) {
-  const int64_t index = int64_t{blockIdx.x} * sum_threads + threadIdx.x;
-  const int64_t row = index / cut.n * 4, column = index % cut.n;
-  if (row >= cut.m) return;
+// Adds the partial sums of all splits in order (split-K). A thread has one column of four rows.
+template <class T, class Output>
+__global__ void __launch_bounds__(reduce_threads)
+    reduce_splits_kernel(const T* partials, Output output, TilePartition partition) {
+  const int64_t index = int64_t{blockIdx.x} * reduce_threads + threadIdx.x;
+  const int64_t row = index / partition.n * 4, column = index % partition.n;
+  if (row >= partition.m) return;
   T v[4][1] = {};
-  for (int split = 0; split < cut.splits; ++split) {
+  for (int split = 0; split < partition.splits; ++split) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      if (row + i < cut.m) v[i][0] += partial[(split * cut.m + row + i) * cut.pitch + column];
+      if (row + i < partition.m)
+        v[i][0] += partials[(split * partition.m + row + i) * partition.partial_pitch + column];
     }
   }
-  result.store(row, column, v, cut.m, cut.n);
+  output.store(row, column, v, partition.m, partition.n);
 }
 
 }  // namespace chainrule::cuda

@@ -1,5 +1,5 @@
-// How exactly float32 products are computed on the GPU: the one switch that the bindings set, and
-// what the host code of gemm.h reads.
+// Precision of float32 products on the GPU. The bindings set it, and the host code of gemm_launch.h
+// reads it.
 #pragma once
 
 #include <atomic>
@@ -10,21 +10,21 @@ namespace chainrule::cuda {
 
 enum class Precision {
   highest,  // multiply-adds in float32
-  tf32,     // operands rounded to eleven bits, on tensor cores; sums in float32
+  tf32,     // operands rounded to TF32 (11 significant bits), on tensor cores; sums in float32
 };
 
 inline std::atomic<Precision> matmul_precision{Precision::highest};
 
-// While one lives, the calling thread's products are of its precision, whatever the switch says: an
-// operation of a program is computed as it was when it was recorded.
-class FixedPrecision {
+// Overrides the precision for the calling thread while an instance exists. A Program uses it to
+// replay each operation with the precision that was set when it was recorded.
+class ScopedPrecision {
  public:
-  explicit FixedPrecision(Precision precision) : before_(std::exchange(fixed, precision)) {}
-  ~FixedPrecision() { fixed = before_; }
-  FixedPrecision(const FixedPrecision&) = delete;
-  FixedPrecision& operator=(const FixedPrecision&) = delete;
+  explicit ScopedPrecision(Precision precision) : before_(std::exchange(fixed, precision)) {}
+  ~ScopedPrecision() { fixed = before_; }
+  ScopedPrecision(const ScopedPrecision&) = delete;
+  ScopedPrecision& operator=(const ScopedPrecision&) = delete;
 
-  static Precision or_chosen() { return fixed ? *fixed : matmul_precision.load(); }
+  static Precision current() { return fixed ? *fixed : matmul_precision.load(); }
 
  private:
   static inline thread_local std::optional<Precision> fixed;

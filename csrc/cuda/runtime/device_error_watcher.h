@@ -1,4 +1,5 @@
-// Which faults a thread hears of: those of its own calls and of the programs that it ran.
+// Errors that kernels reported, collected per host thread: those of its own calls and of the
+// programs that it ran.
 #pragma once
 
 #include <algorithm>
@@ -10,30 +11,30 @@
 
 namespace chainrule::cuda {
 
-// Where the kernels of one program, or of one thread's other calls, tell of faults.
-using FaultCell = std::shared_ptr<int>;
+// Bit mask of DeviceError, written by the kernels of one program, or of one thread's other calls.
+using DeviceErrorWord = std::shared_ptr<int>;
 
-// The cells that a thread looks at when it waits.
-class FaultCells {
+// The error words that a thread checks when it synchronizes.
+class DeviceErrorWatcher {
  public:
-  void add(const FaultCell& cell) {
-    if (std::find(cells_.begin(), cells_.end(), cell) == cells_.end()) cells_.push_back(cell);
+  void add(const DeviceErrorWord& word) {
+    if (std::find(words_.begin(), words_.end(), word) == words_.end()) words_.push_back(word);
   }
 
-  // std::invalid_argument where a kernel has told of something since. `all_done`: none of those
-  // that tell is still queued, so of a program that is gone nothing more will be heard.
-  void look(bool all_done) {
+  // Throws std::invalid_argument if a kernel reported an error since the last check. If `all_done`,
+  // no kernel that writes these words is still queued, so words of destroyed programs are dropped.
+  void check(bool all_done) {
     int found = 0;
-    for (const FaultCell& cell : cells_) {
-      found |= __atomic_exchange_n(cell.get(), 0, __ATOMIC_ACQ_REL);
+    for (const DeviceErrorWord& word : words_) {
+      found |= __atomic_exchange_n(word.get(), 0, __ATOMIC_ACQ_REL);
     }
     if (all_done)
-      std::erase_if(cells_, [](const FaultCell& cell) { return cell.use_count() == 1; });
-    if (found != 0) throw std::invalid_argument(fault_message(found));
+      std::erase_if(words_, [](const DeviceErrorWord& word) { return word.use_count() == 1; });
+    if (found != 0) throw std::invalid_argument(device_error_message(found));
   }
 
  private:
-  std::vector<FaultCell> cells_;
+  std::vector<DeviceErrorWord> words_;
 };
 
 }  // namespace chainrule::cuda

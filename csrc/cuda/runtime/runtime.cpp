@@ -14,19 +14,19 @@
 namespace chainrule::cuda {
 
 extern const Backend backend;
-extern const Training steps;
-extern const void* const some_kernel;
+extern const TrainingStepKernels training_step_table;
+extern const void* const any_kernel;
 
-void keep(cudaError_t error);  // as launch.h declares it for code that nvcc compiles
+void record_launch_error(cudaError_t error);  // declared in launch.h only for nvcc
 
 namespace {
 
-constexpr int gpu = 0;                // the one in use
-constexpr int least_capability = 80;  // of the architectures that CMakeLists.txt compiles for
+constexpr int gpu = 0;                // device in use
+constexpr int least_capability = 80;  // lowest architecture in CMakeLists.txt
 
 void check(const char* what, cudaError_t error) {
   if (error == cudaSuccess) return;
-  cudaGetLastError();  // what can be forgotten is
+  cudaGetLastError();  // clears the error if it is not sticky
   throw std::runtime_error(std::string("cuda: ") + what + ": " + cudaGetErrorString(error));
 }
 
@@ -36,7 +36,7 @@ std::string version(int number) {
 
 std::string in_mib(int64_t bytes) { return std::to_string(bytes >> 20) + " MiB"; }
 
-// What is found and made once a process.
+// Per-process state, initialized once.
 struct State {
   std::string why_off, description;
   pid_t process = getpid();
@@ -76,10 +76,10 @@ struct State {
     if (!properties.memoryPoolsSupported) {
       return std::string(properties.name) + " has no memory pools, which chainrule needs";
     }
-    const OnGpu here;
-    // Of code for another GPU nothing else is heard before the first launch.
+    const DeviceGuard here;
+    // Without this check, missing code for this GPU would show only at the first launch.
     cudaFuncAttributes attributes;
-    const cudaError_t code = cudaFuncGetAttributes(&attributes, some_kernel);
+    const cudaError_t code = cudaFuncGetAttributes(&attributes, any_kernel);
     if (code != cudaSuccess) {
       cudaGetLastError();
       return std::string(properties.name) + ", of compute capability " + capability +
@@ -98,7 +98,7 @@ struct State {
     wanted.location.type = cudaMemLocationTypeDevice;
     wanted.location.id = gpu;
     check("making a memory pool", cudaMemPoolCreate(&pool, &wanted));
-    uint64_t all = UINT64_MAX;  // freed memory stays here until it is trimmed
+    uint64_t all = UINT64_MAX;  // freed memory stays in the pool until it is trimmed
     check("keeping memory", cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &all));
   }
 };
@@ -109,20 +109,20 @@ const State& state() {
   return only;
 }
 
-// Streams outlive their threads, because arrays refer to them; the next thread takes one over.
+// Streams outlive their threads, because arrays refer to them. A new thread reuses an idle one.
 std::mutex idle_lock;
 std::vector<Stream>& idle_streams() {
   static std::vector<Stream>& only = *new std::vector<Stream>();
   return only;
 }
 
-// Not cudaStreamNonBlocking: work on the default stream, where other libraries use our memory,
-// waits for what is queued here and is waited for, also before the memory is used again.
+// Not cudaStreamNonBlocking. Other libraries use our memory on the default stream. Such work must
+// wait for this stream, and this stream for it, also before the memory is reused.
 struct OwnStream {
   Stream stream = nullptr;
 
   OwnStream() {
-    const OnGpu here;
+    const DeviceGuard here;
     const std::lock_guard guard(idle_lock);
     if (!idle_streams().empty()) {
       stream = idle_streams().back();
@@ -137,47 +137,48 @@ struct OwnStream {
   }
 };
 
-// Cells in mapped memory, so that looking costs no copy. That memory is never freed: a kernel may
-// write to it later than anybody looks.
-std::mutex spare_lock;
-std::vector<int*>& spare_cells() {
+// Error words are in mapped host memory, so that checking needs no copy. The memory is never freed,
+// because a kernel may write to it after the last check.
+std::mutex spare_words_lock;
+std::vector<int*>& spare_words() {
   static std::vector<int*>& only = *new std::vector<int*>();
   return only;
 }
 
-FaultCell take_cell() {
+DeviceErrorWord take_error_word() {
   constexpr std::size_t together = 1024;
-  const std::lock_guard guard(spare_lock);
-  if (spare_cells().empty()) {
-    const OnGpu here;
+  const std::lock_guard guard(spare_words_lock);
+  if (spare_words().empty()) {
+    const DeviceGuard here;
     void* memory = nullptr;
     check("mapping memory", cudaHostAlloc(&memory, together * sizeof(int), cudaHostAllocMapped));
     for (std::size_t i = 0; i < together; ++i) {
-      spare_cells().push_back(static_cast<int*>(memory) + i);
+      spare_words().push_back(static_cast<int*>(memory) + i);
     }
   }
-  int* const cell = spare_cells().back();
-  spare_cells().pop_back();
-  *cell = 0;
-  return {cell, [](int* done) {
-            const std::lock_guard again(spare_lock);
-            spare_cells().push_back(done);
+  int* const error_word = spare_words().back();
+  spare_words().pop_back();
+  *error_word = 0;
+  return {error_word, [](int* done) {
+            const std::lock_guard again(spare_words_lock);
+            spare_words().push_back(done);
           }};
 }
 
-thread_local FaultCells watched;
-thread_local FaultCell own_cell, captured_cell;
+thread_local DeviceErrorWatcher watched_errors;
+thread_local DeviceErrorWord own_word, captured_word;
 
 thread_local cudaError_t launch_error = cudaSuccess;
 thread_local Stream capturing = nullptr;  // while this thread records a graph
 
-// That allocate's last resort, to wait for all that is queued, does not meet a capture, which it
-// would end.
+// Excludes captures during allocate's last resort, which synchronizes the device and would
+// invalidate a capture.
 std::shared_mutex captures;
 
 class CapturedGraph final : public Graph {
  public:
-  CapturedGraph(cudaGraph_t graph, FaultCell cell) : cell_(std::move(cell)) {
+  CapturedGraph(cudaGraph_t graph, DeviceErrorWord error_word)
+      : error_word_(std::move(error_word)) {
     const cudaError_t error = cudaGraphInstantiate(&ready_, graph, 0);
     cudaGraphDestroy(graph);
     check("preparing a program", error);
@@ -187,25 +188,25 @@ class CapturedGraph final : public Graph {
   CapturedGraph& operator=(const CapturedGraph&) = delete;
 
   void launch(Stream stream) override {
-    const OnGpu here;
-    watched.add(cell_);
+    const DeviceGuard here;
+    watched_errors.add(error_word_);
     check("running a program", cudaGraphLaunch(ready_, stream));
   }
 
  private:
-  FaultCell cell_;
+  DeviceErrorWord error_word_;
   cudaGraphExec_t ready_ = nullptr;
 };
 
 }  // namespace
 
 const Backend& kernels() { return backend; }
-const Training& training() { return steps; }
+const TrainingStepKernels& training_step_kernels() { return training_step_table; }
 
-int* faults() {
-  if (captured_cell) return captured_cell.get();
-  if (!own_cell) watched.add(own_cell = take_cell());
-  return own_cell.get();
+int* device_errors() {
+  if (captured_word) return captured_word.get();
+  if (!own_word) watched_errors.add(own_word = take_error_word());
+  return own_word.get();
 }
 
 const std::string& why_off() {
@@ -216,11 +217,11 @@ const std::string& why_off() {
 
 const std::string& description() { return state().description; }
 
-OnGpu::OnGpu() {
+DeviceGuard::DeviceGuard() {
   check("asking for the current GPU", cudaGetDevice(&before_));
   if (before_ != gpu) check("choosing a GPU", cudaSetDevice(gpu));
 }
-OnGpu::~OnGpu() {
+DeviceGuard::~DeviceGuard() {
   if (before_ != gpu) cudaSetDevice(before_);
 }
 
@@ -234,7 +235,7 @@ Stream default_stream() { return cudaStreamLegacy; }
 
 void* allocate(int64_t bytes, Stream stream) {
   if (bytes == 0) return nullptr;
-  const OnGpu here;
+  const DeviceGuard here;
   void* found = nullptr;
   const auto attempt = [&] {
     return cudaMallocFromPoolAsync(&found, static_cast<std::size_t>(bytes), state().pool, stream);
@@ -242,13 +243,13 @@ void* allocate(int64_t bytes, Stream stream) {
   cudaError_t error = attempt();
   if (error == cudaErrorMemoryAllocation && !capturing) {
     cudaGetLastError();
-    drain();  // what was freed on other streams is free once they are done
+    synchronize_device();  // what was freed on other streams is free once they are done
     check("trimming the memory pool", cudaMemPoolTrimTo(state().pool, 0));
     error = attempt();
   }
   if (error == cudaErrorMemoryAllocation) {
     cudaGetLastError();
-    const Memory left = memory();
+    const MemoryInfo left = memory();
     throw OutOfMemory("cuda: " + in_mib(bytes) + " do not fit: " + in_mib(left.free) + " of " +
                       in_mib(left.total) + " are free");
   }
@@ -265,8 +266,8 @@ void release(void* memory, Stream stream) noexcept {
   if (elsewhere) cudaSetDevice(before);
 }
 
-Memory memory() {
-  const OnGpu here;
+MemoryInfo memory() {
+  const DeviceGuard here;
   std::size_t free = 0, total = 0;
   check("asking for memory", cudaMemGetInfo(&free, &total));
   uint64_t reserved = 0, used = 0;
@@ -277,17 +278,17 @@ Memory memory() {
   return {static_cast<int64_t>(free + reserved - used), static_cast<int64_t>(total)};
 }
 
-void copy_in(void* to, const void* from, int64_t bytes, Stream stream) {
+void copy_to_device(void* to, const void* from, int64_t bytes, Stream stream) {
   if (bytes == 0) return;
-  const OnGpu here;
+  const DeviceGuard here;
   check("copying to the GPU",
         cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyHostToDevice, stream));
-  // From pinned memory the copy would go on behind the caller's back.
+  // A copy from pinned memory is asynchronous, so wait before the caller can change it.
   check("copying to the GPU", cudaStreamSynchronize(stream));
 }
 
-void copy_out(void* to, const void* from, int64_t bytes, Stream stream) {
-  const OnGpu here;
+void copy_to_host(void* to, const void* from, int64_t bytes, Stream stream) {
+  const DeviceGuard here;
   if (bytes > 0) {
     check("copying from the GPU", cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes),
                                                   cudaMemcpyDeviceToHost, stream));
@@ -295,47 +296,47 @@ void copy_out(void* to, const void* from, int64_t bytes, Stream stream) {
   synchronize(stream);
 }
 
-void copy(void* to, const void* from, int64_t bytes, Stream stream) {
+void copy_on_device(void* to, const void* from, int64_t bytes, Stream stream) {
   if (bytes == 0) return;
-  const OnGpu here;
+  const DeviceGuard here;
   check("copying on the GPU", cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes),
                                               cudaMemcpyDeviceToDevice, stream));
 }
 
 void fill_zero(void* to, int64_t bytes, Stream stream) {
   if (bytes == 0) return;
-  const OnGpu here;
+  const DeviceGuard here;
   check("clearing memory", cudaMemsetAsync(to, 0, static_cast<std::size_t>(bytes), stream));
 }
 
-void wait(Stream later, Stream earlier) {
+void stream_wait(Stream later, Stream earlier) {
   if (later == earlier) return;
-  const OnGpu here;
+  const DeviceGuard here;
   cudaEvent_t event = nullptr;
   check("making an event", cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
   cudaError_t error = cudaEventRecord(event, earlier);
   if (error == cudaSuccess) error = cudaStreamWaitEvent(later, event, 0);
-  cudaEventDestroy(event);  // once it is no longer waited for
+  cudaEventDestroy(event);  // deferred by CUDA until the wait is done
   check("ordering streams", error);
 }
 
 void synchronize(Stream stream) {
-  const OnGpu here;
+  const DeviceGuard here;
   check("waiting for the GPU", cudaStreamSynchronize(stream));
-  watched.look(stream == current_stream());
+  watched_errors.check(stream == current_stream());
 }
 
-void drain() {
-  const OnGpu here;
+void synchronize_device() {
+  const DeviceGuard here;
   const std::unique_lock alone(captures);
   check("waiting for the GPU", cudaDeviceSynchronize());
 }
 
-void keep(cudaError_t error) {
+void record_launch_error(cudaError_t error) {
   if (launch_error == cudaSuccess) launch_error = error;
 }
 
-void finish(const char* op) {
+void check_launches(const char* op) {
   const cudaError_t error = std::exchange(launch_error, cudaSuccess);
   if (error == cudaSuccess) return;
   cudaGetLastError();
@@ -343,19 +344,20 @@ void finish(const char* op) {
 }
 
 std::unique_ptr<Graph> capture(const std::function<void()>& body) {
-  const OnGpu here;
+  const DeviceGuard here;
   const std::shared_lock guard(captures);
   struct Own {
     Own() {
-      // Of no concern to the default stream, whose use by others would end the capture otherwise.
+      // Non-blocking, because work of other libraries on the default stream would invalidate the
+      // capture.
       check("making a stream", cudaStreamCreateWithFlags(&capturing, cudaStreamNonBlocking));
     }
     ~Own() {
       cudaStreamDestroy(std::exchange(capturing, nullptr));
-      captured_cell = nullptr;
+      captured_word = nullptr;
     }
   } const own;
-  captured_cell = take_cell();
+  captured_word = take_error_word();
   check("recording a program", cudaStreamBeginCapture(capturing, cudaStreamCaptureModeThreadLocal));
   cudaGraph_t graph = nullptr;
   try {
@@ -367,7 +369,7 @@ std::unique_ptr<Graph> capture(const std::function<void()>& body) {
     throw;
   }
   check("recording a program", cudaStreamEndCapture(capturing, &graph));
-  return std::make_unique<CapturedGraph>(graph, captured_cell);
+  return std::make_unique<CapturedGraph>(graph, captured_word);
 }
 
 }  // namespace chainrule::cuda

@@ -1,10 +1,10 @@
-// The GPU as the bindings see it, in plain C++. Implemented by runtime.cpp over CUDA's runtime, by
-// absent.cpp where the library is built without CUDA, and by tests/simt/runtime.cpp over the CPU's
+// Interface of the GPU for the bindings, in plain C++. Implemented by runtime.cpp with the CUDA
+// runtime, by runtime_stub.cpp in a build without CUDA, and by tests/simt/runtime.cpp in CPU
 // memory.
 //
-// What fails throws: OutOfMemory, or std::runtime_error. Queued work may fail late: the next call
-// that waits throws, also std::invalid_argument where a program that the thread ran met an index
-// out of range.
+// Failures throw OutOfMemory or std::runtime_error. Queued work may fail late: then the next call
+// that synchronizes throws. It throws std::invalid_argument if a program that the thread ran had an
+// index out of range.
 #pragma once
 
 #include <cstdint>
@@ -20,10 +20,11 @@
 
 namespace chainrule::cuda {
 
-// The table of the operations; only where why_off() is empty, as all that follows it.
+// Table of the operations. Requires an empty why_off(), as do all functions below except
+// description().
 const Backend& kernels();
-// What training on the GPU needs beside them.
-const Training& training();
+// Kernels of a training step beside the operations.
+const TrainingStepKernels& training_step_kernels();
 
 class OutOfMemory : public std::bad_alloc {
  public:
@@ -34,61 +35,61 @@ class OutOfMemory : public std::bad_alloc {
   std::string what_;
 };
 
-// Why no GPU can be used, in one line; empty where one can. Decided by the first call.
+// Returns in one line why no GPU can be used; empty if one can. Decided by the first call.
 const std::string& why_off();
-// The GPU in use, its driver and the runtime, in one line.
+// Describes the GPU in use, its driver and the runtime, in one line.
 const std::string& description();
 
-// While one lives, the calling thread's calls go to the GPU in use: another library may have chosen
-// another for the thread. The functions below see to it themselves.
-class OnGpu {
+// Selects the GPU in use for the calling thread, and restores the previous one at destruction.
+// Another library may have selected another device. The functions below do this themselves.
+class DeviceGuard {
  public:
-  OnGpu();
-  ~OnGpu();
-  OnGpu(const OnGpu&) = delete;
-  OnGpu& operator=(const OnGpu&) = delete;
+  DeviceGuard();
+  ~DeviceGuard();
+  DeviceGuard(const DeviceGuard&) = delete;
+  DeviceGuard& operator=(const DeviceGuard&) = delete;
 
  private:
   int before_ = 0;
 };
 
-// `bytes` of device memory for work on `stream`; null for none.
+// Returns `bytes` of device memory for work on `stream`; null if `bytes` is 0.
 void* allocate(int64_t bytes, Stream stream);
-// Once the work that was queued on `stream` before is done.
+// Frees memory after the work queued on `stream` so far.
 void release(void* memory, Stream stream) noexcept;
-// Free and total bytes on the device; what the pool holds but nobody uses is free.
-struct Memory {
+// Free and total bytes on the device. Unused memory in the pool counts as free.
+struct MemoryInfo {
   int64_t free, total;
 };
-Memory memory();
+MemoryInfo memory();
 
-// Returns once `from` may be changed.
-void copy_in(void* to, const void* from, int64_t bytes, Stream stream);
+// Returns when `from` may be changed.
+void copy_to_device(void* to, const void* from, int64_t bytes, Stream stream);
 // Waits for the result.
-void copy_out(void* to, const void* from, int64_t bytes, Stream stream);
-void copy(void* to, const void* from, int64_t bytes, Stream stream);
+void copy_to_host(void* to, const void* from, int64_t bytes, Stream stream);
+void copy_on_device(void* to, const void* from, int64_t bytes, Stream stream);
 void fill_zero(void* to, int64_t bytes, Stream stream);
 
 // The stream that other libraries use by default.
 Stream default_stream();
-// What is queued on `later` from now on waits for what is queued on `earlier` so far.
-void wait(Stream later, Stream earlier);
-// Waits for all that was queued on `stream`.
+// Work queued on `later` from now on waits for the work queued on `earlier` so far.
+void stream_wait(Stream later, Stream earlier);
+// Waits for all work queued on `stream`.
 void synchronize(Stream stream);
-// Waits for all that was queued on any stream, also by others.
-void drain();
+// Waits for all work on the device, also that of other libraries.
+void synchronize_device();
 
-// Ends an operation: throws where one of its launches failed.
-void finish(const char* op);
+// Throws std::runtime_error, prefixed with `op`, if a launch of this thread failed.
+void check_launches(const char* op);
 
-// Launches recorded once, to be queued again as one.
+// A captured graph of launches.
 class Graph {
  public:
   virtual ~Graph() = default;
   virtual void launch(Stream stream) = 0;
 };
-// Records what `body` launches on the calling thread; nothing runs. On a stream of its own
-// meanwhile: on the thread's, what other threads do to its arrays would be recorded too.
+// Records the launches of `body` on the calling thread; nothing runs. It captures a stream of its
+// own, because other threads may queue work on this thread's stream.
 std::unique_ptr<Graph> capture(const std::function<void()>& body);
 
 }  // namespace chainrule::cuda
