@@ -1,5 +1,5 @@
-// The runtime over the CPU's memory: a GPU that can be had everywhere. RecordedGraph run at once,
-// unless a graph is capture_target; all streams are one.
+// The runtime in CPU memory: a GPU that runs on any machine. Launches run at once, unless a graph
+// is being captured. All streams are one.
 #include "cuda/runtime/runtime.h"
 
 #include <sys/mman.h>
@@ -23,10 +23,10 @@ constexpr int64_t total_bytes = int64_t{1} << 30;
 
 std::mutex lock;
 int64_t used = 0;
-bool overran = false;  // a kernel wrote behind the end of an array
+bool overran = false;  // a kernel wrote past the end of an array
 
-// MemoryInfo of its own pages, as near to their end as 16 bytes allow: what a kernel reads or
-// writes beyond is the end of the process, or is seen when the memory is released.
+// An allocation on its own pages, ending at most 15 bytes before a guard page. An access past the
+// end faults, or is detected when the memory is released.
 class GuardedBlock {
  public:
   explicit GuardedBlock(int64_t bytes) : bytes_(static_cast<std::size_t>(bytes)) {
@@ -35,7 +35,7 @@ class GuardedBlock {
     if (pages == MAP_FAILED) throw std::bad_alloc();
     pages_ = static_cast<unsigned char*>(pages);
     mprotect(pages_ + all() - page, page, PROT_NONE);
-    std::memset(pages_, 0xff, all() - page);  // NaN, so that nothing passes for having been written
+    std::memset(pages_, 0xff, all() - page);  // NaN, so that unwritten results are detected
   }
   void* data() const { return pages_ + all() - page - whole(); }
   int64_t bytes() const { return static_cast<int64_t>(bytes_); }
@@ -141,7 +141,7 @@ void copy_on_device(void* to, const void* from, int64_t bytes, Stream) {
   const auto first = reinterpret_cast<uintptr_t>(to), second = reinterpret_cast<uintptr_t>(from);
   const auto size = static_cast<uintptr_t>(bytes);
   if (first != second && first < second + size && second < first + size) {
-    throw std::runtime_error("a copy on the GPU between areas that overlap");
+    throw std::runtime_error("copy_on_device: source and destination must not overlap");
   }
   if (bytes > 0) std::memmove(to, from, static_cast<std::size_t>(bytes));
 }
@@ -152,7 +152,7 @@ void stream_wait(Stream, Stream) {}
 void synchronize_device() {}
 void synchronize(Stream stream) {
   if (std::exchange(overran, false)) {
-    throw std::runtime_error("a kernel wrote behind the end of an array");
+    throw std::runtime_error("a kernel wrote past the end of an array");
   }
   watched_errors.check(stream == current_stream());
 }
