@@ -107,8 +107,8 @@ void* allocate(int64_t bytes, Stream) {
   if (bytes == 0) return nullptr;
   const std::lock_guard guard(lock);
   if (bytes > total_bytes - used) {
-    throw OutOfMemory("cuda: " + std::to_string(bytes >> 20) + " MiB do not fit: " +
-                      std::to_string((total_bytes - used) >> 20) + " of 1024 MiB are free");
+    throw OutOfMemory("cuda: out of memory: " + std::to_string(bytes >> 20) + " MiB requested, " +
+                      std::to_string((total_bytes - used) >> 20) + " MiB of 1024 MiB free");
   }
   const GuardedBlock block(bytes);
   allocations().emplace(block.data(), block);

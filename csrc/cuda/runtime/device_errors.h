@@ -18,14 +18,14 @@ enum DeviceError : int {
 // Returns the message of the first error in the mask.
 inline std::string device_error_message(int found) {
   const std::string what =
-      found & bad_index   ? "gather: indices must lie in [0, rows of the source)"
-      : found & bad_label ? "softmax_cross_entropy: labels must lie in [0, classes)"
+      found & bad_index   ? "gather: index out of range [0, rows)"
+      : found & bad_label ? "softmax_cross_entropy: label out of range [0, classes)"
       : found & bad_argmax_max_pool2d
-          ? "max_pool2d_backward: argmax must lie in [0, elements of a window)"
+          ? "max_pool2d_backward: argmax out of range [0, window elements)"
       : found & bad_argmax_backward_input
-          ? "conv2d_pooled_backward_input: argmax must lie in [0, elements of a window)"
-          : "conv2d_pooled_backward_weight: argmax must lie in [0, elements of a window)";
-  return what + ": a program met another";
+          ? "conv2d_pooled_backward_input: argmax out of range [0, window elements)"
+          : "conv2d_pooled_backward_weight: argmax out of range [0, window elements)";
+  return what + " while running a Program";
 }
 
 }  // namespace chainrule::cuda

@@ -27,7 +27,8 @@ constexpr int least_capability = 80;  // lowest architecture in CMakeLists.txt
 void check(const char* what, cudaError_t error) {
   if (error == cudaSuccess) return;
   cudaGetLastError();  // clears the error if it is not sticky
-  throw std::runtime_error(std::string("cuda: ") + what + ": " + cudaGetErrorString(error));
+  throw std::runtime_error(std::string("cuda: could not ") + what + ": " +
+                           cudaGetErrorString(error));
 }
 
 std::string version(int number) {
@@ -53,28 +54,28 @@ struct State {
   std::string start() {
     int driver = 0, runtime = 0, devices = 0;
     if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) {
-      return "no NVIDIA driver is installed (libcuda.so.1 is not found)";
+      return "no NVIDIA driver is installed (libcuda.so.1 not found)";
     }
-    check("the runtime's version", cudaRuntimeGetVersion(&runtime));
+    check("read the runtime version", cudaRuntimeGetVersion(&runtime));
     const cudaError_t found = cudaGetDeviceCount(&devices);
     if (found == cudaErrorInsufficientDriver) {
-      return "the NVIDIA driver is for CUDA " + version(driver) + ", chainrule needs one for " +
-             version(runtime) + " or later";
+      return "the NVIDIA driver must support CUDA " + version(runtime) + " or later, got " +
+             version(driver);
     }
     if (found == cudaErrorNoDevice || (found == cudaSuccess && devices == 0)) {
-      return "the NVIDIA driver finds no GPU (CUDA_VISIBLE_DEVICES can hide one)";
+      return "the NVIDIA driver finds no GPU (CUDA_VISIBLE_DEVICES can hide GPUs)";
     }
-    check("looking for GPUs", found);
+    check("count GPUs", found);
     cudaDeviceProp properties;
-    check("the GPU's properties", cudaGetDeviceProperties(&properties, gpu));
+    check("read the GPU properties", cudaGetDeviceProperties(&properties, gpu));
     const std::string capability =
         std::to_string(properties.major) + "." + std::to_string(properties.minor);
     if (properties.major * 10 + properties.minor < least_capability) {
-      return std::string(properties.name) + " has compute capability " + capability +
-             ", chainrule needs 8.0 or later";
+      return std::string(properties.name) + ": compute capability must be 8.0 or later, got " +
+             capability;
     }
     if (!properties.memoryPoolsSupported) {
-      return std::string(properties.name) + " has no memory pools, which chainrule needs";
+      return std::string(properties.name) + ": the GPU must support memory pools";
     }
     const DeviceGuard here;
     // Without this check, missing code for this GPU would show only at the first launch.
@@ -82,8 +83,8 @@ struct State {
     const cudaError_t code = cudaFuncGetAttributes(&attributes, any_kernel);
     if (code != cudaSuccess) {
       cudaGetLastError();
-      return std::string(properties.name) + ", of compute capability " + capability +
-             ", cannot run the kernels that chainrule is built with: " + cudaGetErrorString(code);
+      return std::string(properties.name) + " (compute capability " + capability +
+             "): chainrule is built without kernels for this GPU: " + cudaGetErrorString(code);
     }
     make_pool();
     description = std::string(properties.name) + ", compute capability " + capability + ", " +
@@ -97,9 +98,10 @@ struct State {
     wanted.allocType = cudaMemAllocationTypePinned;
     wanted.location.type = cudaMemLocationTypeDevice;
     wanted.location.id = gpu;
-    check("making a memory pool", cudaMemPoolCreate(&pool, &wanted));
+    check("create a memory pool", cudaMemPoolCreate(&pool, &wanted));
     uint64_t all = UINT64_MAX;  // freed memory stays in the pool until it is trimmed
-    check("keeping memory", cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &all));
+    check("set the release threshold of the memory pool",
+          cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &all));
   }
 };
 
@@ -128,7 +130,7 @@ struct OwnStream {
       stream = idle_streams().back();
       idle_streams().pop_back();
     } else {
-      check("making a stream", cudaStreamCreate(&stream));
+      check("create a stream", cudaStreamCreate(&stream));
     }
   }
   ~OwnStream() {
@@ -151,7 +153,7 @@ DeviceErrorWord take_error_word() {
   if (spare_words().empty()) {
     const DeviceGuard here;
     void* memory = nullptr;
-    check("mapping memory", cudaHostAlloc(&memory, together * sizeof(int), cudaHostAllocMapped));
+    check("map host memory", cudaHostAlloc(&memory, together * sizeof(int), cudaHostAllocMapped));
     for (std::size_t i = 0; i < together; ++i) {
       spare_words().push_back(static_cast<int*>(memory) + i);
     }
@@ -181,7 +183,7 @@ class CapturedGraph final : public Graph {
       : error_word_(std::move(error_word)) {
     const cudaError_t error = cudaGraphInstantiate(&ready_, graph, 0);
     cudaGraphDestroy(graph);
-    check("preparing a program", error);
+    check("instantiate a Program's graph", error);
   }
   ~CapturedGraph() override { cudaGraphExecDestroy(ready_); }
   CapturedGraph(const CapturedGraph&) = delete;
@@ -190,7 +192,7 @@ class CapturedGraph final : public Graph {
   void launch(Stream stream) override {
     const DeviceGuard here;
     watched_errors.add(error_word_);
-    check("running a program", cudaGraphLaunch(ready_, stream));
+    check("run a Program", cudaGraphLaunch(ready_, stream));
   }
 
  private:
@@ -211,15 +213,15 @@ int* device_errors() {
 
 const std::string& why_off() {
   static const std::string forked =
-      "this process was forked from one that used CUDA, which does not survive that";
+      "this process was forked after its parent had used CUDA; CUDA does not work after a fork";
   return state().why_off.empty() && state().process != getpid() ? forked : state().why_off;
 }
 
 const std::string& description() { return state().description; }
 
 DeviceGuard::DeviceGuard() {
-  check("asking for the current GPU", cudaGetDevice(&before_));
-  if (before_ != gpu) check("choosing a GPU", cudaSetDevice(gpu));
+  check("read the current device", cudaGetDevice(&before_));
+  if (before_ != gpu) check("select the GPU", cudaSetDevice(gpu));
 }
 DeviceGuard::~DeviceGuard() {
   if (before_ != gpu) cudaSetDevice(before_);
@@ -244,16 +246,16 @@ void* allocate(int64_t bytes, Stream stream) {
   if (error == cudaErrorMemoryAllocation && !capturing) {
     cudaGetLastError();
     synchronize_device();  // what was freed on other streams is free once they are done
-    check("trimming the memory pool", cudaMemPoolTrimTo(state().pool, 0));
+    check("trim the memory pool", cudaMemPoolTrimTo(state().pool, 0));
     error = attempt();
   }
   if (error == cudaErrorMemoryAllocation) {
     cudaGetLastError();
     const MemoryInfo left = memory();
-    throw OutOfMemory("cuda: " + in_mib(bytes) + " do not fit: " + in_mib(left.free) + " of " +
-                      in_mib(left.total) + " are free");
+    throw OutOfMemory("cuda: out of memory: " + in_mib(bytes) + " requested, " + in_mib(left.free) +
+                      " of " + in_mib(left.total) + " free");
   }
-  check("allocating memory", error);
+  check("allocate memory", error);
   return found;
 }
 
@@ -269,11 +271,11 @@ void release(void* memory, Stream stream) noexcept {
 MemoryInfo memory() {
   const DeviceGuard here;
   std::size_t free = 0, total = 0;
-  check("asking for memory", cudaMemGetInfo(&free, &total));
+  check("read the free memory", cudaMemGetInfo(&free, &total));
   uint64_t reserved = 0, used = 0;
-  check("asking the pool",
+  check("read the memory pool's usage",
         cudaMemPoolGetAttribute(state().pool, cudaMemPoolAttrReservedMemCurrent, &reserved));
-  check("asking the pool",
+  check("read the memory pool's usage",
         cudaMemPoolGetAttribute(state().pool, cudaMemPoolAttrUsedMemCurrent, &used));
   return {static_cast<int64_t>(free + reserved - used), static_cast<int64_t>(total)};
 }
@@ -281,17 +283,17 @@ MemoryInfo memory() {
 void copy_to_device(void* to, const void* from, int64_t bytes, Stream stream) {
   if (bytes == 0) return;
   const DeviceGuard here;
-  check("copying to the GPU",
+  check("copy to the GPU",
         cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyHostToDevice, stream));
   // A copy from pinned memory is asynchronous, so wait before the caller can change it.
-  check("copying to the GPU", cudaStreamSynchronize(stream));
+  check("copy to the GPU", cudaStreamSynchronize(stream));
 }
 
 void copy_to_host(void* to, const void* from, int64_t bytes, Stream stream) {
   const DeviceGuard here;
   if (bytes > 0) {
-    check("copying from the GPU", cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes),
-                                                  cudaMemcpyDeviceToHost, stream));
+    check("copy from the GPU", cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes),
+                                               cudaMemcpyDeviceToHost, stream));
   }
   synchronize(stream);
 }
@@ -299,37 +301,37 @@ void copy_to_host(void* to, const void* from, int64_t bytes, Stream stream) {
 void copy_on_device(void* to, const void* from, int64_t bytes, Stream stream) {
   if (bytes == 0) return;
   const DeviceGuard here;
-  check("copying on the GPU", cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes),
-                                              cudaMemcpyDeviceToDevice, stream));
+  check("copy on the GPU", cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes),
+                                           cudaMemcpyDeviceToDevice, stream));
 }
 
 void fill_zero(void* to, int64_t bytes, Stream stream) {
   if (bytes == 0) return;
   const DeviceGuard here;
-  check("clearing memory", cudaMemsetAsync(to, 0, static_cast<std::size_t>(bytes), stream));
+  check("clear memory", cudaMemsetAsync(to, 0, static_cast<std::size_t>(bytes), stream));
 }
 
 void stream_wait(Stream later, Stream earlier) {
   if (later == earlier) return;
   const DeviceGuard here;
   cudaEvent_t event = nullptr;
-  check("making an event", cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+  check("create an event", cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
   cudaError_t error = cudaEventRecord(event, earlier);
   if (error == cudaSuccess) error = cudaStreamWaitEvent(later, event, 0);
   cudaEventDestroy(event);  // deferred by CUDA until the wait is done
-  check("ordering streams", error);
+  check("order streams", error);
 }
 
 void synchronize(Stream stream) {
   const DeviceGuard here;
-  check("waiting for the GPU", cudaStreamSynchronize(stream));
+  check("finish the work on the GPU", cudaStreamSynchronize(stream));
   watched_errors.check(stream == current_stream());
 }
 
 void synchronize_device() {
   const DeviceGuard here;
   const std::unique_lock alone(captures);
-  check("waiting for the GPU", cudaDeviceSynchronize());
+  check("finish the work on the GPU", cudaDeviceSynchronize());
 }
 
 void record_launch_error(cudaError_t error) {
@@ -350,7 +352,7 @@ std::unique_ptr<Graph> capture(const std::function<void()>& body) {
     Own() {
       // Non-blocking, because work of other libraries on the default stream would invalidate the
       // capture.
-      check("making a stream", cudaStreamCreateWithFlags(&capturing, cudaStreamNonBlocking));
+      check("create a stream", cudaStreamCreateWithFlags(&capturing, cudaStreamNonBlocking));
     }
     ~Own() {
       cudaStreamDestroy(std::exchange(capturing, nullptr));
@@ -358,7 +360,7 @@ std::unique_ptr<Graph> capture(const std::function<void()>& body) {
     }
   } const own;
   captured_word = take_error_word();
-  check("recording a program", cudaStreamBeginCapture(capturing, cudaStreamCaptureModeThreadLocal));
+  check("capture a Program", cudaStreamBeginCapture(capturing, cudaStreamCaptureModeThreadLocal));
   cudaGraph_t graph = nullptr;
   try {
     body();
@@ -368,7 +370,7 @@ std::unique_ptr<Graph> capture(const std::function<void()>& body) {
     launch_error = cudaSuccess;
     throw;
   }
-  check("recording a program", cudaStreamEndCapture(capturing, &graph));
+  check("capture a Program", cudaStreamEndCapture(capturing, &graph));
   return std::make_unique<CapturedGraph>(graph, captured_word);
 }
 
