@@ -8,7 +8,7 @@
 
 #include "bindings/cuda_array.h"
 #include "bindings/dlpack.h"
-#include "cuda/runtime.h"
+#include "cuda/runtime/runtime.h"
 
 namespace chainrule::bindings {
 namespace {
@@ -101,7 +101,7 @@ py::object from_dlpack(const char* op, const py::object& object) {
     capsule = object.attr("__dlpack__")(py::arg("stream") = stream);  // from before version 1
   }
   // What this thread's stream waits for now, the producer's work, the array's is to wait for too.
-  cuda::wait(cuda::default_stream(), cuda::current_stream());
+  cuda::stream_wait(cuda::default_stream(), cuda::current_stream());
   PyObject* const raw = capsule.ptr();
   // Taking a capsule is renaming it; whoever took it calls the deleter.
   if (PyCapsule_IsValid(raw, dlpack::versioned_name)) {
@@ -236,8 +236,8 @@ void take_back(const CudaArray& array, cuda::Stream consumer) {
   std::optional<Unlocked> unlocked;
   if (Py_IsInitialized() && PyGILState_Check()) unlocked.emplace();
   try {
-    if (consumer == cuda::default_stream()) return cuda::wait(array.stream(), consumer);
-    cuda::drain();
+    if (consumer == cuda::default_stream()) return cuda::stream_wait(array.stream(), consumer);
+    cuda::synchronize_device();
     parked.release();
   } catch (const std::exception&) {
     // A deleter must not throw; the GPU's errors show at the next call.
@@ -313,7 +313,7 @@ py::dict CudaArray::interface() const {
 py::capsule exported(const CudaArray& array, const py::object& stream,
                      const py::object& max_version) {
   const cuda::Stream later = consumer(stream);
-  if (later) cuda::wait(later, array.stream());
+  if (later) cuda::stream_wait(later, array.stream());
   if (!max_version.is_none() && max_version.cast<std::pair<int, int>>().first >= 1) {
     dlpack::Versioned* const held = exchanged<dlpack::Versioned>(array, later);
     held->major = 1;

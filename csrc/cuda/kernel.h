@@ -1,4 +1,4 @@
-// What every operation's file includes: the operations' signatures, and their instances.
+// Included by every operation's file: declarations of the operations, and the instantiation macro.
 #pragma once
 
 #include "core/shape.h"
@@ -9,7 +9,7 @@ namespace chainrule::cuda {
 
 }  // namespace chainrule::cuda
 
-// Both element types, with the signature that ops.def declared.
+// Instantiates an operation for both element types, with the signature declared in ops.def.
 #define CR_INSTANTIATE(name)                  \
   template decltype(name<float>) name<float>; \
   template decltype(name<double>) name<double>

@@ -1,4 +1,4 @@
-// The GPU's table, derived from ops.def: constant data, nothing runs at load.
+// Table of the GPU's operations, derived from ops.def. Constant data: nothing runs at load time.
 #include "core/ops.h"
 #include "cuda/kernel.h"
 

@@ -1,20 +1,20 @@
-// One warp-wide product on tensor cores: c (16, 8) += a (16, 8) · b (8, 8), operands in TF32. With
-// row = lane / 4 and column = lane % 4, a lane holds
+// Warp-wide matrix multiply-accumulate on tensor cores, mma.m16n8k8 in TF32: c (16, 8) += a (16, 8)
+// · b (8, 8). With row = lane / 4 and column = lane % 4, each lane holds
 //
-//   a   (row, column), (row + 8, column), (row, column + 4), (row + 8, column + 4)
-//   b   (column, row), (column + 4, row)
-//   c   (row, 2 column), (row, 2 column + 1), (row + 8, 2 column), (row + 8, 2 column + 1)
+//    a   (row, column), (row + 8, column), (row, column + 4), (row + 8, column + 4)
+//    b   (column, row), (column + 4, row)
+//    c   (row, 2 column), (row, 2 column + 1), (row + 8, 2 column), (row + 8, 2 column + 1)
 #pragma once
 
 #include <cstdint>
 #include <cstring>
 
-#include "cuda/simt.h"
+#include "cuda/runtime/simt.h"
 
 namespace chainrule::cuda {
 
 #ifdef __CUDACC__
-// To the nearest with eleven bits, ties away from zero.
+// Rounds to the nearest TF32 value (11 significant bits), ties away from zero.
 __device__ __forceinline__ uint32_t to_tf32(float value) {
   uint32_t bits;
   asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
@@ -44,7 +44,7 @@ inline float from_bits(uint32_t bits) {
 
 inline void multiply_tf32(const uint32_t (&a)[4], const uint32_t (&b)[2], float& c0, float& c1,
                           float& c2, float& c3) {
-  __shared__ float left[32][16][8], right[32][8][8];  // for each warp of the block
+  __shared__ float left[32][16][8], right[32][8][8];  // per warp of the block
   const int warp = static_cast<int>(threadIdx.x / 32), lane = static_cast<int>(threadIdx.x % 32);
   const int row = lane / 4, column = lane % 4;
   for (int i = 0; i < 4; ++i) left[warp][row + i % 2 * 8][column + i / 2 * 4] = from_bits(a[i]);

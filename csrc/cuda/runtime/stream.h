@@ -1,5 +1,4 @@
-// The queue of work that launches and copies go to. Plain C++, so that code without CUDA's headers
-// can pass it on.
+// CUDA stream type, in plain C++ for code without the CUDA headers.
 #pragma once
 
 struct CUstream_st;
@@ -8,7 +7,7 @@ namespace chainrule::cuda {
 
 using Stream = CUstream_st*;
 
-// The calling thread's own.
+// The calling thread's stream.
 Stream current_stream();
 
 }  // namespace chainrule::cuda

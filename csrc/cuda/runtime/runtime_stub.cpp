@@ -1,8 +1,8 @@
-// The runtime of a library that is built without CUDA: says so. Nobody comes further, because all
-// that reaches the GPU asks why_off() first.
+// Runtime of a build without CUDA. Every entry point checks why_off() first, so the other functions
+// are never called.
 #include <stdexcept>
 
-#include "cuda/runtime.h"
+#include "cuda/runtime/runtime.h"
 
 namespace chainrule::cuda {
 namespace {
@@ -18,22 +18,22 @@ const std::string& why_off() {
 }
 const std::string& description() { return why_off(); }
 const Backend& kernels() { refuse(); }
-const Training& training() { refuse(); }
+const TrainingStepKernels& training_step_kernels() { refuse(); }
 Stream current_stream() { refuse(); }
 Stream default_stream() { refuse(); }
-OnGpu::OnGpu() { refuse(); }
-OnGpu::~OnGpu() {}
+DeviceGuard::DeviceGuard() { refuse(); }
+DeviceGuard::~DeviceGuard() {}
 void* allocate(int64_t, Stream) { refuse(); }
 void release(void*, Stream) noexcept {}
-Memory memory() { refuse(); }
-void copy_in(void*, const void*, int64_t, Stream) { refuse(); }
-void copy_out(void*, const void*, int64_t, Stream) { refuse(); }
-void copy(void*, const void*, int64_t, Stream) { refuse(); }
+MemoryInfo memory() { refuse(); }
+void copy_to_device(void*, const void*, int64_t, Stream) { refuse(); }
+void copy_to_host(void*, const void*, int64_t, Stream) { refuse(); }
+void copy_on_device(void*, const void*, int64_t, Stream) { refuse(); }
 void fill_zero(void*, int64_t, Stream) { refuse(); }
-void wait(Stream, Stream) { refuse(); }
-void drain() { refuse(); }
+void stream_wait(Stream, Stream) { refuse(); }
+void synchronize_device() { refuse(); }
 void synchronize(Stream) { refuse(); }
-void finish(const char*) { refuse(); }
+void check_launches(const char*) { refuse(); }
 std::unique_ptr<Graph> capture(const std::function<void()>&) { refuse(); }
 
 }  // namespace chainrule::cuda

@@ -1,5 +1,5 @@
-// The words that kernels are written in: CUDA's own under nvcc, and the same ones over fibers on
-// the CPU (tests/simt) under any other compiler.
+// CUDA keywords and intrinsics used by kernels: those of nvcc, or the CPU emulation in tests/simt
+// for any other compiler.
 #pragma once
 
 #ifdef __CUDACC__
@@ -8,7 +8,7 @@
 
 namespace chainrule::cuda {
 
-// The block's dynamic shared memory, of the size that `launch` was told; aligned to 16 bytes.
+// The block's dynamic shared memory, of the size passed to `launch`, aligned to 16 bytes.
 template <class T>
 __device__ __forceinline__ T* dynamic_shared() {
   extern __shared__ uint4 chainrule_dynamic_shared[];
