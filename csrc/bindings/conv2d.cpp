@@ -1,6 +1,6 @@
-#include "bindings/operations.h"
-#include "bindings/parameters.h"
-#include "bindings/windows.h"
+#include "bindings/conv_shapes.h"
+#include "bindings/module.h"
+#include "bindings/scalars.h"
 
 namespace chainrule::bindings {
 namespace {

@@ -1,10 +1,10 @@
 // What operations would need as workspace: asked before there is any array to run them on.
 #include <algorithm>
 
+#include "bindings/conv_shapes.h"
 #include "bindings/cuda_array.h"
-#include "bindings/operations.h"
-#include "bindings/parameters.h"
-#include "bindings/windows.h"
+#include "bindings/module.h"
+#include "bindings/scalars.h"
 
 namespace chainrule::bindings {
 namespace {

@@ -1,7 +1,7 @@
 // Shapes of operations that slide a window over images.
 #pragma once
 
-#include "bindings/array.h"
+#include "bindings/call.h"
 
 namespace chainrule::bindings {
 

@@ -1,9 +1,9 @@
-#include "bindings/windows.h"
+#include "bindings/conv_shapes.h"
 
 #include <algorithm>
 #include <cstring>
 
-#include "bindings/parameters.h"
+#include "bindings/scalars.h"
 #include "cpu/threads.h"
 
 namespace chainrule::bindings {
