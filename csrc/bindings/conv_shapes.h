@@ -12,16 +12,22 @@ struct Filters {
 // Those of a weight array (out, rows, columns, in).
 Filters filters_of(const Operand& weight);
 
-// The convolution of images of shape `x` (batch, height, width, channels) with these filters, whose
-// every count fits 63 bits.
-Conv2d convolution(const Call& call, const Shape& x, const Filters& filters,
-                   const py::object& stride, const py::object& padding);
+// The shapes of a convolution of images `x` (batch, height, width, channels) with these filters.
+Conv2d conv2d_shape(const Call& call, const Shape& x, const Filters& filters,
+                    const py::object& stride, const py::object& padding);
+// The same, if every count that a kernel of the call's device computes is in range.
+Conv2d checked_conv2d_shape(const Call& call, const Shape& x, const Filters& filters,
+                            const py::object& stride, const py::object& padding);
 Shape output_shape(const Conv2d& s);
 
-// Max-pooling of images of shape `x`; a stride of None is the window's size.
-MaxPool2d pooling(const Call& call, const Shape& x, const py::object& window,
-                  const py::object& stride);
+// The shapes of max-pooling over images of shape `x`. If stride is None, it is the window's size.
+MaxPool2d max_pool2d_shape(const Call& call, const Shape& x, const py::object& window,
+                           const py::object& stride);
 Shape output_shape(const MaxPool2d& s);
+
+// A shape of four axes as Python's tuple.
+using ImageShape = py::typing::Tuple<py::int_, py::int_, py::int_, py::int_>;
+ImageShape python_shape(const Shape& shape);
 
 // Kernels write where the positions that max_pool2d returned say: each lies in its window, or
 // ValueError. Part of the operation: a program asks again at every replay.

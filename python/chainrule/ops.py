@@ -515,3 +515,34 @@ def sgd(
     l2 : λ of eq. (7) and (40); half of what others call weight decay
     """
     _core.sgd(parameters, gradient, velocity, learning_rate, momentum, nesterov, l2)
+
+
+def conv2d_output_shape(
+    input_shape: tuple[int, int, int, int],
+    out_channels: int,
+    kernel_size: Size,
+    *,
+    stride: Size = 1,
+    padding: Padding = 0,
+) -> tuple[int, int, int, int]:
+    """Return the shape that `conv2d` gives, by the rule that it applies. For layers: no arrays.
+
+    Examples
+    --------
+    >>> conv2d_output_shape((1, 28, 28, 1), 32, 3)
+    (1, 26, 26, 32)
+    """
+    return _core.conv2d_output_shape(input_shape, out_channels, kernel_size, stride, padding)
+
+
+def max_pool2d_output_shape(
+    input_shape: tuple[int, int, int, int], window: Size, stride: Size | None = None
+) -> tuple[int, int, int, int]:
+    """Return the shape that `max_pool2d` gives, by the rule that it applies. For layers: no arrays.
+
+    Examples
+    --------
+    >>> max_pool2d_output_shape((1, 24, 24, 64), 2)
+    (1, 12, 12, 64)
+    """
+    return _core.max_pool2d_output_shape(input_shape, window, stride)
