@@ -1,10 +1,10 @@
 // chainrule.cuda, as far as it is compiled.
 #include <pybind11/stl.h>
 
-#include "bindings/array.h"
+#include "bindings/call.h"
 #include "bindings/cuda_array.h"
-#include "bindings/operations.h"
-#include "bindings/parameters.h"
+#include "bindings/module.h"
+#include "bindings/scalars.h"
 #include "cuda/gemm/precision.h"
 #include "cuda/runtime/runtime.h"
 

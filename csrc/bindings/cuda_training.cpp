@@ -1,8 +1,8 @@
 // What a training step on the GPU records beside the operations.
-#include "bindings/array.h"
+#include "bindings/call.h"
 #include "bindings/cuda_array.h"
-#include "bindings/operations.h"
-#include "bindings/parameters.h"
+#include "bindings/module.h"
+#include "bindings/scalars.h"
 #include "cuda/runtime/runtime.h"
 
 namespace chainrule::bindings {

@@ -1,8 +1,8 @@
 #include <cmath>
 
-#include "bindings/array.h"
-#include "bindings/operations.h"
-#include "bindings/parameters.h"
+#include "bindings/call.h"
+#include "bindings/module.h"
+#include "bindings/scalars.h"
 
 namespace chainrule::bindings {
 namespace {

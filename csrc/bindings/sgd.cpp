@@ -1,8 +1,8 @@
 #include <cmath>
 
 #include "bindings/elementwise.h"
-#include "bindings/operations.h"
-#include "bindings/parameters.h"
+#include "bindings/module.h"
+#include "bindings/scalars.h"
 
 namespace chainrule::bindings {
 

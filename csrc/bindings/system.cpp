@@ -4,9 +4,9 @@
 #include <climits>
 #include <cstdlib>
 
-#include "bindings/array.h"
-#include "bindings/operations.h"
-#include "bindings/parameters.h"
+#include "bindings/call.h"
+#include "bindings/module.h"
+#include "bindings/scalars.h"
 #include "cpu/cpu.h"
 #include "cpu/pace.h"
 

@@ -1,5 +1,7 @@
 // Arrays on the GPU from and to other libraries, without a copy: DLPack and the CUDA array
 // interface.
+#include "bindings/dlpack.h"
+
 #include <pybind11/stl.h>
 
 #include <mutex>
@@ -7,7 +9,6 @@
 #include <vector>
 
 #include "bindings/cuda_array.h"
-#include "bindings/dlpack.h"
 #include "cuda/runtime/runtime.h"
 
 namespace chainrule::bindings {

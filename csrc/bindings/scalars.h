@@ -3,7 +3,7 @@
 
 #include <utility>
 
-#include "bindings/array.h"
+#include "bindings/call.h"
 
 namespace chainrule::bindings {
 

@@ -1,4 +1,4 @@
-#include "bindings/array.h"
+#include "bindings/call.h"
 
 #include "bindings/cuda_array.h"
 

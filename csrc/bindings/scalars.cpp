@@ -1,4 +1,4 @@
-#include "bindings/parameters.h"
+#include "bindings/scalars.h"
 
 #include <cmath>
 

@@ -1,17 +1,13 @@
-#include "bindings/windows.h"
+#include "bindings/conv_shapes.h"
 
 #include <algorithm>
 #include <cstring>
 
-#include "bindings/parameters.h"
+#include "bindings/scalars.h"
 #include "cpu/threads.h"
 
 namespace chainrule::bindings {
 namespace {
-
-std::string by(int64_t rows, int64_t columns) {
-  return std::to_string(rows) + "x" + std::to_string(columns);
-}
 
 // Kernels also count the padded pixels of an image and the multiply-adds of the whole.
 void require_countable(const Call& call, const Conv2d& s) {
@@ -45,8 +41,8 @@ Filters filters_of(const Operand& weight) {
   return {dim(weight, 0), dim(weight, 1), dim(weight, 2), dim(weight, 3)};
 }
 
-Conv2d convolution(const Call& call, const Shape& x, const Filters& filters,
-                   const py::object& stride_, const py::object& padding_) {
+Conv2d conv2d_shape(const Call& call, const Shape& x, const Filters& filters,
+                    const py::object& stride_, const py::object& padding_) {
   if (filters.in != x[3]) {
     call.value_error("weight has " + std::to_string(filters.in) + " input channels, x has " +
                      std::to_string(x[3]));
@@ -58,8 +54,8 @@ Conv2d convolution(const Call& call, const Shape& x, const Filters& filters,
     }
   }
   if (filters.rows < 1 || filters.columns < 1) {
-    call.value_error("weight must have at least one row and column, got " +
-                     by(filters.rows, filters.columns));
+    call.value_error("kernel must have at least 1 row and 1 column, got " +
+                     to_string({filters.rows, filters.columns}));
   }
   auto [stride_rows, stride_columns] = pair(call, "stride", stride_, 1, longest_axis);
   int64_t pad_top = 0, pad_left = 0, padded_rows = x[1], padded_columns = x[2];
@@ -69,7 +65,8 @@ Conv2d convolution(const Call& call, const Shape& x, const Filters& filters,
       call.value_error("padding must be an integer, a pair or \"same\", got \"" + name + '"');
     }
     if (stride_rows != 1 || stride_columns != 1) {
-      call.value_error("padding=\"same\" wants stride 1, got " + by(stride_rows, stride_columns));
+      call.value_error("stride must be 1 with padding=\"same\", got " +
+                       to_string({stride_rows, stride_columns}));
     }
     pad_top = (filters.rows - 1) / 2;
     pad_left = (filters.columns - 1) / 2;
@@ -81,13 +78,14 @@ Conv2d convolution(const Call& call, const Shape& x, const Filters& filters,
     padded_columns += 2 * pad_left;
   }
   if (filters.rows > padded_rows || filters.columns > padded_columns) {
-    call.value_error("kernel " + by(filters.rows, filters.columns) +
-                     " is larger than the padded input " + by(padded_rows, padded_columns));
+    call.value_error("kernel must fit in the padded input " +
+                     to_string({padded_rows, padded_columns}) + ", got " +
+                     to_string({filters.rows, filters.columns}));
   }
-  // A longer stride than the image gives one position, as this one does.
+  // A stride longer than the image gives one position. So does this one.
   stride_rows = std::min(stride_rows, padded_rows);
   stride_columns = std::min(stride_columns, padded_columns);
-  const Conv2d s{
+  return {
       .batch = x[0],
       .height = x[1],
       .width = x[2],
@@ -99,20 +97,25 @@ Conv2d convolution(const Call& call, const Shape& x, const Filters& filters,
       .out_height = window_positions(padded_rows, filters.rows, stride_rows),
       .out_width = window_positions(padded_columns, filters.columns, stride_columns),
   };
+}
+
+Conv2d checked_conv2d_shape(const Call& call, const Shape& x, const Filters& filters,
+                            const py::object& stride, const py::object& padding) {
+  const Conv2d s = conv2d_shape(call, x, filters, stride, padding);
   require_countable(call, s);
   return s;
 }
 
 Shape output_shape(const Conv2d& s) { return {s.batch, s.out_height, s.out_width, s.out}; }
 
-MaxPool2d pooling(const Call& call, const Shape& x, const py::object& window_,
-                  const py::object& stride_) {
+MaxPool2d max_pool2d_shape(const Call& call, const Shape& x, const py::object& window_,
+                           const py::object& stride_) {
   const auto [rows, columns] = pair(call, "window", window_, 1, longest_axis);
   auto [stride_rows, stride_columns] =
       stride_.is_none() ? std::pair{rows, columns} : pair(call, "stride", stride_, 1, longest_axis);
-  const std::string size = by(rows, columns);
+  const std::string size = to_string({rows, columns});
   if (rows > x[1] || columns > x[2]) {
-    call.value_error("window " + size + " is larger than the input " + by(x[1], x[2]));
+    call.value_error("window must fit in the input " + to_string({x[1], x[2]}) + ", got " + size);
   }
   if (rows > UINT16_MAX || columns > UINT16_MAX || rows * columns > UINT16_MAX) {
     call.value_error("window must have at most 65535 elements, got " + size);
@@ -131,6 +134,10 @@ MaxPool2d pooling(const Call& call, const Shape& x, const py::object& window_,
 }
 
 Shape output_shape(const MaxPool2d& s) { return {s.batch, s.out_height, s.out_width, s.channels}; }
+
+ImageShape python_shape(const Shape& shape) {
+  return py::make_tuple(shape[0], shape[1], shape[2], shape[3]);
+}
 
 namespace {
 

@@ -10,8 +10,8 @@
 #include <utility>
 #include <vector>
 
+#include "bindings/array_view.h"
 #include "bindings/device.h"
-#include "bindings/operand.h"
 #include "bindings/program.h"
 #include "core/ops.h"
 #include "cpu/threads.h"

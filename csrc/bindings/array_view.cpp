@@ -1,4 +1,4 @@
-#include "bindings/operand.h"
+#include "bindings/array_view.h"
 
 #include <bit>
 #include <iterator>
