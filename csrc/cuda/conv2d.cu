@@ -35,10 +35,10 @@ int64_t conv2d_workspace(const Conv2d& s, int) {
 }
 
 template <class T>
-void conv2d(const T* x, const T* weight, const T* bias, T* y, bool rectify, const Conv2d& s,
+void conv2d(const T* x, const T* weight, const T* bias, T* y, bool relu, const Conv2d& s,
             const Workspace& workspace) {
   const int64_t size = filter_size(s);
-  const MatrixResult<T> result(y, s.out, {bias, rectify});
+  const MatrixResult<T> result(y, s.out, {bias, relu});
   if (forward_directly(x, weight, s, unpooled(s), result)) return;
   multiply(forward_plan<T>(s), WindowRows<T>{sliding(x, s, outputs(s))},
            Matrix<T, true>(weight, s.out, size), result, static_cast<T*>(workspace.data));

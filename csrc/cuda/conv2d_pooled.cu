@@ -87,16 +87,16 @@ int64_t conv2d_pooled_workspace(const Conv2d& s, const MaxPool2d& p, int workers
 }
 
 template <class T>
-void conv2d_pooled(const T* x, const T* weight, const T* bias, T* y, uint16_t* argmax, bool rectify,
+void conv2d_pooled(const T* x, const T* weight, const T* bias, T* y, uint16_t* argmax, bool relu,
                    const Conv2d& s, const MaxPool2d& p, const Workspace& workspace) {
   T* const memory = static_cast<T*>(workspace.data);
   if (!fuses(p)) {
-    conv2d(x, weight, bias, memory, rectify, s,
+    conv2d(x, weight, bias, memory, relu, s,
            Workspace{memory + pixels_size<T>(s), workspace.workers});
     return max_pool2d<T>(memory, y, argmax, p);
   }
   const bool wide = stores_wide(y, s.out) && reinterpret_cast<uintptr_t>(argmax) % 8 == 0;
-  const WindowResult<T> result{y, argmax, s.out, {bias, rectify}, wide};
+  const WindowResult<T> result{y, argmax, s.out, {bias, relu}, wide};
   if (forward_directly(x, weight, s, p, result)) return;
   multiply(forward_plan<T>(s, p), WindowRows<T>{sliding(x, s, windows(p))},
            Matrix<T, true>(weight, s.out, filter_size(s)), result, memory);

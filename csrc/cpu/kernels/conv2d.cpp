@@ -93,11 +93,11 @@ int64_t conv2d_workspace(const Conv2d& s, int workers) {
 }
 
 template <class T>
-void conv2d(const T* x, const T* weight, const T* bias, T* y, bool rectify, const Conv2d& s,
+void conv2d(const T* x, const T* weight, const T* bias, T* y, bool relu, const Conv2d& s,
             const Workspace& workspace) {
   Convolution<T, Pixels<T>> convolution = forward_convolution<T>(s, y);
   convolution.direct.bias = bias;
-  convolution.direct.rectify = rectify;
+  convolution.direct.relu = relu;
   convolution.pack_filters(weight, workspace);
   convolution.run(x, workspace);
 }

@@ -95,11 +95,11 @@ int64_t conv2d_pooled_workspace(const Conv2d& s, const MaxPool2d& p, int workers
 }
 
 template <class T>
-void conv2d_pooled(const T* x, const T* weight, const T* bias, T* y, uint16_t* argmax, bool rectify,
+void conv2d_pooled(const T* x, const T* weight, const T* bias, T* y, uint16_t* argmax, bool relu,
                    const Conv2d& s, const MaxPool2d& p, const Workspace& workspace) {
   Convolution<T, Pools<T>> convolution = pooled_convolution(s, p, y, argmax);
   convolution.direct.bias = bias;
-  convolution.direct.rectify = rectify;
+  convolution.direct.relu = relu;
   convolution.pack_filters(weight, workspace);
   convolution.run(x, workspace);
 }

@@ -163,7 +163,7 @@ class FewFilters {
 #pragma GCC unroll 3
         for (int v = 0; v < vectors; ++v) {
           const V value = total[i][j][v];
-          sums[i][j][v] = c_.rectify ? select(value <= V::zero(), V::zero(), value) : value;
+          sums[i][j][v] = c_.relu ? select(value <= V::zero(), V::zero(), value) : value;
         }
       }
     }

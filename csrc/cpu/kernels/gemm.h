@@ -37,7 +37,7 @@ template <class T>
 struct Epilogue {
   const T* bias = nullptr;  // for the tile's columns
   bool accumulate = false;  // start from what is there
-  bool rectify = false;
+  bool relu = false;
 };
 
 // One row of a finished tile.
@@ -53,12 +53,12 @@ CR_INLINE void finish_row(const Vec<T>* row, T* c, int64_t columns, const Epilog
     if (left >= width) {
       if (epilogue.accumulate) value = value + V::load(target);
       if (epilogue.bias) value = value + V::load(epilogue.bias + j * width);
-      if (epilogue.rectify) value = select(value <= V::zero(), V::zero(), value);
+      if (epilogue.relu) value = select(value <= V::zero(), V::zero(), value);
       value.store(target);
     } else if (left > 0) {
       if (epilogue.accumulate) value = value + V::load(target, left, T(0));
       if (epilogue.bias) value = value + V::load(epilogue.bias + j * width, left, T(0));
-      if (epilogue.rectify) value = select(value <= V::zero(), V::zero(), value);
+      if (epilogue.relu) value = select(value <= V::zero(), V::zero(), value);
       value.store(target, left);
     }
   }

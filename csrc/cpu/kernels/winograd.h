@@ -192,7 +192,7 @@ struct WinogradCorrelation {
             for (V& value : row) {
               check = fma(value, V::zero(), check);
               if (direct.bias) value = value + bias;
-              if (direct.rectify) value = select(value <= V::zero(), V::zero(), value);
+              if (direct.relu) value = select(value <= V::zero(), V::zero(), value);
             }
           }
           result.tile(direct, at, left + k, lanes, y);
