@@ -57,7 +57,7 @@ struct Dropout {
   uint64_t seed, offset;
   uint32_t threshold;  // an element is kept when its random word is at least this
   double scale;        // 1 / (1 - rate)
-  const uint64_t* offset_at = nullptr;
+  const uint64_t* device_offset = nullptr;
 };
 
 struct Sgd {
@@ -65,7 +65,7 @@ struct Sgd {
   double learning_rate, momentum, l2;
   bool nesterov;
   // Where it holds a number that is not finite, the step leaves everything as it was.
-  const double* learning_rate_at = nullptr;
+  const double* device_learning_rate = nullptr;
 };
 
 // Memory that the caller lends to one kernel call, and how many threads may share it.

@@ -34,7 +34,7 @@ struct Mask {
   const T* x;
   T* y;
   uint64_t seed, offset;
-  const uint64_t* offset_at;
+  const uint64_t* device_offset;
   uint32_t threshold;
   T scale;
 
@@ -45,7 +45,7 @@ struct Mask {
   template <bool whole>
   __device__ __forceinline__ void load(const Four<whole>& four, Held& held) const {
     four.load(x, held.x);
-    held.offset = offset_at ? *offset_at : offset;
+    held.offset = device_offset ? *device_offset : offset;
   }
   template <bool whole>
   __device__ __forceinline__ void store(const Four<whole>& four, Held& held) const {
@@ -66,7 +66,7 @@ void dropout(const T* x, T* y, const Dropout& s) {
                     .y = y,
                     .seed = s.seed,
                     .offset = s.offset,
-                    .offset_at = s.offset_at,
+                    .device_offset = s.device_offset,
                     .threshold = s.threshold,
                     .scale = static_cast<T>(s.scale)},
             Fours::from_zero(s.size, {x, y}));

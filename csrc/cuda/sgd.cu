@@ -13,7 +13,7 @@ struct Step {
   T* velocity;
   T decay, momentum;
   double learning_rate;
-  const double* learning_rate_at;
+  const double* device_learning_rate;
   bool nesterov;
 
   struct Held {
@@ -25,7 +25,7 @@ struct Step {
     four.load(parameters, held.theta);
     four.load(gradient, held.gradient);
     if (velocity) four.load(velocity, held.velocity);
-    held.learning_rate = learning_rate_at ? *learning_rate_at : learning_rate;
+    held.learning_rate = device_learning_rate ? *device_learning_rate : learning_rate;
   }
   template <bool whole>
   __device__ __forceinline__ void store(const Four<whole>& four, Held& held) const {
@@ -60,7 +60,7 @@ void sgd(T* parameters, const T* gradient, T* velocity, const Sgd& s) {
                     .decay = static_cast<T>(2 * s.l2),
                     .momentum = static_cast<T>(s.momentum),
                     .learning_rate = s.learning_rate,
-                    .learning_rate_at = s.learning_rate_at,
+                    .device_learning_rate = s.device_learning_rate,
                     .nesterov = s.nesterov},
             Fours::anywhere<T>(s.size, {parameters, gradient, moved}));
 }
