@@ -6,7 +6,7 @@
 #include <chrono>
 #include <cstring>
 
-#include "cpu/cpu.h"
+#include "cpu/dispatch.h"
 #include "cpu/float_mode.h"
 #include "cpu/pace.h"
 #include "cpu/scratch.h"

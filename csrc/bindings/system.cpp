@@ -7,7 +7,7 @@
 #include "bindings/array.h"
 #include "bindings/operations.h"
 #include "bindings/parameters.h"
-#include "cpu/cpu.h"
+#include "cpu/dispatch.h"
 #include "cpu/pace.h"
 
 namespace chainrule::bindings {

@@ -1,6 +1,6 @@
 #include <atomic>
 
-#include "cpu/cpu.h"
+#include "cpu/dispatch.h"
 
 namespace chainrule {
 
