@@ -8,7 +8,7 @@
 
 #include "cpu/dispatch.h"
 #include "cpu/float_mode.h"
-#include "cpu/pace.h"
+#include "cpu/thread_count_tuner.h"
 #include "cpu/scratch.h"
 #include "cpu/threads.h"
 

@@ -8,7 +8,7 @@
 #include "bindings/operations.h"
 #include "bindings/parameters.h"
 #include "cpu/dispatch.h"
-#include "cpu/pace.h"
+#include "cpu/thread_count_tuner.h"
 
 namespace chainrule::bindings {
 namespace {

@@ -1,4 +1,4 @@
-#include "cpu/pace.h"
+#include "cpu/thread_count_tuner.h"
 
 #include <algorithm>
 
