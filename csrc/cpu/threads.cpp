@@ -227,7 +227,7 @@ int cgroup_cpus() noexcept {
 
 }  // namespace
 
-bool survive_forks() noexcept { return pthread_atfork(nullptr, nullptr, forget_pool) == 0; }
+bool install_fork_handler() noexcept { return pthread_atfork(nullptr, nullptr, forget_pool) == 0; }
 
 int available_cpus() noexcept {
   cpu_set_t mask;
@@ -249,8 +249,10 @@ int num_threads() noexcept {
 
 void set_num_threads(int n) noexcept { threads_wanted.store(n, std::memory_order_relaxed); }
 
-FewerWorkers::FewerWorkers(int most) noexcept : before_(most_workers) { most_workers = most; }
-FewerWorkers::~FewerWorkers() { most_workers = before_; }
+ScopedThreadLimit::ScopedThreadLimit(int most) noexcept : before_(most_workers) {
+  most_workers = most;
+}
+ScopedThreadLimit::~ScopedThreadLimit() { most_workers = before_; }
 
 void run_tasks(int64_t tasks, int64_t cycles, int workers, Task task, void* context) noexcept {
   workers = std::min(workers, most_workers);

@@ -15,15 +15,15 @@ using Task = void (*)(void* context, int64_t index, int worker);
 void run_tasks(int64_t tasks, int64_t cycles, int workers, Task task, void* context) noexcept;
 
 // To be called once, before any other thread can fork or run tasks. False if memory is out.
-bool survive_forks() noexcept;
+bool install_fork_handler() noexcept;
 
 // Keeps the calling thread's calls to so many workers while it lives.
-class FewerWorkers {
+class ScopedThreadLimit {
  public:
-  explicit FewerWorkers(int most) noexcept;
-  ~FewerWorkers();
-  FewerWorkers(const FewerWorkers&) = delete;
-  FewerWorkers& operator=(const FewerWorkers&) = delete;
+  explicit ScopedThreadLimit(int most) noexcept;
+  ~ScopedThreadLimit();
+  ScopedThreadLimit(const ScopedThreadLimit&) = delete;
+  ScopedThreadLimit& operator=(const ScopedThreadLimit&) = delete;
 
  private:
   int before_;
