@@ -33,7 +33,7 @@ class CpuReplay final : public Replay {
 
  private:
   const std::vector<Recorded>& steps_;
-  Memory memory_;
+  AlignedMemory memory_;
   ThreadCountTuner tuner_{num_threads()};
 };
 

@@ -12,7 +12,7 @@ namespace {
 constexpr std::size_t cache_line = 64, huge_page = std::size_t{2} << 20;
 constexpr std::size_t worth_huge_pages = std::size_t{256} << 10;
 
-thread_local Memory buffer;
+thread_local AlignedMemory buffer;
 thread_local std::size_t size = 0;
 
 // The last `bytes`, in whole cache lines, before a page that nobody may touch. NaN before it too.
@@ -34,11 +34,11 @@ void* fenced(std::size_t bytes) {
 
 }  // namespace
 
-Memory allocate(std::size_t bytes) {
+AlignedMemory allocate(std::size_t bytes) {
   if (bytes > static_cast<std::size_t>(-1) - huge_page) throw std::bad_alloc();
   const std::size_t unit = bytes < worth_huge_pages ? cache_line : huge_page;
   const std::size_t rounded = (bytes + unit - 1) / unit * unit;
-  Memory memory(std::aligned_alloc(unit, rounded > 0 ? rounded : unit));
+  AlignedMemory memory(std::aligned_alloc(unit, rounded > 0 ? rounded : unit));
   if (!memory) throw std::bad_alloc();
   if (unit == huge_page) madvise(memory.get(), rounded, MADV_HUGEPAGE);
   return memory;

@@ -10,11 +10,11 @@ namespace chainrule {
 struct FreeMemory {
   void operator()(void* memory) const noexcept { std::free(memory); }
 };
-using Memory = std::unique_ptr<void, FreeMemory>;
+using AlignedMemory = std::unique_ptr<void, FreeMemory>;
 
 // At least `bytes` bytes, aligned to a cache line. Much of it lies on pages of 2 MiB where the
 // system gives them. Throws std::bad_alloc.
-Memory allocate(std::size_t bytes);
+AlignedMemory allocate(std::size_t bytes);
 
 // The calling thread's own, which grows to the largest request and is used again: valid until its
 // next call. Throws std::bad_alloc, and is then as it was.
