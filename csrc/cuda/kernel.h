@@ -5,7 +5,7 @@
 
 namespace chainrule::cuda {
 
-#include "core/backend.inc"
+#include "core/declarations.inc"
 
 }  // namespace chainrule::cuda
 

@@ -6,7 +6,7 @@
 #include "cpu/kernels/loops.h"
 
 namespace chainrule::CR_ISA {
-#include "core/backend.inc"
+#include "core/declarations.inc"
 }
 
 // Both element types, with the signature that ops.def declared.

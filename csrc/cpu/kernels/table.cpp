@@ -6,7 +6,7 @@
 
 namespace chainrule::CR_ISA {
 
-#include "core/backend.inc"
+#include "core/declarations.inc"
 
 extern const Backend backend;
 const Backend backend = {
