@@ -1,6 +1,6 @@
-#include <atomic>
-
 #include "cpu/dispatch.h"
+
+#include <atomic>
 
 namespace chainrule {
 

@@ -1,7 +1,7 @@
 // y = x · weightᵀ + bias, eq. (32); backward eq. (37) without σ′, (38) and (39), summed over the
 // batch. All three are the product of product.h.
+#include "cpu/kernels/gemm/sparse_gemm.h"
 #include "cpu/kernels/kernel.h"
-#include "cpu/kernels/sparse.h"
 
 namespace chainrule::CR_ISA {
 

@@ -18,7 +18,7 @@
 // lines) or once for each (more stores than they save): 485.
 #pragma once
 
-#include "cpu/kernels/correlate.h"
+#include "cpu/kernels/conv/implicit_gemm.h"
 
 namespace chainrule::CR_ISA {
 

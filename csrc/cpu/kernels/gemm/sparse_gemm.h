@@ -19,8 +19,8 @@
 // so a block of b that holds a number that is not finite meets the zeros of a too.
 #pragma once
 
-#include "cpu/kernels/product.h"
-#include "cpu/kernels/sets.h"
+#include "cpu/kernels/gemm/gemm.h"
+#include "cpu/kernels/nonzero_mask.h"
 
 namespace chainrule::CR_ISA {
 

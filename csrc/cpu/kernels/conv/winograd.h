@@ -21,8 +21,8 @@
 // is concerned directly.
 #pragma once
 
-#include "cpu/kernels/correlate.h"
-#include "cpu/kernels/winograd_transforms.h"
+#include "cpu/kernels/conv/implicit_gemm.h"
+#include "cpu/kernels/conv/winograd_transforms.h"
 
 namespace chainrule::CR_ISA {
 

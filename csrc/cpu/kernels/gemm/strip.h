@@ -11,7 +11,7 @@
 // ten pointers spill (LeNet's first layer 2.5 times slower).
 #pragma once
 
-#include "cpu/kernels/gemm.h"
+#include "cpu/kernels/gemm/microkernel.h"
 
 namespace chainrule::CR_ISA {
 

@@ -9,7 +9,7 @@
 // by_panel    all else: a panel of b is packed by all threads, then multiplied by all
 #pragma once
 
-#include "cpu/kernels/gemm.h"
+#include "cpu/kernels/gemm/microkernel.h"
 
 namespace chainrule::CR_ISA {
 
