@@ -1,6 +1,5 @@
 // Rows by their indices: a batch from the data set, its pixels turned from bytes to [0, 1].
 #include "cpu/kernels/kernel.h"
-#include "cpu/kernels/rows.h"
 
 namespace chainrule::CR_ISA {
 

@@ -3,7 +3,7 @@
 // convolution is this, and so is backward-input, with the gradient as the image.
 #pragma once
 
-#include "cpu/kernels/gemm/strip.h"
+#include "cpu/kernels/gemm/packing.h"
 
 namespace chainrule::CR_ISA {
 

@@ -9,7 +9,7 @@
 // by_panel    all else: a panel of b is packed by all threads, then multiplied by all
 #pragma once
 
-#include "cpu/kernels/gemm/microkernel.h"
+#include "cpu/kernels/gemm/packing.h"
 
 namespace chainrule::CR_ISA {
 
