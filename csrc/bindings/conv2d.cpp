@@ -13,13 +13,13 @@ py::object conv2d(const py::object& x_, const py::object& weight_, const py::obj
   const Operand weight = call.input("weight", weight_, 4);
   const Conv2d s = checked_conv2d_shape(call, shape_of(x), filters_of(weight), stride, padding);
   const Operand bias = call.bias(bias_, s.out, "filters");
-  const bool rectify = rectifies(call, activation);
+  const bool relu = is_relu(call, activation);
   const Operand y = call.output(out, output_shape(s));
   if (y.size() > 0) {
     call.run_with_workspace(
         [=](const auto& ops, int workers) { return ops.conv2d_workspace(s, workers); },
         [=]<class T>(const Ops<T>& ops, T, const Workspace& workspace) {
-          ops.conv2d(data<T>(x), data<T>(weight), data<T>(bias), mutable_data<T>(y), rectify, s,
+          ops.conv2d(data<T>(x), data<T>(weight), data<T>(bias), mutable_data<T>(y), relu, s,
                      workspace);
         });
   }

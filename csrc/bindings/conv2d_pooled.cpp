@@ -14,7 +14,7 @@ Pair conv2d_pooled(const py::object& x_, const py::object& weight_, const py::ob
   const Conv2d s = checked_conv2d_shape(call, shape_of(x), filters_of(weight), stride, padding);
   const MaxPool2d p = max_pool2d_shape(call, output_shape(s), window, py::none());
   const Operand bias = call.bias(bias_, s.out, "filters");
-  const bool rectify = rectifies(call, activation);
+  const bool relu = is_relu(call, activation);
   const auto given = call.outputs(out, 2);
   const Operand y = call.output(given[0], output_shape(p));
   const Operand argmax = call.output_positions(given[1], output_shape(p));
@@ -23,7 +23,7 @@ Pair conv2d_pooled(const py::object& x_, const py::object& weight_, const py::ob
         [=](const auto& ops, int workers) { return ops.conv2d_pooled_workspace(s, p, workers); },
         [=]<class T>(const Ops<T>& ops, T, const Workspace& workspace) {
           ops.conv2d_pooled(data<T>(x), data<T>(weight), data<T>(bias), mutable_data<T>(y),
-                            mutable_data<uint16_t>(argmax), rectify, s, p, workspace);
+                            mutable_data<uint16_t>(argmax), relu, s, p, workspace);
         });
   }
   return py::make_tuple(y.object(), argmax.object());

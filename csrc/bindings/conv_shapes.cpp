@@ -1,10 +1,9 @@
 #include "bindings/conv_shapes.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "bindings/scalars.h"
-#include "cpu/threads.h"
+#include "cpu/max_value.h"
 
 namespace chainrule::bindings {
 namespace {
@@ -139,59 +138,12 @@ ImageShape python_shape(const Shape& shape) {
   return py::make_tuple(shape[0], shape[1], shape[2], shape[3]);
 }
 
-namespace {
-
-// A cache line at a time, in as many maxima as hide an instruction's latency: with one, as the
-// compiler makes it, this took 50 us of the 335 of max_pool2d_backward on 128 x 24 x 24 x 64.
-uint16_t largest(const uint16_t* codes, int64_t count) {
-  using Codes [[gnu::vector_size(16)]] = uint16_t;
-  constexpr int64_t lanes = 8, maxima = 4;
-  Codes found[maxima] = {};
-  int64_t i = 0;
-  for (; i + maxima * lanes <= count; i += maxima * lanes) {
-    for (int64_t j = 0; j < maxima; ++j) {
-      Codes next;
-      std::memcpy(&next, codes + i + j * lanes, sizeof next);
-      found[j] = next > found[j] ? next : found[j];
-    }
-  }
-  uint16_t all = 0;
-  for (const Codes& one : found) {
-    for (int64_t lane = 0; lane < lanes; ++lane) all = std::max<uint16_t>(all, one[lane]);
-  }
-  for (; i < count; ++i) all = std::max(all, codes[i]);
-  return all;
-}
-
-// The same in parts, each read by the worker whose kernel needs it next. Read by the caller alone,
-// all went to its CPU, and half had to come back when the next step wrote them: where the CPUs
-// share no cache, LeNet's first layer took 430 us so, and takes 355 (310 where they do).
-uint16_t largest_by_parts(const uint16_t* codes, int64_t count) {
-  constexpr int64_t parts = 16;
-  struct {
-    const uint16_t* codes;
-    int64_t count;
-    uint16_t found[parts];
-  } search{codes, count, {}};
-  run_tasks(
-      parts, count / 8, num_threads(),
-      [](void* context, int64_t part, int) {
-        auto& in = *static_cast<decltype(search)*>(context);
-        const int64_t begin = part * in.count / parts, end = (part + 1) * in.count / parts;
-        in.found[part] = largest(in.codes + begin, end - begin);
-      },
-      &search);
-  return largest(search.found, parts);
-}
-
-}  // namespace
-
 void require_in_window(const char* op, const Operand& argmax, const MaxPool2d& s) {
   const int64_t count = s.batch * s.out_height * s.out_width * s.channels;
   const Looked<uint16_t> codes(argmax, count);
   if (!codes) return;
   const int64_t area = s.window.rows * s.window.columns;
-  const uint16_t worst = largest_by_parts(codes.data(), count);
+  const uint16_t worst = max_value(codes.data(), count);
   if (worst >= area) {
     throw py::value_error(std::string(op) + ": argmax must lie in [0, " + std::to_string(area) +
                           "), got " + std::to_string(worst));

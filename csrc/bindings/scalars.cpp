@@ -89,7 +89,7 @@ std::pair<int64_t, int64_t> pair(const Call& call, const char* name, const py::h
   return {value, value};
 }
 
-bool rectifies(const Call& call, const py::object& activation) {
+bool is_relu(const Call& call, const py::object& activation) {
   if (activation.is_none()) return false;
   if (py::isinstance<py::str>(activation) && activation.cast<std::string>() == "relu") return true;
   std::string came = text_of(activation);

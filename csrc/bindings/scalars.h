@@ -37,8 +37,8 @@ Cell<uint64_t> unsigned_cell(Call& call, const char* name, const py::object& obj
 // An integer, or a pair of them: (rows, columns).
 std::pair<int64_t, int64_t> pair(const Call& call, const char* name, const py::handle& object,
                                  int64_t least, int64_t most);
-// Whether `activation` asks for the rectifier: None or "relu".
-bool rectifies(const Call& call, const py::object& activation);
+// Returns true for "relu", false for None. Any other value is a ValueError.
+bool is_relu(const Call& call, const py::object& activation);
 // The sizes in a tuple or list of four.
 Shape image_shape(const Call& call, const char* name, const py::object& object);
 

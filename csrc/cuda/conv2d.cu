@@ -34,10 +34,10 @@ int64_t conv2d_workspace(const Conv2d& s, int) {
 }
 
 template <class T>
-void conv2d(const T* x, const T* weight, const T* bias, T* y, bool rectify, const Conv2d& s,
+void conv2d(const T* x, const T* weight, const T* bias, T* y, bool relu, const Conv2d& s,
             const Workspace& workspace) {
   const int64_t size = filter_size(s);
-  const MatrixOutput<T> output(y, s.out, {bias, rectify});
+  const MatrixOutput<T> output(y, s.out, {bias, relu});
   if (try_few_channels(x, weight, s, unit_windows(s), output)) return;
   run_gemm(forward_config<T>(s), WindowRowLoader<T>{make_sliding_window(x, s, outputs(s))},
            MatrixLoader<T, true>(weight, s.out, size), output, static_cast<T*>(workspace.data));

@@ -87,16 +87,16 @@ int64_t conv2d_pooled_workspace(const Conv2d& s, const MaxPool2d& p, int workers
 }
 
 template <class T>
-void conv2d_pooled(const T* x, const T* weight, const T* bias, T* y, uint16_t* argmax, bool rectify,
+void conv2d_pooled(const T* x, const T* weight, const T* bias, T* y, uint16_t* argmax, bool relu,
                    const Conv2d& s, const MaxPool2d& p, const Workspace& workspace) {
   T* const scratch = static_cast<T*>(workspace.data);
   if (!pools_in_registers(p)) {
-    conv2d(x, weight, bias, scratch, rectify, s,
+    conv2d(x, weight, bias, scratch, relu, s,
            Workspace{scratch + unpooled_size<T>(s), workspace.workers});
     return max_pool2d<T>(scratch, y, argmax, p);
   }
   const bool vectorized = can_store_vec4(y, s.out) && reinterpret_cast<uintptr_t>(argmax) % 8 == 0;
-  const PooledOutput<T> output{y, argmax, s.out, {bias, rectify}, vectorized};
+  const PooledOutput<T> output{y, argmax, s.out, {bias, relu}, vectorized};
   if (try_few_channels(x, weight, s, p, output)) return;
   run_gemm(forward_config<T>(s, p), WindowRowLoader<T>{make_sliding_window(x, s, windows(p))},
            MatrixLoader<T, true>(weight, s.out, filter_size(s)), output, scratch);

@@ -34,7 +34,7 @@ struct DropoutFunctor {
   const T* x;
   T* y;
   uint64_t seed, offset;
-  const uint64_t* offset_at;
+  const uint64_t* device_offset;
   uint32_t threshold;
   T scale;
 
@@ -45,7 +45,7 @@ struct DropoutFunctor {
   template <bool full>
   __device__ __forceinline__ void load(const Vec4<full>& vec4, Registers& registers) const {
     vec4.load(x, registers.x);
-    registers.offset = offset_at ? *offset_at : offset;
+    registers.offset = device_offset ? *device_offset : offset;
   }
   template <bool full>
   __device__ __forceinline__ void store(const Vec4<full>& vec4, Registers& registers) const {
@@ -67,7 +67,7 @@ void dropout(const T* x, T* y, const Dropout& s) {
                                        .y = y,
                                        .seed = s.seed,
                                        .offset = s.offset,
-                                       .offset_at = s.offset_at,
+                                       .device_offset = s.device_offset,
                                        .threshold = s.threshold,
                                        .scale = static_cast<T>(s.scale)},
                      Vec4Layout::starting_at_zero(s.size, {x, y}));

@@ -97,8 +97,9 @@ void gather_from(const Source* source, const int64_t* indices, T* y, const Gathe
 }  // namespace
 
 template <class T>
-void gather(const void* source, bool bytes, const int64_t* indices, T* y, const Gather& s) {
-  if (bytes) gather_from(static_cast<const uint8_t*>(source), indices, y, s);
+void gather(const void* source, bool source_is_uint8, const int64_t* indices, T* y,
+            const Gather& s) {
+  if (source_is_uint8) gather_from(static_cast<const uint8_t*>(source), indices, y, s);
   else gather_from(static_cast<const T*>(source), indices, y, s);
 }
 

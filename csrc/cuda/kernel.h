@@ -1,15 +1,10 @@
-// Included by every operation's file: declarations of the operations, and the instantiation macro.
+// Included by every operation's file: the declarations of the operations, and CR_INSTANTIATE.
 #pragma once
 
 #include "core/shape.h"
 
 namespace chainrule::cuda {
 
-#include "core/backend.inc"
+#include "core/declarations.inc"
 
 }  // namespace chainrule::cuda
-
-// Instantiates an operation for both element types, with the signature declared in ops.def.
-#define CR_INSTANTIATE(name)                  \
-  template decltype(name<float>) name<float>; \
-  template decltype(name<double>) name<double>

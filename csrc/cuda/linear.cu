@@ -23,9 +23,9 @@ int64_t linear_workspace(const Linear& s, int) {
 }
 
 template <class T>
-void linear(const T* x, const T* weight, const T* bias, T* y, bool rectify, const Linear& s,
+void linear(const T* x, const T* weight, const T* bias, T* y, bool relu, const Linear& s,
             const Workspace& workspace) {
-  dense_gemm(x, weight, forward_of(s), MatrixOutput<T>(y, s.out, {bias, rectify}),
+  dense_gemm(x, weight, forward_of(s), MatrixOutput<T>(y, s.out, {bias, relu}),
              static_cast<T*>(workspace.data));
 }
 

@@ -13,7 +13,7 @@ struct SgdFunctor {
   T* velocity;
   T weight_decay, momentum;
   double learning_rate;
-  const double* learning_rate_at;
+  const double* device_learning_rate;
   bool nesterov;
 
   struct Registers {
@@ -25,7 +25,7 @@ struct SgdFunctor {
     vec4.load(parameters, registers.theta);
     vec4.load(gradient, registers.gradient);
     if (velocity) vec4.load(velocity, registers.velocity);
-    registers.learning_rate = learning_rate_at ? *learning_rate_at : learning_rate;
+    registers.learning_rate = device_learning_rate ? *device_learning_rate : learning_rate;
   }
   template <bool full>
   __device__ __forceinline__ void store(const Vec4<full>& vec4, Registers& registers) const {
@@ -62,7 +62,7 @@ void sgd(T* parameters, const T* gradient, T* velocity, const Sgd& s) {
                     .weight_decay = static_cast<T>(2 * s.l2),
                     .momentum = static_cast<T>(s.momentum),
                     .learning_rate = s.learning_rate,
-                    .learning_rate_at = s.learning_rate_at,
+                    .device_learning_rate = s.device_learning_rate,
                     .nesterov = s.nesterov},
       Vec4Layout::starting_aligned<T>(s.size, {parameters, gradient, velocity_or_parameters}));
 }

@@ -3,14 +3,7 @@ Compiled kernels of chainrule; chainrule.ops is their public face.
 """
 from __future__ import annotations
 import typing
-__all__: list[str] = ['CudaArray', 'Pace', 'Program', 'available_cpus', 'backend', 'backends', 'backends_compiled', 'compiler', 'conv2d', 'conv2d_backward_input', 'conv2d_backward_weight', 'conv2d_output_shape', 'conv2d_pooled', 'conv2d_pooled_backward_input', 'conv2d_pooled_backward_weight', 'conv2d_workspace', 'cuda_array', 'cuda_begin_step', 'cuda_clip_to_norm', 'cuda_description', 'cuda_empty', 'cuda_end_step', 'cuda_memory', 'cuda_norm', 'cuda_norm_parts', 'cuda_synchronize', 'cuda_why_off', 'cuda_zeros', 'dropout', 'dropout_backward', 'gather', 'leaky_relu', 'leaky_relu_backward', 'linear', 'linear_backward', 'linear_workspace', 'log_softmax', 'matmul', 'matmul_precision', 'max_pool2d', 'max_pool2d_backward', 'max_pool2d_output_shape', 'num_threads', 'op_names', 'relu', 'relu_backward', 'set_backend', 'set_matmul_precision', 'set_num_threads', 'sgd', 'softmax', 'softmax_backward', 'softmax_cross_entropy', 'squared_error', 'version']
-class Pace:
-    def __init__(self, most: typing.SupportsInt | typing.SupportsIndex) -> None:
-        ...
-    def threads(self) -> int:
-        ...
-    def took(self, nanoseconds: typing.SupportsInt | typing.SupportsIndex) -> None:
-        ...
+__all__: list[str] = ['CudaArray', 'Program', 'ThreadCountTuner', 'available_cpus', 'backend', 'backends', 'backends_compiled', 'compiler', 'conv2d', 'conv2d_backward_input', 'conv2d_backward_weight', 'conv2d_output_shape', 'conv2d_pooled', 'conv2d_pooled_backward_input', 'conv2d_pooled_backward_weight', 'conv2d_workspace', 'cuda_array', 'cuda_begin_step', 'cuda_clip_to_norm', 'cuda_description', 'cuda_empty', 'cuda_end_step', 'cuda_memory', 'cuda_norm', 'cuda_norm_parts', 'cuda_synchronize', 'cuda_why_off', 'cuda_zeros', 'dropout', 'dropout_backward', 'gather', 'leaky_relu', 'leaky_relu_backward', 'linear', 'linear_backward', 'linear_workspace', 'log_softmax', 'matmul', 'matmul_precision', 'max_pool2d', 'max_pool2d_backward', 'max_pool2d_output_shape', 'num_threads', 'op_names', 'relu', 'relu_backward', 'set_backend', 'set_matmul_precision', 'set_num_threads', 'sgd', 'softmax', 'softmax_backward', 'softmax_cross_entropy', 'squared_error', 'version']
 class Program:
     def __bool__(self) -> bool:
         ...
@@ -23,6 +16,13 @@ class Program:
     def __len__(self) -> int:
         ...
     def run(self) -> None:
+        ...
+class ThreadCountTuner:
+    def __init__(self, max_threads: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
+    def threads(self) -> int:
+        ...
+    def record(self, nanoseconds: typing.SupportsInt | typing.SupportsIndex) -> None:
         ...
 class CudaArray:
     def __array__(self, dtype: typing.Any = None, copy: typing.Any = None) -> typing.Any:

@@ -11,7 +11,7 @@ namespace chainrule::cuda {
 template <class T>
 struct Epilogue {
   const T* bias = nullptr;
-  bool rectify = false;
+  bool relu = false;
 
   template <int width>
   __device__ __forceinline__ void operator()(T (&v)[4][width], int64_t column, int64_t n) const {
@@ -21,7 +21,7 @@ struct Epilogue {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         if (bias) v[i][j] += add;
-        if (rectify && v[i][j] <= T(0)) v[i][j] = T(0);
+        if (relu && v[i][j] <= T(0)) v[i][j] = T(0);
       }
     }
   }

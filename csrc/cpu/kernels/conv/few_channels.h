@@ -18,7 +18,7 @@
 // lines) or once for each (more stores than they save): 485.
 #pragma once
 
-#include "cpu/kernels/correlate.h"
+#include "cpu/kernels/conv/implicit_gemm.h"
 
 namespace chainrule::CR_ISA {
 
@@ -163,7 +163,7 @@ class FewFilters {
 #pragma GCC unroll 3
         for (int v = 0; v < vectors; ++v) {
           const V value = total[i][j][v];
-          sums[i][j][v] = c_.rectify ? select(value <= V::zero(), V::zero(), value) : value;
+          sums[i][j][v] = c_.relu ? select(value <= V::zero(), V::zero(), value) : value;
         }
       }
     }

@@ -1,4 +1,5 @@
-// Which instruction set runs. Compiled without ISA flags: this code runs before the choice.
+// The choice of the instruction set. This code runs before the choice, so it is compiled without
+// ISA flags.
 #pragma once
 
 #include <string>
@@ -9,9 +10,9 @@
 namespace chainrule {
 
 std::vector<std::string> backends_compiled();  // worst to best
-std::vector<std::string> backends_runnable();  // of these, the ones this CPU and system can run
+std::vector<std::string> backends_runnable();  // those that this CPU and system can run
 const Backend& active_backend() noexcept;
-// False when no such backend runs here; the active one then stays.
+// Returns false and changes nothing if no runnable backend has this name.
 bool select_backend(const std::string& name) noexcept;
 
 }  // namespace chainrule

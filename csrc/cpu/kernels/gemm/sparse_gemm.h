@@ -19,8 +19,8 @@
 // so a block of b that holds a number that is not finite meets the zeros of a too.
 #pragma once
 
-#include "cpu/kernels/product.h"
-#include "cpu/kernels/sets.h"
+#include "cpu/kernels/gemm/gemm.h"
+#include "cpu/kernels/nonzero_mask.h"
 
 namespace chainrule::CR_ISA {
 
@@ -168,7 +168,7 @@ class SparseProduct {
 
   static void add(const Row& row, const Epilogue<T>& epilogue) {
     // Nothing to add, as in the black around a digit.
-    if (epilogue.accumulate && !epilogue.bias && !epilogue.rectify && !row.all) {
+    if (epilogue.accumulate && !epilogue.bias && !epilogue.relu && !row.all) {
       uint64_t any = 0;
       for (int64_t word = 0; word * 64 < row.depth; ++word) any |= row.words[word];
       if (any == 0) return;
@@ -186,7 +186,7 @@ class SparseProduct {
       epilogue.accumulate = block > 0;
       if (block + 1 == blocks()) {
         epilogue.bias = p_.bias ? p_.bias + column : nullptr;
-        epilogue.rectify = p_.rectify;
+        epilogue.relu = p_.relu;
       }
       for (int64_t i = part.top; i < part.bottom; ++i) {
         add({words + i * word_count() + first / 64, packed.depth, !finite,

@@ -21,8 +21,8 @@
 // is concerned directly.
 #pragma once
 
-#include "cpu/kernels/correlate.h"
-#include "cpu/kernels/winograd_transforms.h"
+#include "cpu/kernels/conv/implicit_gemm.h"
+#include "cpu/kernels/conv/winograd_transforms.h"
 
 namespace chainrule::CR_ISA {
 
@@ -192,7 +192,7 @@ struct WinogradCorrelation {
             for (V& value : row) {
               check = fma(value, V::zero(), check);
               if (direct.bias) value = value + bias;
-              if (direct.rectify) value = select(value <= V::zero(), V::zero(), value);
+              if (direct.relu) value = select(value <= V::zero(), V::zero(), value);
             }
           }
           result.tile(direct, at, left + k, lanes, y);

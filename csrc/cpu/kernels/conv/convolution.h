@@ -4,9 +4,9 @@
 // others never leave the cache.
 #pragma once
 
-#include "cpu/kernels/few.h"
-#include "cpu/kernels/largest.h"
-#include "cpu/kernels/winograd.h"
+#include "cpu/kernels/conv/few_channels.h"
+#include "cpu/kernels/conv/winograd.h"
+#include "cpu/kernels/window_max.h"
 
 namespace chainrule::CR_ISA {
 

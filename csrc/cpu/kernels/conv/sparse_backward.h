@@ -9,7 +9,7 @@
 // cache.
 #pragma once
 
-#include "cpu/kernels/correlate.h"
+#include "cpu/kernels/conv/implicit_gemm.h"
 
 namespace chainrule::CR_ISA {
 

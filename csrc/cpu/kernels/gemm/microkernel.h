@@ -37,7 +37,7 @@ template <class T>
 struct Epilogue {
   const T* bias = nullptr;  // for the tile's columns
   bool accumulate = false;  // start from what is there
-  bool rectify = false;
+  bool relu = false;
 };
 
 // One row of a finished tile.
@@ -53,12 +53,12 @@ CR_INLINE void finish_row(const Vec<T>* row, T* c, int64_t columns, const Epilog
     if (left >= width) {
       if (epilogue.accumulate) value = value + V::load(target);
       if (epilogue.bias) value = value + V::load(epilogue.bias + j * width);
-      if (epilogue.rectify) value = select(value <= V::zero(), V::zero(), value);
+      if (epilogue.relu) value = select(value <= V::zero(), V::zero(), value);
       value.store(target);
     } else if (left > 0) {
       if (epilogue.accumulate) value = value + V::load(target, left, T(0));
       if (epilogue.bias) value = value + V::load(epilogue.bias + j * width, left, T(0));
-      if (epilogue.rectify) value = select(value <= V::zero(), V::zero(), value);
+      if (epilogue.relu) value = select(value <= V::zero(), V::zero(), value);
       value.store(target, left);
     }
   }
@@ -130,60 +130,100 @@ CR_INLINE void multiply_tile(const T* const* a, const T* b, T* const* c, int row
   }
 }
 
-// A packed matrix of `depth` rows and `columns` columns: slivers of `wide`, one behind the other,
-// the last one only as wide as it must be.
-template <class T>
-struct Packed {
-  int64_t depth, columns;
-  int64_t wide = tile_columns<T>;
+constexpr int strip_vectors = 2;
+template <int vectors>
+constexpr int strip_rows = CR_REGISTERS == 32 ? (vectors == 1 ? 14 : 12) : (vectors == 1 ? 10 : 5);
 
-  int64_t slivers() const { return ceil_div(columns, wide); }
-  int64_t sliver_columns(int64_t sliver) const { return smaller(wide, columns - sliver * wide); }
-  int64_t sliver_step(int64_t sliver) const {
-    return round_up(sliver_columns(sliver), Vec<T>::width);
-  }
-  int64_t sliver_offset(int64_t sliver) const { return sliver * wide * depth; }
-  int64_t size() const { return depth * round_up(columns, Vec<T>::width); }
+template <class T>
+struct Strip {
+  const T* a;
+  int64_t a_row;    // from one row to the next of three
+  int64_t a_three;  // from three to three
+  const T* b;
+  T* c;
+  int64_t c_row;
+  int64_t columns;
 };
 
-// Rows [first, first + count) of one sliver, from a matrix stored as it is (row k at
-// source + k * stride) or transposed (column j at source + j * stride).
-template <class T>
-void pack_sliver(const T* source, int64_t stride, bool transposed, const Packed<T>& packed,
-                 int64_t sliver, int64_t first, int64_t count, T* target) {
-  const int64_t columns = packed.sliver_columns(sliver);
-  const int64_t step = packed.sliver_step(sliver);
-  T* row = target + packed.sliver_offset(sliver) + first * step;
-  const int64_t left = sliver * packed.wide;
-  if (!transposed) {
-    for (int64_t k = 0; k < count; ++k, row += step) {
-      const T* from = source + k * stride + left;
-      for (int64_t j = 0; j < columns; ++j) row[j] = from[j];
-      for (int64_t j = columns; j < step; ++j) row[j] = T(0);
+template <int rows, int vectors, class T>
+void multiply_strip(const Strip<T>& strip, const Segments& s, const Epilogue<T>& epilogue) {
+  using V = Vec<T>;
+  constexpr int pointers = (rows + 2) / 3;
+  V accumulator[rows][vectors];
+#pragma GCC unroll 16
+  for (int i = 0; i < rows; ++i) {
+#pragma GCC unroll 2
+    for (int j = 0; j < vectors; ++j) {
+      accumulator[i][j] = V::zero();
+      __builtin_prefetch(strip.c + i * strip.c_row + j * V::width, 1);  // as gemm.h does
     }
-    return;
   }
-  // A square of registers at a time: transposed there, it is read and written in whole lines.
-  constexpr int width = Vec<T>::width;
-  for (int64_t j = 0; j < step; j += width) {
-    const T* const from = source + (left + j) * stride;
-    int64_t k = 0;
-    if (j + width <= columns) {
-      for (; k + width <= count; k += width) {
-        Vec<T> square[width];
-#pragma GCC unroll 16
-        for (int i = 0; i < width; ++i) square[i] = Vec<T>::load(from + i * stride + k);
-        transpose<T>(square);
-#pragma GCC unroll 16
-        for (int i = 0; i < width; ++i) square[i].store(row + (k + i) * step + j);
-      }
+  const int64_t a_row = strip.a_row;
+  for (int64_t segment = 0; segment < s.count; ++segment) {
+    const T* row[pointers];
+#pragma GCC unroll 8
+    for (int p = 0; p < pointers; ++p) {
+      row[p] = strip.a + segment * s.a_stride + p * strip.a_three;
     }
-    for (; k < count; ++k) {
-      for (int64_t i = 0; i < width; ++i) {
-        row[k * step + j + i] = j + i < columns ? from[i * stride + k] : T(0);
+    const T* b_row = strip.b + segment * s.b_stride;
+    for (int64_t k = 0; k < s.length; ++k) {
+      V right[vectors];
+#pragma GCC unroll 2
+      for (int j = 0; j < vectors; ++j) right[j] = V::load(b_row + j * V::width);
+#pragma GCC unroll 16
+      for (int i = 0; i < rows; ++i) {
+        const V left = V::set(row[i / 3][i % 3 * a_row]);
+#pragma GCC unroll 2
+        for (int j = 0; j < vectors; ++j)
+          accumulator[i][j] = fma(left, right[j], accumulator[i][j]);
       }
+#pragma GCC unroll 8
+      for (int p = 0; p < pointers; ++p) row[p] += s.a_step;
+      b_row += s.b_step;
     }
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < rows; ++i) {
+    finish_row<vectors>(accumulator[i], strip.c + i * strip.c_row, strip.columns, epilogue);
   }
 }
+
+template <class T>
+using MultiplyStrip = void (*)(const Strip<T>&, const Segments&, const Epilogue<T>&);
+
+// The instance for so many rows, at most strip_rows<vectors>.
+template <class T, int vectors, int rows = strip_rows<vectors>>
+MultiplyStrip<T> strip_instance(int64_t wanted) {
+  if (rows == wanted) return multiply_strip<rows, vectors, T>;
+  if constexpr (rows > 1) return strip_instance<T, vectors, rows - 1>(wanted);
+  return nullptr;
+}
+
+// `length` rows, all the same distance apart, in strips as even as can be: 28 is 14 and 14, 26 is
+// 13 and 13. Other threes only where the rows are few enough for one strip.
+template <class T>
+class Strips {
+ public:
+  Strips(int64_t length, int64_t columns) : length_(length) {
+    const bool one = columns <= Vec<T>::width;
+    const int64_t most = one ? strip_rows<1> : strip_rows<2>;
+    rows_ = larger(1, ceil_div(length, larger(1, ceil_div(length, most))));
+    const int64_t rest = length % rows_;
+    full_ = one ? strip_instance<T, 1>(rows_) : strip_instance<T, 2>(rows_);
+    rest_ = one ? strip_instance<T, 1>(rest) : strip_instance<T, 2>(rest);
+  }
+
+  void multiply(Strip<T> strip, const Segments& s, const Epilogue<T>& epilogue) const {
+    for (int64_t i = 0; i < length_; i += rows_) {
+      (length_ - i < rows_ ? rest_ : full_)(strip, s, epilogue);
+      strip.a += rows_ * strip.a_row;
+      strip.c += rows_ * strip.c_row;
+    }
+  }
+
+ private:
+  int64_t length_, rows_;
+  MultiplyStrip<T> full_, rest_;
+};
 
 }  // namespace chainrule::CR_ISA

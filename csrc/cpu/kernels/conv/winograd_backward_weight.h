@@ -8,7 +8,7 @@
 // x and dy come from memory once; else two rows of components, 12 of them.
 #pragma once
 
-#include "cpu/kernels/winograd.h"
+#include "cpu/kernels/conv/winograd.h"
 
 namespace chainrule::CR_ISA {
 

@@ -9,7 +9,7 @@
 // by_panel    all else: a panel of b is packed by all threads, then multiplied by all
 #pragma once
 
-#include "cpu/kernels/gemm.h"
+#include "cpu/kernels/gemm/packing.h"
 
 namespace chainrule::CR_ISA {
 
@@ -23,7 +23,7 @@ struct Product {
   bool b_transposed;
   T* c;
   const T* bias = nullptr;
-  bool rectify = false;
+  bool relu = false;
 
   int64_t workspace(int workers) const {
     if (few_rows()) return bytes(left_size() + workers * sliver_size());
@@ -51,7 +51,7 @@ struct Product {
       for_registers<T>(n, [&](int64_t j, auto lanes) {
         Vec<T> total = sum_of_parts(partials + row * n + j, count, step, lanes);
         if (bias) total = total + lanes.load(bias + j);
-        if (rectify) total = select(total <= Vec<T>::zero(), Vec<T>::zero(), total);
+        if (relu) total = select(total <= Vec<T>::zero(), Vec<T>::zero(), total);
         lanes.store(total, c + row * n + j);
       });
     });
@@ -117,7 +117,7 @@ struct Product {
     epilogue.accumulate = first > 0;
     if (first + packed.depth == k) {
       epilogue.bias = bias ? bias + column : nullptr;
-      epilogue.rectify = rectify;
+      epilogue.relu = relu;
     }
     for (int64_t i = 0; i < rows; i += tile_rows) {
       const int tile = static_cast<int>(smaller(tile_rows, rows - i));
@@ -192,7 +192,7 @@ struct Product {
       part.b = b + (b_transposed ? first : first * b_stride);
       part.c = partials + chunk * partial_size();
       part.bias = nullptr;
-      part.rectify = false;
+      part.relu = false;
       part.by_panel({own + worker * panel_of_chunk(), 1});
     });
     add_partials(partials, partial_size(), chunks(), lent.workers);

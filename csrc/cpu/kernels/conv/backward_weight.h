@@ -2,7 +2,7 @@
 // columns are filters, and whose sum runs over the pixels of an image, read where they lie.
 #pragma once
 
-#include "cpu/kernels/convolution.h"
+#include "cpu/kernels/conv/convolution.h"
 
 namespace chainrule::CR_ISA {
 

@@ -3,7 +3,7 @@
 // convolution is this, and so is backward-input, with the gradient as the image.
 #pragma once
 
-#include "cpu/kernels/strip.h"
+#include "cpu/kernels/gemm/packing.h"
 
 namespace chainrule::CR_ISA {
 
@@ -45,7 +45,7 @@ struct Correlation {
   int64_t target_row, target_column;
   Packed<T> filters;  // (window_rows, window_columns, channels) x outputs
   const T* bias = nullptr;
-  bool rectify = false;
+  bool relu = false;
 
   // Rows of output that one task makes: enough pixels to pay for a filter's way into the cache,
   // few enough that one large image still keeps all threads busy.
@@ -94,7 +94,7 @@ struct Correlation {
         epilogue.accumulate = done > 0;
         if (done + count == window_rows) {
           epilogue.bias = bias ? bias + sliver * tile_columns<T> : nullptr;
-          epilogue.rectify = rectify;
+          epilogue.relu = relu;
         }
         positions(pixels + done * row_stride, row_stride, rows, b + done * run_length * step,
                   target + sliver * tile_columns<T>, filters.sliver_columns(sliver), segments,

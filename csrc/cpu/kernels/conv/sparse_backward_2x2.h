@@ -14,7 +14,7 @@
 // and 590; no number of filters was found, up to 2048, at which it loses.
 #pragma once
 
-#include "cpu/kernels/runs.h"
+#include "cpu/kernels/conv/sparse_backward.h"
 
 namespace chainrule::CR_ISA {
 
