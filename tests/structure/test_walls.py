@@ -238,7 +238,7 @@ def test_the_compiled_core_has_few_importers() -> None:
         if any(i == "chainrule._core" or i.startswith("chainrule._core.") for i in imports(path))
     }
     assert "ops" in importers
-    assert importers <= {"ops", "program", "nn.workspace", "cuda", "system", "__init__"}
+    assert importers <= {"ops", "program", "nn.training_memory", "cuda", "system", "__init__"}
 
 
 # Lower knows nothing of higher. A module that is not named stands beside the stack: data, files,
@@ -271,7 +271,6 @@ def test_the_tutorial_page_stands_on_top() -> None:
             assert not any(i.startswith("chainrule.tutorial") for i in imports(path)), name
     inner = {
         "chainrule.nn.plan",
-        "chainrule.nn.slot",
         "chainrule.program",
         "chainrule.calculus._passes",
     }
