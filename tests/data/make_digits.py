@@ -23,6 +23,8 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
+ROOT = Path(__file__).resolve().parents[2]
+
 TRAIN, TEST, CLASSES = 6_000, 1_000, 10
 
 
@@ -47,7 +49,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("mnist", type=Path, help="folder that holds MNIST")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
+    parser.add_argument("--out", type=Path, default=ROOT / "python/chainrule/data/digits")
     arguments = parser.parse_args()
 
     gzip = importlib.import_module("zopfli.gzip")

@@ -10,7 +10,7 @@ import chainrule as cr
 
 from .._types import Array
 from ..plots.style import INK, ORANGE, new_figure
-from .heat import heat, matrix
+from .heatmap import heat, matrix
 from .other_layers import cross_entropy, linear_and_softmax
 from .page import Chapter, Panel, Slider
 

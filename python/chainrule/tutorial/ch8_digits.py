@@ -10,7 +10,7 @@ import chainrule as cr
 
 from .._types import Array
 from ..plots.style import new_figure
-from .heat import heat
+from .heatmap import heat
 from .page import Chapter, Panel
 
 

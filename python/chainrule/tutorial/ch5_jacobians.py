@@ -6,7 +6,7 @@ import numpy as np
 
 import chainrule as cr
 
-from .heat import matrix
+from .heatmap import matrix
 from .page import Chapter, Panel
 
 
