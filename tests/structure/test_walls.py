@@ -6,7 +6,6 @@ only the installed package is at hand.
 
 from __future__ import annotations
 
-import ast
 import inspect
 import re
 from collections.abc import Iterator
@@ -21,7 +20,6 @@ from chainrule import ops
 ROOT = Path(__file__).resolve().parents[2]
 CSRC = ROOT / "csrc"
 TESTS = ROOT / "tests"
-PACKAGE = Path(chainrule.__file__).parent
 
 needs_sources = pytest.mark.skipif(
     not CSRC.is_dir(), reason="csrc/ is not beside tests/: the C++ walls cannot be looked at"
@@ -210,87 +208,6 @@ def test_same_arguments_as_the_reference() -> None:
         if name != "sgd":
             assert mine["out"].default is None
             assert mine["out"].kind is inspect.Parameter.KEYWORD_ONLY
-
-
-def imports(path: Path) -> set[str]:
-    """What a module of the package imports anywhere, relative imports as ``chainrule.x``."""
-    package = ("chainrule", *path.relative_to(PACKAGE).parent.parts)
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else ()
-            module = ".".join([*base, *([node.module] if node.module else [])])
-            found |= {module} | {f"{module}.{alias.name}" for alias in node.names}
-    return found
-
-
-def modules() -> dict[str, Path]:
-    paths = sorted(PACKAGE.rglob("*.py"))
-    return {".".join(p.relative_to(PACKAGE).with_suffix("").parts): p for p in paths}
-
-
-def test_the_compiled_core_has_few_importers() -> None:
-    importers = {
-        name
-        for name, path in modules().items()
-        if any(i == "chainrule._core" or i.startswith("chainrule._core.") for i in imports(path))
-    }
-    assert "ops" in importers
-    assert importers <= {"ops", "program", "nn.training_memory", "cuda", "system", "__init__"}
-
-
-# Lower knows nothing of higher. A module that is not named stands beside the stack: data, files,
-# plots, the command line.
-LEVELS = [
-    {"ops", "program", "available_memory", "_random", "cuda", "devices"},
-    {"nn", *(f"nn.{path.stem}" for path in (PACKAGE / "nn").glob("*.py"))},
-    {"training", *(f"training.{path.stem}" for path in (PACKAGE / "training").glob("*.py"))},
-    {"calculus", *(f"calculus.{path.stem}" for path in (PACKAGE / "calculus").glob("*.py"))},
-    {"cli", "cli.commands", "cli.terminal"},
-]
-
-
-@pytest.mark.parametrize("level", range(len(LEVELS)))
-def test_python_knowledge_runs_one_way(level: int) -> None:
-    higher = {f"chainrule.{name}" for names in LEVELS[level + 1 :] for name in names}
-    there = modules()
-    for name in sorted(LEVELS[level] & set(there)):
-        wrong = imports(there[name]) & higher
-        assert not wrong, f"{name} imports {sorted(wrong)}"
-
-
-def test_the_tutorial_page_stands_on_top() -> None:
-    """Nobody but the command imports it, and it knows the library as its readers do."""
-    there = modules()
-    page = {name for name in there if name.startswith("tutorial.")}
-    assert "tutorial.page" in page
-    for name, path in there.items():
-        if name not in page and name != "cli.commands":
-            assert not any(i.startswith("chainrule.tutorial") for i in imports(path)), name
-    inner = {
-        "chainrule.nn.plan",
-        "chainrule.program",
-        "chainrule.calculus._passes",
-    }
-    for name in sorted(page):
-        assert not imports(there[name]) & inner, name
-
-
-def test_the_levels_are_there() -> None:
-    assert {"ops", "nn.layers", "nn.losses", "nn.network", "training.loop"} <= set(modules())
-    assert {"calculus.tracing", "calculus.jacobians"} <= set(modules())
-
-
-def test_nothing_unsafe_in_the_package() -> None:
-    for name, path in modules().items():
-        text = path.read_text()
-        assert "allow_pickle=True" not in text, name
-        assert not imports(path) & {"pickle", "marshal", "shelve"}, name
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-                assert node.func.id not in {"eval", "exec"}, name
 
 
 def files_of_the_project() -> list[Path]:
