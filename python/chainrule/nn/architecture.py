@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from .. import devices
+from .. import cuda, devices
 from .._types import Array, Pair, Shape
 from .._validation import LARGEST, both, integer
 from ..devices import ALIGNMENT
@@ -239,6 +239,37 @@ class Architecture:
                 self._layouts.clear()
             found = self._layouts[key] = layout_buffers(self, batch, mode, extras or {})
         return found
+
+    def checked_input(self, operation: str, x: object) -> Array:
+        """Return ``x`` as an array that `Plan.load` accepts; libraries exchange it by DLPack.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``x`` is no array, or has another dtype or shape. The message contains a remedy.
+        """
+        if not isinstance(x, np.ndarray):
+            if isinstance(x, cuda.Array):
+                raise TypeError(
+                    f"{operation}: x must be a NumPy array, got a cuda.Array: x.numpy() copies it"
+                )
+            if not hasattr(x, "__dlpack__"):
+                raise TypeError(f"{operation}: x must be an array, got {type(x).__name__}")
+            x = np.from_dlpack(x)
+        if x.dtype != self.dtype and x.dtype != np.uint8:
+            raise TypeError(
+                f"{operation}: x must be {self.dtype} as the network is, or uint8 (which means "
+                f'value / 255), got {x.dtype}: convert it with x.astype("{self.dtype}")'
+            )
+        if x.ndim == 0 or x.shape[1:] != self.shapes[0]:
+            hint = ""
+            if x.shape == self.shapes[0]:
+                hint = ": a single instance is x[None]"
+            elif (*x.shape[1:], 1) == self.shapes[0]:
+                hint = ": add the channel axis with x[..., None]"
+            expected = ", ".join(["N", *map(str, self.shapes[0])])
+            raise ValueError(f"{operation}: x must have shape ({expected}), got {x.shape}{hint}")
+        return x
 
 
 def infer_shapes(layers: Sequence[Layer], input_shape: Shape) -> tuple[Shape, ...]:

@@ -109,6 +109,13 @@ class SquaredError(Loss):
         return target.argmax(axis=1).astype(np.int64) if one_hot else None
 
 
+def checked_loss(operation: str, loss: object) -> Loss:
+    """Return ``loss``; raise TypeError if it is not a `Loss`."""
+    if not isinstance(loss, Loss):
+        raise TypeError(f"{operation}: loss must be CrossEntropy() or SquaredError(), got {loss!r}")
+    return loss
+
+
 LOSSES: tuple[type[Loss], ...] = (CrossEntropy, SquaredError)
 
 

@@ -1,4 +1,4 @@
-"""A network is a list of layers, walked forward and walked back."""
+"""The network: a sequence of layers with a forward and a backward pass."""
 
 from __future__ import annotations
 
@@ -12,60 +12,76 @@ from typing import Any
 
 import numpy as np
 
-from .. import cuda, devices
+from .. import devices, ops
 from .._types import Array, Shape
 from .._validation import integer
 from .architecture import Architecture, Extras, Mode
 from .initialization import Initializer
-from .layers import Layer
-from .losses import Loss
+from .layers import Layer, Softmax
+from .losses import Loss, checked_loss
 from .parameters import Parameters
 from .plan import Plan, PlanCache
 from .summary import Summary, summarize
 from .training_memory import HasMomentum
 
-# predict's activations stay below this.
+# Largest arena of a prediction, in bytes, unless one instance needs more.
 PREDICT_BYTES = 64 * 2**20
-# More instances at once bring no speed, and cost cache.
+# Larger batches are not faster and use more cache.
 PREDICT_BATCH = 1024
 PREDICT = Mode()
 
 
 class Sequential:
-    """Layers in a row, f = f_L o ... o f_1; eq. (28)-(34).
+    """A sequence of layers, f = f_L o ... o f_1; eq. (28)-(34).
 
-    Weights are views into one vector, which is allocated and filled when first used; all random
-    numbers come from ``seed``: same seed, same bits.
+    The weights are views of one vector, which is allocated and filled when first used. All random
+    numbers derive from ``seed``: the same seed gives the same bits.
 
     Parameters
     ----------
     *layers : Layer
-    input_shape : tuple of int, the shape of one instance, as (28, 28, 1)
+        At least one.
+    input_shape : tuple of int
+        Shape of one instance, such as (28, 28, 1), with 1 to 8 axes.
     seed : int
-    dtype : "float32" or "float64", of the weights and of everything computed
-    init : how weights start, with biases at 0: "he", normal with variance 2 / fan-in; or
-        "looks_linear", for dense networks of hundreds of layers (see `chainrule.nn.initialization`)
+        Seed of the initial weights and of dropout, in [0, 2**64).
+    dtype : str
+        "float32" or "float64": the type of the weights and of all computation.
+    init : str
+        Rule for the initial weights; biases are 0. "he" draws from a normal distribution of
+        variance 2 / fan-in. "looks_linear" is for dense networks of hundreds of layers; see
+        `chainrule.nn.initialization`.
 
     Attributes
     ----------
-    layers : tuple of Layer
-    shapes : tuple of tuple, the instance's shape before each layer, and after the last
-    dtype : numpy.dtype
-    device : "cpu" or "cuda", where its memory lies and its operations run; see `to`
-    seed : int
-    vector, dvector : ndarray, the memory of all parameters and of all gradients: the named arrays
-        in turn, with zeros between them. `parameter_vector` is the one in the order of eq. (43)
+    architecture : Architecture
+        Layers, shapes and dtype.
+    storage : Parameters
+        The memory of weights and gradients.
+    init : str
+        As given.
 
     Raises
     ------
     TypeError, ValueError
-        Where an argument is none of the above, or a layer does not fit what comes before it.
+        If an argument is invalid, or if a layer does not accept the shape before it.
     MemoryError
-        When the weights are first used and do not fit the memory that there is, with the numbers.
+        If the weights do not fit in memory, with the numbers. It is raised at their first use.
 
     Notes
     -----
     Several threads may call `predict`, `forward` and `loss_and_gradient` of one network at once.
+
+    Examples
+    --------
+    >>> import chainrule as cr
+    >>> net = cr.Sequential(cr.Linear(3), cr.ReLU(), cr.Linear(2), input_shape=(4,))
+    >>> net
+    Sequential(
+        Linear(3), ReLU(), Linear(2),
+        input_shape=(4,), seed=0)
+    >>> net.shapes
+    ((4,), (3,), (3,), (2,))
     """
 
     def __init__(
@@ -88,30 +104,36 @@ class Sequential:
         self._reset_locks()
         _networks.add(self)
 
-    # What it is
+    # Description
 
     @property
     def layers(self) -> tuple[Layer, ...]:
+        """The layers, first to last."""
         return self.architecture.layers
 
     @property
     def shapes(self) -> tuple[Shape, ...]:
+        """The shape of one instance before each layer, and after the last."""
         return self.architecture.shapes
 
     @property
     def dtype(self) -> np.dtype[Any]:
+        """float32 or float64."""
         return self.architecture.dtype
 
     @property
     def seed(self) -> int:
+        """The seed of the initial weights and of dropout."""
         return self.storage.seed
 
     @property
     def input_shape(self) -> Shape:
+        """The shape of one input instance."""
         return self.shapes[0]
 
     @property
     def output_shape(self) -> Shape:
+        """The shape of one output instance."""
         return self.shapes[-1]
 
     def __repr__(self) -> str:
@@ -133,13 +155,24 @@ class Sequential:
     ) -> Summary:
         """Return a table of shapes, parameters, FLOPs and memory, for print or a notebook.
 
-        Nothing is allocated: a network that is too large to exist has a summary too.
+        Nothing is allocated. A network too large for any memory has a summary too.
 
         Parameters
         ----------
-        batch_size : int, of the training for which memory is predicted
-        optimizer : SGD, whose momentum takes memory; None: without
-        loss : Loss, whose targets take memory; None: `CrossEntropy`
+        batch_size : int
+            Instances per training step, at least 1.
+        optimizer : SGD
+            Its momentum needs memory. None means without momentum.
+        loss : Loss
+            Its targets need memory. None means `CrossEntropy`.
+
+        Examples
+        --------
+        >>> import chainrule as cr
+        >>> net = cr.Sequential(cr.Linear(3), cr.ReLU(), cr.Linear(2), input_shape=(4,))
+        >>> summary = net.summary(batch_size=32)
+        >>> summary.parameters, summary.flops
+        (23, 39)
         """
         batch_size = integer("summary", "batch_size", batch_size, 1)
         return summarize(self.architecture, self.storage, batch_size, optimizer, loss)
@@ -148,15 +181,28 @@ class Sequential:
 
     @property
     def vector(self) -> Array:
+        """The memory of all parameters: the named arrays in turn, with zeros between them.
+
+        `parameter_vector` has the order of eq. (43) instead.
+        """
         return self.storage.weights.vector
 
     @property
     def dvector(self) -> Array:
+        """The memory of all gradients, with the layout of `vector`."""
         return self.storage.gradients.vector
 
     @property
     def parameters(self) -> Mapping[str, Array]:
-        """Name -> array, as "0.weight": views, so that writing into one changes the network."""
+        """Name -> array, such as "0.weight". The arrays are views: writing changes the network.
+
+        Examples
+        --------
+        >>> import chainrule as cr
+        >>> net = cr.Sequential(cr.Linear(3), cr.ReLU(), cr.Linear(2), input_shape=(4,))
+        >>> {name: array.shape for name, array in net.parameters.items()}
+        {'0.weight': (3, 4), '0.bias': (3,), '2.weight': (2, 3), '2.bias': (2,)}
+        """
         return MappingProxyType(self.storage.weights.arrays)
 
     @property
@@ -166,8 +212,21 @@ class Sequential:
 
     @property
     def parameter_vector(self) -> Array:
-        """All parameters in the order of eq. (43): layer after layer, neuron after neuron (or
-        filter after filter), the bias first. A copy; assign to it to set them."""
+        """A copy of all parameters in the order of eq. (43). Assignment sets all parameters.
+
+        The order is layer after layer, neuron (or filter) after neuron, its bias first.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import chainrule as cr
+        >>> net = cr.Sequential(cr.Linear(2), input_shape=(2,), dtype="float64")
+        >>> net.parameter_vector = np.arange(6.0)
+        >>> net.parameters["0.bias"].tolist()
+        [0.0, 3.0]
+        >>> net.parameters["0.weight"].tolist()
+        [[1.0, 2.0], [4.0, 5.0]]
+        """
         return self.storage.weights.in_order()
 
     @parameter_vector.setter
@@ -176,27 +235,40 @@ class Sequential:
 
     @property
     def gradient_vector(self) -> Array:
-        """The gradient of the last `loss_and_gradient`, eq. (2), in the order of (44). A copy."""
+        """A copy of the gradient of the last `loss_and_gradient`, eq. (2), in the order of (44)."""
         return self.storage.gradients.in_order()
 
     @property
     def device(self) -> str:
+        """ "cpu" or "cuda": the location of its memory and operations. `to` changes it."""
         return self.storage.device
 
     def to(self, device: str) -> Sequential:
-        """Move the network to the CPU ("cpu") or to a GPU ("cuda"), and return it.
+        """Move the network to the CPU or to a GPU, and return it.
 
-        Its arrays are then `chainrule.cuda.Array`; what it takes and returns stays NumPy arrays.
-        Arrays that were read from it before remain, but are its own no longer.
+        On a GPU its arrays are `chainrule.cuda.Array`. Arguments and results stay NumPy arrays.
+        Arrays obtained earlier stay valid but no longer alias the network's parameters.
+
+        Parameters
+        ----------
+        device : str
+            "cpu" or "cuda".
 
         Raises
         ------
         ValueError
             If the device is neither.
         RuntimeError
-            If there is no GPU to use, with the reason; or while the network is training.
+            If no GPU is usable, with the reason; or if the network is training.
         MemoryError
-            If it does not fit; it is then where it was.
+            If it does not fit. It then stays on its device.
+
+        Examples
+        --------
+        >>> import chainrule as cr
+        >>> net = cr.Sequential(cr.Linear(3), input_shape=(4,))
+        >>> net.to("cpu").device
+        'cpu'
         """
         devices.check("to", device)
         with self.training("to"), self.gradient_lock:
@@ -205,30 +277,48 @@ class Sequential:
         return self
 
     def layer_parameters(self, index: int) -> dict[str, Array]:
-        """Return the parameters of layer ``index``, under the layer's own names."""
+        """Return the parameters of layer ``index`` by the layer's own names, as "weight"."""
         return self.storage.of_layer(index)
 
     def layer_gradients(self, index: int) -> dict[str, Array]:
-        """Return the gradients of layer ``index``, under the layer's own names."""
+        """Return the gradients of layer ``index`` by the layer's own names, as "weight"."""
         return self.storage.gradients_of_layer(index)
 
     def dropout_seed(self, index: int) -> int:
-        """Return the seed of the masks of layer ``index``."""
+        """Return the seed of the dropout masks of layer ``index``."""
         return self.storage.dropout_seed(index)
 
-    # Running it
+    # Computation
 
     def forward(self, x: Array, training: bool = False) -> Array:
-        """Compute the network's output for all of ``x`` at once; eq. (34).
+        """Return the network's output for all of ``x`` at once; eq. (34).
 
         Parameters
         ----------
-        x : ndarray (N, *input_shape), of the network's dtype, or uint8 which means value / 255
-        training : bool, whether dropout is active
+        x : ndarray (N, *input_shape)
+            Of the network's dtype, or uint8, which means value / 255.
+        training : bool
+            Whether dropout is active.
 
         Returns
         -------
-        ndarray (N, *output_shape), a new array
+        ndarray (N, *output_shape)
+            A new array.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``x`` has another dtype or shape.
+        MemoryError
+            If the activations do not fit. `predict` needs bounded memory instead.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import chainrule as cr
+        >>> net = cr.Sequential(cr.LeakyReLU(0.5), input_shape=(2,))
+        >>> net.forward(np.array([[-2, 3]], np.float32)).tolist()
+        [[-1.0, 3.0]]
         """
         x = self.checked("forward", x)
         if len(x) == 0:
@@ -238,19 +328,67 @@ class Sequential:
             return devices.to_numpy(plan.forward(self.count_pass() if training else 0).copy())
 
     def predict(self, x: Array, batch_size: int | None = None) -> Array:
-        """Compute the network's output, batch by batch: memory is bounded, but for the result.
+        """Return the network's output, computed batch by batch in bounded memory.
+
+        A network that ends in a `Linear` layer returns logits; `predict_proba` returns
+        probabilities. Dropout is inactive.
 
         Parameters
         ----------
-        x : as in `forward`
-        batch_size : int; None: as many as keep the activations below 64 MiB, at most 1024
+        x : ndarray (N, *input_shape)
+            As in `forward`.
+        batch_size : int
+            None means the largest batch whose buffers need at most 64 MiB, up to 1024.
 
         Returns
         -------
         ndarray (N, *output_shape)
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``x`` has another dtype or shape, or if ``batch_size`` is not a positive integer.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import chainrule as cr
+        >>> net = cr.Sequential(cr.Linear(3), input_shape=(4,))
+        >>> net.predict(np.ones((100, 4), np.float32), batch_size=32).shape
+        (100, 3)
         """
-        x = self.checked("predict", x)
-        batch = self.prediction_batch("predict", batch_size)
+        return self._predict("predict", x, batch_size)
+
+    def predict_proba(self, x: Array, batch_size: int | None = None) -> Array:
+        """Return the probability of each class, eq. (55), computed batch by batch.
+
+        If the last layer is a `Softmax`, this is the network's output. Otherwise softmax is applied
+        to the output.
+
+        Parameters
+        ----------
+        x, batch_size
+            As in `predict`.
+
+        Returns
+        -------
+        ndarray (N, *output_shape)
+            Each row sums to 1.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import chainrule as cr
+        >>> net = cr.Sequential(cr.Linear(4), input_shape=(2,))
+        >>> net.predict_proba(np.zeros((1, 2), np.float32)).tolist()
+        [[0.25, 0.25, 0.25, 0.25]]
+        """
+        output = self._predict("predict_proba", x, batch_size)
+        return output if isinstance(self.layers[-1], Softmax) else ops.softmax(output)
+
+    def _predict(self, operation: str, x: Array, batch_size: int | None) -> Array:
+        x = self.checked(operation, x)
+        batch = self.prediction_batch(operation, batch_size)
         result = np.empty((len(x), *self.output_shape), self.dtype)
         for part, plan in self.plans.batches(len(x), batch, PREDICT):
             plan.load(x[part])
@@ -260,27 +398,43 @@ class Sequential:
     def loss_and_gradient(
         self, x: Array, y: Array, loss: Loss, training: bool = False
     ) -> tuple[float, dict[str, Array]]:
-        """Compute the mean loss and its gradient by every parameter; eq. (41)-(42) without L2.
+        """Return the mean loss and its gradient by each parameter; eq. (41)-(42) without L2.
 
-        A sum over instances, eq. (4) and (12), that is divided by their number, eq. (50).
+        The mean is the sum over instances, eq. (4) and (12), divided by their number, eq. (50).
 
         Parameters
         ----------
-        x : as in `forward`
-        y : ndarray, labels (N,) or targets (N, *output_shape), as the loss wants them
+        x : ndarray (N, *input_shape)
+            As in `forward`, with N at least 1.
+        y : ndarray
+            Labels (N,) or targets (N, *output_shape), as the loss requires.
         loss : Loss
-        training : bool, whether dropout is active
+        training : bool
+            Whether dropout is active.
 
         Returns
         -------
         loss : float
-        gradients : dict of name -> ndarray, copies; `gradient_vector` holds them too
+        gradients : dict of name -> ndarray
+            Copies. `gradient_vector` contains the same values.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument has another type, dtype or shape.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import chainrule as cr
+        >>> net = cr.Sequential(cr.Linear(2), input_shape=(1,), dtype="float64")
+        >>> net.parameter_vector = np.zeros(4)
+        >>> loss, gradients = net.loss_and_gradient(np.ones((1, 1)), np.array([0]), cr.CrossEntropy())
+        >>> round(loss, 4), gradients["0.bias"].tolist()
+        (0.6931, [-0.5, 0.5])
         """
         x = self.checked("loss_and_gradient", x)
-        if not isinstance(loss, Loss):
-            raise TypeError(
-                f"loss_and_gradient: loss must be CrossEntropy() or SquaredError(), got {loss!r}"
-            )
+        checked_loss("loss_and_gradient", loss)
         if len(x) == 0:
             raise ValueError("loss_and_gradient: x must hold at least one instance, got 0")
         target = loss.check(y, len(x), self.output_shape, self.dtype)
@@ -288,45 +442,27 @@ class Sequential:
         with self.plan(len(x), mode) as plan, self.gradient_lock:
             plan.load(x)
             output = plan.forward(self.count_pass() if training else 0)
-            loss.compare(output, devices.to_device(self.device, target), plan.losses, plan.doutput)
+            target = devices.to_device(self.device, target)
+            loss.compare(output, target, plan.losses, plan.doutput)
             plan.backward()
             value = float(devices.to_numpy(plan.losses).sum(dtype=np.float64)) / len(x)
-            named = self.storage.gradients.arrays
-            return value, {name: devices.to_numpy(array.copy()) for name, array in named.items()}
+            gradients = self.storage.gradients.arrays
+            return value, {
+                name: devices.to_numpy(array.copy()) for name, array in gradients.items()
+            }
 
     def checked(self, operation: str, x: object) -> Array:
-        """Return ``x`` as an array that `Plan.load` takes; TypeError or ValueError otherwise."""
-        if not isinstance(x, np.ndarray):
-            if isinstance(x, cuda.Array):
-                raise TypeError(
-                    f"{operation}: x must be a NumPy array, got a cuda.Array: x.numpy() copies it"
-                )
-            if not hasattr(x, "__dlpack__"):
-                raise TypeError(f"{operation}: x must be an array, got {type(x).__name__}")
-            x = np.from_dlpack(x)
-        if x.dtype != self.dtype and x.dtype != np.uint8:
-            raise TypeError(
-                f"{operation}: x must be {self.dtype} as the network is, or uint8 (which means "
-                f'value / 255), got {x.dtype}: convert it with x.astype("{self.dtype}")'
-            )
-        if x.ndim == 0 or x.shape[1:] != self.input_shape:
-            hint = ""
-            if x.shape == self.input_shape:
-                hint = ": a single instance is x[None]"
-            elif (*x.shape[1:], 1) == self.input_shape:
-                hint = ": add the channel axis with x[..., None]"
-            wanted = ", ".join(["N", *map(str, self.input_shape)])
-            raise ValueError(f"{operation}: x must have shape ({wanted}), got {x.shape}{hint}")
-        return x
+        """Return ``x`` as an array; see `Architecture.checked_input`."""
+        return self.architecture.checked_input(operation, x)
 
     def count_pass(self, passes: int = 1) -> int:
-        """Return the number of training passes so far, and count more of them."""
+        """Add training passes to the count, and return the count before."""
         with self._count_lock:
             self._count += passes
             return self._count - passes
 
     def prediction_batch(self, operation: str, batch_size: int | None, mode: Mode = PREDICT) -> int:
-        """Return ``batch_size``, or the one that keeps a plan within `PREDICT_BYTES`."""
+        """Return ``batch_size``, or the largest one whose plan needs at most `PREDICT_BYTES`."""
         if batch_size is not None:
             return integer(operation, "batch_size", batch_size, 1)
         one, two = (self.architecture.layout(batch, mode).nbytes for batch in (1, 2))
@@ -337,13 +473,13 @@ class Sequential:
     def _reset_locks(self) -> None:
         self.storage.reset_locks()
         self._training = threading.Lock()
-        # Held by the thread that fills `gradients` or reads them.
+        # Held by a thread from the time it fills `gradients` until it has read them.
         self.gradient_lock = threading.RLock()
         self._count_lock = threading.Lock()
         self.plans = PlanCache(self.architecture, self.storage)
 
     def plan(self, batch: int, mode: Mode) -> AbstractContextManager[Plan]:
-        """Borrow a plan for one thread; see `PlanCache`."""
+        """Borrow a plan for one thread; see `PlanCache.plan`."""
         return self.plans.plan(batch, mode)
 
     def new_plan(
@@ -354,7 +490,7 @@ class Sequential:
 
     @contextmanager
     def training(self, operation: str) -> Iterator[None]:
-        """Hold the right to change the parameters; RuntimeError where another thread has it."""
+        """Hold the right to change the parameters; raise RuntimeError if another thread has it."""
         if not self._training.acquire(blocking=False):
             raise RuntimeError(f"{operation}: this network is already training in another call")
         try:
@@ -362,11 +498,35 @@ class Sequential:
         finally:
             self._training.release()
 
-    # On disk
+    # Files
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write weights and architecture to a safetensors file, atomically."""
-        # Only here: what reads and writes files takes a fifth of importing the package.
+        """Write weights and architecture to a safetensors file, atomically.
+
+        Parameters
+        ----------
+        path : str or path
+            Should end in ".safetensors".
+
+        Raises
+        ------
+        OSError
+            If writing fails. An existing file is then unchanged.
+        ValueError
+            If the name ends like another format, such as "net.pt".
+
+        Examples
+        --------
+        >>> import pathlib, tempfile
+        >>> import chainrule as cr
+        >>> net = cr.Sequential(cr.Linear(3), input_shape=(4,))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     net.save(pathlib.Path(folder, "net.safetensors"))
+        ...     again = cr.load(pathlib.Path(folder, "net.safetensors"))
+        >>> bool((again.parameter_vector == net.parameter_vector).all())
+        True
+        """
+        # Imported here: the modules for files take a fifth of the package's import time.
         from . import serialization
 
         stored = serialization.Stored(self.architecture, self.seed)
@@ -375,7 +535,17 @@ class Sequential:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Sequential:
-        """Read a network that `save` wrote; ValueError that begins ``load:`` for any other file."""
+        """Read a network that `save` wrote. See `save` for an example.
+
+        The network is on the CPU, whatever device it was saved from.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be read.
+        ValueError
+            If the file is not a network of this library. The message starts with ``load:``.
+        """
         from . import serialization
 
         stored, arrays = serialization.read(path)
@@ -384,6 +554,13 @@ class Sequential:
         for name, array in network.parameters.items():
             np.copyto(array, arrays.pop(name))
         return network
+
+
+def checked_network(operation: str, network: object) -> Sequential:
+    """Return ``network``; raise TypeError if it is not a `Sequential`."""
+    if not isinstance(network, Sequential):
+        raise TypeError(f"{operation}: network must be a Sequential, got {type(network).__name__}")
+    return network
 
 
 _networks: weakref.WeakSet[Sequential] = weakref.WeakSet()

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from .. import ops
 from .._types import Array
-from ..nn.layers import Softmax
 
 if TYPE_CHECKING:
     from ..nn.network import Sequential
@@ -28,8 +26,7 @@ def probabilities(network: Sequential, images: Array) -> Array:
     -------
     ndarray of the network's dtype, (N, classes)
     """
-    output = network.predict(images)
-    return output if isinstance(network.layers[-1], Softmax) else ops.softmax(output)
+    return network.predict_proba(images)
 
 
 def surest_mistakes(answers: Array, labels: Array, count: int) -> npt.NDArray[np.intp]:
