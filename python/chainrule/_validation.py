@@ -1,4 +1,4 @@
-"""Checks of hyper-parameters, written once, so that every refusal reads alike."""
+"""Checks of arguments, each written once: the same error has the same text everywhere."""
 
 from __future__ import annotations
 
@@ -8,16 +8,24 @@ from collections.abc import Sequence
 
 from ._types import Pair
 
-# Far above any real size, and small enough that products of a few of them stay cheap integers.
+# Far above any real size, yet products of a few of them remain cheap integers.
 LARGEST = 2**31 - 1
 
 
 def integer(owner: str, name: str, value: object, minimum: int, maximum: int = LARGEST) -> int:
-    """``value`` as an int in [minimum, maximum]; a bool is no number here."""
+    """Return ``value`` as an int in [minimum, maximum]. A bool is not accepted.
+
+    Raises
+    ------
+    TypeError
+        If ``value`` is not an integer.
+    ValueError
+        If it is out of range.
+    """
     try:
         if isinstance(value, bool):
             raise TypeError
-        number = operator.index(value)  # type: ignore[arg-type]  # TypeError is the answer sought
+        number = operator.index(value)  # type: ignore[arg-type]  # raises TypeError if invalid
     except TypeError:
         raise TypeError(f"{owner}: {name} must be an integer, got {value!r}") from None
     if not minimum <= number <= maximum:
@@ -32,11 +40,19 @@ def number(
     minimum: float = -math.inf,
     below: float = math.inf,
 ) -> float:
-    """``value`` as a finite float in [minimum, below)."""
+    """Return ``value`` as a finite float in [minimum, below).
+
+    Raises
+    ------
+    TypeError
+        If ``value`` is not a number.
+    ValueError
+        If it is out of range.
+    """
     try:
         if isinstance(value, bool | str | bytes):
             raise TypeError
-        result = float(value)  # type: ignore[arg-type]  # TypeError is the answer sought
+        result = float(value)  # type: ignore[arg-type]  # raises TypeError if invalid
     except (TypeError, OverflowError):
         raise TypeError(f"{owner}: {name} must be a number, got {value!r}") from None
     if not (math.isfinite(result) and minimum <= result < below):
@@ -47,7 +63,13 @@ def number(
 
 
 def pair(owner: str, name: str, value: object, minimum: int) -> Pair:
-    """An int, or (rows, columns) where the two differ."""
+    """Return an int, or (rows, columns) if the two differ.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``value`` is neither an integer nor a pair of integers, or if one is below ``minimum``.
+    """
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
         return integer(owner, name, value, minimum)
     if len(value) != 2:
@@ -59,5 +81,11 @@ def pair(owner: str, name: str, value: object, minimum: int) -> Pair:
 
 
 def both(value: Pair) -> tuple[int, int]:
-    """(rows, columns) of what ``pair`` returned."""
+    """Return (rows, columns) of a result of `pair`."""
     return value if isinstance(value, tuple) else (value, value)
+
+
+def set_fields(instance: object, **values: object) -> None:
+    """Set fields of a frozen dataclass, in its ``__post_init__``."""
+    for name, value in values.items():
+        object.__setattr__(instance, name, value)

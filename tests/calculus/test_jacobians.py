@@ -220,7 +220,7 @@ def test_a_wrong_backward_pass_is_found_out() -> None:
         (
             lambda n: calculus.layer_jacobian(cr.Conv2d(3, 3), np.zeros(2)),
             ValueError,
-            r"layer_jacobian: Conv2d\(3, 3\) expects images",
+            r"layer_jacobian: Conv2d\(3, 3\): input must be images",
         ),
         (
             lambda n: calculus.layer_jacobian("relu", np.zeros(2)),

@@ -59,12 +59,12 @@ def test_repr_reads_as_the_call(layer: Layer, text: str) -> None:
         (
             lambda: cr.Conv2d(1, 3, stride=2, padding="same"),
             ValueError,
-            'Conv2d: padding="same" needs stride=1, got stride=2',
+            'Conv2d: stride must be 1 with padding="same", got 2',
         ),
         (
             lambda: cr.MaxPool2d(256),
             ValueError,
-            r"MaxPool2d: window must hold at most 65535 values, got \(256, 256\)",
+            r"MaxPool2d: window must have at most 65535 elements, got \(256, 256\)",
         ),
         (lambda: cr.MaxPool2d("2"), TypeError, "MaxPool2d: window must be an integer, got '2'"),
         (lambda: cr.MaxPool2d(2, stride=0), ValueError, "MaxPool2d: stride must lie in"),

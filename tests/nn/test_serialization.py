@@ -270,7 +270,7 @@ def layer(index: int, **changes: Any) -> Any:
         (change(input_shape=[2**31]), "input_shape must lie in"),
         (change(input_shape=[2**31 - 1]), r"must be F32 of shape \(2, 2147483647\), got"),
         (change(input_shape=[[3]]), "input_shape must be an integer"),
-        (change(input_shape=[2**30] * 8), r"layer 0, Linear\(2\), expects a flat input"),
+        (change(input_shape=[2**30] * 8), r"layer 0, Linear\(2\): input must be flat"),
         (change(input_shape=[1] * 9), "at most 8 axes"),
         (change(layers=[]), "layers must be a list of 1 to 10000 layers"),
         (change(layers={"kind": "ReLU"}), "layers must be a list"),

@@ -223,7 +223,7 @@ def _slot(
         wanted = layer.parameter_shapes(array.shape)
         layer.build(array.shape)
     except ValueError as error:
-        raise ValueError(f"{operation}: {layer!r} {error}") from None
+        raise ValueError(f"{operation}: {layer!r}: {error}") from None
     if not isinstance(parameters, Mapping | None):
         kind = type(parameters).__name__
         raise TypeError(f"{operation}: parameters must be a mapping of name -> array, got {kind}")

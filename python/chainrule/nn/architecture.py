@@ -290,7 +290,7 @@ def infer_shapes(layers: Sequence[Layer], input_shape: Shape) -> tuple[Shape, ..
         )
     shape = tuple(integer("Sequential", "input_shape", size, 1) for size in input_shape)
     if not layers:
-        raise ValueError("Sequential: layers must be at least 1, got 0")
+        raise ValueError("Sequential: layers must be at least one, got none")
     shapes = [shape]
     for i, layer in enumerate(layers):
         if not isinstance(layer, Layer):
@@ -301,9 +301,12 @@ def infer_shapes(layers: Sequence[Layer], input_shape: Shape) -> tuple[Shape, ..
         try:
             shapes.append(layer.build(shapes[-1]))
         except ValueError as error:
-            raise ValueError(f"Sequential: layer {i}, {layer!r}, {error}") from None
+            raise ValueError(f"Sequential: layer {i}, {layer!r}: {error}") from None
         if max(shapes[-1]) > LARGEST:
-            raise ValueError(f"Sequential: layer {i}, {layer!r}, gives {shapes[-1]}: too large")
+            raise ValueError(
+                f"Sequential: layer {i}, {layer!r}: output axes must be at most {LARGEST}, "
+                f"got {shapes[-1]}"
+            )
     return tuple(shapes)
 
 

@@ -1,8 +1,8 @@
-"""The layers: each one a forward and a backward, side by side, each a call or two of ``ops``.
+"""The layers: forward and backward side by side, each one or two calls of ``ops``.
 
 A layer is a description: its arguments, and pure functions of shapes. It holds no weights and no
-state of a batch; those live in the network's vector and in a plan's buffers, and reach the layer
-as a `Slot`. So one network can serve several threads at once.
+batch. These are in the network's vector and in a plan's buffers, and reach the layer as a
+`LayerContext`. One network can therefore serve several threads at once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import ops
 from .._types import Array, Pair, Shape
-from .._validation import both, integer, number, pair
+from .._validation import both, integer, number, pair, set_fields
 
 
 class Pooled(NamedTuple):
@@ -71,41 +71,59 @@ class LayerContext:
 
 @dataclass(frozen=True, repr=False)
 class Layer:
-    """Base of all layers; a subclass is a frozen dataclass whose fields are its arguments."""
+    """Base of all layers. A subclass is a frozen dataclass whose fields are its arguments.
 
-    # backward writes dx over dy: it needs no second buffer.
+    A layer of your own implements `forward` and `backward`, and overrides what differs from the
+    defaults: no parameters, no saved arrays, an output of the input's shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import chainrule as cr
+    >>> class Double(cr.Layer):
+    ...     def forward(self, context):
+    ...         np.multiply(context.x, 2, out=context.y)
+    ...     def backward(self, context):
+    ...         np.multiply(context.dy, 2, out=context.dx)
+    >>> cr.Sequential(Double(), input_shape=(2,)).forward(np.ones((1, 2), np.float32)).tolist()
+    [[2.0, 2.0]]
+    """
+
+    # Whether backward writes dx over dy. No second buffer is then needed.
     in_place_backward: ClassVar[bool] = False
-    # The layer's kernel can apply a ReLU that follows while the values are still in registers.
+    # Whether the layer's kernel can apply a following ReLU while the values are in registers.
     fuses_relu: ClassVar[bool] = False
 
     def build(self, input_shape: Shape) -> Shape:
-        """Return the output shape of one instance; ValueError where the input does not fit."""
+        """Return the output shape of one instance; raise ValueError if the input is invalid."""
         return input_shape
 
     def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
-        """Return name -> shape: "weight", whose axis 0 runs over neurons or filters, and "bias"."""
+        """Return name -> shape of "weight" and "bias". Axis 0 runs over neurons or filters."""
         return {}
 
     def fan_in(self, input_shape: Shape) -> int:
-        """Return the number of inputs of one neuron, for He initialisation."""
+        """Return the number of inputs of one neuron, for He initialization."""
         return math.prod(self.parameter_shapes(input_shape).get("weight", (1,))[1:])
 
     def flops(self, input_shape: Shape) -> int:
-        """Return the operations of a forward pass over one instance (a multiply-add is two)."""
+        """Return the operations of a forward pass per instance. A multiply-add counts as two."""
         return 0
 
     def buffers(self, input_shape: Shape, batch: int) -> dict[str, tuple[Shape, np.dtype[Any]]]:
-        """Return name -> (shape, dtype) of what forward keeps for backward, x and y apart."""
+        """Return name -> (shape, dtype) of arrays beside x and y that backward reads."""
         return {}
 
     def reshapes_only(self, dropout: bool) -> bool:
-        """Whether y is x under another shape, so that no kernel runs and no memory is used."""
+        """Return whether y is x with another shape. Then no kernel runs and no memory is used."""
         return False
 
     def forward(self, context: LayerContext) -> None:
+        """Compute ``y``, and the arrays of `buffers`, from ``x`` and the parameters."""
         raise NotImplementedError
 
     def backward(self, context: LayerContext) -> None:
+        """Compute the gradients, and ``dx`` unless it is None, from ``dy``."""
         raise NotImplementedError
 
     def __repr__(self) -> str:
@@ -117,37 +135,40 @@ class Layer:
         ]
         return f"{type(self).__name__}({', '.join(shown)})"
 
-    def _set(self, **checked: object) -> None:
-        for name, value in checked.items():
-            object.__setattr__(self, name, value)
-
 
 def _image(shape: Shape) -> tuple[int, int, int]:
     if len(shape) != 3:
         hint = ": use input_shape=(H, W, 1)" if len(shape) == 2 else ""
-        raise ValueError(f"expects images (rows, columns, channels), got {shape}{hint}")
+        raise ValueError(f"input must be images (rows, columns, channels), got {shape}{hint}")
     return shape[0], shape[1], shape[2]
 
 
 @dataclass(frozen=True, repr=False)
 class Linear(Layer):
-    """z = W x + b: ``out`` neurons, each fed by all inputs; eq. (32), (53)-(54).
+    """A dense layer, z = W x + b; eq. (32), (53)-(54).
 
     Parameters
     ----------
-    out : int, the number of neurons; ``weight`` is (out, in), ``bias`` (out,)
+    out : int
+        Number of neurons, each connected to all inputs. ``weight`` is (out, in), ``bias`` (out,).
+
+    Examples
+    --------
+    >>> import chainrule as cr
+    >>> cr.Linear(3).build((4,)), cr.Linear(3).parameter_shapes((4,))
+    ((3,), {'weight': (3, 4), 'bias': (3,)})
     """
 
     out: int
     fuses_relu: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        self._set(out=integer("Linear", "out", self.out, 1))
+        set_fields(self, out=integer("Linear", "out", self.out, 1))
 
     def build(self, input_shape: Shape) -> Shape:
         if len(input_shape) != 1:
             raise ValueError(
-                f"expects a flat input (features,), got {input_shape}: put Flatten() before it"
+                f"input must be flat (features,), got {input_shape}: put Flatten() before it"
             )
         return (self.out,)
 
@@ -162,7 +183,7 @@ class Linear(Layer):
         ops.linear(context.x, weight, bias, activation=context.activation, out=context.y)
 
     def backward(self, context: LayerContext) -> None:
-        """Eq. (37) without its rectifier, (38), (39)."""
+        """Eq. (37) without the derivative of the ReLU, (38), (39)."""
         dweight, dbias = context.gradients["weight"], context.gradients["bias"]
         ops.linear_backward(
             context.dy,
@@ -175,14 +196,27 @@ class Linear(Layer):
 
 @dataclass(frozen=True, repr=False)
 class Conv2d(Layer):
-    """Shared weights: each filter slides over the image; eq. (58)-(60).
+    """A convolution: the same filters at every position of an image; eq. (58)-(60).
 
     Parameters
     ----------
-    out_channels : int, the number of filters K; ``weight`` is (K, R, S, C), ``bias`` (K,)
+    out_channels : int
+        Number of filters K. ``weight`` is (K, rows, columns, channels), ``bias`` (K,).
     kernel_size : int or (rows, columns)
-    stride : int or (rows, columns), filters stand this many pixels apart
-    padding : int, (rows, columns) of zeros on each side, or "same" (stride 1 only)
+        Size of a filter, in pixels.
+    stride : int or (rows, columns)
+        Distance between positions, in pixels.
+    padding : int, (rows, columns) or "same"
+        Zeros on each side, in pixels. With "same" the output has the input's size; the stride must
+        be 1.
+
+    Examples
+    --------
+    >>> import chainrule as cr
+    >>> cr.Conv2d(32, 3).build((28, 28, 1))
+    (26, 26, 32)
+    >>> cr.Conv2d(32, 3, padding="same").build((28, 28, 1))
+    (28, 28, 32)
     """
 
     out_channels: int
@@ -199,34 +233,21 @@ class Conv2d(Layer):
                     f'Conv2d: padding must be an integer, a pair or "same", got {padding!r}'
                 )
             padding = pair("Conv2d", "padding", padding, 0)
-        self._set(
+        set_fields(
+            self,
             out_channels=integer("Conv2d", "out_channels", self.out_channels, 1),
             kernel_size=pair("Conv2d", "kernel_size", self.kernel_size, 1),
             stride=pair("Conv2d", "stride", self.stride, 1),
             padding=padding,
         )
         if padding == "same" and self.stride != 1:
-            raise ValueError(f'Conv2d: padding="same" needs stride=1, got stride={self.stride}')
+            raise ValueError(f'Conv2d: stride must be 1 with padding="same", got {self.stride}')
 
     def build(self, input_shape: Shape) -> Shape:
-        rows, columns, _ = _image(input_shape)
-        if isinstance(self.padding, str):
-            return (rows, columns, self.out_channels)
-        sizes = []
-        for size, kernel, stride, pad in zip(
-            (rows, columns),
-            both(self.kernel_size),
-            both(self.stride),
-            both(self.padding),
-            strict=True,
-        ):
-            if kernel > size + 2 * pad:
-                raise ValueError(
-                    f"its kernel {both(self.kernel_size)} is larger than the input "
-                    f"{input_shape} padded by {both(self.padding)}"
-                )
-            sizes.append((size + 2 * pad - kernel) // stride + 1)
-        return (*sizes, self.out_channels)
+        image = (1, *_image(input_shape))
+        return ops.conv2d_output_shape(
+            image, self.out_channels, self.kernel_size, stride=self.stride, padding=self.padding
+        )[1:]
 
     def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
         weight = (self.out_channels, *both(self.kernel_size), _image(input_shape)[2])
@@ -248,56 +269,53 @@ class Conv2d(Layer):
     def backward(self, context: LayerContext) -> None:
         shape, size = context.x.shape, both(self.kernel_size)
         options: dict[str, Any] = {"stride": self.stride, "padding": self.padding}
-        weight, out = (
-            context.parameters["weight"],
-            (context.gradients["weight"], context.gradients["bias"]),
-        )
+        weight, x, dy, dx = context.parameters["weight"], context.x, context.dy, context.dx
+        out = (context.gradients["weight"], context.gradients["bias"])
         if context.pooled is None:
-            if context.dx is not None:
-                ops.conv2d_backward_input(context.dy, weight, shape, out=context.dx, **options)
-            ops.conv2d_backward_weight(context.dy, context.x, size, out=out, **options)
+            if dx is not None:
+                ops.conv2d_backward_input(dy, weight, shape, out=dx, **options)
+            ops.conv2d_backward_weight(dy, x, size, out=out, **options)
             return
         _, argmax, window = context.pooled
-        if context.dx is not None:
-            ops.conv2d_pooled_backward_input(
-                context.dy, argmax, weight, shape, window, out=context.dx, **options
-            )
-        ops.conv2d_pooled_backward_weight(
-            context.dy, argmax, context.x, size, window, out=out, **options
-        )
+        if dx is not None:
+            ops.conv2d_pooled_backward_input(dy, argmax, weight, shape, window, out=dx, **options)
+        ops.conv2d_pooled_backward_weight(dy, argmax, x, size, window, out=out, **options)
 
 
 @dataclass(frozen=True, repr=False)
 class MaxPool2d(Layer):
-    """The largest value of each window; eq. (61)-(63). The first maximum takes the gradient.
+    """The maximum of each window; eq. (61)-(63). The gradient goes to the first maximum.
 
     Parameters
     ----------
     window : int or (rows, columns)
-    stride : int or (rows, columns); None: windows side by side
+        Size of a window, in pixels; at most 65535 of them.
+    stride : int or (rows, columns)
+        Distance between windows, in pixels. None means the window's size.
+
+    Examples
+    --------
+    >>> import chainrule as cr
+    >>> cr.MaxPool2d(2).build((26, 26, 32))
+    (13, 13, 32)
     """
 
     window: Pair
     stride: Pair | None = None
 
     def __post_init__(self) -> None:
-        self._set(window=pair("MaxPool2d", "window", self.window, 1))
+        set_fields(self, window=pair("MaxPool2d", "window", self.window, 1))
         if self.stride is not None:
-            self._set(stride=pair("MaxPool2d", "stride", self.stride, 1))
-        # Positions of maxima are kept as uint16.
+            set_fields(self, stride=pair("MaxPool2d", "stride", self.stride, 1))
+        # The argmax within a window is saved as uint16.
         if math.prod(both(self.window)) > 65535:
             raise ValueError(
-                f"MaxPool2d: window must hold at most 65535 values, got {both(self.window)}"
+                f"MaxPool2d: window must have at most 65535 elements, got {both(self.window)}"
             )
 
     def build(self, input_shape: Shape) -> Shape:
-        rows, columns, channels = _image(input_shape)
-        window = both(self.window)
-        stride = window if self.stride is None else both(self.stride)
-        if window[0] > rows or window[1] > columns:
-            raise ValueError(f"its window {window} is larger than the input {input_shape}")
-        rows, columns = (rows - window[0]) // stride[0] + 1, (columns - window[1]) // stride[1] + 1
-        return (rows, columns, channels)
+        image = (1, *_image(input_shape))
+        return ops.max_pool2d_output_shape(image, self.window, self.stride)[1:]
 
     def flops(self, input_shape: Shape) -> int:
         return math.prod(self.build(input_shape)) * (math.prod(both(self.window)) - 1)
@@ -306,25 +324,27 @@ class MaxPool2d(Layer):
         return {"argmax": ((batch, *self.build(input_shape)), np.dtype(np.uint16))}
 
     def forward(self, context: LayerContext) -> None:
-        ops.max_pool2d(
-            context.x, self.window, self.stride, out=(context.y, context.saved["argmax"])
-        )
+        out = (context.y, context.saved["argmax"])
+        ops.max_pool2d(context.x, self.window, self.stride, out=out)
 
     def backward(self, context: LayerContext) -> None:
-        assert context.dx is not None, "a plan gives every layer without parameters its dx"
-        ops.max_pool2d_backward(
-            context.dy,
-            context.saved["argmax"],
-            context.x.shape,
-            self.window,
-            self.stride,
-            out=context.dx,
-        )
+        assert context.dx is not None, "a plan gives dx to every layer without parameters"
+        dy, argmax, shape = context.dy, context.saved["argmax"], context.x.shape
+        ops.max_pool2d_backward(dy, argmax, shape, self.window, self.stride, out=context.dx)
 
 
 @dataclass(frozen=True, repr=False)
 class ReLU(Layer):
-    """a = max(0, z), with derivative 0 at 0; eq. (15)-(16), and (9) behind a `Linear`."""
+    """a = max(0, z), with derivative 0 at 0; eq. (15)-(16), and (9) after a `Linear`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import chainrule as cr
+    >>> net = cr.Sequential(cr.ReLU(), input_shape=(2,))
+    >>> net.forward(np.array([[-2, 3]], np.float32)).tolist()
+    [[0.0, 3.0]]
+    """
 
     in_place_backward: ClassVar[bool] = True
 
@@ -335,24 +355,33 @@ class ReLU(Layer):
         ops.relu(context.x, out=context.y)
 
     def backward(self, context: LayerContext) -> None:
-        """Eq. (23), (26); reads y alone, so that a fused z need never be stored."""
+        """Eq. (23), (26). It reads only y, so a fused z need not be stored."""
         ops.relu_backward(context.dy, context.y, out=context.dy)
 
 
 @dataclass(frozen=True, repr=False)
 class LeakyReLU(Layer):
-    """a = z where z > 0, else slope * z: no unit dies (note to eq. (11)-(13)).
+    """a = z if z > 0, else slope * z. No unit dies (note to eq. (11)-(13)).
 
     Parameters
     ----------
-    slope : float, finite
+    slope : float
+        Finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import chainrule as cr
+    >>> net = cr.Sequential(cr.LeakyReLU(0.5), input_shape=(2,))
+    >>> net.forward(np.array([[-2, 3]], np.float32)).tolist()
+    [[-1.0, 3.0]]
     """
 
     slope: float = 0.01
     in_place_backward: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        self._set(slope=number("LeakyReLU", "slope", self.slope))
+        set_fields(self, slope=number("LeakyReLU", "slope", self.slope))
 
     def flops(self, input_shape: Shape) -> int:
         return 2 * math.prod(input_shape)
@@ -368,7 +397,14 @@ class LeakyReLU(Layer):
 class Softmax(Layer):
     """Positive values that sum to 1 over the last axis; eq. (55).
 
-    As the last layer under `CrossEntropy`, training runs on its input through one fused kernel.
+    If it is the last layer and the loss is `CrossEntropy`, training uses one fused kernel for both.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import chainrule as cr
+    >>> cr.Sequential(cr.Softmax(), input_shape=(4,)).forward(np.zeros((1, 4), np.float32)).tolist()
+    [[0.25, 0.25, 0.25, 0.25]]
     """
 
     in_place_backward: ClassVar[bool] = True
@@ -386,38 +422,54 @@ class Softmax(Layer):
 
 @dataclass(frozen=True, repr=False)
 class Dropout(Layer):
-    """In training, sets a random fraction of the values to zero and scales the rest up.
+    """In training, sets a random fraction of the values to zero and scales the others up.
 
-    The expectation is kept. The mask is a function of the network's seed, the layer's index and the
-    count of training passes; backward draws it again instead of storing it. Outside training the
-    layer is the identity.
+    The expectation is unchanged. The mask is a function of the network's seed, the layer's index
+    and the number of the training pass. Backward computes it again instead of storing it. Outside
+    training the layer is the identity.
 
     Parameters
     ----------
-    rate : float in [0, 1), the fraction set to zero
+    rate : float
+        Fraction set to zero, in [0, 1).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import chainrule as cr
+    >>> net = cr.Sequential(cr.Dropout(0.5), input_shape=(1000,))
+    >>> np.unique(net.forward(np.ones((1, 1000), np.float32), training=True)).tolist()
+    [0.0, 2.0]
     """
 
     rate: float
     in_place_backward: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        self._set(rate=number("Dropout", "rate", self.rate, 0, 1))
+        set_fields(self, rate=number("Dropout", "rate", self.rate, 0, 1))
 
     def reshapes_only(self, dropout: bool) -> bool:
         return not dropout or self.rate == 0
 
     def forward(self, context: LayerContext) -> None:
-        ops.dropout(context.x, self.rate, seed=context.seed, offset=context.offset, out=context.y)
+        x, seed, offset = context.x, context.seed, context.offset
+        ops.dropout(x, self.rate, seed=seed, offset=offset, out=context.y)
 
     def backward(self, context: LayerContext) -> None:
-        ops.dropout_backward(
-            context.dy, self.rate, seed=context.seed, offset=context.offset, out=context.dy
-        )
+        dy, seed, offset = context.dy, context.seed, context.offset
+        ops.dropout_backward(dy, self.rate, seed=seed, offset=offset, out=dy)
 
 
 @dataclass(frozen=True, repr=False)
 class Flatten(Layer):
-    """One row an instance: the same values, in the same memory."""
+    """One row per instance: the same values in the same memory.
+
+    Examples
+    --------
+    >>> import chainrule as cr
+    >>> cr.Flatten().build((28, 28, 1))
+    (784,)
+    """
 
     def build(self, input_shape: Shape) -> Shape:
         return (math.prod(input_shape),)

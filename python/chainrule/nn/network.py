@@ -429,7 +429,8 @@ class Sequential:
         >>> import chainrule as cr
         >>> net = cr.Sequential(cr.Linear(2), input_shape=(1,), dtype="float64")
         >>> net.parameter_vector = np.zeros(4)
-        >>> loss, gradients = net.loss_and_gradient(np.ones((1, 1)), np.array([0]), cr.CrossEntropy())
+        >>> x, y = np.ones((1, 1)), np.array([0])
+        >>> loss, gradients = net.loss_and_gradient(x, y, cr.CrossEntropy())
         >>> round(loss, 4), gradients["0.bias"].tolist()
         (0.6931, [-0.5, 0.5])
         """
