@@ -1,4 +1,4 @@
-"""Optional dependencies: imported when first used, and named with their remedy when absent."""
+"""Optional dependencies: imported when first used; the error says how to install them."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from types import ModuleType
 
 
 def require(module: str, extra: str = "cli") -> ModuleType:
-    """Import `module`, which the extra `extra` of this package installs.
+    """Import and return `module`, which the extra `extra` of this package installs.
 
     Raises
     ------
     ImportError
-        Where the module is not installed, with the command that installs it.
+        If the module is not installed, with the command that installs it.
     """
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         missing = error.name or module
-        # A module that is there but lacks one of its own dependencies must report that one.
+        # If the module exists but lacks one of its own dependencies, the error names that one.
         if missing.partition(".")[0] != module.partition(".")[0]:
             raise
         raise ImportError(

@@ -1,4 +1,4 @@
-"""Independent streams of random numbers, all from one seed."""
+"""Independent streams of random numbers from one seed."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import numpy as np
 
 
 def stream(seed: int, *key: int) -> np.random.SeedSequence:
-    """An independent stream of random numbers for each key: (0, layer) weights, (1, layer) dropout,
-    (2,) the order of training instances, (3,) the validation split."""
+    """Return an independent seed sequence for a key.
+
+    The keys in use are (0, layer) for weights, (1, layer) for dropout, (2,) for the order of
+    training instances, and (3,) for the validation split.
+    """
     return np.random.SeedSequence(seed, spawn_key=key)
 
 
 def generator(seed: int, *key: int) -> np.random.Generator:
-    """A counter-based generator on a stream of `stream`."""
+    """Return a counter-based generator that is seeded by `stream`."""
     return np.random.Generator(np.random.Philox(stream(seed, *key)))

@@ -1,10 +1,11 @@
-"""How much memory a network needs and how much there is, so that too much is refused beforehand.
+"""The memory that is available, so that a network too large is reported before it is allocated.
 
-Linux promises memory that it does not have: an array of zeros never fails, and what ends the
-process later, when pages are first written to, is no exception. So before anything large is
-allocated, its size is compared with what the kernel, the process's control groups (a container's
-limit) and its own limits leave. The environment variable ``CHAINRULE_MEMORY`` overrules them: the
-most memory that this process may hold ("64GiB", or a number of bytes), or "unlimited".
+Linux overcommits memory: allocating an array of zeros never fails. The process is killed later,
+without an exception, when pages are first written. Before a large allocation its size is therefore
+compared with three limits: free memory of the kernel, the control groups of the process (a
+container's limit), and its own resource limits. The environment variable ``CHAINRULE_MEMORY``
+replaces them: the most memory that this process may hold ("64GiB", or a number of bytes), or
+"unlimited".
 """
 
 from __future__ import annotations
@@ -15,40 +16,50 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 OVERRIDE = "CHAINRULE_MEMORY"
-# Asking takes a tenth of a millisecond, more than allocating this much.
+# In bytes. Reading the limits takes 0.1 ms, longer than allocating this much.
 SMALL = 2**22
 UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "PiB": 2**50, "EiB": 2**60}
 
 
 class Available(NamedTuple):
-    """Bytes that can still be allocated, and who says so."""
+    """Bytes that can still be allocated, and the source of this number."""
 
     nbytes: int
     source: str
 
 
 def in_bytes(count: int) -> str:
-    """A number of bytes in the largest unit that it fills, as "4.7 KiB"."""
+    """Return a number of bytes in the largest unit not above it, such as "4.7 KiB".
+
+    Examples
+    --------
+    >>> from chainrule.available_memory import in_bytes
+    >>> in_bytes(1000), in_bytes(4800)
+    ('1000 B', '4.7 KiB')
+    """
     for unit, size in reversed(UNITS.items()):
         if unit and count >= size:
             return f"{count / size:.1f} {unit}"
     return f"{count} B"
 
 
-def require(what: str, nbytes: int, parts: str = "", more: str = "") -> None:
-    """Refuse to allocate ``nbytes`` where they do not fit.
+def require(error_prefix: str, nbytes: int, parts: str = "", more: str = "") -> None:
+    """Raise MemoryError if ``nbytes`` do not fit.
 
     Parameters
     ----------
-    what : str, the message's beginning, up to "needs"
+    error_prefix : str
+        Start of the message, up to "needs".
     nbytes : int
-    parts : str, what they consist of
-    more : str, " more" where a part is there already
+    parts : str
+        The parts that ``nbytes`` consist of.
+    more : str
+        " more" if another part is allocated already.
 
     Raises
     ------
     MemoryError
-        With the numbers: what is needed, what is available, and who says so.
+        The message contains the memory needed, the memory available, and the source of the latter.
     ValueError
         If the environment variable CHAINRULE_MEMORY is not a size.
     """
@@ -58,25 +69,28 @@ def require(what: str, nbytes: int, parts: str = "", more: str = "") -> None:
     if there is None or nbytes <= there.nbytes:
         return
     raise MemoryError(
-        f"{what} {in_bytes(nbytes)} of{more} memory{f' ({parts})' if parts else ''}, but "
+        f"{error_prefix} {in_bytes(nbytes)} of{more} memory{f' ({parts})' if parts else ''}, but "
         f"{in_bytes(there.nbytes)} are available ({there.source}). The environment variable "
         f'{OVERRIDE} overrules this: the most that the process may hold, as "64GiB", or "unlimited"'
     )
 
 
 def available(root: str | os.PathLike[str] = "/") -> Available | None:
-    """Return how much can be allocated; None where nothing says, or nothing shall be asked.
+    """Return the memory that can be allocated: the smallest of all limits.
+
+    None means that no limit is known, or that the environment variable is "unlimited".
 
     Parameters
     ----------
-    root : path, of the file system whose ``proc`` and ``sys`` are read
+    root : path
+        Root of the file system whose ``proc`` and ``sys`` are read.
     """
     text = os.environ.get(OVERRIDE)
     if text is not None:
         limit = _override(text)
         return None if limit is None else Available(max(0, limit - _held(root)), OVERRIDE)
-    rooms = [*_machine(root), *_groups(root), *_process(root)]
-    return min(rooms, default=None)
+    limits = [*_machine(root), *_groups(root), *_process(root)]
+    return min(limits, default=None)
 
 
 def _override(text: str) -> int | None:
@@ -92,7 +106,7 @@ def _override(text: str) -> int | None:
 
 
 def _held(root: str | os.PathLike[str]) -> int:
-    """Resident memory of this process."""
+    """Return the resident memory of this process, in bytes."""
     pages = _text(root, "proc/self/statm").split()
     return int(pages[1]) * os.sysconf("SC_PAGE_SIZE") if len(pages) > 1 else 0
 
@@ -111,7 +125,7 @@ def _number(*path: str | os.PathLike[str]) -> int | None:
 
 
 def _machine(root: str | os.PathLike[str]) -> Iterator[Available]:
-    """What the kernel thinks it can give without swapping; and its promise, where it keeps one."""
+    """Yield the kernel's estimate without swapping, and its commit limit if overcommit is off."""
     table = dict(re.findall(r"^(\w+):\s+(\d+) kB$", _text(root, "proc/meminfo"), re.MULTILINE))
     if "MemAvailable" in table:
         yield Available(int(table["MemAvailable"]) * 1024, "MemAvailable of /proc/meminfo")
@@ -122,7 +136,7 @@ def _machine(root: str | os.PathLike[str]) -> Iterator[Available]:
 
 
 class _Group(NamedTuple):
-    """Where a version of control groups keeps the files on memory, and what they are called."""
+    """Folder and file names of the memory controller, by version of control groups."""
 
     mount: str
     limit: str
@@ -142,27 +156,27 @@ _GROUPS = {
 
 
 def _groups(root: str | os.PathLike[str]) -> Iterator[Available]:
-    """What the control groups leave, this process's own and all above it."""
+    """Yield what the control groups leave: that of this process and all above it."""
     for line in _text(root, "proc/self/cgroup").splitlines():
         _, controllers, own = line.split(":", 2)
         group = _GROUPS.get("memory" if "memory" in controllers.split(",") else controllers)
         if group is None:
             continue
-        # In a container the path may be the host's, and the mount this group's own folder: what
-        # does not exist says nothing.
+        # In a container the path may be the host's while the mount is this group's own folder.
+        # Paths that do not exist are skipped.
         folders = [name for name in own.split("/") if name]
         for depth in range(len(folders), -1, -1):
             path = os.path.join(root, group.mount, *folders[:depth])
             limit, used = _number(path, group.limit), _number(path, group.used)
             if limit is not None and used is not None:
-                # Cached files count as used, and are dropped when memory is wanted.
+                # Cached files count as used, but the kernel drops them when memory is short.
                 stat = dict(re.findall(r"^(\w+) (\d+)$", _text(path, "memory.stat"), re.MULTILINE))
                 left = limit - used + int(stat.get(group.cached, 0))
                 yield Available(max(0, left), f"{group.limit} of the control group")
 
 
 def _process(root: str | os.PathLike[str]) -> Iterator[Available]:
-    """What ``ulimit -v`` leaves of the address space."""
+    """Yield what ``ulimit -v`` leaves of the address space."""
     try:
         import resource
     except ImportError:

@@ -75,7 +75,7 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "message"),
     [
         (["--width", "2000000000"], "Sequential: its parameters need"),
-        (["--width", "1"], 'Sequential: init="looks_linear" wants hidden layers of at least 2'),
+        (["--width", "1"], 'Sequential: with init="looks_linear", hidden layers must have'),
         (["--width", "0"], "Linear: out must lie in [1, 2147483647], got 0"),
         (["--clip", "-1"], "SGD: clip must lie in [0, inf), got -1.0"),
     ],

@@ -161,20 +161,22 @@ def test_seeds_and_representation() -> None:
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
-        ([cr.ReLU(), cr.Linear(2)], r"at the end; layer 0 is ReLU\(\)"),
-        ([cr.Linear(4), cr.ReLU(), cr.ReLU(), cr.Linear(2)], r"layer 2 is ReLU\(\)"),
-        ([cr.Linear(4), cr.LeakyReLU(-1), cr.Linear(2)], r"layer 1 is LeakyReLU\(slope=-1.0\)"),
-        ([cr.Linear(4), cr.Softmax(), cr.Linear(2)], r"layer 1 is Softmax\(\)"),
-        ([cr.Linear(1), cr.ReLU(), cr.Linear(2)], r"at least 2 neurons, but layer 0 is"),
+        ([cr.ReLU(), cr.Linear(2)], r"at the end, got ReLU\(\) as layer 0"),
+        ([cr.Linear(4), cr.ReLU(), cr.ReLU(), cr.Linear(2)], r"got ReLU\(\) as layer 2"),
+        ([cr.Linear(4), cr.LeakyReLU(-1), cr.Linear(2)], r"got LeakyReLU\(slope=-1.0\) as layer 1"),
+        ([cr.Linear(4), cr.Softmax(), cr.Linear(2)], r"got Softmax\(\) as layer 1"),
+        ([cr.Linear(1), cr.ReLU(), cr.Linear(2)], r"at least 2 neurons, got Linear\(1\) as"),
     ],
 )  # fmt: skip
 def test_networks_that_cannot_look_linear(layers: list[Layer], message: str) -> None:
-    with pytest.raises(ValueError, match=r'^Sequential: init="looks_linear" .*' + message):
+    with pytest.raises(ValueError, match=r'^Sequential: with init="looks_linear", .*' + message):
         cr.Sequential(*layers, input_shape=(3,), init="looks_linear")
 
 
 def test_convolutions_cannot_look_linear_and_rules_have_names() -> None:
-    with pytest.raises(ValueError, match=r"is for Linear layers, .* layer 0 is Conv2d\(2, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"layers must be Linear, .* got Conv2d\(2, 3\) as layer 0"
+    ):
         cr.Sequential(cr.Conv2d(2, 3), input_shape=(5, 5, 1), init="looks_linear")
     with pytest.raises(ValueError, match='init must be "he" or "looks_linear", got \'xavier\''):
         cr.Sequential(cr.Linear(2), input_shape=(5,), init="xavier")

@@ -84,7 +84,7 @@ def test_labels_of_any_integer_dtype(dtype: Any) -> None:
             cr.CrossEntropy(),
             LABELS[:3],
             ValueError,
-            "CrossEntropy: labels must be as many as the 4 instances of x, got 3",
+            "CrossEntropy: labels must have the length of x, 4, got 3",
         ),
         (
             cr.CrossEntropy(),
@@ -122,7 +122,7 @@ def test_labels_of_any_integer_dtype(dtype: Any) -> None:
             cr.SquaredError(),
             X[:2],
             ValueError,
-            "SquaredError: target must be as many as the 4 instances of x, got 2",
+            "SquaredError: target must have the length of x, 4, got 2",
         ),
     ],
 )

@@ -1,1 +1,1 @@
-"""What a network is and how it runs: layers, losses, parameters, plans, files."""
+"""Networks: layers, losses, initialization, parameters, plans, memory, files."""

@@ -1,26 +1,26 @@
-"""Where weights start: He's rule, and the looks-linear start that carries hundreds of layers.
+"""Initial weights: He's rule, and the looks-linear rule for networks of hundreds of layers.
 
-**Why depth needs more than He's rule.** Weights of variance 2 / fan-in keep the mean square of the
-activations from layer to layer. But they do not keep angles: through every rectifier two inputs
-come closer to each other, and after two hundred layers all digits look the same; beside that, the
-norm of a product of L Gaussian matrices of width m scatters like exp(sqrt(L / m)). Nothing is left
-to learn from: on the embedded digits, 200 layers of 64 units stay within 1 % of a loss of log 10
-for epochs, at every learning rate from 0.001 to 0.3.
+**Why He's rule fails at depth.** Weights of variance 2 / fan-in preserve the mean square of the
+activations from layer to layer, but not angles. Each ReLU brings two inputs closer together, and
+after two hundred layers all digits look the same. In addition, the norm of a product of L Gaussian
+matrices of width m varies like exp(sqrt(L / m)). Nothing remains to learn from: on the embedded
+digits, 200 layers of 64 units stay within 1 % of a loss of log 10 for epochs, at every learning
+rate from 0.001 to 0.3.
 
 **Looks linear.** If the inputs of a layer are pairs max(0, v) and max(0, -v), then the weights
-[V, -V] compute V max(0, v) - V max(0, -v) = V v: the rectifiers cancel. So hidden layers get
+[V, -V] compute V max(0, v) - V max(0, -v) = V v: the ReLUs cancel. So hidden layers get
 
     [ V  -V ]
     [-V   V ]
 
-whose outputs are such pairs again, V v and -V v; the first layer gets [V; -V] and the last [V, -V].
-At the start the whole network is the linear map V_L ... V_1. With every V a random rotation that
-map keeps lengths and angles, forward and backward, at any depth: no gradient vanishes or explodes.
-From the first step on the two halves are free, and the network bends. (D. Balduzzi et al., "The
-Shattered Gradients Problem", ICML 2017; the rotations are ours.)
+whose outputs are again such pairs, V v and -V v. The first layer gets [V; -V] and the last
+[V, -V]. Initially the whole network is the linear map V_L ... V_1. If every V is a random rotation,
+that map preserves lengths and angles, forward and backward, at any depth. No gradient vanishes or
+explodes. From the first step on, the two halves are independent and the network becomes nonlinear.
+(D. Balduzzi et al., "The Shattered Gradients Problem", ICML 2017. The rotations are ours.)
 
-With L layers each step moves the output L times, so the learning rate has to be small, or the
-gradient's norm bounded: ``SGD(clip=1)``.
+With L layers, each step changes the output L times. The learning rate must therefore be small, or
+the gradient's norm bounded: ``SGD(clip=1)``.
 """
 
 from __future__ import annotations
@@ -37,25 +37,35 @@ from .architecture import Architecture
 from .layers import Dropout, Flatten, Layer, LeakyReLU, Linear, ReLU, Softmax
 
 RULES = ("he", "looks_linear")
-# Random numbers are drawn as float64, this many at a time: large layers need no second copy.
+# Random numbers are drawn as float64, this many at a time, so large layers need no second copy.
 PIECE = 2**18
-# Columns of a rotation that are turned together: they stay in the cache.
+# Columns of a rotation that are computed together: they fit in the cache.
 COLUMNS = 64
 
 
 class Initializer:
-    """The first values of a network's parameters: called with their arrays, it fills them.
+    """Fills the weights of a network. An instance is called with the named arrays.
 
     Parameters
     ----------
-    rule : one of `RULES`
+    rule : str
+        One of `RULES`.
     architecture : Architecture
     seed : int
 
     Raises
     ------
     ValueError
-        If the rule is unknown, or not for such a network.
+        If the rule is unknown, or does not apply to this network.
+
+    Examples
+    --------
+    >>> import chainrule as cr
+    >>> layers = [cr.Linear(4), cr.ReLU(), cr.Linear(2)]
+    >>> net = cr.Sequential(*layers, input_shape=(2,), init="looks_linear")
+    >>> first = net.parameters["0.weight"]
+    >>> bool((first[:2] == -first[2:]).all())
+    True
     """
 
     def __init__(self, rule: str, architecture: Architecture, seed: int) -> None:
@@ -63,7 +73,7 @@ class Initializer:
             names = " or ".join(f'"{name}"' for name in RULES)
             raise ValueError(f"Sequential: init must be {names}, got {rule!r}")
         layers, shapes = architecture.layers, architecture.shapes
-        self.dense = paired_layers(layers, shapes) if rule == "looks_linear" else {}
+        self.paired = paired_layers(layers, shapes) if rule == "looks_linear" else {}
         self.fan_ins = [layer.fan_in(shape) for layer, shape in zip(layers, shapes, strict=False)]
         self.seed = seed
 
@@ -73,24 +83,28 @@ class Initializer:
             weight = parameters.get(f"{i}.weight")
             if weight is None:
                 continue
-            # Counted over layers with weights only: another ReLU leaves the others' values.
+            # Counted over layers with weights only: adding a ReLU does not change other weights.
             random = generator(self.seed, 0, stream_of_layer)
             stream_of_layer += 1
-            if i in self.dense:
-                looks_linear(random, weight, self.dense[i])
+            if i in self.paired:
+                looks_linear(random, weight, self.paired[i])
             else:
                 he(random, weight, fan_in)
 
 
-class Dense(NamedTuple):
-    """How a `Linear` layer starts by the looks-linear rule.
+class PairedLinear(NamedTuple):
+    """The role of a `Linear` layer in the looks-linear rule.
 
-    ``paired``: whether its inputs are pairs; ``pairs``: whether its outputs shall be; ``scale``: by
-    which its weights are multiplied.
+    Attributes
+    ----------
+    paired_inputs, paired_outputs : bool
+        Whether the inputs and the outputs are pairs.
+    scale : float
+        Factor of the weights.
     """
 
-    paired: bool
-    pairs: bool
+    paired_inputs: bool
+    paired_outputs: bool
     scale: float
 
 
@@ -106,84 +120,82 @@ def _normal(random: np.random.Generator, weight: Array, scale: float) -> None:
         part[...] = random.normal(scale=scale, size=part.size)
 
 
-def paired_layers(layers: Sequence[Layer], shapes: Sequence[Shape]) -> dict[int, Dense]:
-    """Return how each `Linear` layer starts, by its place.
+def paired_layers(layers: Sequence[Layer], shapes: Sequence[Shape]) -> dict[int, PairedLinear]:
+    """Return the role of each `Linear` layer by its index.
 
     Raises
     ------
     ValueError
-        Where the rectifiers could not cancel: the rule is for `Linear` layers, each followed by at
-        most one `ReLU` or `LeakyReLU`, with `Flatten` and `Dropout` anywhere and `Softmax` at the
-        end.
+        If the ReLUs do not cancel. The rule applies to `Linear` layers, each followed by at most
+        one `ReLU` or `LeakyReLU`, with `Flatten` and `Dropout` anywhere and `Softmax` at the end.
     """
-    found: dict[int, Dense] = {}
+    found: dict[int, PairedLinear] = {}
     last: int | None = None
     paired, scale = False, 1.0
     for i, layer in enumerate(layers):
         if isinstance(layer, Linear):
-            found[i] = Dense(paired, False, scale)
+            found[i] = PairedLinear(paired, False, scale)
             last, paired, scale = i, False, 1.0
         elif isinstance(layer, ReLU | LeakyReLU):
             slope = layer.slope if isinstance(layer, LeakyReLU) else 0.0
             if last is None or paired or slope == -1:
-                raise _unfit(i, layer)
-            found[last] = found[last]._replace(pairs=True)
+                raise _not_linear(i, layer)
+            found[last] = found[last]._replace(paired_outputs=True)
             # v and -v become v and -slope v, for v above 0: their difference is (1 + slope) v.
             paired, scale = True, 1 / (1 + slope)
         elif not isinstance(layer, Flatten | Dropout) and not (
             isinstance(layer, Softmax) and i == len(layers) - 1
         ):
-            raise _unfit(i, layer)
-    for i, dense in found.items():
-        if dense.pairs and layers[i].build(shapes[i])[0] < 2:
+            raise _not_linear(i, layer)
+    for i, role in found.items():
+        if role.paired_outputs and layers[i].build(shapes[i])[0] < 2:
             raise ValueError(
-                f'Sequential: init="looks_linear" wants hidden layers of at least 2 neurons, but '
-                f"layer {i} is {layers[i]!r}"
+                f'Sequential: with init="looks_linear", hidden layers must have at least '
+                f"2 neurons, got {layers[i]!r} as layer {i}"
             )
     return found
 
 
-def _unfit(i: int, layer: Layer) -> ValueError:
+def _not_linear(i: int, layer: Layer) -> ValueError:
     return ValueError(
-        f'Sequential: init="looks_linear" is for Linear layers, each followed by at most one ReLU '
-        f"or LeakyReLU, with Flatten and Dropout anywhere and Softmax at the end; layer {i} is "
-        f"{layer!r}"
+        f'Sequential: with init="looks_linear", layers must be Linear, each followed by at most '
+        f"one ReLU or LeakyReLU, with Flatten and Dropout anywhere and Softmax at the end, "
+        f"got {layer!r} as layer {i}"
     )
 
 
-def looks_linear(random: np.random.Generator, weight: Array, dense: Dense) -> None:
-    """Fill ``weight`` (out, in) so that the rectifiers around it cancel; see the module.
+def looks_linear(random: np.random.Generator, weight: Array, role: PairedLinear) -> None:
+    """Fill ``weight`` (out, in) so that the ReLUs around it cancel; see the module.
 
-    The odd neuron of an odd width starts by He's rule, and unheard by the next layer.
+    If the width is odd, the last neuron gets He's rule, and the next layer's weights for it are 0.
     """
     outputs, inputs = weight.shape
-    rows = outputs // 2 if dense.pairs else outputs
-    columns = inputs // 2 if dense.paired else inputs
+    rows = outputs // 2 if role.paired_outputs else outputs
+    columns = inputs // 2 if role.paired_inputs else inputs
     weight[...] = 0
     for first, part in rotation(random, rows, columns):
-        part *= dense.scale
+        part *= role.scale
         right = slice(first, first + part.shape[1])
         weight[:rows, right] = part
-        if dense.pairs:
+        if role.paired_outputs:
             weight[rows : 2 * rows, right] = -part
-        if dense.paired:
+        if role.paired_inputs:
             mirrored = slice(columns + right.start, columns + right.stop)
             weight[:rows, mirrored] = -part
-            if dense.pairs:
+            if role.paired_outputs:
                 weight[rows : 2 * rows, mirrored] = part
-    if dense.pairs and outputs % 2:
+    if role.paired_outputs and outputs % 2:
         he(random, weight[-1:], inputs)
 
 
 def rotation(random: np.random.Generator, rows: int, columns: int) -> Iterator[tuple[int, Array]]:
-    """Blocks of columns, each with the position of its first, of a random matrix with orthonormal
-    rows or columns, whichever are fewer.
+    """Yield a random matrix in blocks of columns, each with the index of its first column.
 
-    It is the corner of a product of plane rotations: in each round all axes are paired at random
-    and every pair is turned by a random angle (Kac's walk). After log2(n) rounds each axis has met
-    every other; three times as many leave no trace of the start. Sums of two products at a time,
-    in a fixed order: no library for linear algebra, and no number of threads, has a say in the
-    bits.
+    Its rows or columns, whichever are fewer, are orthonormal. The matrix is the corner of a product
+    of plane rotations (Kac's walk). In each round all axes are paired at random, and every pair is
+    rotated by a random angle. After log2(n) rounds each axis depends on every other. Three times as
+    many rounds remove all traces of the start. Each element is a sum of two products, in a fixed
+    order, so the bits depend on neither a linear-algebra library nor the number of threads.
     """
     size = max(rows, columns)
     half = size // 2

@@ -14,30 +14,59 @@ from .._types import Array, Shape
 
 @dataclass(frozen=True)
 class Loss(ABC):
-    """Base of the losses: the distance of eq. (1), summed over the data."""
+    """Base of the losses: the distance of eq. (1), summed over the data.
 
-    # A final Softmax layer is left out in training: the loss takes what goes into it.
+    A loss of your own implements the three methods. On a GPU only `LOSSES` run.
+    """
+
+    # Whether training leaves out a final Softmax layer, because the loss reads the layer's input.
     takes_logits: ClassVar[bool] = False
 
     @abstractmethod
     def check(self, target: object, count: int, output_shape: Shape, dtype: np.dtype[Any]) -> Array:
-        """Return ``target`` as the kernel wants it; TypeError or ValueError if it does not fit."""
+        """Return ``target`` as the kernel reads it.
+
+        Parameters
+        ----------
+        target : array_like
+            The caller's labels or targets.
+        count : int
+            Number of instances.
+        output_shape : tuple of int
+            Shape of the network's output per instance.
+        dtype : numpy.dtype
+            The network's dtype.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``target`` has another dtype, shape, length or range.
+        """
 
     @abstractmethod
     def compare(self, output: Array, target: Array, losses: Array, doutput: Array) -> None:
-        """Fill the loss of each instance, and the gradient of their mean by ``output``."""
+        """Write the loss of each instance, and the gradient of their mean by ``output``."""
 
     @abstractmethod
     def classes(self, target: Array) -> Array | None:
-        """Return the class of each instance, int64; None where the target is not a class."""
+        """Return the class of each instance, int64; None if targets are not classes."""
 
 
 @dataclass(frozen=True)
 class CrossEntropy(Loss):
     """l = -log p of the true class; eq. (64)-(67).
 
-    The network ends in logits (its last layer a `Linear`), or in a `Softmax`, which is then fused
-    with the loss: both give the same loss and gradient. Labels are integers (N,), 0-based.
+    The network ends in logits (its last layer is a `Linear`) or in a `Softmax`, which is then fused
+    with the loss. Both give the same loss and gradient. Labels are integers (N,), starting at 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import chainrule as cr
+    >>> net, x = cr.Sequential(cr.Linear(2), input_shape=(1,)), np.zeros((3, 1), np.float32)
+    >>> loss, _ = net.loss_and_gradient(x, np.array([0, 1, 1]), cr.CrossEntropy())
+    >>> round(loss, 4)  # log 2: both classes have probability 1/2
+    0.6931
     """
 
     takes_logits: ClassVar[bool] = True
@@ -76,28 +105,37 @@ class CrossEntropy(Loss):
 class SquaredError(Loss):
     """l = ||a - y||^2, a sum over outputs; eq. (3), (35). The mean over instances is eq. (40).
 
-    Targets have the dtype and shape of the network's output. For classes, make them with
-    ``chainrule.data.one_hot``; accuracy is then measured too.
+    Targets have the dtype and shape of the network's output. `chainrule.data.one_hot` makes targets
+    from classes; accuracy is then measured too.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import chainrule as cr
+    >>> net = cr.Sequential(cr.LeakyReLU(), input_shape=(2,))
+    >>> x, y = np.array([[1, 2]], np.float32), np.array([[1, 5]], np.float32)
+    >>> net.loss_and_gradient(x, y, cr.SquaredError())[0]
+    9.0
     """
 
     def check(self, target: object, count: int, output_shape: Shape, dtype: np.dtype[Any]) -> Array:
-        wanted = np.asarray(target)
-        if wanted.ndim == 1 and wanted.dtype.kind in "iu":
+        targets = np.asarray(target)
+        if targets.ndim == 1 and targets.dtype.kind in "iu":
             raise ValueError(
                 f"SquaredError: target must have shape {_shape(output_shape)}, got integer labels "
-                f"of shape {wanted.shape}: convert them with chainrule.data.one_hot"
+                f"of shape {targets.shape}: convert them with chainrule.data.one_hot"
             )
-        if wanted.dtype != dtype:
+        if targets.dtype != dtype:
             raise TypeError(
-                f"SquaredError: target must be {dtype} as the network is, got {wanted.dtype}: "
+                f"SquaredError: target must be {dtype} as the network is, got {targets.dtype}: "
                 f'convert it with target.astype("{dtype}")'
             )
-        if wanted.shape[1:] != output_shape or wanted.ndim == 0:
+        if targets.shape[1:] != output_shape or targets.ndim == 0:
             raise ValueError(
-                f"SquaredError: target must have shape {_shape(output_shape)}, got {wanted.shape}"
+                f"SquaredError: target must have shape {_shape(output_shape)}, got {targets.shape}"
             )
-        _count("SquaredError", "target", wanted, count)
-        return np.ascontiguousarray(wanted)
+        _count("SquaredError", "target", targets, count)
+        return np.ascontiguousarray(targets)
 
     def compare(self, output: Array, target: Array, losses: Array, doutput: Array) -> None:
         ops.squared_error(output, target, out=(losses, doutput))
@@ -125,6 +163,4 @@ def _shape(output_shape: Shape) -> str:
 
 def _count(owner: str, name: str, target: Array, count: int) -> None:
     if len(target) != count:
-        raise ValueError(
-            f"{owner}: {name} must be as many as the {count} instances of x, got {len(target)}"
-        )
+        raise ValueError(f"{owner}: {name} must have the length of x, {count}, got {len(target)}")

@@ -1,8 +1,7 @@
-"""Networks on disk: one safetensors file, its metadata holding the architecture as JSON.
+"""Network files: safetensors, with the architecture as JSON in the metadata.
 
-A file from a stranger is data: it may be wrong, and is then refused with one ValueError that
-begins with ``load:``; it cannot run code, and cannot make the loader use memory out of proportion
-to its size.
+A file is untrusted data. An invalid file raises one ValueError that starts with ``load:``. It
+cannot run code, and cannot make the loader use memory out of proportion to the file's size.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ FORMAT_VERSION = 1
 KEY = "chainrule"
 MOST_LAYERS = 10_000
 DTYPES = {"float32": "F32", "float64": "F64"}
-# Formats that run code, or unpack without bound, when they are read.
+# Formats whose readers can run code or unpack without bound.
 FOREIGN = {
     ".pt": "PyTorch",
     ".pth": "PyTorch",
@@ -54,24 +53,31 @@ class Stored:
 
 
 def write(path: str | os.PathLike[str], stored: Stored, arrays: Mapping[str, Array]) -> None:
-    """Write a network, wholly or not at all.
+    """Write a network atomically.
 
-    The bytes go to a temporary file in the same folder, are flushed to the disk with the folder,
-    and take the old file's place in one step. A new file has the mode that ``open`` would give it,
-    an old one keeps its own.
+    The bytes are written to a temporary file in the same folder, which is flushed and then renamed;
+    the folder is flushed too. A new file has the mode that ``open`` gives. An existing file keeps
+    its mode.
+
+    Parameters
+    ----------
+    path : path
+    stored : Stored
+    arrays : mapping of name -> ndarray
+        The weights, on the CPU.
 
     Raises
     ------
     OSError
-        Where the disk refuses; the old file is then untouched.
+        If writing fails. An existing file is then unchanged.
     ValueError
-        For a name that says another format, as ``net.pt``.
+        If the name ends like another format, such as ``net.pt``.
     """
     target = Path(os.path.realpath(path))
     if target.suffix in FOREIGN:
         raise ValueError(
-            f"save: the format is safetensors, so {target.name} should end in .safetensors, "
-            f"not in {target.suffix}"
+            f"save: path must not end in {target.suffix}, got {target.name}: "
+            f"the format is safetensors"
         )
     architecture = stored.architecture
     document = {
@@ -96,7 +102,7 @@ def write(path: str | os.PathLike[str], stored: Stored, arrays: Mapping[str, Arr
 def _replace(target: Path, data: bytes) -> None:
     temporary = target.parent / f".{target.name}.{os.urandom(8).hex()}.tmp"
     for stray in target.parent.glob(f".{_literal(target.name)}.{'[0-9a-f]' * 16}.tmp"):
-        # Left by a process that was killed while it wrote; a young one may be somebody's at work.
+        # A process that was killed while writing left it. A recent one may still be in use.
         with contextlib.suppress(OSError):
             if time.time() - stray.stat().st_mtime > STALE_SECONDS:
                 stray.unlink()
@@ -125,15 +131,17 @@ def _literal(name: str) -> str:
 
 
 def read(path: str | os.PathLike[str]) -> tuple[Stored, dict[str, Array]]:
-    """Read what `write` wrote. The arrays are read-only, and in memory of their own: never mapped,
-    because a mapped file that is overwritten changes or kills its reader.
+    """Return the content of a file that `write` wrote.
+
+    The arrays are read-only and own their memory. The file is not mapped: if a mapped file is
+    overwritten, its reader sees changed data or is killed.
 
     Raises
     ------
     OSError
-        Where the file cannot be read.
+        If the file cannot be read.
     ValueError
-        Where it is anything else than a network of this library; the message begins ``load:``.
+        If the file is not a network of this library. The message starts with ``load:``.
     """
     source = Path(path)
     if source.suffix in FOREIGN:
@@ -142,49 +150,49 @@ def read(path: str | os.PathLike[str]) -> tuple[Stored, dict[str, Array]]:
             if FOREIGN[source.suffix] == "PyTorch"
             else ""
         )
-        _refuse(
+        _invalid(
             f"{source.name} is a {FOREIGN[source.suffix]} file, which is never opened because such "
             f"files can run code or unpack without bound; the format is safetensors{hint}"
         )
-    # Before opening: a pipe would block, and a device never ends.
+    # Checked before opening: a pipe would block, and a device has no end.
     if source.exists() and not source.is_file():
-        _refuse(f"{source.name} is not a regular file")
+        _invalid(f"{source.name} is not a regular file")
     data = source.read_bytes()
     try:
         tensors = dict(_deserialize(data))
-        # This has checked the header of these very bytes, but does not hand out the metadata;
-        # `safe_open` would, from a second reading of a file that may have changed meanwhile.
+        # `_deserialize` has checked this header, but does not return the metadata. `safe_open`
+        # would, but it reads the file again, which may have changed.
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     except (safetensors.SafetensorError, ValueError, RecursionError) as error:
-        _refuse(f"{source.name} is not a safetensors file: {error}")
+        _invalid(f"{source.name} is not a safetensors file: {error}")
     del data
     metadata = header.get("__metadata__") or {}
     if KEY not in metadata:
-        _refuse(f"{source.name} has no chainrule architecture in its metadata, only tensors")
+        _invalid(f"{source.name} has no chainrule architecture in its metadata, only tensors")
     try:
         stored = _stored(json.loads(metadata[KEY]))
     except (TypeError, ValueError, RecursionError) as error:
         text = str(error)
-        _refuse(text.removeprefix("load: "))
+        _invalid(text.removeprefix("load: "))
     return stored, _arrays(tensors, stored.architecture)
 
 
-def _refuse(text: str) -> NoReturn:
+def _invalid(text: str) -> NoReturn:
     raise ValueError(f"load: {text}") from None
 
 
 def _arrays(tensors: dict[str, dict[str, Any]], architecture: Architecture) -> dict[str, Array]:
     shapes, dtype = architecture.parameter_shapes, architecture.dtype
     expected = DTYPES[str(dtype)]
-    # Before anything is allocated: what the architecture wants is what the file holds.
+    # Before allocation: the file must contain exactly the architecture's parameters.
     if set(tensors) != set(shapes):
         odd = sorted(set(tensors) ^ set(shapes))[0]
         state = "has no" if odd in shapes else "has an unexpected"
-        _refuse(f"the file {state} parameter {odd!r}")
+        _invalid(f"the file {state} parameter {odd!r}")
     for name, shape in shapes.items():
         got, kind = tuple(tensors[name]["shape"]), tensors[name]["dtype"]
         if got != shape or kind != expected:
-            _refuse(f"parameter {name!r} must be {expected} of shape {shape}, got {kind} of {got}")
+            _invalid(f"parameter {name!r} must be {expected} of shape {shape}, got {kind} of {got}")
     return {
         name: np.frombuffer(tensor["data"], dtype.newbyteorder("<")).reshape(shapes[name])
         for name, tensor in tensors.items()
@@ -197,13 +205,15 @@ def _stored(document: object) -> Stored:
     version = document.get("version")
     if type(version) is not int or version != FORMAT_VERSION:
         raise ValueError(
-            f"this version of chainrule reads format {FORMAT_VERSION}, the file has {version!r}"
+            f"version must be {FORMAT_VERSION}, got {version!r}: "
+            f"this version of chainrule reads no other format"
         )
     known = {"version", "input_shape", "seed", "dtype", "layers"}
     _keys("the architecture", document, known, set())
     listed, shape, dtype = document["layers"], document["input_shape"], document["dtype"]
     if not isinstance(listed, list) or not 0 < len(listed) <= MOST_LAYERS:
-        raise ValueError(f"layers must be a list of 1 to {MOST_LAYERS} layers")
+        got = len(listed) if isinstance(listed, list) else type(listed).__name__
+        raise ValueError(f"layers must be a list of 1 to {MOST_LAYERS} layers, got {got}")
     if not isinstance(dtype, str) or dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
     layers = tuple(_layer(i, item) for i, item in enumerate(listed))

@@ -1,4 +1,4 @@
-"""The table of a network: shapes, parameters, FLOPs and memory."""
+"""The summary of a network: a table of shapes, parameters, FLOPs and memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,23 @@ HEADERS = ("", "layer", "output shape", "parameters", "FLOPs", "activations")
 
 @dataclass(frozen=True)
 class Row:
-    """One layer; FLOPs (forward) and bytes kept for backward are those of one instance."""
+    """One layer of a summary.
+
+    Attributes
+    ----------
+    index : int
+        Position of the layer, from 0.
+    layer : str
+        The layer as its constructor call.
+    output_shape : tuple of int
+        Shape of the output per instance.
+    parameters : int
+        Number of weights and biases.
+    flops : int
+        Operations of a forward pass per instance.
+    nbytes : int
+        Bytes that the backward pass reads, per instance.
+    """
 
     index: int
     layer: str
@@ -30,16 +46,29 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """What `Sequential.summary` returns; ``print`` shows the table.
+    """The result of `Sequential.summary`. ``print`` shows the table.
 
     Attributes
     ----------
     rows : tuple of Row
     parameters : int
-    flops : int, of a forward pass over one instance
-    training_flops : int, estimate for forward and backward over one instance
+        Number of weights and biases.
+    flops : int
+        Operations of a forward pass per instance.
+    training_flops : int
+        Operations of a forward and a backward pass per instance, estimated.
     batch_size : int
-    memory : Memory, of training on batches of ``batch_size``
+    memory : Memory
+        The memory of training on batches of ``batch_size``.
+
+    Examples
+    --------
+    >>> import chainrule as cr
+    >>> summary = cr.Sequential(cr.Linear(3), input_shape=(4,)).summary()
+    >>> [(row.layer, row.parameters) for row in summary.rows]
+    [('Linear(3)', 15)]
+    >>> print(summary.totals().splitlines()[0])
+    parameters: 15
     """
 
     rows: tuple[Row, ...]
@@ -51,7 +80,7 @@ class Summary:
 
     @property
     def nbytes(self) -> int:
-        """All of ``memory`` together."""
+        """The total of ``memory``, in bytes."""
         return self.memory.total
 
     def _cells(self) -> list[tuple[str, ...]]:
@@ -68,13 +97,13 @@ class Summary:
         ]
 
     def totals(self) -> str:
-        """The lines below the table."""
+        """Return the lines below the table."""
         return "\n".join(self._totals())
 
     def _totals(self) -> list[str]:
         return [
             f"parameters: {self.parameters:,}",
-            f"FLOPs an instance: {_scaled(self.flops)} forward, "
+            f"FLOPs per instance: {_scaled(self.flops)} forward, "
             f"about {_scaled(self.training_flops)} in a training step",
             f"memory to train on batches of {self.batch_size}: {in_bytes(self.nbytes)}",
             *(f"  {part}" for part in self.memory.parts().split(", ")),
