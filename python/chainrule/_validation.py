@@ -61,3 +61,9 @@ def pair(owner: str, name: str, value: object, minimum: int) -> Pair:
 def both(value: Pair) -> tuple[int, int]:
     """(rows, columns) of what ``pair`` returned."""
     return value if isinstance(value, tuple) else (value, value)
+
+
+def set_fields(instance: object, **values: object) -> None:
+    """Set fields of a frozen dataclass, for its ``__post_init__``."""
+    for name, value in values.items():
+        object.__setattr__(instance, name, value)
