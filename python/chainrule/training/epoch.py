@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import count
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -68,9 +69,7 @@ class Step(Protocol):
 
     data: TrainingData
 
-    def run_epoch(
-        self, order: Array, learning_rate: Callable[[int], float]
-    ) -> Iterator[Sequence[StepResult]]:
+    def run_epoch(self, order: Array, rates: Iterable[float]) -> Iterator[Sequence[StepResult]]:
         """Train on the instances at ``order``, batch by batch.
 
         Yield the results of the steps that were finished since the last yield. After a loss that is
@@ -79,7 +78,8 @@ class Step(Protocol):
         Parameters
         ----------
         order : ndarray of int (N,)
-        learning_rate : callable from the batch's index in the epoch to the learning rate
+        rates : iterable of float
+            One learning rate per step, computed when it is read.
         """
 
     def parameters_are_finite(self) -> bool:
@@ -117,20 +117,18 @@ class TrainStep:
         self._programs: dict[int, Program] = {}
         self._pass_number = np.zeros((), np.uint64)
 
-    def run_epoch(
-        self, order: Array, learning_rate: Callable[[int], float]
-    ) -> Iterator[Sequence[StepResult]]:
-        size, network, count = self.batch_size, self.network, len(order)
-        for batch in range(-(-count // size)):
-            indices = order[batch * size : (batch + 1) * size]
-            rate = learning_rate(batch)
-            with network.gradient_lock:
+    def run_epoch(self, order: Array, rates: Iterable[float]) -> Iterator[Sequence[StepResult]]:
+        batch_size, instances, lock = self.batch_size, len(order), self.network.gradient_lock
+        for start, rate in zip(range(0, instances, batch_size), rates, strict=False):
+            indices = order[start : start + batch_size]
+            size = len(indices)
+            with lock:
                 loss, correct = self.compute(indices)
                 if math.isfinite(loss):
                     for state in self._stopping:
-                        state.before_step(len(indices) / count)
+                        state.before_step(size / instances)
                     self.optimizer.step(rate)
-            yield ((loss, correct, len(indices), rate),)
+            yield ((loss, correct, size, rate),)
 
     def compute(self, indices: Array) -> tuple[float, int]:
         """Fill the gradients; return the sum of the losses and the correct predictions."""
@@ -206,32 +204,33 @@ class EpochRunner:
         DivergenceError
             If a loss is not finite, or if the parameters are not finite after the epoch.
         """
-        done, self.batch = self.steps_done, 0
-        total, correct, seen = 0.0, 0, 0
+        self.batch, interrupt, shows_batches = 0, self.interrupt, progress.shows_batches
         is_classification = self.step.data.classes is not None
-
-        def learning_rate(batch: int) -> float:
-            return self.optimizer.rate((done + batch) / self.total_steps)
-
-        for results in self.step.run_epoch(order, learning_rate):
-            for loss, hits, size, self.learning_rate in results:
+        total, correct, seen, rate = 0.0, 0, 0, 0.0
+        # Lazy: on the CPU, a schedule is called immediately before the step that uses its value.
+        rates = map(self.optimizer.rate, (n / self.total_steps for n in count(self.steps_done)))
+        for results in self.step.run_epoch(order, rates):
+            for loss, hits, size, rate in results:
                 if not math.isfinite(loss):
                     raise DivergenceError(
                         f"fit: loss is {loss / size} in epoch {epoch}, batch {self.batch + 1}, "
-                        f"learning rate {self.learning_rate:g}: lower the learning rate, or look "
-                        f"for NaN and huge values in the data"
+                        f"learning rate {rate:g}: lower the learning rate, or look for NaN and "
+                        f"huge values in the data"
                     )
                 self.batch += 1
                 total, correct, seen = total + loss, correct + hits, seen + size
-                progress.finish_batch(total / seen, correct / seen if is_classification else None)
-            if self.interrupt.requested:
+                if shows_batches:
+                    accuracy = correct / seen if is_classification else None
+                    progress.finish_batch(total / seen, accuracy)
+            if interrupt.requested:
                 break
-        self.steps_done = done + self.batch
+        self.steps_done += self.batch
+        self.learning_rate = rate
         # A finite loss can have an infinite gradient. The next batch's loss would show it, but no
         # batch follows the last one.
         if not self.step.parameters_are_finite():
             raise DivergenceError(
                 f"fit: weights are not finite after epoch {epoch}, batch {self.batch}, learning "
-                f"rate {self.learning_rate:g}: lower the learning rate"
+                f"rate {rate:g}: lower the learning rate"
             )
         return total / seen, correct / seen if is_classification else None

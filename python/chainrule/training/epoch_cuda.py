@@ -9,7 +9,8 @@ steps.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -94,19 +95,17 @@ class CudaTrainStep:
         self._first_pass, self._pass_number = cuda.zeros((), np.uint64), cuda.zeros((), np.uint64)
         self._norm = cuda.Norm(network.vector)
 
-    def run_epoch(
-        self, order: Array, learning_rate: Callable[[int], float]
-    ) -> Iterator[Sequence[StepResult]]:
+    def run_epoch(self, order: Array, rates: Iterable[float]) -> Iterator[Sequence[StepResult]]:
         steps = -(-len(order) // self.batch_size)
-        rates = [learning_rate(step) for step in range(steps)]
-        self.start_epoch(order, rates)
+        step_rates = list(islice(rates, steps))
+        self.start_epoch(order, step_rates)
         for first in range(0, steps, STEPS_PER_SYNC):
             group = range(first, min(first + STEPS_PER_SYNC, steps))
             with self.network.gradient_lock:
                 self.queue(len(group))
                 losses, correct = self.read()
             yield [
-                (float(losses[step]), int(correct[step]), self._batch(step), rates[step])
+                (float(losses[step]), int(correct[step]), self._batch(step), step_rates[step])
                 for step in group
             ]
 

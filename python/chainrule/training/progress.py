@@ -43,6 +43,11 @@ class Progress:
                 leave=False,
             )
 
+    @property
+    def shows_batches(self) -> bool:
+        """Whether there is a bar; without one, `finish_batch` does nothing."""
+        return self._bar is not None
+
     def finish_batch(self, loss: float, accuracy: float | None) -> None:
         """Advance the bar by one batch, and show the means of the epoch so far."""
         if self._bar is not None:
