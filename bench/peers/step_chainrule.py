@@ -43,33 +43,29 @@ class Training:
 
     def __init__(self, network: Network, inputs: Inputs) -> None:
         import chainrule as cr
-        from chainrule.training.epoch import Examples
+        from chainrule.training.training_data import TrainingData
 
-        net, loss, self.order = (
-            build(network, inputs).to(self.device),
-            cr.CrossEntropy(),
-            inputs["order"],
-        )
-        examples = Examples("bench", net, (inputs["x"], inputs["labels"]), loss)
+        net, self.order = build(network, inputs).to(self.device), inputs["order"]
+        data = TrainingData("bench", net, (inputs["x"], inputs["labels"]), cr.CrossEntropy())
         self.optimizer = cr.SGD(network.learning_rate, momentum=network.momentum)
-        self.descent = self.optimizer.start(net)
-        self.prepare(net, examples, loss, network.batch)
+        self.state = self.optimizer.start(net)
+        self.prepare(net, data, network.batch)
 
-    def prepare(self, net: Any, examples: Any, loss: Any, batch: int) -> None:
-        from chainrule.training.epoch import Steps
+    def prepare(self, net: Any, data: Any, batch: int) -> None:
+        from chainrule.training.epoch import TrainStep
 
-        self.steps = Steps(net, examples, loss, batch, self.order.size)
+        self.train_step = TrainStep(net, self.state, data, batch, self.order.size)
         self.chosen = cycle(list(self.order))
 
     def step(self) -> float:
-        value, _ = self.steps.compute(next(self.chosen))
+        value, _ = self.train_step.compute(next(self.chosen))
         if not math.isfinite(value):
             raise ArithmeticError(f"loss is {value}")
-        self.descent.step(self.optimizer.rate(0.0))
+        self.state.step(self.optimizer.rate(0.0))
         return value
 
     def velocity(self, name: str) -> Array:
-        found = self.descent.velocity[name]
+        found = self.state.arrays["velocity"][name]
         array: Array = found if isinstance(found, np.ndarray) else found.numpy()
         return array
 
@@ -79,25 +75,25 @@ class OnGpu(Training):
 
     device = "cuda"
 
-    def prepare(self, net: Any, examples: Any, loss: Any, batch: int) -> None:
-        from chainrule.training.epoch_cuda import ResidentSteps
+    def prepare(self, net: Any, data: Any, batch: int) -> None:
+        from chainrule.training.epoch_cuda import CudaTrainStep
 
         self.order = np.tile(self.order, (-(-EPOCH // len(self.order)), 1))
         count = self.order.size
-        self.resident = ResidentSteps(net, self.descent, examples, loss, batch, count)
+        self.train_step = CudaTrainStep(net, self.state, data, batch, count)
         self.rates = [self.optimizer.rate(0.0)] * len(self.order)
         self.done = 0
 
     def step(self) -> float:
-        from chainrule.training.epoch_cuda import WAIT
+        from chainrule.training.epoch_cuda import STEPS_PER_SYNC
 
         if self.done % len(self.order) == 0:
-            self.resident.start(self.order.ravel(), self.rates)
+            self.train_step.start_epoch(self.order.ravel(), self.rates)
             self.done = 0
-        self.resident.run(1)
+        self.train_step.queue(1)
         self.done += 1
-        if self.done % WAIT == 0 or self.done == len(self.order):
-            losses, _ = self.resident.read()
+        if self.done % STEPS_PER_SYNC == 0 or self.done == len(self.order):
+            losses, _ = self.train_step.read()
             if not np.isfinite(losses[: self.done]).all():
                 raise ArithmeticError(f"a loss is not finite before step {self.done}")
         return 0.0

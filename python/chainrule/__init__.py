@@ -44,9 +44,11 @@ from chainrule.system import (
     set_matmul_precision,
     set_num_threads,
 )
+from chainrule.training.epoch import DivergenceError
 from chainrule.training.history import Evaluation, History
-from chainrule.training.loop import DivergenceError, evaluate, fit
-from chainrule.training.optimizers import SGD, Constant, Cosine, OneCycle
+from chainrule.training.loop import evaluate, fit
+from chainrule.training.optimizers import SGD
+from chainrule.training.schedules import Constant, Cosine, OneCycle
 from chainrule.training.stopping import EarlyStopping, GradientBelow
 
 if TYPE_CHECKING:

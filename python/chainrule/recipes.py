@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 from .nn.layers import Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU
 from .nn.network import Sequential
-from .training.optimizers import SGD, OneCycle
+from .training.optimizers import SGD
+from .training.schedules import OneCycle
 
 __all__ = ["RECIPES", "Recipe", "cnn", "lenet", "mlp"]
 

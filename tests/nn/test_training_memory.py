@@ -77,10 +77,10 @@ def test_the_prediction_is_the_size_of_the_arrays(dtype: str, momentum: float) -
     found = net.summary(32, optimizer, cr.CrossEntropy()).memory
     assert not net.storage.weights.allocated
     assert not net.storage.gradients.allocated
-    descent = optimizer.start(net)
+    state = optimizer.start(net)
     assert found.parameters == net.vector.nbytes
     assert found.gradients == net.dvector.nbytes
-    moving = sum(array.nbytes for array in descent.velocity.values())
+    moving = sum(array.nbytes for array in state.arrays.get("velocity", {}).values())
     assert moving <= found.velocities <= moving + 64 * len(net.parameters)
     arena: list[int] = []
     cr.fit(

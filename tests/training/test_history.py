@@ -55,7 +55,7 @@ def test_evaluate_from_the_definition(batch_size: int | None) -> None:
             assert result.confusion[true, guess] == count
     text = str(result)
     assert text.startswith(f"loss {result.loss:.4f}, accuracy {result.accuracy:.2%}")
-    assert len(text.splitlines()) == 5
+    assert len(text.splitlines()) == 6
 
 
 def test_history_as_table_and_text(tmp_path: Path) -> None:

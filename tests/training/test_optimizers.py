@@ -63,7 +63,7 @@ def test_one_cycle() -> None:
         (
             lambda: cr.SGD(0.1, nesterov=True),
             ValueError,
-            "SGD: nesterov needs a momentum above 0, got 0",
+            "SGD: momentum must be above 0 if nesterov=True, got 0",
         ),
         (lambda: cr.SGD(0.1, nesterov=1), TypeError, "SGD: nesterov must be a bool, got 1"),
         (

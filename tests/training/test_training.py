@@ -323,7 +323,11 @@ def test_a_network_trains_once_at_a_time() -> None:
         ({"data": (X[:0], LABELS[:0])}, ValueError, "fit: data must hold at least one instance"),
         ({"data": (X.astype(np.float32), LABELS)}, TypeError, "fit: x must be float64"),
         ({"loss": "mse"}, TypeError, r"fit: loss must be CrossEntropy\(\) or .*, got 'mse'"),
-        ({"optimizer": 0.1}, TypeError, r"fit: optimizer must be SGD\(\.\.\.\), got 0\.1"),
+        (
+            {"optimizer": 0.1},
+            TypeError,
+            r"fit: optimizer must be an optimizer such as SGD\(0\.1\), got 0\.1",
+        ),
         ({"epochs": 0}, ValueError, r"fit: epochs must lie in \[1, .*\], got 0"),
         ({"batch_size": 0}, ValueError, r"fit: batch_size must lie in \[1, .*\], got 0"),
         ({"seed": -1}, ValueError, "fit: seed must lie in"),
@@ -331,14 +335,18 @@ def test_a_network_trains_once_at_a_time() -> None:
         (
             {"validation": 0.001},
             ValueError,
-            "fit: validation=0.001 of 23 instances leaves 0 to validate on and 23 to train on",
+            r"fit: validation must leave at least one .*, got 0 and 23 with validation=0",
         ),
-        ({"validation": (X[:0], LABELS[:0])}, ValueError, "fit: validation must hold at least one"),
+        (
+            {"validation": (X[:0], LABELS[:0])},
+            ValueError,
+            "fit: validation: data must hold at least one",
+        ),
         ({"validation": (X[:, :2], LABELS)}, ValueError, "fit: validation: x must have shape"),
         (
             {"stop": cr.EarlyStopping(1)},
             ValueError,
-            "fit: EarlyStopping needs a validation set, got validation=None",
+            "fit: validation must be given for EarlyStopping, got None",
         ),
     ],
 )

@@ -32,7 +32,8 @@ from ..nn.layers import Linear, ReLU
 from ..nn.losses import SquaredError
 from ..nn.network import Sequential
 from ..training.loop import fit
-from ..training.optimizers import SGD, Cosine
+from ..training.optimizers import SGD
+from ..training.schedules import Cosine
 
 # From points (N, n) of the unit cube to values (N,).
 Function: TypeAlias = Callable[[Array], Array]

@@ -22,7 +22,7 @@ from .losses import Loss, checked_loss
 from .parameters import Parameters
 from .plan import Plan, PlanCache
 from .summary import Summary, summarize
-from .training_memory import HasMomentum
+from .training_memory import HasState
 
 # Largest arena of a prediction, in bytes, unless one instance needs more.
 PREDICT_BYTES = 64 * 2**20
@@ -151,7 +151,7 @@ class Sequential:
         return "\n    ".join(["Sequential(", *lines, *([line] if line else []), end + ")"])
 
     def summary(
-        self, batch_size: int = 128, optimizer: HasMomentum | None = None, loss: Loss | None = None
+        self, batch_size: int = 128, optimizer: HasState | None = None, loss: Loss | None = None
     ) -> Summary:
         """Return a table of shapes, parameters, FLOPs and memory, for print or a notebook.
 

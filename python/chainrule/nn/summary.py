@@ -11,7 +11,7 @@ from ..available_memory import in_bytes
 from .architecture import Architecture, Extras, Mode, step_extras
 from .losses import Loss, SquaredError
 from .parameters import Parameters
-from .training_memory import HasMomentum, Memory, training_memory
+from .training_memory import HasState, Memory, training_memory
 
 HEADERS = ("", "layer", "output shape", "parameters", "FLOPs", "activations")
 
@@ -139,7 +139,7 @@ def summarize(
     architecture: Architecture,
     parameters: Parameters,
     batch_size: int,
-    optimizer: HasMomentum | None,
+    optimizer: HasState | None,
     loss: Loss | None,
 ) -> Summary:
     """Return the table. Memory is computed from the layout that a plan would have."""

@@ -17,11 +17,12 @@ from .layers import Conv2d, Linear
 from .parameters import Parameters
 
 
-class HasMomentum(Protocol):
+class HasState(Protocol):
     """An optimizer, as far as its memory is concerned."""
 
     @property
-    def momentum(self) -> float: ...
+    def state_names(self) -> tuple[str, ...]:
+        """One name per array, of the parameters' size, that is kept from step to step."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def training_memory(
     architecture: Architecture,
     parameters: Parameters,
     batch: int,
-    optimizer: HasMomentum | None,
+    optimizer: HasState | None,
     logits: bool,
     extras: Extras,
 ) -> Memory:
@@ -107,7 +108,7 @@ def training_memory(
     batch : int
         Instances per step.
     optimizer : SGD
-        None means without momentum.
+        None means without state.
     logits : bool
         Whether the loss includes a final softmax.
     extras : mapping of name -> (shape of one instance, dtype)
@@ -118,7 +119,7 @@ def training_memory(
     return Memory(
         parameters=vector,
         gradients=vector,
-        velocities=vector if optimizer is not None and optimizer.momentum else 0,
+        velocities=vector * len(optimizer.state_names) if optimizer is not None else 0,
         activations=architecture.layout(batch, mode, extras).nbytes,
         # A program has its own workspace, beside that of the thread that recorded it.
         workspace=2 * step_workspace(architecture, batch, parameters.device),
@@ -129,7 +130,7 @@ def require_training(
     architecture: Architecture,
     parameters: Parameters,
     batch: int,
-    optimizer: HasMomentum,
+    optimizer: HasState,
     logits: bool,
     extras: Extras,
     copies: int,

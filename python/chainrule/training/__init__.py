@@ -1,1 +1,1 @@
-"""How a network is trained: the loop over epochs, optimizers, stopping rules, history."""
+"""Training of networks: `fit` and `evaluate`, optimizers, schedules, stopping rules, results."""

@@ -1,189 +1,236 @@
-"""The steps of a training epoch on the CPU: batches, their program, and the descent."""
+"""One epoch of training: the runner for both devices, and the training step on the CPU."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import count
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
 from .. import ops
 from .._types import Array
-from ..nn.architecture import Mode, step_extras
+from ..nn.architecture import Extras, Mode, step_extras
 from ..nn.layers import KINDS
 from ..nn.losses import LOSSES, Loss
 from ..nn.network import Sequential
 from ..nn.plan import Plan
 from ..program import Program
-from .optimizers import SGD, Descent
+from .optimizers import Optimizer, OptimizerState
 from .progress import Interrupt, Progress
-from .stopping import Watch, finite
+from .stopping import StoppingState, is_finite
+from .training_data import TrainingData
 
-# Anything with `.images` and `.labels`, or a pair (x, y).
-Data: TypeAlias = Any
+# Of one step: sum of the losses, number of correct predictions, number of instances, learning rate.
+StepResult: TypeAlias = tuple[float, int, int, float]
 
 
 class DivergenceError(ArithmeticError):
-    """Training met a loss or weights that are not finite."""
+    """Raised by `fit` if a loss or the parameters are not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import chainrule as cr
+    >>> x = np.full((4, 2), np.nan, np.float32)
+    >>> network = cr.Sequential(cr.Linear(2), input_shape=(2,))
+    >>> cr.fit(network, (x, np.zeros(4, np.int64)), loss=cr.CrossEntropy(),
+    ...        optimizer=cr.SGD(0.1), epochs=1, progress=False)
+    Traceback (most recent call last):
+        ...
+    chainrule.training.epoch.DivergenceError: fit: loss is nan in epoch 1, ...
+    """
 
 
-class Examples:
-    """Inputs and targets, checked against a network and a loss once."""
-
-    def __init__(self, operation: str, network: Sequential, data: Data, loss: Loss) -> None:
-        if not isinstance(network, Sequential):
-            raise TypeError(
-                f"{operation}: network must be a Sequential, got {type(network).__name__}"
-            )
-        x, y = pair_of(operation, data)
-        # As the kernel that gathers a batch wants it, which would otherwise copy it every time.
-        self.x = np.require(network.checked(operation, x), requirements=["C", "A"])
-        self.target = loss.check(y, len(self.x), network.output_shape, network.dtype)
-        self.classes = loss.classes(self.target)
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    @property
-    def nbytes(self) -> int:
-        return int(self.x.nbytes + self.target.nbytes)
-
-    def part(self, chosen: Array) -> Examples:
-        """The examples at some positions, copied."""
-        part = object.__new__(Examples)
-        part.x, part.target = self.x[chosen], self.target[chosen]
-        part.classes = None if self.classes is None else self.classes[chosen]
-        return part
-
-
-def pair_of(operation: str, data: Data) -> tuple[Any, Any]:
-    if hasattr(data, "images") and hasattr(data, "labels"):
-        return data.images, data.labels
-    if isinstance(data, tuple | list) and len(data) == 2:
-        return data[0], data[1]
-    raise TypeError(
-        f"{operation}: data must have .images and .labels, or be a pair (x, y), "
-        f"got {type(data).__name__}"
-    )
-
-
-def replays(network: Sequential, loss: Loss) -> bool:
-    """Whether a program can replay a step: layers and losses of the user's own may compute in
-    Python."""
+def is_recordable(network: Sequential, loss: Loss) -> bool:
+    """Return whether a `Program` can replay a step; layers and losses of the user's own may compute
+    in Python."""
     return type(loss) in LOSSES and all(type(layer) in KINDS.values() for layer in network.layers)
 
 
-class Steps:
-    """Training steps on planned buffers: the full batch's, and the ragged last one's in them."""
+def step_plans(
+    network: Sequential, loss: Loss, batch_size: int, count: int, extras: Extras
+) -> dict[int, Plan]:
+    """Return the plans of an epoch by batch size: the full batch's, and the smaller last one's.
 
-    def __init__(
-        self, network: Sequential, examples: Examples, loss: Loss, batch: int, count: int
-    ) -> None:
-        self.network, self.examples, self.loss = network, examples, loss
-        mode = Mode(backward=True, dropout=True, logits=loss.takes_logits)
-        extras = step_extras(examples.target.shape[1:], examples.target.dtype)
-        full = network.new_plan(batch, mode, extras)
-        self._plans = {batch: full}
-        if count % batch:
-            ragged = network.new_plan(count % batch, mode, extras, arena=full.arena)
-            self._plans[count % batch] = ragged
-        self._replays = replays(network, loss)
-        self._programs: dict[int, Program] = {}
-        self._count = np.zeros((), np.uint64)
-
-    def compute(self, chosen: Array) -> tuple[float, int]:
-        """Fill the network's gradients; return the sum of losses and the count of right answers."""
-        plan, examples = self._plans[len(chosen)], self.examples
-        extras = plan.extras
-        np.copyto(extras["indices"], chosen)
-        # mode="clip" because the default buffers `out`; the indices are in range by construction.
-        # Methods, because NumPy's functions of the same names take half a microsecond more each.
-        examples.target.take(chosen, 0, extras["target"], "clip")
-        self._count[...] = self.network.count_pass()
-        if not self._replays:
-            self._walk(plan)
-        elif plan.batch in self._programs:
-            self._programs[plan.batch].run()
-        else:
-            with Program() as program:
-                self._walk(plan)
-            self._programs[plan.batch] = program
-        right = 0
-        if examples.classes is not None:
-            classes = extras["target"]
-            if examples.classes is not examples.target:
-                classes = examples.classes.take(chosen, 0, extras["classes"], "clip")
-            plan.output.argmax(1, extras["predicted"])
-            np.equal(extras["predicted"], classes, extras["correct"])
-            right = int(np.count_nonzero(extras["correct"]))
-        return float(np.add.reduce(plan.losses, dtype=np.float64)), right
-
-    def _walk(self, plan: Plan) -> None:
-        ops.gather(self.examples.x, plan.extras["indices"], out=plan.input)
-        output = plan.forward(self._count)
-        self.loss.compare(output, plan.extras["target"], plan.losses, plan.doutput)
-        plan.backward()
+    Both use the same memory.
+    """
+    mode = Mode(backward=True, dropout=True, logits=loss.takes_logits)
+    full = network.new_plan(batch_size, mode, extras)
+    plans = {batch_size: full}
+    if last := count % batch_size:
+        plans[last] = network.new_plan(last, mode, extras, arena=full.arena)
+    return plans
 
 
-class Run:
-    """The state of one call of `fit`."""
+class Step(Protocol):
+    """A training step on one device, as `EpochRunner` uses it."""
+
+    data: TrainingData
+
+    def run_epoch(self, order: Array, rates: Iterable[float]) -> Iterator[Sequence[StepResult]]:
+        """Train on the instances at ``order``, batch by batch.
+
+        Yield the results of the steps that were finished since the last yield. After a loss that is
+        not finite, the parameters no longer change.
+
+        Parameters
+        ----------
+        order : ndarray of int (N,)
+        rates : iterable of float
+            One learning rate per step, computed when it is read.
+        """
+
+    def parameters_are_finite(self) -> bool:
+        """Return whether all parameters of the network are finite."""
+
+
+class TrainStep:
+    """The training step on the CPU: gather a batch, forward, loss, backward, update.
+
+    Parameters
+    ----------
+    network : Sequential
+    optimizer : OptimizerState
+    data : TrainingData
+    batch_size : int
+    count : int
+        Instances per epoch.
+    stopping : sequence of StoppingState
+    """
 
     def __init__(
         self,
         network: Sequential,
-        optimizer: SGD,
-        descent: Descent,
-        watches: Sequence[Watch],
-        interrupt: Interrupt,
-        total: int,
+        optimizer: OptimizerState,
+        data: TrainingData,
+        batch_size: int,
+        count: int,
+        stopping: Sequence[StoppingState] = (),
     ) -> None:
-        self.network, self.optimizer, self.descent = network, optimizer, descent
-        self.watches, self.interrupt, self.total = watches, interrupt, total
-        self.step, self.batch, self.learning_rate = 0, 0, 0.0
+        self.network, self.optimizer, self.data = network, optimizer, data
+        self.batch_size, self._stopping = batch_size, stopping
+        extras = step_extras(data.target.shape[1:], data.target.dtype)
+        self._plans = step_plans(network, data.loss, batch_size, count, extras)
+        self._is_recordable = is_recordable(network, data.loss)
+        self._programs: dict[int, Program] = {}
+        self._pass_number = np.zeros((), np.uint64)
 
-    def prepare(self, examples: Examples, loss: Loss, batch: int, count: int) -> None:
-        """Make buffers and programs for batches out of ``count`` instances."""
-        self.steps = Steps(self.network, examples, loss, batch, count)
+    def run_epoch(self, order: Array, rates: Iterable[float]) -> Iterator[Sequence[StepResult]]:
+        batch_size, instances, lock = self.batch_size, len(order), self.network.gradient_lock
+        for start, rate in zip(range(0, instances, batch_size), rates, strict=False):
+            indices = order[start : start + batch_size]
+            size = len(indices)
+            with lock:
+                loss, correct = self.compute(indices)
+                if math.isfinite(loss):
+                    for state in self._stopping:
+                        state.before_step(size / instances)
+                    self.optimizer.step(rate)
+            yield ((loss, correct, size, rate),)
 
-    def epoch(
-        self, epoch: int, order: Array, size: int, report: Progress
-    ) -> tuple[float, float | None]:
-        """One pass; returns mean loss and accuracy. Ends early, between batches, on Ctrl-C."""
-        total, right, seen = 0.0, 0, 0
-        measured = self.steps.examples.classes is not None
-        self.batch = 0
-        for start in range(0, len(order), size):
-            chosen = order[start : start + size]
-            self.learning_rate = self.optimizer.rate(self.step / self.total)
-            with self.network.gradient_lock:
-                value, hits = self.steps.compute(chosen)
-                if not math.isfinite(value):
-                    raise self.diverged(value / len(chosen), epoch)
-                for watch in self.watches:
-                    watch.batch(len(chosen) / len(order))
-                self.descent.step(self.learning_rate)
-            self.step += 1
-            self.batch += 1
-            total, right, seen = total + value, right + hits, seen + len(chosen)
-            report.batch(total / seen, right / seen if measured else None)
-            if self.interrupt.asked:
+    def compute(self, indices: Array) -> tuple[float, int]:
+        """Fill the gradients; return the sum of the losses and the correct predictions."""
+        plan, data = self._plans[len(indices)], self.data
+        extras = plan.extras
+        np.copyto(extras["indices"], indices)
+        # mode="clip" because the default allocates a copy of `out`. The indices are in range.
+        # Array methods, because NumPy's functions of the same names take 0.5 us more per call.
+        data.target.take(indices, 0, extras["target"], "clip")
+        self._pass_number[...] = self.network.count_pass()
+        if not self._is_recordable:
+            self._run(plan)
+        elif plan.batch in self._programs:
+            self._programs[plan.batch].run()
+        else:
+            with Program() as program:
+                self._run(plan)
+            self._programs[plan.batch] = program
+        correct = 0
+        if data.classes is not None:
+            classes = extras["target"]
+            if data.classes is not data.target:
+                classes = data.classes.take(indices, 0, extras["classes"], "clip")
+            plan.output.argmax(1, extras["predicted"])
+            np.equal(extras["predicted"], classes, extras["correct"])
+            correct = int(np.count_nonzero(extras["correct"]))
+        return float(np.add.reduce(plan.losses, dtype=np.float64)), correct
+
+    def _run(self, plan: Plan) -> None:
+        ops.gather(self.data.x, plan.extras["indices"], out=plan.input)
+        output = plan.forward(self._pass_number)
+        self.data.loss.compare(output, plan.extras["target"], plan.losses, plan.doutput)
+        plan.backward()
+
+    def parameters_are_finite(self) -> bool:
+        return is_finite(self.network.vector)
+
+
+class EpochRunner:
+    """Run the epochs of one call of `fit`: means, learning rates, divergence, Ctrl-C.
+
+    Parameters
+    ----------
+    step : Step
+        `TrainStep` or `CudaTrainStep`.
+    optimizer : Optimizer
+    total_steps : int
+        Of all epochs; a schedule's progress is relative to it.
+    interrupt : Interrupt
+
+    Attributes
+    ----------
+    batch : int
+        The number of finished batches of the current epoch.
+    learning_rate : float
+        Of the last step.
+    """
+
+    def __init__(
+        self, step: Step, optimizer: Optimizer, total_steps: int, interrupt: Interrupt
+    ) -> None:
+        self.step, self.optimizer, self.interrupt = step, optimizer, interrupt
+        self.total_steps, self.steps_done = total_steps, 0
+        self.batch, self.learning_rate = 0, 0.0
+
+    def run(self, epoch: int, order: Array, progress: Progress) -> tuple[float, float | None]:
+        """Train for one epoch; return the mean loss and the accuracy.
+
+        After Ctrl-C the epoch ends early, between two steps.
+
+        Raises
+        ------
+        DivergenceError
+            If a loss is not finite, or if the parameters are not finite after the epoch.
+        """
+        self.batch, interrupt, shows_batches = 0, self.interrupt, progress.shows_batches
+        is_classification = self.step.data.classes is not None
+        total, correct, seen, rate = 0.0, 0, 0, 0.0
+        # Lazy: on the CPU, a schedule is called immediately before the step that uses its value.
+        rates = map(self.optimizer.rate, (n / self.total_steps for n in count(self.steps_done)))
+        for results in self.step.run_epoch(order, rates):
+            for loss, hits, size, rate in results:
+                if not math.isfinite(loss):
+                    raise DivergenceError(
+                        f"fit: loss is {loss / size} in epoch {epoch}, batch {self.batch + 1}, "
+                        f"learning rate {rate:g}: lower the learning rate, or look for NaN and "
+                        f"huge values in the data"
+                    )
+                self.batch += 1
+                total, correct, seen = total + loss, correct + hits, seen + size
+                if shows_batches:
+                    accuracy = correct / seen if is_classification else None
+                    progress.finish_batch(total / seen, accuracy)
+            if interrupt.requested:
                 break
-        # A finite loss can have an infinite gradient. The next batch's loss would show it, but
-        # after the last one nothing would.
-        if not finite(self.network.vector):
-            raise self.unbounded(epoch)
-        return total / seen, right / seen if measured else None
-
-    def diverged(self, loss: float, epoch: int) -> DivergenceError:
-        return DivergenceError(
-            f"fit: loss is {loss} in epoch {epoch}, batch {self.batch + 1}, learning rate "
-            f"{self.learning_rate:g}: lower the learning rate, or look for NaN and huge values in "
-            f"the data"
-        )
-
-    def unbounded(self, epoch: int) -> DivergenceError:
-        return DivergenceError(
-            f"fit: weights are not finite after epoch {epoch}, batch {self.batch}, learning rate "
-            f"{self.learning_rate:g}: lower the learning rate"
-        )
+        self.steps_done += self.batch
+        self.learning_rate = rate
+        # A finite loss can have an infinite gradient. The next batch's loss would show it, but no
+        # batch follows the last one.
+        if not self.step.parameters_are_finite():
+            raise DivergenceError(
+                f"fit: weights are not finite after epoch {epoch}, batch {self.batch}, learning "
+                f"rate {rate:g}: lower the learning rate"
+            )
+        return total / seen, correct / seen if is_classification else None

@@ -1,35 +1,38 @@
-"""Training steps on a GPU: the data lies there, and an epoch asks nothing of the host.
+"""The training step on a GPU.
 
-A step is one captured graph: it takes its batch's positions, the learning rate and dropout's
-counter from the GPU's memory by the step's own number, which it counts on. The host queues a graph
-for each step, and waits for the losses every `WAIT` steps.
+Training data stays on the GPU; images stay uint8. Each step is one CUDA graph that reads its batch
+indices, learning rate and dropout counter from device memory by its number within the epoch, which
+it increments. The host queues one graph per step, and waits for the losses every `STEPS_PER_SYNC`
+steps.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from .. import cuda, devices, ops
 from .._types import Array, Shape
-from ..nn.architecture import Extras, Mode
+from ..nn.architecture import Extras
 from ..nn.losses import CrossEntropy, Loss
 from ..nn.network import Sequential
 from ..nn.plan import Plan
 from ..program import Program
-from .epoch import Examples, Run, replays
-from .optimizers import Descent
-from .progress import Progress
+from .epoch import StepResult, is_recordable, step_plans
+from .optimizers import OptimizerState
+from .training_data import TrainingData
 
-# So many steps go by before a progress bar or Ctrl-C is heard; each wait costs some 50 us.
-WAIT = 64
+# The progress bar is updated, and Ctrl-C takes effect, once per so many steps. Each wait costs
+# about 50 us.
+STEPS_PER_SYNC = 64
 
 
-def resident_extras(loss: Loss, target: Shape, dtype: np.dtype[Any]) -> Extras:
-    """What a step needs beside the network's own buffers, an instance."""
+def cuda_step_extras(loss: Loss, target: Shape, dtype: np.dtype[Any]) -> Extras:
+    """Return the buffers of a step beside the network's own, per instance."""
     integers = np.dtype(np.int64)
     extras: dict[str, tuple[Shape, np.dtype[Any]]] = {
         "indices": ((), integers),
@@ -40,142 +43,133 @@ def resident_extras(loss: Loss, target: Shape, dtype: np.dtype[Any]) -> Extras:
     return extras
 
 
-class ResidentSteps:
-    """Examples on the GPU, and a program for the full batch and for the ragged last one."""
+class CudaTrainStep:
+    """The training step on a GPU: one CUDA graph per batch size.
+
+    Parameters
+    ----------
+    network : Sequential
+    optimizer : OptimizerState
+    data : TrainingData
+        Copied to the GPU.
+    batch_size : int
+    count : int
+        Instances per epoch.
+
+    Raises
+    ------
+    ValueError
+        If a layer, the loss or the optimizer is of the user's own.
+    """
 
     def __init__(
         self,
         network: Sequential,
-        descent: Descent,
-        examples: Examples,
-        loss: Loss,
-        batch: int,
+        optimizer: OptimizerState,
+        data: TrainingData,
+        batch_size: int,
         count: int,
     ) -> None:
-        if not replays(network, loss):
+        if not (is_recordable(network, data.loss) and optimizer.is_recordable):
             raise ValueError(
-                "fit: a layer or a loss of your own runs on the CPU, and this network is on "
-                f'"{network.device}": network.to("cpu") brings it back'
+                "fit: the network must be on the CPU for a layer, loss or optimizer of your own, "
+                f'got "{network.device}": network.to("cpu") moves it'
             )
-        self.network, self.descent, self.loss = network, descent, loss
-        self.examples, self.batch, self.count = examples, batch, count
-        self._x = devices.to_device("cuda", examples.x)
+        self.network, self.optimizer, self.data = network, optimizer, data
+        self.batch_size, self.count = batch_size, count
+        self._x = devices.to_device("cuda", data.x)
         self._classes = None
-        if examples.classes is not None:
-            self._classes = devices.to_device("cuda", examples.classes)
+        if data.classes is not None:
+            self._classes = devices.to_device("cuda", data.classes)
         self._target = None
-        if not isinstance(loss, CrossEntropy):
-            self._target = devices.to_device("cuda", examples.target)
-        mode = Mode(backward=True, dropout=True, logits=loss.takes_logits)
-        extras = resident_extras(loss, examples.target.shape[1:], examples.target.dtype)
-        full = network.new_plan(batch, mode, extras)
-        self._plans = {batch: full}
-        if count % batch:
-            ragged = network.new_plan(count % batch, mode, extras, arena=full.arena)
-            self._plans[count % batch] = ragged
+        if not isinstance(data.loss, CrossEntropy):
+            self._target = devices.to_device("cuda", data.target)
+        extras = cuda_step_extras(data.loss, data.target.shape[1:], data.target.dtype)
+        self._plans = step_plans(network, data.loss, batch_size, count, extras)
         self._programs: dict[int, Program] = {}
         self._order = cuda.zeros(count, np.int64)
-        steps = -(-count // batch)
-        self._rates, self._sums = cuda.zeros(steps, np.float64), cuda.zeros(steps, np.float64)
-        self._right = cuda.zeros(steps, np.int64)
+        steps = -(-count // batch_size)
+        self._rates, self._losses = cuda.zeros(steps, np.float64), cuda.zeros(steps, np.float64)
+        self._correct = cuda.zeros(steps, np.int64)
         self._position, self._stopped = cuda.zeros((), np.int64), cuda.zeros((), np.int64)
-        self._first, self._pass = cuda.zeros((), np.uint64), cuda.zeros((), np.uint64)
+        self._first_pass, self._pass_number = cuda.zeros((), np.uint64), cuda.zeros((), np.uint64)
+        self._norm = cuda.Norm(network.vector)
 
-    def start(self, order: Array, rates: Sequence[float]) -> None:
-        """Begin an epoch over the instances at the positions in ``order``."""
+    def run_epoch(self, order: Array, rates: Iterable[float]) -> Iterator[Sequence[StepResult]]:
+        steps = -(-len(order) // self.batch_size)
+        step_rates = list(islice(rates, steps))
+        self.start_epoch(order, step_rates)
+        for first in range(0, steps, STEPS_PER_SYNC):
+            group = range(first, min(first + STEPS_PER_SYNC, steps))
+            with self.network.gradient_lock:
+                self.queue(len(group))
+                losses, correct = self.read()
+            yield [
+                (float(losses[step]), int(correct[step]), self._batch(step), step_rates[step])
+                for step in group
+            ]
+
+    def start_epoch(self, order: Array, rates: Sequence[float]) -> None:
+        """Copy the order of the instances and the learning rates of all steps to the GPU."""
         self._order.fill(np.ascontiguousarray(order, np.int64))
         self._rates.fill(np.array(rates, np.float64))
-        self._first.fill(np.array(self.network.count_pass(len(rates)), np.uint64))
+        self._first_pass.fill(np.array(self.network.count_pass(len(rates)), np.uint64))
         self._position.fill(np.zeros((), np.int64))
-        self._next = 0
+        self._queued = 0
 
-    def run(self, steps: int) -> None:
+    def queue(self, steps: int) -> None:
         """Queue the next steps of the epoch."""
         for _ in range(steps):
-            size = min(self.batch, self.count - self._next)
+            size = self._batch(self._queued)
             if size in self._programs:
                 self._programs[size].run()
             else:
                 with Program() as program:
-                    self._step(self._plans[size])
+                    self._run(self._plans[size])
                 self._programs[size] = program
-            self._next += size
+            self._queued += 1
 
     def read(self) -> tuple[Array, Array]:
-        """Wait; return each step's sum of losses and count of right answers."""
-        return self._sums.numpy(), self._right.numpy()
+        """Wait; return the sum of the losses and the number of correct predictions per step."""
+        return self._losses.numpy(), self._correct.numpy()
 
-    def _step(self, plan: Plan) -> None:
-        extras, rate = plan.extras, self.descent.rate
+    def _batch(self, step: int) -> int:
+        """Return the number of instances in a step of the epoch."""
+        return min(self.batch_size, self.count - step * self.batch_size)
+
+    def _run(self, plan: Plan) -> None:
+        extras, rate = plan.extras, self.optimizer.learning_rate
         classes = extras["classes"] if self._classes is not None else None
         cuda.begin_step(
             self._order,
             self._rates,
-            self._first,
+            self._first_pass,
             self._classes,
             self._position,
-            self.batch,
+            self.batch_size,
             extras["indices"],
             classes,
             rate,
-            self._pass,
+            self._pass_number,
         )
         ops.gather(self._x, extras["indices"], out=plan.input)
         target = extras["classes"]
         if self._target is not None:
             target = ops.gather(self._target, extras["indices"], out=extras["target"])
-        output = plan.forward(devices.typed(self._pass))
-        self.loss.compare(output, target, plan.losses, plan.doutput)
+        output = plan.forward(devices.typed(self._pass_number))
+        self.data.loss.compare(output, target, plan.losses, plan.doutput)
         cuda.end_step(
             plan.losses,
             output,
             classes,
-            self._sums,
-            self._right,
+            self._losses,
+            self._correct,
             rate,
             self._stopped,
             self._position,
         )
         plan.backward()
-        self.descent.move()
+        self.optimizer.apply()
 
-
-class ResidentRun(Run):
-    """One call of `fit` with a network on a GPU."""
-
-    def prepare(self, examples: Examples, loss: Loss, batch: int, count: int) -> None:
-        self.resident = ResidentSteps(self.network, self.descent, examples, loss, batch, count)
-
-    def epoch(
-        self, epoch: int, order: Array, size: int, report: Progress
-    ) -> tuple[float, float | None]:
-        """One pass; returns mean loss and accuracy. Ends early, between batches, on Ctrl-C.
-
-        After a loss that is not finite nothing moves the weights, so those of the batch before are
-        kept.
-        """
-        total, right, seen = 0.0, 0, 0
-        measured = self.resident.examples.classes is not None
-        batches = -(-len(order) // size)
-        rates = [self.optimizer.rate((self.step + i) / self.total) for i in range(batches)]
-        self.batch = 0
-        self.resident.start(order, rates)
-        while self.batch < batches:
-            done, steps = self.batch, min(WAIT, batches - self.batch)
-            with self.network.gradient_lock:
-                self.resident.run(steps)
-                sums, hits = self.resident.read()
-            for i in range(done, done + steps):
-                self.learning_rate = rates[i]
-                count = min(size, len(order) - seen)
-                if not math.isfinite(sums[i]):
-                    raise self.diverged(float(sums[i]) / count, epoch)
-                self.step += 1
-                self.batch += 1
-                total, right, seen = total + float(sums[i]), right + int(hits[i]), seen + count
-                report.batch(total / seen, right / seen if measured else None)
-            if self.interrupt.asked:
-                break
-        if not math.isfinite(cuda.Norm(self.network.vector).value()):
-            raise self.unbounded(epoch)
-        return total / seen, right / seen if measured else None
+    def parameters_are_finite(self) -> bool:
+        return math.isfinite(self._norm.value())

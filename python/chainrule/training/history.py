@@ -1,29 +1,45 @@
-"""What training and evaluation return: plain numbers, and ways to look at them."""
+"""The results of training and evaluation."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .._types import Array
+from .confusion import confusion_table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """One pass over the training data.
+    """The measurements of one pass over the training data.
 
     Attributes
     ----------
     epoch : int, from 1
-    train_loss : float, the mean over the epoch's instances, each seen by the weights of its own
-        batch and through dropout; without the L2 term
-    train_accuracy : float in [0, 1], measured likewise; None where targets are no classes
-    validation_loss, validation_accuracy : float, after the epoch; None without a validation set
-    learning_rate : float, of the last step
-    seconds : float, validation included
+    train_loss : float
+        The mean over the epoch's instances, without the L2 term. The loss of each batch is computed
+        before its step, with dropout active.
+    train_accuracy : float in [0, 1]; None
+        Measured like ``train_loss``; None if the targets are not classes.
+    validation_loss, validation_accuracy : float; None
+        Measured after the epoch; None without validation data.
+    learning_rate : float
+        Of the last step.
+    seconds : float
+        Validation included.
+
+    Examples
+    --------
+    >>> from chainrule.training.history import Epoch
+    >>> print(Epoch(1, 0.5, 0.75, None, None, learning_rate=0.1, seconds=1.5))
+    loss 0.5000, accuracy 75.00%
     """
 
     epoch: int
@@ -47,19 +63,58 @@ class Epoch:
 
 @dataclass
 class History:
-    """What `fit` returns.
+    """The course of a training, as `fit` returns it.
 
     Attributes
     ----------
-    epochs : list of Epoch
-    stopped_by : str, the stopping rule or "interrupt"; None where all epochs ran
+    epochs : list of `Epoch`
+        One record per finished epoch.
+    stopped_by : str; None
+        The stopping rule, or "interrupt"; None if all epochs ran.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import chainrule as cr
+    >>> x, labels = np.eye(3, dtype=np.float32), np.arange(3)
+    >>> network = cr.Sequential(cr.Linear(3), input_shape=(3,))
+    >>> history = cr.fit(network, (x, labels), loss=cr.CrossEntropy(), optimizer=cr.SGD(1.0),
+    ...                  epochs=20, progress=False)
+    >>> len(history.epochs)
+    20
+    >>> history.epochs[-1].train_loss < history.epochs[0].train_loss
+    True
     """
 
     epochs: list[Epoch] = field(default_factory=list)
     stopped_by: str | None = None
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write one line an epoch, under a header; what was not measured stays empty."""
+        """Write a CSV file: a header, and one row per epoch.
+
+        Parameters
+        ----------
+        path : str or path
+            A value that was not measured becomes an empty cell.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> from chainrule.training.history import Epoch, History
+        >>> history = History([Epoch(1, 0.5, None, None, None, 0.1, 2.0)])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "history.csv")
+        ...     history.to_csv(path)
+        ...     with open(path) as file:
+        ...         print(file.read(), end="")
+        epoch,train_loss,train_accuracy,validation_loss,validation_accuracy,learning_rate,seconds
+        1,0.5,,,,0.1,2.0
+        """
         import csv
 
         with open(path, "w", newline="", encoding="utf-8") as file:
@@ -67,8 +122,25 @@ class History:
             table.writeheader()
             table.writerows(asdict(record) for record in self.epochs)
 
-    def plot(self, ax: Any = None) -> Any:
-        """Draw losses and accuracies over epochs; see `chainrule.plots.history`."""
+    def plot(self, ax: Axes | None = None) -> Figure:
+        """Draw losses and accuracies over epochs; see `chainrule.plots.history`.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes
+            Where to draw; None: a new figure.
+
+        Returns
+        -------
+        matplotlib Figure
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed, with the command that installs it.
+        ValueError
+            If the history has no epoch.
+        """
         from .. import plots
 
         return plots.history(self, ax=ax)
@@ -83,14 +155,28 @@ class History:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What `evaluate` returns; ``print`` shows it.
+    """The measurements of `evaluate`; ``print`` shows them as a table.
 
     Attributes
     ----------
-    loss : float, the mean over instances
-    accuracy : float in [0, 1]; None where targets are no classes
-    confusion : ndarray int64 (classes, classes), rows the true class, columns the predicted one;
-        None where targets are no classes
+    loss : float
+        The mean over instances.
+    accuracy : float in [0, 1]; None
+        None if the targets are not classes.
+    confusion : ndarray of int64, (classes, classes); None
+        The number of instances per true class (row) and predicted class (column); None if the
+        targets are not classes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import chainrule as cr
+    >>> print(cr.Evaluation(0.25, 0.75, np.array([[2, 0], [1, 1]])))
+    loss 0.2500, accuracy 75.00% (3 of 4 correct)
+            predicted
+              0  1  correct
+      true 0  2  .  100.0 %
+      true 1  1  1   50.0 %
     """
 
     loss: float
@@ -100,13 +186,7 @@ class Evaluation:
     def __str__(self) -> str:
         if self.accuracy is None or self.confusion is None:
             return f"loss {self.loss:.4f}"
-        total, right = int(self.confusion.sum()), int(np.trace(self.confusion))
-        head = f"loss {self.loss:.4f}, accuracy {self.accuracy:.2%} ({right:,} of {total:,} right)"
-        classes = len(self.confusion)
-        width = max(5, len(str(self.confusion.max(initial=0))) + 1)
-        lines = ["true \\ predicted".ljust(16) + "".join(f"{c:>{width}}" for c in range(classes))]
-        for true, row in enumerate(self.confusion):
-            # A dot for zero: the eye should find the mistakes.
-            cells = "".join(f"{count or '.':>{width}}" for count in row.tolist())
-            lines.append(f"{true:>16}{cells}")
-        return "\n".join([head, *lines])
+        total, correct = int(self.confusion.sum()), int(np.trace(self.confusion))
+        counts = f"{correct:,} of {total:,} correct"
+        head = f"loss {self.loss:.4f}, accuracy {self.accuracy:.2%} ({counts})"
+        return "\n".join([head, *confusion_table(self.confusion)])

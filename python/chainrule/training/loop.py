@@ -1,4 +1,4 @@
-"""Training and evaluation: mini-batches, stopping rules, history."""
+"""`fit` and `evaluate`."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from .._random import generator
 from .._types import Array
 from .._validation import integer, number
 from ..nn.architecture import Mode, step_extras
-from ..nn.losses import CrossEntropy, Loss, SquaredError
+from ..nn.losses import Loss
 from ..nn.network import Sequential
 from ..nn.training_memory import require_training
-from .epoch import Data, DivergenceError, Examples, Run, pair_of
-from .epoch_cuda import ResidentRun
+from .epoch import DivergenceError, EpochRunner, TrainStep
+from .epoch_cuda import CudaTrainStep
 from .history import Epoch, Evaluation, History
-from .optimizers import SGD
+from .optimizers import Optimizer
 from .progress import Interrupt, Progress
-from .stopping import Rule
+from .stopping import StoppingRule
+from .training_data import Data, TrainingData
 
 __all__ = ["Data", "DivergenceError", "evaluate", "fit"]
 
@@ -34,36 +35,48 @@ def fit(
     data: Data,
     *,
     loss: Loss,
-    optimizer: SGD,
+    optimizer: Optimizer,
     batch_size: int | None = 128,
     epochs: int,
     validation: float | Data | None = None,
-    stop: Rule | Sequence[Rule] = (),
+    stop: StoppingRule | Sequence[StoppingRule] = (),
     callbacks: Callback | Sequence[Callback] = (),
     shuffle: bool = True,
     seed: int | None = None,
     progress: bool = True,
 ) -> History:
-    """Train ``network`` by gradient descent; eq. (6) and (42), batch by batch.
+    """Train a network on mini-batches; eq. (6) and (42).
 
     Parameters
     ----------
     network : Sequential
-    data : anything with ``.images`` and ``.labels``, or a pair (x, y), as `Sequential.forward` and
-        the loss take them
+        Its parameters are changed in place.
+    data : object with ``.images`` and ``.labels``, or pair (x, y)
+        x : ndarray (N, *input_shape), as `Sequential.forward` reads it; y : ndarray, labels (N,) or
+        targets (N, *output_shape), as the loss reads them.
     loss : Loss
-    optimizer : SGD
-    batch_size : int; None: the whole data in each step, so that the gradient is exact. The last
-        batch of an epoch may be smaller; it counts by its size
-    epochs : int, passes over the data, at most
-    validation : float in (0, 1), the fraction of the data held out by a seeded permutation; or
-        data; never used for gradients
-    stop : stopping rule, or several: `GradientBelow`, `EarlyStopping`
-    callbacks : callable, or several, called as ``callback(network, history)`` after each epoch
-    shuffle : bool, whether each epoch takes the instances in another order
-    seed : int, of the order and the split; None: the network's
-    progress : bool, whether to print a line after each epoch on stderr, and to show a bar while it
-        runs (with tqdm, in a terminal or a notebook)
+        `CrossEntropy` or `SquaredError`.
+    optimizer : Optimizer
+        `SGD`.
+    batch_size : int
+        Instances per step. The last batch of an epoch may be smaller; means count instances, not
+        batches. None: all instances in each step, so that the gradient is exact.
+    epochs : int, at least 1
+        The largest number of passes over the data.
+    validation : float in (0, 1), or data; None
+        The fraction of the data that is held out, chosen by a seeded permutation; or other data.
+        Validation data does not contribute to gradients.
+    stop : stopping rule, or several
+        `GradientBelow`, `EarlyStopping`.
+    callbacks : callable, or several
+        Called as ``callback(network, history)`` after each epoch.
+    shuffle : bool
+        Whether to visit the instances in another order in each epoch.
+    seed : int
+        Of the order and of the split; None: the network's seed.
+    progress : bool
+        Whether to print one line per epoch to stderr, and a progress bar while the epoch runs. The
+        bar requires tqdm, and a terminal or a notebook.
 
     Returns
     -------
@@ -72,183 +85,229 @@ def fit(
     Raises
     ------
     DivergenceError
-        When a loss is not finite; the network keeps the weights of the last finished batch.
+        If a loss is not finite. The network keeps the parameters of the last finished batch. Also
+        if the parameters are not finite after an epoch.
     RuntimeError
-        When the network is already training in another call.
+        If the network is already training in another call.
     MemoryError
-        When training does not fit memory, with the numbers, before any of it is allocated.
+        If training does not fit in memory. The message contains the sizes; nothing is allocated
+        before.
     TypeError, ValueError
-        When arguments do not fit each other.
+        If an argument is invalid, or does not match another.
 
     Notes
     -----
-    The first Ctrl-C ends training after the batch that runs, says so, and `fit` returns; a second
-    raises KeyboardInterrupt at once, perhaps in the middle of a step.
+    The first Ctrl-C ends training after the current batch, and `fit` returns. The second raises
+    KeyboardInterrupt at once, possibly in the middle of a step.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import chainrule as cr
+    >>> rng = np.random.default_rng(0)
+    >>> x = rng.normal(size=(200, 2)).astype(np.float32)
+    >>> labels = (x[:, 0] > x[:, 1]).astype(np.int64)
+    >>> network = cr.Sequential(cr.Linear(8), cr.ReLU(), cr.Linear(2), input_shape=(2,), seed=0)
+    >>> history = cr.fit(network, (x, labels), loss=cr.CrossEntropy(),
+    ...                  optimizer=cr.SGD(0.1, momentum=0.9), batch_size=20, epochs=20,
+    ...                  validation=0.2, progress=False)
+    >>> history.epochs[-1].validation_accuracy > 0.9
+    True
     """
-    if not isinstance(loss, Loss):
-        raise TypeError(f"fit: loss must be CrossEntropy() or SquaredError(), got {loss!r}")
-    if not isinstance(optimizer, SGD):
-        raise TypeError(f"fit: optimizer must be SGD(...), got {optimizer!r}")
     epochs = integer("fit", "epochs", epochs, 1)
-    examples = Examples("fit", network, data, loss)
+    if loss is None:
+        raise TypeError("fit: loss must be CrossEntropy() or SquaredError(), got None")
+    training_data = TrainingData("fit", network, data, loss)
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"fit: optimizer must be an optimizer such as SGD(0.1), got {optimizer!r}")
+    rules: Sequence[StoppingRule] = _as_tuple(stop)
+    for rule in rules:
+        if not isinstance(rule, StoppingRule):
+            raise TypeError(
+                f"fit: stop must be a stopping rule such as EarlyStopping(3), got {rule!r}"
+            )
     seed = network.seed if seed is None else integer("fit", "seed", seed, 0, 2**64 - 1)
-    order, held_out = _split(network, examples, validation, loss, seed)
+    order, validation_data = _split(network, training_data, validation, seed)
     count = len(order)
     batch = min(count, count if batch_size is None else integer("fit", "batch_size", batch_size, 1))
     batches = -(-count // batch)
 
-    rules = _several(stop)
     with network.training("fit"), Interrupt() as interrupt:
-        extras = step_extras(examples.target.shape[1:], examples.target.dtype)
-        copies = sum(rule.copies(network) for rule in rules if hasattr(rule, "copies"))
-        on_gpu = network.device != "cpu"
-        if on_gpu:
-            copies += examples.nbytes
-        require_training(
-            network.architecture,
-            network.storage,
-            batch,
-            optimizer,
-            loss.takes_logits,
-            extras,
-            copies,
-        )
-        descent = optimizer.start(network)
-        watches = [rule.watch(network, descent, held_out is not None) for rule in rules]
-        kind = ResidentRun if on_gpu else Run
-        run = kind(network, optimizer, descent, watches, interrupt, epochs * batches)
-        run.prepare(examples, loss, batch, count)
+        _require_memory(network, training_data, batch, optimizer, rules)
+        state = optimizer.start(network)
+        stopping = [rule.start(network, state, validation_data is not None) for rule in rules]
+        step: TrainStep | CudaTrainStep
+        if network.device == "cpu":
+            step = TrainStep(network, state, training_data, batch, count, stopping)
+        else:
+            step = CudaTrainStep(network, state, training_data, batch, count)
+        runner = EpochRunner(step, optimizer, epochs * batches, interrupt)
         random = generator(seed, 2)
         history = History()
         with closing(Progress(epochs, batches, progress)) as report:
             try:
                 for epoch in range(1, epochs + 1):
                     started = time.perf_counter()
-                    report.start(epoch)
+                    report.start_epoch(epoch)
                     if shuffle:
                         random.shuffle(order)
-                    train_loss, train_accuracy = run.epoch(epoch, order, batch, report)
-                    checked = None
-                    if held_out is not None and not interrupt.asked:
-                        checked = _measure(network, held_out, loss, None, interrupt)
-                    if interrupt.asked:
+                    train_loss, train_accuracy = runner.run(epoch, order, report)
+                    measured = None
+                    if validation_data is not None and not interrupt.requested:
+                        measured = _measure(network, validation_data, None, interrupt)
+                    if interrupt.requested:
                         raise KeyboardInterrupt
                     record = Epoch(
                         epoch,
                         train_loss,
                         train_accuracy,
-                        checked.loss if checked else None,
-                        checked.accuracy if checked else None,
-                        run.learning_rate,
+                        measured.loss if measured else None,
+                        measured.accuracy if measured else None,
+                        runner.learning_rate,
                         time.perf_counter() - started,
                     )
                     history.epochs.append(record)
-                    report.end(record)
-                    reached = [r for r, w in zip(rules, watches, strict=True) if w.epoch(record)]
-                    for callback in _several(callbacks):
+                    report.finish_epoch(record)
+                    ended_by = [
+                        rule
+                        for rule, rule_state in zip(rules, stopping, strict=True)
+                        if rule_state.after_epoch(record)
+                    ]
+                    for callback in _as_tuple(callbacks):
                         callback(network, history)
-                    if reached:
-                        history.stopped_by = repr(reached[0])
+                    if ended_by:
+                        history.stopped_by = repr(ended_by[0])
                         break
             except KeyboardInterrupt:
-                # Also a callback's own; but whoever presses Ctrl-C twice wants out.
-                if interrupt.insisted:
+                # A callback may raise it too. After a second Ctrl-C it must reach the caller.
+                if interrupt.repeated:
                     raise
                 history.stopped_by = "interrupt"
             finally:
-                notes = [note for watch in watches if (note := watch.finish())]
+                notes = [note for rule_state in stopping if (note := rule_state.finish())]
         if history.stopped_by == "interrupt":
-            done = "; ".join(notes) or "the network has the weights of that batch"
-            where = f"epoch {epoch} after batch {run.batch} of {batches}"
-            report.say(f"fit: interrupted in {where}: {done}")
+            outcome = "; ".join(notes) or "the network has the weights of that batch"
+            report.write(
+                f"fit: interrupted in epoch {epoch} after batch {runner.batch} of {batches}: "
+                f"{outcome}"
+            )
         elif progress:
             reason = [f"stopped by {history.stopped_by}"] if history.stopped_by else []
             for note in [*reason, *notes]:
-                report.say(f"fit: {note}")
+                report.write(f"fit: {note}")
     return history
 
 
-def _several(given: Any) -> Sequence[Any]:
-    return tuple(given) if isinstance(given, Iterable) else (given,)
+def _as_tuple(one_or_several: Any) -> tuple[Any, ...]:
+    if isinstance(one_or_several, Iterable):
+        return tuple(one_or_several)
+    return (one_or_several,)
+
+
+def _require_memory(
+    network: Sequential,
+    data: TrainingData,
+    batch: int,
+    optimizer: Optimizer,
+    rules: Sequence[StoppingRule],
+) -> None:
+    """Raise MemoryError if training does not fit, before anything is allocated."""
+    extra_bytes = sum(rule.extra_bytes(network) for rule in rules)
+    if network.device != "cpu":
+        extra_bytes += data.nbytes
+    extras = step_extras(data.target.shape[1:], data.target.dtype)
+    require_training(
+        network.architecture,
+        network.storage,
+        batch,
+        optimizer,
+        data.loss.takes_logits,
+        extras,
+        extra_bytes,
+    )
 
 
 def _split(
-    network: Sequential, examples: Examples, validation: float | Data | None, loss: Loss, seed: int
-) -> tuple[Array, Examples | None]:
-    """Return the positions to train on, and the examples to validate on."""
-    count = len(examples)
-    if count == 0:
-        raise ValueError("fit: data must hold at least one instance, got 0")
+    network: Sequential, data: TrainingData, validation: float | Data | None, seed: int
+) -> tuple[Array, TrainingData | None]:
+    """Return the indices of the instances to train on, and the validation data."""
+    count = len(data)
     if validation is None:
         return np.arange(count), None
     if not isinstance(validation, int | float):
-        held_out = Examples("fit: validation", network, validation, loss)
-        if len(held_out) == 0:
-            raise ValueError("fit: validation must hold at least one instance, got 0")
-        return np.arange(count), held_out
+        return np.arange(count), TrainingData("fit: validation", network, validation, data.loss)
     fraction = number("fit", "validation", validation, 0, 1)
-    held = round(count * fraction)
-    if not 0 < held < count:
+    held_out = round(count * fraction)
+    if not 0 < held_out < count:
         raise ValueError(
-            f"fit: validation={fraction:g} of {count} instances leaves {held} to validate on and "
-            f"{count - held} to train on; both need at least one"
+            f"fit: validation must leave at least one instance to validate on and one to train on, "
+            f"got {held_out} and {count - held_out} with validation={fraction:g} of {count}"
         )
-    shuffled = generator(seed, 3).permutation(count)
-    return np.sort(shuffled[held:]), examples.part(np.sort(shuffled[:held]))
+    permutation = generator(seed, 3).permutation(count)
+    return np.sort(permutation[held_out:]), data.subset(np.sort(permutation[:held_out]))
 
 
 def evaluate(
     network: Sequential, data: Data, loss: Loss | None = None, batch_size: int | None = None
 ) -> Evaluation:
-    """Measure loss, accuracy and confusion on ``data``, dropout inactive, in bounded memory.
+    """Measure loss, accuracy and confusion matrix, without dropout and in bounded memory.
 
     Parameters
     ----------
     network : Sequential
     data : as in `fit`
-    loss : Loss; None: `CrossEntropy` for integer labels, else `SquaredError`
-    batch_size : int; None: chosen as in `Sequential.predict`
+    loss : Loss
+        None: `CrossEntropy` for integer labels, `SquaredError` for other targets.
+    batch_size : int
+        None: chosen as in `Sequential.predict`.
 
     Returns
     -------
     Evaluation
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is invalid, or does not match another.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import chainrule as cr
+    >>> network = cr.Sequential(cr.Linear(2), input_shape=(1,), dtype="float64")
+    >>> network.parameter_vector = np.array([0.0, -1.0, 0.0, 1.0])   # logits -x and x
+    >>> result = cr.evaluate(network, (np.array([[-2.0], [-1.0], [3.0]]), np.array([0, 1, 1])))
+    >>> round(result.accuracy, 3), result.confusion.tolist()
+    (0.667, [[1, 0], [1, 1]])
     """
-    if loss is None:
-        labels = np.asarray(pair_of("evaluate", data)[1])
-        loss = CrossEntropy() if labels.dtype.kind in "iu" else SquaredError()
-    elif not isinstance(loss, Loss):
-        raise TypeError(f"evaluate: loss must be CrossEntropy() or SquaredError(), got {loss!r}")
-    examples = Examples("evaluate", network, data, loss)
-    if len(examples) == 0:
-        raise ValueError("evaluate: data must hold at least one instance, got 0")
-    return _measure(network, examples, loss, batch_size, None)
+    return _measure(network, TrainingData("evaluate", network, data, loss), batch_size, None)
 
 
 def _measure(
     network: Sequential,
-    examples: Examples,
-    loss: Loss,
+    data: TrainingData,
     batch_size: int | None,
     interrupt: Interrupt | None,
 ) -> Evaluation:
+    loss = data.loss
     mode = Mode(logits=loss.takes_logits)
     batch = network.prediction_batch("evaluate", batch_size, mode)
-    predicted = np.zeros(len(examples), np.int64)
+    predicted = np.zeros(len(data), np.int64)
     total = 0.0
-    for part, plan in network.plans.batches(len(examples), batch, mode):
-        if interrupt is not None and interrupt.asked:
+    for rows, plan in network.plans.batches(len(data), batch, mode):
+        if interrupt is not None and interrupt.requested:
             break
-        plan.load(examples.x[part])
+        plan.load(data.x[rows])
         output = devices.to_numpy(plan.forward())
-        if examples.classes is not None:
-            predicted[part] = output.argmax(axis=1)
-        target = devices.to_device(network.device, examples.target[part])
+        if data.classes is not None:
+            predicted[rows] = output.argmax(axis=1)
+        target = devices.to_device(network.device, data.target[rows])
         loss.compare(plan.output, target, plan.losses, plan.doutput)
         total += float(devices.to_numpy(plan.losses).sum(dtype=np.float64))
-    mean = total / len(examples)
-    if examples.classes is None:
+    mean = total / len(data)
+    if data.classes is None:
         return Evaluation(mean, None, None)
     classes = network.output_shape[0]
-    pairs = np.bincount(examples.classes * classes + predicted, minlength=classes * classes)
+    pairs = np.bincount(data.classes * classes + predicted, minlength=classes * classes)
     confusion = pairs.reshape(classes, classes).astype(np.int64, copy=False)
-    return Evaluation(mean, int(np.trace(confusion)) / len(examples), confusion)
+    return Evaluation(mean, int(np.trace(confusion)) / len(data), confusion)

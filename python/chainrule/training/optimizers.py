@@ -1,180 +1,286 @@
-"""Gradient descent, eq. (6), and schedules of its learning rate."""
+"""Optimizers: how a step changes the parameters, given their gradients.
+
+An optimizer is a frozen dataclass of hyperparameters with an `Optimizer.update` for one array of
+parameters. `OptimizerState` does the rest: it allocates the arrays that the optimizer keeps from
+step to step, bounds the gradient's norm, and records the step as a `Program`. To add an optimizer,
+add its kernel to `chainrule.ops`, a subclass here, and its name to `OPTIMIZERS`.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from .. import cuda, devices, ops
 from .._types import Array
-from .._validation import number
+from .._validation import number, set_fields
+from ..nn.network import Sequential
 from ..nn.parameters import ParameterVector
 from ..program import Program
 
-if TYPE_CHECKING:
-    from ..nn.network import Sequential
-
-# Elements whose squares are summed at once.
-PIECE = 2**16
-
-Schedule: TypeAlias = Callable[[float], float]
+# Number of elements whose squares are summed at once.
+CHUNK = 2**16
 
 
-def _set(instance: object, **checked: object) -> None:
-    for name, value in checked.items():
-        object.__setattr__(instance, name, value)
+class Optimizer(ABC):
+    """Base class of the optimizers.
 
+    A subclass is a frozen dataclass. Its fields are the hyperparameters; `learning_rate`, `l2` and
+    `clip` must be among them, as fields or as class attributes.
 
-def _between(start: float, end: float, progress: float) -> float:
-    """Half a cosine from ``start`` at 0 to ``end`` at 1."""
-    return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
-
-
-@dataclass(frozen=True)
-class Constant:
-    """The same learning rate throughout.
-
-    Parameters
+    Attributes
     ----------
-    learning_rate : float, at least 0
+    learning_rate : float, or a callable from progress in [0, 1) to a float
+    l2 : float
+        λ of eq. (40), for weights only.
+    clip : float; None
+        The largest norm of the gradient; None: no bound.
+    state_names : tuple of str
+        One name per array that is kept from step to step. Each array has one element per parameter
+        and starts at 0.
     """
 
-    learning_rate: float
+    learning_rate: float | Callable[[float], float]
+    l2: float = 0.0
+    clip: float | None = None
 
-    def __post_init__(self) -> None:
-        _set(self, learning_rate=number("Constant", "learning_rate", self.learning_rate, 0))
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        return ()
 
-    def __call__(self, progress: float) -> float:
-        return self.learning_rate
+    @abstractmethod
+    def update(
+        self,
+        parameters: Array,
+        gradient: Array,
+        state: Mapping[str, Array],
+        learning_rate: Array,
+        l2: float,
+    ) -> None:
+        """Change ``parameters`` by one step, in place.
 
+        Parameters
+        ----------
+        parameters, gradient : ndarray or cuda.Array, of one shape
+            One parameter of a layer; or all parameters as one vector when ``l2`` is 0.
+        state : mapping of name -> array of that shape
+            The arrays of `state_names`, to be changed in place.
+        learning_rate : array of no dimensions, float64
+            Read by the kernel, so that a `Program` can replay the step at another learning rate.
+        l2 : float
+            λ of eq. (40); 0 for biases.
+        """
 
-@dataclass(frozen=True)
-class Cosine:
-    """Falls along half a cosine, after a linear rise from 0.
+    def rate(self, progress: float) -> float:
+        """Return the learning rate at ``progress`` in [0, 1).
 
-    Parameters
-    ----------
-    learning_rate : float, at least 0, the highest value
-    final : float, at least 0, the value at the end
-    warmup : float in [0, 1), the fraction of training that rises
-    """
+        Raises
+        ------
+        TypeError, ValueError
+            If a schedule returns something that is not a number, or out of range.
+        """
+        if not callable(self.learning_rate):
+            return self.learning_rate
+        name = type(self).__name__
+        return number(name, "learning_rate", self.learning_rate(progress), 0)
 
-    learning_rate: float
-    final: float = 0.0
-    warmup: float = 0.0
+    def start(self, network: Sequential) -> OptimizerState:
+        """Return the state of this optimizer before its first step on ``network``."""
+        return OptimizerState(self, network)
 
-    def __post_init__(self) -> None:
-        _set(
-            self,
-            learning_rate=number("Cosine", "learning_rate", self.learning_rate, 0),
-            final=number("Cosine", "final", self.final, 0),
-            warmup=number("Cosine", "warmup", self.warmup, 0, 1),
-        )
-
-    def __call__(self, progress: float) -> float:
-        if progress < self.warmup:
-            return self.learning_rate * progress / self.warmup
-        fall = (progress - self.warmup) / (1 - self.warmup)
-        return _between(self.learning_rate, self.final, fall)
-
-
-@dataclass(frozen=True)
-class OneCycle:
-    """Rises to a peak and falls far below the start, both along half a cosine.
-
-    Parameters
-    ----------
-    peak : float, at least 0
-    start : float; None: peak / 25
-    final : float; None: start / 10,000
-    warmup : float in [0, 1), the fraction of training that rises
-    """
-
-    peak: float
-    start: float | None = None
-    final: float | None = None
-    warmup: float = 0.3
-
-    def __post_init__(self) -> None:
-        _set(
-            self,
-            peak=number("OneCycle", "peak", self.peak, 0),
-            warmup=number("OneCycle", "warmup", self.warmup, 0, 1),
-        )
-        if self.start is not None:
-            _set(self, start=number("OneCycle", "start", self.start, 0))
-        if self.final is not None:
-            _set(self, final=number("OneCycle", "final", self.final, 0))
-
-    def __call__(self, progress: float) -> float:
-        start = self.peak / 25 if self.start is None else self.start
-        final = start / 10_000 if self.final is None else self.final
-        if progress < self.warmup:
-            return _between(start, self.peak, progress / self.warmup)
-        return _between(self.peak, final, (progress - self.warmup) / (1 - self.warmup))
+    def _check(self) -> None:
+        """Check `learning_rate`, `l2` and `clip`, and store them as floats."""
+        name = type(self).__name__
+        if not callable(self.learning_rate):
+            set_fields(self, learning_rate=number(name, "learning_rate", self.learning_rate, 0))
+        set_fields(self, l2=number(name, "l2", self.l2, 0))
+        if self.clip is not None:
+            set_fields(self, clip=number(name, "clip", self.clip, 0))
+            if self.clip == 0:
+                raise ValueError(f"{name}: clip must be above 0, got 0")
 
 
 @dataclass(frozen=True)
-class SGD:
-    """Stochastic gradient descent with momentum; eq. (6) and (11) are the case without.
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum; eq. (6).
 
-    g = gradient + 2 l2 theta;  v = momentum v + g;  theta -= learning_rate (v, or g + momentum v
-    with ``nesterov``).
+    g = gradient + 2 l2 θ;  v = momentum v + g;  θ -= learning_rate v, or with ``nesterov``
+    θ -= learning_rate (g + momentum v).
 
     Parameters
     ----------
-    learning_rate : float, at least 0, or a schedule: a callable from progress in [0, 1] to a float
+    learning_rate : float, at least 0; or a schedule
+        A schedule is a callable from progress in [0, 1) to a float: `Constant`, `Cosine`,
+        `OneCycle`, or a function.
     momentum : float in [0, 1)
     nesterov : bool
-    l2 : float, at least 0, lambda of eq. (1), (7) and (40): weights only, never biases. (PyTorch's
-        ``weight_decay`` is twice this, and includes biases.)
-    clip : float, above 0; None: no bound. The gradient, before its L2 term, is scaled down to this
-        norm where it is longer: its direction stays, over all parameters together. What keeps deep
-        networks from being thrown off by one steep step
+        Whether to use Nesterov's momentum; then ``momentum`` must be above 0.
+    l2 : float, at least 0
+        λ of eq. (1), (7) and (40), for weights, not for biases. PyTorch's ``weight_decay`` is twice
+        this value, and includes biases.
+    clip : float, above 0; None
+        The largest norm of the gradient of all parameters together, without its L2 term. A longer
+        gradient is scaled down to this norm and keeps its direction. In deep networks this keeps a
+        single steep step from ruining the parameters. None: no bound.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has another type, or is out of range.
+
+    Examples
+    --------
+    Minimize the squared error of 2 w from the target 1; the gradient at w = 0 is -4.
+
+    >>> import numpy as np
+    >>> import chainrule as cr
+    >>> network = cr.Sequential(cr.Linear(1), input_shape=(1,), dtype="float64")
+    >>> network.parameter_vector = np.array([0.0, 0.0])
+    >>> data = np.array([[2.0]]), np.array([[1.0]])
+    >>> history = cr.fit(network, data, loss=cr.SquaredError(), optimizer=cr.SGD(0.1), epochs=1,
+    ...                  progress=False)
+    >>> network.parameters["0.weight"]
+    array([[0.4]])
     """
 
-    learning_rate: float | Schedule
+    learning_rate: float | Callable[[float], float]
     momentum: float = 0.0
     nesterov: bool = False
     l2: float = 0.0
     clip: float | None = None
 
     def __post_init__(self) -> None:
-        if not callable(self.learning_rate):
-            _set(self, learning_rate=number("SGD", "learning_rate", self.learning_rate, 0))
-        _set(
-            self,
-            momentum=number("SGD", "momentum", self.momentum, 0, 1),
-            l2=number("SGD", "l2", self.l2, 0),
-        )
+        self._check()
+        set_fields(self, momentum=number("SGD", "momentum", self.momentum, 0, 1))
         if not isinstance(self.nesterov, bool):
             raise TypeError(f"SGD: nesterov must be a bool, got {self.nesterov!r}")
         if self.nesterov and self.momentum == 0:
-            raise ValueError("SGD: nesterov needs a momentum above 0, got 0")
-        if self.clip is not None:
-            _set(self, clip=number("SGD", "clip", self.clip, 0))
-            if self.clip == 0:
-                raise ValueError("SGD: clip must be above 0, got 0")
+            raise ValueError("SGD: momentum must be above 0 if nesterov=True, got 0")
 
-    def rate(self, progress: float) -> float:
-        """Return the learning rate at ``progress`` in [0, 1]."""
-        if not callable(self.learning_rate):
-            return self.learning_rate
-        return number("SGD", "learning_rate", self.learning_rate(progress), 0)
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        return ("velocity",) if self.momentum else ()
 
-    def start(self, network: Sequential) -> Descent:
-        """Return a descent on ``network``, at rest."""
-        return Descent(self, network)
+    def update(
+        self,
+        parameters: Array,
+        gradient: Array,
+        state: Mapping[str, Array],
+        learning_rate: Array,
+        l2: float,
+    ) -> None:
+        ops.sgd(
+            parameters,
+            gradient,
+            state.get("velocity"),
+            learning_rate=learning_rate,
+            momentum=self.momentum,
+            nesterov=self.nesterov,
+            l2=l2,
+        )
+
+
+# The optimizers whose updates consist of operations that a `Program` records.
+OPTIMIZERS: tuple[type[Optimizer], ...] = (SGD,)
+
+
+class OptimizerState:
+    """Hold what an optimizer keeps for one network from step to step.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+    network : Sequential
+
+    Attributes
+    ----------
+    arrays : dict of state name -> dict of parameter name -> array
+        As ``arrays["velocity"]["0.weight"]``.
+    learning_rate : array of no dimensions, float64, on the network's device
+        The learning rate that `apply` reads.
+    is_recordable : bool
+        Whether a `Program` can replay `apply`; an optimizer of the user's own may compute in
+        Python.
+
+    Raises
+    ------
+    MemoryError
+        If the arrays do not fit.
+    """
+
+    def __init__(self, optimizer: Optimizer, network: Sequential) -> None:
+        self.optimizer = optimizer
+        self.is_recordable = type(optimizer) in OPTIMIZERS
+        self._gradient = network.dvector
+        self._norm = cuda.Norm(self._gradient) if network.device != "cpu" else None
+        self.learning_rate = devices.to_device(network.device, np.zeros(()))
+        self._program: Program | None = None
+        shapes = {name: array.shape for name, array in network.parameters.items()}
+        vectors: dict[str, Array] = {}
+        self.arrays: dict[str, dict[str, Array]] = {}
+        for state_name in optimizer.state_names:
+            error_prefix = f"{type(optimizer).__name__}: its {state_name} vector needs"
+            state = ParameterVector(error_prefix, shapes, network.dtype)
+            state.to(network.device)
+            vectors[state_name], self.arrays[state_name] = state.vector, state.arrays
+        self._updates = [(network.vector, self._gradient, vectors, 0.0)]
+        if optimizer.l2 != 0:
+            self._updates = [
+                (
+                    array,
+                    network.gradients[name],
+                    {state_name: arrays[name] for state_name, arrays in self.arrays.items()},
+                    self.l2_of(name),
+                )
+                for name, array in network.parameters.items()
+            ]
+        # If l2 is 0, all parameters are updated at once: one bias is too small to occupy all
+        # threads or a GPU.
+
+    def l2_of(self, name: str) -> float:
+        """Return λ of the parameter ``name``: 0 for biases, eq. (40)."""
+        return self.optimizer.l2 if name.endswith(".weight") else 0.0
+
+    def step(self, learning_rate: float) -> None:
+        """Update the parameters once from the network's gradients, in place.
+
+        If the optimizer has ``clip``, the gradients are first scaled in place.
+        """
+        if self.optimizer.clip is not None and self._norm is None:
+            length = norm(self._gradient)
+            # A gradient that is not finite stays as it is. It makes the parameters not finite,
+            # which `fit` reports.
+            if self.optimizer.clip < length < math.inf:
+                np.multiply(self._gradient, self.optimizer.clip / length, out=self._gradient)
+        devices.write(self.learning_rate, learning_rate)
+        if self._program is not None:
+            self._program.run()
+        elif self.is_recordable:
+            with Program() as program:
+                self.apply()
+            self._program = program
+        else:
+            self.apply()
+
+    def apply(self) -> None:
+        """Update the parameters at the learning rate in `learning_rate`; a `Program` records this.
+
+        On the CPU `step` clips the gradient before; on a GPU clipping is part of this method.
+        """
+        if self.optimizer.clip is not None and self._norm is not None:
+            self._norm.clip(self.optimizer.clip)
+        for parameters, gradient, state, l2 in self._updates:
+            self.optimizer.update(parameters, gradient, state, self.learning_rate, l2)
 
 
 def norm(vector: Array) -> float:
-    """Return the Euclidean norm of a vector; not finite where an element is not.
+    """Return the Euclidean norm of a vector; not finite if an element is not finite.
 
-    Pieces of fixed length are summed in a fixed order, so the bits depend on nothing else.
+    Chunks of fixed length are summed in a fixed order, so the bits depend on the elements alone.
     """
     total = _sum_of_squares(vector, 1.0)
     if total < math.inf:
@@ -185,80 +291,10 @@ def norm(vector: Array) -> float:
 
 def _sum_of_squares(vector: Array, unit: float) -> float:
     total = 0.0
-    # Elements near the end of float64 have infinite squares, which `norm` looks for.
+    # The squares of elements above 1e154 overflow in float64; `norm` then scales the elements.
     with np.errstate(over="ignore"):
-        for start in range(0, vector.size, PIECE):
-            piece = vector[start : start + PIECE].astype(np.float64)
-            piece /= unit
-            total += float(np.square(piece, out=piece).sum())
+        for start in range(0, vector.size, CHUNK):
+            chunk = vector[start : start + CHUNK].astype(np.float64)
+            chunk /= unit
+            total += float(np.square(chunk, out=chunk).sum())
     return total
-
-
-class Descent:
-    """One optimizer at work on one network; it owns the velocities.
-
-    Parameters
-    ----------
-    optimizer : SGD
-    network : Sequential
-    """
-
-    def __init__(self, optimizer: SGD, network: Sequential) -> None:
-        self.optimizer = optimizer
-        self._gradient = network.dvector
-        self.velocity: dict[str, Array] = {}
-        velocities = None
-        if optimizer.momentum:
-            shapes = {name: array.shape for name, array in network.parameters.items()}
-            velocities = ParameterVector("SGD: its velocities need", shapes, network.dtype)
-            velocities.to(network.device)
-            self.velocity = velocities.arrays
-        # Where the kernels read the learning rate.
-        self.rate = devices.to_device(network.device, np.zeros(()))
-        self._program: Program | None = None
-        self._arrays = [
-            (array, network.gradients[name], self.velocity.get(name), self.l2(name))
-            for name, array in network.parameters.items()
-        ]
-        if optimizer.l2 == 0:
-            # All parameters at once: neither threads nor a GPU are filled by a bias.
-            velocity = velocities.vector if velocities else None
-            self._arrays = [(network.vector, self._gradient, velocity, 0.0)]
-        self._norm = cuda.Norm(self._gradient) if network.device != "cpu" else None
-
-    def l2(self, name: str) -> float:
-        """Return lambda for the parameter ``name``: 0 for biases, eq. (40)."""
-        return self.optimizer.l2 if name.endswith(".weight") else 0.0
-
-    def step(self, learning_rate: float) -> None:
-        """Move the parameters once along the network's gradients, in place.
-
-        With ``clip`` the gradients are scaled first, where they are.
-        """
-        if self.optimizer.clip is not None and self._norm is None:
-            length = norm(self._gradient)
-            # A gradient that is not finite is left to make the weights so, which `fit` reports.
-            if self.optimizer.clip < length < math.inf:
-                np.multiply(self._gradient, self.optimizer.clip / length, out=self._gradient)
-        devices.write(self.rate, learning_rate)
-        if self._program is not None:
-            self._program.run()
-            return
-        with Program() as program:
-            self.move()
-        self._program = program
-
-    def move(self) -> None:
-        """The step itself with the learning rate that is in ``rate``, for a program to record."""
-        if self.optimizer.clip is not None and self._norm is not None:
-            self._norm.clip(self.optimizer.clip)
-        for array, gradient, velocity, l2 in self._arrays:
-            ops.sgd(
-                array,
-                gradient,
-                velocity,
-                learning_rate=self.rate,
-                momentum=self.optimizer.momentum,
-                nesterov=self.optimizer.nesterov,
-                l2=l2,
-            )

@@ -1,4 +1,4 @@
-"""What a person sees of a training run while it runs, and how they stop it."""
+"""Progress output during training, and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -13,17 +13,25 @@ from .history import Epoch
 
 
 class Progress:
-    """A line for each epoch, and while it runs a bar, if tqdm and somebody who watches are there.
+    """Print one line per epoch, and a progress bar while it runs.
 
-    Everything goes to stderr, so that a program's own output stays clean.
+    The bar requires tqdm, and a terminal or a notebook. All output goes to stderr; stdout belongs
+    to the user's program.
+
+    Parameters
+    ----------
+    epochs, batches : int
+        The number of epochs, and of batches per epoch.
+    enabled : bool
+        Whether to print lines and bars; `write` prints in any case.
     """
 
-    def __init__(self, epochs: int, batches: int, wanted: bool) -> None:
-        self.epochs, self.batches, self.wanted = epochs, batches, wanted
+    def __init__(self, epochs: int, batches: int, enabled: bool) -> None:
+        self.epochs, self.batches, self.enabled = epochs, batches, enabled
         self._bar: Any = None
-        self._tqdm = _tqdm() if wanted else None
+        self._tqdm = _tqdm() if enabled else None
 
-    def start(self, epoch: int) -> None:
+    def start_epoch(self, epoch: int) -> None:
         self._name = f"epoch {epoch:{len(str(self.epochs))}}/{self.epochs}"
         if self._tqdm is not None:
             self._bar = self._tqdm(
@@ -35,17 +43,22 @@ class Progress:
                 leave=False,
             )
 
-    def batch(self, loss: float, accuracy: float | None) -> None:
-        """One batch more; the means of the epoch so far."""
+    @property
+    def shows_batches(self) -> bool:
+        """Whether there is a bar; without one, `finish_batch` does nothing."""
+        return self._bar is not None
+
+    def finish_batch(self, loss: float, accuracy: float | None) -> None:
+        """Advance the bar by one batch, and show the means of the epoch so far."""
         if self._bar is not None:
             text = f"loss {loss:.4f}" + ("" if accuracy is None else f", accuracy {accuracy:.2%}")
             self._bar.set_postfix_str(text, refresh=False)
             self._bar.update()
 
-    def end(self, record: Epoch) -> None:
-        # The line takes the bar's place: at its end it says more, and needs the width.
+    def finish_epoch(self, record: Epoch) -> None:
+        # The line replaces the bar: it contains more, and takes the full width.
         self.close()
-        if self.wanted:
+        if self.enabled:
             print(f"{self._name} ({record.seconds:.1f} s): {record}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
@@ -53,14 +66,14 @@ class Progress:
             self._bar.close()
             self._bar = None
 
-    def say(self, text: str) -> None:
-        """Tell what must be known whether or not progress was wanted."""
+    def write(self, text: str) -> None:
+        """Print a line, also if progress is disabled."""
         self.close()
         print(text, file=sys.stderr, flush=True)
 
 
 def _tqdm() -> Any:
-    # In a log file a bar is a thousand lines; a notebook draws one without a terminal.
+    # A bar would write a thousand lines to a log file. A notebook shows one without a terminal.
     if not (sys.stderr.isatty() or "ipykernel" in sys.modules):
         return None
     try:
@@ -70,15 +83,22 @@ def _tqdm() -> Any:
 
 
 class Interrupt:
-    """Turns the first Ctrl-C into a flag, so that no step is cut in half; the second one raises.
+    """Turn the first Ctrl-C into a flag, so that the current step is finished; the second raises.
 
-    Only in the main thread, where Python handles signals, and only in place of Python's own
-    handler: a program that has set another keeps it.
+    Only in the main thread, because Python handles signals there. A handler that the user's program
+    has installed stays in place.
+
+    Attributes
+    ----------
+    requested : bool
+        Whether Ctrl-C was pressed.
+    repeated : bool
+        Whether it was pressed again.
     """
 
     def __init__(self) -> None:
-        self.asked = False
-        self.insisted = False
+        self.requested = False
+        self.repeated = False
         self._installed = False
 
     def __enter__(self) -> Interrupt:
@@ -100,7 +120,7 @@ class Interrupt:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
-            self.insisted = True
+        if self.requested:
+            self.repeated = True
             raise KeyboardInterrupt
-        self.asked = True
+        self.requested = True

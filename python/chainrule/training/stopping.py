@@ -1,156 +1,218 @@
-"""When training ends before its last epoch: the tutorial's two rules."""
+"""Stopping rules: when training ends before its last epoch."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from .. import devices
 from .._types import Array
-from .._validation import integer, number
-
-if TYPE_CHECKING:
-    from ..nn.network import Sequential
-    from .history import Epoch
-    from .optimizers import Descent
+from .._validation import integer, number, set_fields
+from ..nn.network import Sequential
+from .history import Epoch
+from .optimizers import OptimizerState
 
 
-class Watch(Protocol):
-    """One rule at work during one call of `fit`."""
+class StoppingState(ABC):
+    """Base class of what a stopping rule keeps during one call of `fit`."""
 
-    def batch(self, fraction: float) -> None:
-        """Called before each step; ``fraction`` of the epoch's instances gave the gradients."""
+    def before_step(self, fraction: float) -> None:
+        """Read the gradients before the optimizer uses them.
 
-    def epoch(self, record: Epoch) -> bool:
-        """Called after each epoch; True stops the training."""
+        Parameters
+        ----------
+        fraction : float in (0, 1]
+            The batch's share of the epoch's instances.
+        """
+        return
+
+    @abstractmethod
+    def after_epoch(self, record: Epoch) -> bool:
+        """Return whether training must end after this epoch."""
 
     def finish(self) -> str | None:
-        """Called once, however training ended; says what was done to the weights, if anything."""
+        """Return a note on a change of the parameters, or None; called once, at the end."""
+        return None
 
 
-class Rule(Protocol):
-    """A stopping rule: plain values, of which `fit` makes a fresh `Watch`.
+class StoppingRule(ABC):
+    """Base class of the stopping rules: a frozen dataclass of arguments.
 
-    A rule that keeps copies of the weights says how many bytes by ``copies(network)``.
+    `fit` calls `start` once, so one rule can serve several trainings.
     """
 
-    def watch(self, network: Sequential, descent: Descent, validation: bool) -> Watch: ...
+    def extra_bytes(self, network: Sequential) -> int:
+        """Return the size in bytes of the arrays that the state allocates."""
+        return 0
+
+    @abstractmethod
+    def start(
+        self, network: Sequential, optimizer: OptimizerState, has_validation: bool
+    ) -> StoppingState:
+        """Return the rule's state before the first step.
+
+        Raises
+        ------
+        ValueError
+            If the rule does not work with this training.
+        """
 
 
 @dataclass(frozen=True)
-class GradientBelow:
+class GradientBelow(StoppingRule):
     """Stop when every element of the gradient is smaller than ``eps`` in absolute value.
 
-    The gradient is that of eq. (42), with its L2 term, averaged over the epoch's instances. With
-    ``batch_size=None`` it is the exact gradient of the whole data; with batches, each batch's
-    gradient is taken at the weights of its own step.
+    The gradient is that of eq. (42) with its L2 term, averaged over the epoch's instances. If
+    ``batch_size=None``, it is the exact gradient of all data. With mini-batches, each batch's
+    gradient is taken at the parameters of its own step. The rule runs on the CPU only.
 
     Parameters
     ----------
     eps : float, above 0
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``eps`` is not a number, or out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import chainrule as cr
+    >>> x = np.linspace(-1, 1, 9)[:, None]
+    >>> network = cr.Sequential(cr.Linear(1), input_shape=(1,), dtype="float64")
+    >>> history = cr.fit(network, (x, 3 * x), loss=cr.SquaredError(), optimizer=cr.SGD(0.5),
+    ...                  batch_size=None, epochs=1000, stop=cr.GradientBelow(1e-6), progress=False)
+    >>> history.stopped_by
+    'GradientBelow(eps=1e-06)'
+    >>> network.parameters["0.weight"].round(3)
+    array([[3.]])
     """
 
     eps: float
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "eps", number("GradientBelow", "eps", self.eps, 0))
+        set_fields(self, eps=number("GradientBelow", "eps", self.eps, 0))
         if self.eps == 0:
             raise ValueError("GradientBelow: eps must be above 0, got 0")
 
-    def copies(self, network: Sequential) -> int:
-        """Return the bytes of the mean gradient and its scratch, both float64."""
+    def extra_bytes(self, network: Sequential) -> int:
+        """Return the size in bytes of the mean gradient and its scratch, both float64."""
         return 2 * 8 * network.storage.weights.nbytes // network.dtype.itemsize
 
-    def watch(self, network: Sequential, descent: Descent, validation: bool) -> Watch:
+    def start(
+        self, network: Sequential, optimizer: OptimizerState, has_validation: bool
+    ) -> StoppingState:
         if network.device != "cpu":
             raise ValueError(
-                "fit: GradientBelow looks at every gradient on the CPU, and this network is on "
-                f'"{network.device}": network.to("cpu") brings it back'
+                "fit: the network must be on the CPU for GradientBelow, got "
+                f'"{network.device}": network.to("cpu") moves it'
             )
-        return _GradientWatch(self, network, descent)
+        return _MeanGradient(self, network, optimizer)
 
 
-class _GradientWatch:
-    def __init__(self, rule: GradientBelow, network: Sequential, descent: Descent) -> None:
+class _MeanGradient(StoppingState):
+    def __init__(self, rule: GradientBelow, network: Sequential, optimizer: OptimizerState) -> None:
         self.eps = rule.eps
         self._terms = [
-            (array, network.gradients[name], descent.l2(name), *np.zeros((2, *array.shape)))
+            (array, network.gradients[name], optimizer.l2_of(name), *np.zeros((2, *array.shape)))
             for name, array in network.parameters.items()
         ]
 
-    def batch(self, fraction: float) -> None:
+    def before_step(self, fraction: float) -> None:
         for parameters, gradient, l2, mean, scratch in self._terms:
             np.multiply(parameters, 2 * l2, out=scratch)
             scratch += gradient
             scratch *= fraction
             mean += scratch
 
-    def epoch(self, record: Epoch) -> bool:
+    def after_epoch(self, record: Epoch) -> bool:
         below = all(np.abs(mean).max() < self.eps for *_, mean, _ in self._terms)
         for *_, mean, _ in self._terms:
             mean[...] = 0
         return below
 
-    def finish(self) -> str | None:
-        return None
-
 
 @dataclass(frozen=True)
-class EarlyStopping:
-    """Stop when the validation loss no longer falls, and restore the weights where it was lowest.
+class EarlyStopping(StoppingRule):
+    """Stop when the validation loss stops falling, and restore the best parameters.
 
-    The best weights come back however training ends: by this rule, after the last epoch, by
-    another rule, or by Ctrl-C.
+    The parameters of the epoch with the lowest validation loss are restored however training ends:
+    by this rule, after the last epoch, by another rule, or by Ctrl-C.
 
     Parameters
     ----------
-    patience : int, at least 1, the number of epochs in a row without a new lowest loss
+    patience : int, at least 1
+        The number of epochs in a row without a new lowest validation loss.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``patience`` is not an integer, or out of range.
+
+    Examples
+    --------
+    The validation labels contradict the training labels, so the validation loss rises.
+
+    >>> import numpy as np
+    >>> import chainrule as cr
+    >>> x = np.linspace(-1, 1, 40, dtype=np.float32)[:, None]
+    >>> labels = (x[:, 0] > 0).astype(np.int64)
+    >>> network = cr.Sequential(cr.Linear(2), input_shape=(1,))
+    >>> history = cr.fit(network, (x, labels), loss=cr.CrossEntropy(), optimizer=cr.SGD(0.5),
+    ...                  epochs=50, validation=(x, 1 - labels), stop=cr.EarlyStopping(3),
+    ...                  progress=False)
+    >>> history.stopped_by
+    'EarlyStopping(patience=3)'
+    >>> len(history.epochs) < 50
+    True
     """
 
     patience: int
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "patience", integer("EarlyStopping", "patience", self.patience, 1))
+        set_fields(self, patience=integer("EarlyStopping", "patience", self.patience, 1))
 
-    def copies(self, network: Sequential) -> int:
-        """Return the bytes of the best weights."""
+    def extra_bytes(self, network: Sequential) -> int:
+        """Return the size in bytes of the copy of the best parameters."""
         return network.storage.weights.nbytes
 
-    def watch(self, network: Sequential, descent: Descent, validation: bool) -> Watch:
-        if not validation:
+    def start(
+        self, network: Sequential, optimizer: OptimizerState, has_validation: bool
+    ) -> StoppingState:
+        if not has_validation:
             raise ValueError(
-                "fit: EarlyStopping needs a validation set, got validation=None: "
+                "fit: validation must be given for EarlyStopping, got None: "
                 "pass validation=0.1, or a data set"
             )
-        return _BestWeights(self, network)
+        return _BestParameters(self, network)
 
 
-class _BestWeights:
+class _BestParameters(StoppingState):
     def __init__(self, rule: EarlyStopping, network: Sequential) -> None:
         self.rule, self.network = rule, network
-        self.lowest, self.best, self.last = np.inf, 0, 0
+        self.lowest_loss, self.best_epoch = np.inf, 0
         self.vector = network.vector.copy()
 
-    def batch(self, fraction: float) -> None:
-        pass
-
-    def epoch(self, record: Epoch) -> bool:
-        self.last = record.epoch
+    def after_epoch(self, record: Epoch) -> bool:
         loss = record.validation_loss
-        if loss is not None and loss < self.lowest:
-            self.lowest, self.best = loss, record.epoch
+        if loss is not None and loss < self.lowest_loss:
+            self.lowest_loss, self.best_epoch = loss, record.epoch
             devices.write(self.vector, self.network.vector)
-        return record.epoch - self.best >= self.rule.patience
+        return record.epoch - self.best_epoch >= self.rule.patience
 
     def finish(self) -> str | None:
-        if self.best == 0:
+        if self.best_epoch == 0:
             return None
         devices.write(self.network.vector, self.vector)
-        return f"restored the weights of epoch {self.best} (validation loss {self.lowest:.4g})"
+        return (
+            f"restored the weights of epoch {self.best_epoch} "
+            f"(validation loss {self.lowest_loss:.4g})"
+        )
 
 
-def finite(vector: Array) -> bool:
-    """Return whether every element is finite, without memory of the vector's length."""
+def is_finite(vector: Array) -> bool:
+    """Return whether every element is finite, without a temporary of the vector's size."""
     return vector.size == 0 or bool(np.isfinite(vector.min()) and np.isfinite(vector.max()))
