@@ -1,4 +1,4 @@
-"""Every name of `chainrule.calculus` refuses what it cannot use: who, what must hold, what came."""
+"""Errors of `chainrule.calculus`: the operation, the rule, and the value."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ NOT_NUMBERS = {
 
 
 @pytest.mark.parametrize("name", OF_X)
-def test_inputs_that_are_no_numbers_of_that_shape(name: str) -> None:
+def test_inputs_must_be_real_numbers_of_the_right_shape(name: str) -> None:
     for kind, values in NOT_NUMBERS.items():
         for value in values:
-            with pytest.raises(TypeError) as refused:
+            with pytest.raises(TypeError) as caught:
                 OF_X[name](value)
-            assert str(refused.value) == f"{name}: x must be real numbers, got {kind}"
+            assert str(caught.value) == f"{name}: x must be real numbers, got {kind}"
     ragged = f"{name}: x must be an array, got nested lists of different lengths"
     with pytest.raises(ValueError, match=ragged):
         OF_X[name]([[1, 2, 3, 4], [3], [1, 2, 3, 4]])
@@ -63,13 +63,13 @@ def test_inputs_that_are_no_numbers_of_that_shape(name: str) -> None:
         (1.0, TypeError, r"CrossEntropy: labels must be integers of shape \(N,\), got float64"),
     ],
 )
-def test_targets(name: str, y: Any, error: type[Exception], message: str) -> None:
+def test_targets_must_fit_the_loss(name: str, y: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message.format(name)):
         getattr(calculus, name)(NET, X, y, LOSS)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_what_is_not_finite_is_passed_on_or_named(value: float) -> None:
+def test_inputs_that_are_not_finite_give_nan_or_raise(value: float) -> None:
     x = np.full(4, value)
     assert np.isnan(calculus.trace(NET, x, 1, LOSS)["ℓ"])
     assert not calculus.check_gradient(NET, x, 1, LOSS).passed
@@ -77,7 +77,7 @@ def test_what_is_not_finite_is_passed_on_or_named(value: float) -> None:
         ArithmeticError, match="jacobian_factors: the gradient of layer 1 must be f"
     ):
         calculus.jacobian_factors(NET, x, 1, LOSS)
-    # Their outputs are NaN, which is no 0.
+    # The outputs are NaN, not 0.
     relu = cr.Sequential(cr.ReLU(), input_shape=(4,))
     assert calculus.dead_units(relu, np.full(4, np.nan)).count == 0
 
@@ -89,9 +89,9 @@ RELU = cr.ReLU()
     ("call", "error", "message"),
     [
         (lambda: calculus.trace(NET, X, 1, LOSS)[3], TypeError,
-         "trace: a symbol must be a str as 'z^(1)', got 3"),
+         "trace: symbol must be a str such as 'z^(1)', got 3"),
         (lambda: calculus.trace(NET, X, 1, LOSS).entry(None), TypeError,
-         "trace: a symbol must be a str as 'z^(1)', got None"),
+         "trace: symbol must be a str such as 'z^(1)', got None"),
         (lambda: calculus.vec(3), TypeError, "vec: matrices must be a sequence, got int"),
         (lambda: calculus.vec([None]), TypeError, "vec: each matrix must be real numbers"),
         (lambda: calculus.vec([[[1, 2], [3]]]), ValueError, "vec: each matrix must be an array"),
@@ -103,24 +103,26 @@ RELU = cr.ReLU()
         (lambda: calculus.layer_parameter_jacobian(RELU, X, {}), ValueError,
          "layer_parameter_jacobian: layer must have weights, got ReLU()"),
         (lambda: calculus.layer_jacobian(RELU, X, 3), TypeError,
-         "layer_jacobian: parameters must be a mapping of name -> array, got int"),
+         "layer_jacobian: parameters must be a mapping of name to array, got int"),
         (lambda: calculus.layer_jacobian(cr.Linear(3), X, {"weight": None}), TypeError,
          "layer_jacobian: weight must be real numbers, got object"),
         (lambda: calculus.check_gradient(NET, X, 1, LOSS, eps=1e-300), ValueError,
          "check_gradient: eps must lie in [2.22045e-16, inf), got 1e-300"),
     ],
 )  # fmt: skip
-def test_other_arguments(call: Callable[[], object], error: type[Exception], message: str) -> None:
+def test_invalid_arguments_raise(
+    call: Callable[[], object], error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=re.escape(message)):
         call()
 
 
-def test_a_loss_without_its_methods_cannot_be_made() -> None:
+def test_the_abstract_loss_cannot_be_instantiated() -> None:
     with pytest.raises(TypeError, match="abstract class Loss"):
         cr.Loss()  # type: ignore[abstract]
 
 
-def test_one_instance_of_more_inputs_than_a_batch_has_instances() -> None:
+def test_dead_units_of_one_instance_with_more_inputs_than_a_batch_has_instances() -> None:
     net = cr.Sequential(cr.Linear(2), cr.ReLU(), input_shape=(300,), seed=1)
     found = calculus.dead_units(net, np.ones(300))
     assert (found.instances, found.units[1].tolist()) == (
@@ -129,8 +131,8 @@ def test_one_instance_of_more_inputs_than_a_batch_has_instances() -> None:
     )
 
 
-def test_differences_of_large_numbers() -> None:
-    """A step of 1e-6 vanishes beside 1e12; one that is relative to the number does not."""
+def test_the_step_is_relative_for_large_numbers() -> None:
+    """An absolute step of 1e-6 would not change 1e12."""
     net = cr.Sequential(cr.Linear(1), input_shape=(1,), dtype="float64")
     net.parameter_vector = np.array([0.0, 1e-12])
     found = calculus.check_gradient(net, [1e12], [0.5], cr.SquaredError())
@@ -138,7 +140,7 @@ def test_differences_of_large_numbers() -> None:
     assert found.error < 1e-7
 
 
-def test_titles_of_steps_are_words_and_latex_has_no_signs_that_it_does_not_know() -> None:
+def test_titles_of_steps_contain_no_formulas_and_latex_is_ascii() -> None:
     layers = (
         cr.Conv2d(2, 3), cr.ReLU(), cr.MaxPool2d(2), cr.Conv2d(2, 2), cr.Dropout(0.5),
         cr.Flatten(), cr.Linear(3), cr.ReLU(), cr.Dropout(0.5), cr.Linear(3), cr.Softmax(),
@@ -151,6 +153,5 @@ def test_titles_of_steps_are_words_and_latex_has_no_signs_that_it_does_not_know(
     ):
         titles = [entry.step for entry in trace]
         assert not [title for title in titles if re.search(r"[\^_()ãℓ∂ŷ]", title)]
-        # What LaTeX itself reads: letters, digits and signs of ASCII.
         assert trace.to_latex().isascii()
     assert any("to the pre-activations of layer 2" in title for title in titles)

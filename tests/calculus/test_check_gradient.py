@@ -1,4 +1,4 @@
-"""check_gradient: right gradients pass for every layer kind, wrong ones fail, kinks do neither."""
+"""check_gradient passes right gradients, fails wrong ones and does not compare kinks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KINDS: dict[str, tuple[tuple[int, ...], tuple[cr.Layer, ...]]] = {
     "convolution": ((5, 4, 2), (cr.Conv2d(3, 2, stride=2), *DENSE)),
     "padded": ((5, 4, 2), (cr.Conv2d(2, 3, padding="same"), *DENSE)),
     "pooling": ((6, 6, 1), (cr.MaxPool2d(2), *DENSE)),
-    # A training step computes this one from the pooled gradient.
+    # The fused kernel of a training step computes this gradient from the pooled gradient.
     "pooled": ((6, 6, 1), (cr.Conv2d(2, 3), cr.ReLU(), cr.MaxPool2d(2), *DENSE)),
     "overlapping": ((6, 6, 1), (cr.Conv2d(2, 3), cr.MaxPool2d(3, stride=1), *DENSE)),
     "dropout": ((6,), (cr.Linear(8), cr.Dropout(0.4), cr.Linear(3))),
@@ -46,21 +46,21 @@ def test_every_layer_kind_and_both_losses(kind: str, loss: cr.Loss) -> None:
     for layer in found.layers:
         assert layer.checked + len(layer.kinks) == min(layer.size, 64)
         assert layer.worst is not None
-    # Something was there to compare.
+    # The derivatives are not all zero.
     assert max(abs(layer.worst.computed) for layer in found.layers if layer.worst) > 1e-3
     assert same_bits((net.vector, net.dvector), before)
 
 
-def test_one_instance() -> None:
+def test_one_instance_is_accepted() -> None:
     net = cr.Sequential(cr.Linear(3), input_shape=(2,), seed=1)
     assert calculus.check_gradient(net, [1.0, -2.0], 1, cr.CrossEntropy()).passed
 
 
-def scaled(where: str, factor: float) -> cr.Layer:
+def wrong_linear(where: str, factor: float) -> cr.Layer:
     class Wrong(cr.Linear):
-        def backward(self, slot: Any) -> None:
-            super().backward(slot)
-            array = slot.dx if where == "input" else slot.gradients[where]
+        def backward(self, context: Any) -> None:
+            super().backward(context)
+            array = context.dx if where == "input" else context.gradients[where]
             if array is not None:
                 array *= factor
 
@@ -68,15 +68,21 @@ def scaled(where: str, factor: float) -> cr.Layer:
 
 
 @pytest.mark.parametrize("where", ["weight", "bias", "input"])
-def test_a_wrong_gradient_fails_where_it_is(where: str) -> None:
-    layers = cr.Linear(5), cr.LeakyReLU(0.3), scaled(where, 1.001), cr.LeakyReLU(0.3), cr.Linear(2)
+def test_a_wrong_gradient_fails_only_at_its_array(where: str) -> None:
+    layers = (
+        cr.Linear(5),
+        cr.LeakyReLU(0.3),
+        wrong_linear(where, 1.001),
+        cr.LeakyReLU(0.3),
+        cr.Linear(2),
+    )
     net = cr.Sequential(*layers, input_shape=(3,), seed=2)
     x, y = rng.normal(size=(2, 3)), [0, 1]
     found = calculus.check_gradient(net, x, y, cr.CrossEntropy())
     assert not found.passed
     wrong = {(each.layer, each.by) for each in found.layers if each.error > 1e-6}
     if where == "input":
-        # And so is everything that it is handed down to.
+        # All gradients below it are computed from it.
         assert wrong == {(2, "input"), (1, "input"), (0, "input"), (0, "weight"), (0, "bias")}
     else:
         assert wrong == {(2, where)}
@@ -89,11 +95,11 @@ def test_a_wrong_gradient_fails_where_it_is(where: str) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_one_derivative_that_is_no_number_fails(value: float) -> None:
+def test_one_derivative_that_is_not_finite_fails(value: float) -> None:
     class Wrong(cr.Linear):
-        def backward(self, slot: Any) -> None:
-            super().backward(slot)
-            slot.gradients["weight"][2, 1] = value
+        def backward(self, context: Any) -> None:
+            super().backward(context)
+            context.gradients["weight"][2, 1] = value
 
     net = cr.Sequential(Wrong(4), cr.Linear(2), input_shape=(3,), seed=2)
     found = calculus.check_gradient(net, rng.normal(size=(2, 3)), [0, 1], cr.CrossEntropy())
@@ -104,14 +110,14 @@ def test_one_derivative_that_is_no_number_fails(value: float) -> None:
     assert found.worst.worst.index == (2, 1)
 
 
-def test_kinks_are_reported_and_do_not_fail() -> None:
+def test_kinks_are_counted_and_do_not_fail() -> None:
     net = cr.Sequential(cr.Linear(2), cr.ReLU(), input_shape=(1,), dtype="float64")
     net.parameter_vector = np.array([0.0, 1.0, 0.5, 1.0])
-    # z_1 is exactly 0, where σ′ is 0 by choice and no difference quotient agrees.
+    # z_1 is 0. There σ′ is 0 by definition, and no difference quotient equals it.
     found = calculus.check_gradient(net, [0.0], [1.0, 1.0], cr.SquaredError())
     assert found.passed
     kinks = {(each.layer, each.by): each.kinks for each in found.layers}
-    # The weight of input 0 moves nothing; the bias, the input and z_1 stand on the kink.
+    # The input is 0, so the weight changes nothing. The bias, the input and z_1 are at the kink.
     assert kinks == {
         (0, "weight"): (),
         (0, "bias"): ((0,),),
@@ -119,8 +125,8 @@ def test_kinks_are_reported_and_do_not_fail() -> None:
         (1, "input"): ((0, 0),),
     }
     assert found.kinks == 3
-    assert "3 at kinks, where no difference tells a derivative" in str(found)
-    # Two equal maxima in a window; moving either changes hands.
+    assert "3 at kinks, not compared" in str(found)
+    # A window with two equal maxima: a change of either changes the argmax.
     pool = cr.Sequential(cr.MaxPool2d(2), cr.Flatten(), input_shape=(2, 2, 1))
     image = np.array([[3.0, 3.0], [1.0, 0.0]])[:, :, None]
     found = calculus.check_gradient(pool, image, [0.0], cr.SquaredError())
@@ -130,14 +136,14 @@ def test_kinks_are_reported_and_do_not_fail() -> None:
     assert found.passed
 
 
-def test_all_kinks_is_no_pass() -> None:
+def test_a_check_that_compares_nothing_does_not_pass() -> None:
     relu = cr.Sequential(cr.ReLU(), input_shape=(2,))
     found = calculus.check_gradient(relu, [0.0, 0.0], [1.0, 1.0], cr.SquaredError())
     assert found.kinks == 2
     assert not found.passed
 
 
-def test_samples_bound_the_work() -> None:
+def test_samples_limits_the_number_of_derivatives() -> None:
     net = cr.Sequential(cr.Linear(30), cr.ReLU(), cr.Linear(2), input_shape=(40,), seed=1)
     x = rng.normal(size=(1, 40))
     found = calculus.check_gradient(net, x, [1], cr.CrossEntropy(), samples=7)
@@ -158,7 +164,9 @@ def test_samples_bound_the_work() -> None:
         ({"x": np.zeros((1, 3))}, ValueError, r"check_gradient: x must have shape \(N, 2\)"),
     ],
 )
-def test_refusals(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+def test_invalid_arguments_raise(
+    arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
     given = {"x": np.zeros((1, 2)), "y": [0], "loss": cr.CrossEntropy(), **arguments}
     with pytest.raises(error, match=message):
         calculus.check_gradient(cr.Sequential(cr.Linear(2), input_shape=(2,)), **given)

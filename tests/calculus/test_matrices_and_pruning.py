@@ -1,4 +1,4 @@
-"""Weights as matrices, pruned or dead; descent on the whole data, and L2 never on biases."""
+"""Weight matrices, pruning, dead units, descent on the whole data, and L2 without biases."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_weight_matrices_have_the_bias_first() -> None:
         assert np.array_equal(matrix[:, 0], net.parameters[f"{layer}.bias"])
         weight = net.parameters[f"{layer}.weight"]
         assert np.array_equal(matrix[:, 1:], weight.reshape(len(matrix), -1))
-    # A filter's pixels row by row, its channels last.
+    # A filter is in row-major order, with the channels last.
     assert matrices[0][1, 1 + 2 * (1 * 3 + 2) + 1] == net.parameters["0.weight"][1, 1, 2, 1]
     net.loss_and_gradient(
         rng.normal(size=(3, 4, 5, 2)).astype(np.float32), [0, 1, 1], cr.CrossEntropy()
@@ -47,7 +47,7 @@ def test_weight_matrices_have_the_bias_first() -> None:
     assert np.array_equal(gradients[1][:, 0], net.gradients["3.bias"])
 
 
-def test_vec_and_its_inverse() -> None:
+def test_unvec_is_the_inverse_of_vec() -> None:
     net = network()
     vector = np.arange(net.parameter_vector.size, dtype=np.float32)
     net.parameter_vector = vector
@@ -73,7 +73,7 @@ def test_vec_and_its_inverse() -> None:
 # Pruning
 
 
-def test_prune_rounds_small_weights_and_no_biases() -> None:
+def test_prune_sets_small_weights_to_zero_but_no_biases() -> None:
     net = network()
     net.parameter_vector = rng.normal(size=net.parameter_vector.size).astype(np.float32)
     net.parameters["3.bias"][:] = 1e-9
@@ -100,13 +100,13 @@ def test_prune_rounds_small_weights_and_no_biases() -> None:
     assert calculus.prune(network(), 0).count == 0
 
 
-def test_prune_of_no_weights() -> None:
+def test_prune_of_a_network_without_weights() -> None:
     report = calculus.prune(cr.Sequential(cr.ReLU(), input_shape=(2,)), 1.0)
     assert (report.count, report.layers) == (0, ())
-    assert str(report) == "0 of 0 weights were below 1 and are zero now; 0 are zero in all"
+    assert str(report) == "0 of 0 weights were below 1 and are zero now; zero in total: 0"
 
 
-def test_prune_refuses() -> None:
+def test_prune_raises_for_invalid_arguments_and_during_training() -> None:
     net = network()
     with pytest.raises(ValueError, match=r"prune: threshold must lie in \[0, inf\), got -1"):
         calculus.prune(net, -1)
@@ -126,8 +126,8 @@ def test_prune_refuses() -> None:
     assert failed == ["prune: this network is already training in another call"]
 
 
-def test_l2_then_prune_finds_the_weights_that_matter() -> None:
-    """y depends on 2 of 8 inputs; L2 shrinks the other weights, and rounding removes them."""
+def test_prune_after_l2_leaves_the_weights_that_the_data_need() -> None:
+    """y depends on 2 of 8 inputs. L2 shrinks the other weights, and prune removes them."""
     x = rng.normal(size=(200, 8))
     y = (3 * x[:, :1] - 2 * x[:, 1:2]) + 0.5
     net = cr.Sequential(cr.Linear(1), input_shape=(8,), seed=1, dtype="float64")
@@ -151,7 +151,9 @@ def test_l2_then_prune_finds_the_weights_that_matter() -> None:
 
 @pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_dead_units_are_those_that_never_fire(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dead_units_are_those_with_output_zero_for_every_instance(
+    dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     net = network(dtype)
     net.parameters["0.bias"][:] = (0, -100)
     net.parameters["3.bias"][:] = (0, -100, 5, -100)
@@ -162,24 +164,24 @@ def test_dead_units_are_those_that_never_fire(dtype: str, monkeypatch: pytest.Mo
     assert found.units[4].tolist()[1:] == [True, False, True]
     assert (found.count, int(found), found.instances) == (3, 3, 20)
     assert str(found).splitlines() == [
-        "3 of 6 rectifiers gave 0 for every instance (20 seen)",
+        "3 of 6 ReLU units output 0 for every instance (instances: 20)",
         "  layer 1: 1 of 2: 1",
         "  layer 4: 2 of 4: 1, 3",
     ]
-    # However the data come, and however they are cut.
+    # The form of the data and the batch size do not matter.
     labels = np.zeros(20, int)
     for data in ((x, labels), [x, labels], types.SimpleNamespace(images=x, labels=labels)):
         assert calculus.dead_units(net, data).units[4].tolist() == found.units[4].tolist()
-    monkeypatch.setattr(pruning, "BATCH", 3)
+    monkeypatch.setattr(pruning, "BATCH_SIZE", 3)
     assert calculus.dead_units(net, x).count == 3
-    # One instance that fires is enough.
+    # A unit with one nonzero output is not dead.
     strong = np.zeros((1, 4, 5, 2), dtype)
     strong[:, :2, :3] = 1000 * np.sign(net.parameters["0.weight"][1])
     assert calculus.dead_units(net, np.concatenate([x, strong])).units[1].tolist() == [False, False]
     assert calculus.dead_units(net, [x[0].tolist(), x[1].tolist()]).instances == 2
 
 
-def test_dead_units_refuses() -> None:
+def test_dead_units_raises_for_inputs_of_the_wrong_shape() -> None:
     with pytest.raises(ValueError, match="dead_units: x must hold at least one instance, got 0"):
         calculus.dead_units(network(), np.zeros((0, 4, 5, 2)))
     with pytest.raises(ValueError, match=r"dead_units: x must have shape \(N, 4, 5, 2\)"):
@@ -187,7 +189,7 @@ def test_dead_units_refuses() -> None:
 
 
 @pytest.mark.usefixtures("backend")
-def test_a_dead_unit_stays_dead_and_a_leaky_one_recovers() -> None:
+def test_training_revives_a_leaky_unit_but_no_dead_unit() -> None:
     options = {
         "loss": cr.SquaredError(),
         "optimizer": cr.SGD(0.1),
@@ -206,7 +208,7 @@ def test_a_dead_unit_stays_dead_and_a_leaky_one_recovers() -> None:
     history = cr.fit(leaky, data, progress=False, **options)
     assert history.epochs[-1].train_loss < 1e-6
     np.testing.assert_allclose(leaky.parameter_vector, [0.5, 1.0], atol=1e-3)
-    # With its leak closed again it is a live rectifier, which fits the data as well.
+    # With ReLU in place of LeakyReLU, the trained unit is not dead and fits the data as well.
     cured, _ = examples.dead_unit()
     cured.parameter_vector = leaky.parameter_vector
     assert calculus.dead_units(cured, data).count == 0
@@ -224,7 +226,7 @@ def convex() -> cr.Sequential:
 
 
 def exact(l2: float) -> np.ndarray:
-    """The minimum of eq. (40) by linear algebra: biases without their share of the L2 term."""
+    """Return the minimum of eq. (40) by linear algebra. The L2 term excludes biases."""
     inputs = np.column_stack([np.ones(len(X)), X])
     ridge = np.diag([0.0, l2, l2, l2])
     return np.linalg.solve(inputs.T @ inputs / len(X) + ridge, inputs.T @ Y / len(X)).T
@@ -232,7 +234,7 @@ def exact(l2: float) -> np.ndarray:
 
 @pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("l2", [0.0, 0.3])
-def test_whole_data_descent_stops_at_the_minimum_by_its_gradient(l2: float) -> None:
+def test_descent_on_the_whole_data_stops_at_the_minimum(l2: float) -> None:
     net, eps = convex(), 1e-9
     history = cr.fit(
         net, (X, Y), loss=cr.SquaredError(), optimizer=cr.SGD(0.1, l2=l2), batch_size=None,
@@ -240,24 +242,24 @@ def test_whole_data_descent_stops_at_the_minimum_by_its_gradient(l2: float) -> N
     )  # fmt: skip
     assert history.stopped_by == "GradientBelow(eps=1e-09)"
     assert 10 < len(history.epochs) < 5000
-    # The rule: every element of the gradient below eps now, and not yet an epoch earlier.
+    # The stopping rule: every element of the gradient is below eps.
     gradient = calculus.loss_jacobian(net, X, Y, cr.SquaredError())[0]
     weights = calculus.weight_matrices(net)[0]
     penalty = 2 * l2 * np.column_stack([np.zeros(2), weights[:, 1:]]).ravel()
     assert np.abs(gradient + penalty).max() < eps
     np.testing.assert_allclose(weights, exact(l2), rtol=0, atol=1e-7)
     if l2:
-        assert np.abs(exact(0.0) - weights)[:, 1:].max() > 0.1, "the regularizer did nothing"
-        # Penalised biases would end elsewhere.
+        assert np.abs(exact(0.0) - weights)[:, 1:].max() > 0.1, "the regularizer has no effect"
+        # With regularized biases the minimum would be elsewhere.
         inputs = np.column_stack([np.ones(len(X)), X])
         both = np.linalg.solve(inputs.T @ inputs / len(X) + l2 * np.eye(4), inputs.T @ Y / len(X)).T
         assert np.abs(both - weights).max() > 0.1
 
 
 @pytest.mark.usefixtures("backend")
-def test_whole_data_descent_stops_when_validation_no_longer_falls() -> None:
-    """30 instances, 40 hidden units and pure noise in y: the validation loss must turn."""
-    own = np.random.default_rng(7)  # other draws need not turn: nothing of it may hang on the order
+def test_descent_on_the_whole_data_stops_when_the_validation_loss_rises() -> None:
+    """With 30 instances, 40 hidden units and noise as targets, the validation loss must rise."""
+    own = np.random.default_rng(7)  # own stream: with other draws the validation loss may not rise
     inputs, targets = own.normal(size=(30, 3)), own.normal(size=(30, 1))
     held_out = own.normal(size=(30, 3)), own.normal(size=(30, 1))
     net = cr.Sequential(
@@ -282,8 +284,8 @@ def test_whole_data_descent_stops_when_validation_no_longer_falls() -> None:
 
 @pytest.mark.parametrize("batch_size", [None, 8])
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_l2_never_touches_biases(batch_size: int | None, momentum: float) -> None:
-    """Targets that the network already meets: only the regularizer moves anything."""
+def test_l2_does_not_change_biases(batch_size: int | None, momentum: float) -> None:
+    """The targets equal the outputs, so that only the regularizer changes parameters."""
     net = network("float64")
     x = rng.normal(size=(16, 4, 5, 2))
     for name, array in net.parameters.items():

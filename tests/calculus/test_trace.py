@@ -1,4 +1,4 @@
-"""Traces: every quantity named, in order, for every layer kind; as text, HTML and LaTeX."""
+"""Traces: the symbols and their order for every layer kind, as text, HTML and LaTeX."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import chainrule as cr
 from assertions import same_bits
 from chainrule import calculus, examples
-from chainrule.calculus._passes import in_float64
+from chainrule.calculus._passes import float64_parameter
 
 EVERY_KIND = (
     cr.Conv2d(3, 3), cr.ReLU(), cr.MaxPool2d(2), cr.Dropout(0.25), cr.Flatten(), cr.Linear(5),
@@ -31,7 +31,7 @@ def three_units() -> calculus.Trace:
     return calculus.trace(net, *examples.three_unit_instance(), cr.SquaredError())
 
 
-def test_steps_one_to_six_in_the_tutorials_order() -> None:
+def test_the_steps_are_in_the_order_of_the_tutorial() -> None:
     table = str(three_units()).splitlines()
     starts = [line.split()[0] for line in table if line.startswith("  ")]
     assert starts == [
@@ -54,10 +54,12 @@ def test_steps_one_to_six_in_the_tutorials_order() -> None:
     ]
     line = next(line for line in table if line.startswith("  δ_2^(1)"))
     assert " ".join(line.split()) == "δ_2^(1) = −0.44 ∂ℓ/∂a_2^(1) · 1{z_2^(1) > 0} (26)"
-    assert len({line.rfind("(") for line in table if line.startswith("  ")}) == 1, "not aligned"
+    assert len({line.rfind("(") for line in table if line.startswith("  ")}) == 1, (
+        "columns are not aligned"
+    )
 
 
-def test_formulas_of_the_three_units_are_the_tutorials() -> None:
+def test_formulas_of_the_three_unit_network_are_those_of_the_tutorial() -> None:
     shown = {
         name.text: right.text for entry in three_units() for name, _, right in entry.elements()
     }
@@ -82,33 +84,33 @@ def test_formulas_of_the_three_units_are_the_tutorials() -> None:
         (["a_2^(0)", "x_2", "x₂"], 2),
     ],
 )
-def test_symbols_are_read_however_they_are_written(names: list[str], want: Any) -> None:
+def test_symbols_are_accepted_in_any_spelling(names: list[str], want: Any) -> None:
     trace = three_units()
     for name in names:
         assert trace[name].dtype == np.float64
         np.testing.assert_allclose(trace[name], want, rtol=0, atol=1e-12, err_msg=name)
 
 
-def test_a_lone_output_takes_a_number_as_target() -> None:
+def test_a_single_output_accepts_a_number_as_target() -> None:
     net, (x, y) = examples.three_unit_network(), examples.three_unit_instance()
     for target in (1, 1.0, np.float32(1), [1], y):
         trace = calculus.trace(net, x, target, cr.SquaredError())
         assert same_bits(trace["ℓ"], three_units()["ℓ"])
 
 
-def test_unknown_symbols_are_named() -> None:
+def test_an_unknown_symbol_raises_an_error_that_lists_all_symbols() -> None:
     trace = three_units()
     assert "z^(1)" in trace
     assert "z^(3)" not in trace
-    with pytest.raises(KeyError, match=r"trace: has no 'z\^\(3\)'; it has x, W\^\(1\), "):
+    with pytest.raises(KeyError, match=r"trace: symbol must be one of x, W\^\(1\), .*, got 'z\^"):
         trace["z^(3)"]
     absent = "z_3^(1)", "z_0^(1)", "w_13^(1)", "w_1^(1)", "w_00^(1)", "z_1,1^(1)", "y_2", "_1", ""
     for name in absent:
-        with pytest.raises(KeyError, match="trace: has no"):
+        with pytest.raises(KeyError, match="trace: symbol must be one of"):
             trace[name]
 
 
-def test_elements_of_large_arrays() -> None:
+def test_elements_of_large_arrays_have_symbols() -> None:
     net = cr.Sequential(cr.Conv2d(12, 3), cr.ReLU(), input_shape=(14, 5, 1), seed=1)
     trace = calculus.trace(net, np.ones((14, 5, 1)), np.zeros((12, 3, 12)), cr.SquaredError())
     assert trace["z_12,3,11^(1)"] == trace["z^(1)"][11, 2, 10]
@@ -117,18 +119,18 @@ def test_elements_of_large_arrays() -> None:
     assert trace["dl/dw_12,9^(1)"] == trace["G^(1)"][11, 9]
 
 
-def test_parameters_on_a_device_are_fetched() -> None:
-    class Far:
+def test_parameters_on_a_device_are_copied_to_the_host() -> None:
+    class DeviceArray:
         def numpy(self) -> np.ndarray:
             return np.ones(3, np.float32)
 
-    assert same_bits(in_float64(Far()), np.ones(3))
+    assert same_bits(float64_parameter(DeviceArray()), np.ones(3))
 
 
 @pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("kind", ["logits", "softmax", "squared"])
 def test_every_layer_kind(kind: str) -> None:
-    """Names and order; and the values against the network's own forward and backward passes."""
+    """Check symbols and order, and compare the values with the network's own passes."""
     layers = EVERY_KIND[: 8 if kind == "logits" else 9]
     net = cr.Sequential(*layers, input_shape=(8, 8, 1), seed=1, dtype="float64")
     loss: cr.Loss = cr.SquaredError() if kind == "squared" else cr.CrossEntropy()
@@ -157,7 +159,7 @@ def test_every_layer_kind(kind: str) -> None:
         np.testing.assert_allclose(g[:, 0], gradients[f"{layer}.bias"], rtol=1e-11, atol=1e-13)
         weight = gradients[f"{layer}.weight"].reshape(len(g), -1)
         np.testing.assert_allclose(g[:, 1:], weight, rtol=1e-11, atol=1e-13)
-    # One instance: without the batch's axis, and the gradients its own.
+    # The trace of one instance has no batch axis and no mean over gradients.
     one = calculus.trace(net, IMAGES[1], y[1], loss)
     assert one.single
     for name in ("z^(1)", "p^(1)", "ŷ", "δ^(2)", "ℓ"):
@@ -166,7 +168,7 @@ def test_every_layer_kind(kind: str) -> None:
     np.testing.assert_allclose(trace["G^(2)"], np.mean(each, axis=0), rtol=1e-12, atol=1e-14)
 
 
-def test_a_layer_kind_twice_and_before_the_weights() -> None:
+def test_a_layer_kind_may_occur_twice_and_before_the_first_weights() -> None:
     net = cr.Sequential(
         cr.ReLU(), cr.MaxPool2d(2), cr.Conv2d(2, 2), cr.MaxPool2d(2, stride=1), cr.ReLU(),
         cr.ReLU(), cr.Flatten(), input_shape=(9, 9, 1), seed=1, dtype="float64",
@@ -185,13 +187,13 @@ def test_a_layer_kind_twice_and_before_the_weights() -> None:
     assert got.any()
 
 
-def test_a_network_without_weights_and_one_with_a_layer_of_ones_own() -> None:
+def test_a_network_without_weights_and_one_with_a_user_defined_layer() -> None:
     class Double(cr.Layer):
-        def forward(self, slot: Any) -> None:
-            np.multiply(slot.x, 2, out=slot.y)
+        def forward(self, context: Any) -> None:
+            np.multiply(context.x, 2, out=context.y)
 
-        def backward(self, slot: Any) -> None:
-            np.multiply(slot.dy, 2, out=slot.dx)
+        def backward(self, context: Any) -> None:
+            np.multiply(context.dy, 2, out=context.dx)
 
     plain = cr.Sequential(cr.MaxPool2d(2), cr.Flatten(), input_shape=(2, 2, 1))
     trace = calculus.trace(plain, [[[1], [2]], [[4], [3]]], [3.0], cr.SquaredError())
@@ -205,23 +207,23 @@ def test_a_network_without_weights_and_one_with_a_layer_of_ones_own() -> None:
     assert "through Double of layer 1" in str(trace)
 
 
-def test_dropout_is_traced_with_one_mask() -> None:
+def test_one_dropout_mask_is_used_in_both_passes() -> None:
     net = every_kind()
     trace = calculus.trace(net, IMAGES[0], 2, cr.CrossEntropy(), training=True)
     p, dropped = trace["p^(1)"], trace["ã^(1)"]
     kept = dropped != 0
     assert 0 < np.count_nonzero(~kept & (p > 0)) < kept.sum()
     np.testing.assert_allclose(dropped[kept], p[kept] / 0.75, rtol=1e-15)
-    gone = ~kept & (p > 0)
-    assert not trace["∂ℓ/∂p^(1)"][gone].any()
-    assert trace["∂ℓ/∂ã^(1)"][gone].all()
+    zeroed = ~kept & (p > 0)
+    assert not trace["∂ℓ/∂p^(1)"][zeroed].any()
+    assert trace["∂ℓ/∂ã^(1)"][zeroed].all()
     again = calculus.trace(net, IMAGES[0], 2, cr.CrossEntropy(), training=True)
     assert not np.array_equal(again["ã^(1)"], dropped)
-    still = calculus.trace(net, IMAGES[0], 2, cr.CrossEntropy())
-    assert np.array_equal(still["ã^(1)"], still["p^(1)"])
+    inactive = calculus.trace(net, IMAGES[0], 2, cr.CrossEntropy())
+    assert np.array_equal(inactive["ã^(1)"], inactive["p^(1)"])
 
 
-def test_the_network_is_left_alone_and_float32_is_traced_in_float64() -> None:
+def test_the_network_is_not_changed_and_float32_is_traced_in_float64() -> None:
     net = every_kind("float32")
     net.loss_and_gradient(IMAGES.astype(np.float32), np.array([0, 1, 2]), cr.CrossEntropy())
     before = net.vector.copy(), net.dvector.copy()
@@ -249,30 +251,32 @@ def test_the_network_is_left_alone_and_float32_is_traced_in_float64() -> None:
         (IMAGES, [1, 2, 3], "mse", TypeError, r"trace: loss must be CrossEntropy\(\) or"),
     ],
 )
-def test_trace_refuses(x: Any, y: Any, loss: Any, error: type[Exception], message: str) -> None:
+def test_invalid_arguments_raise(
+    x: Any, y: Any, loss: Any, error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         calculus.trace(every_kind(), x, y, loss)
     with pytest.raises(TypeError, match="trace: network must be a Sequential, got int"):
         calculus.trace(5, x, y, loss)  # type: ignore[arg-type]
 
 
-def test_large_arrays_are_shape_range_and_picture() -> None:
+def test_large_arrays_are_shown_as_shape_range_and_image() -> None:
     ring = np.zeros((8, 8, 1))
     ring[2:6, 2:6] = 1
     ring[3:5, 3:5] = 0
     lines = str(calculus.trace(every_kind(), ring, 2, cr.CrossEntropy())).splitlines()
     at = next(i for i, line in enumerate(lines) if line.startswith("  a^(0)"))
     assert "8×8×1, 0 … 1" in lines[at]
-    picture = [line.strip() for line in lines[at + 1 : at + 9]]
-    assert picture[2] == picture[5] == "│    ████████    │"
-    assert picture[3] == "│    ██    ██    │"
+    image = [line.strip() for line in lines[at + 1 : at + 9]]
+    assert image[2] == image[5] == "│    ████████    │"
+    assert image[3] == "│    ██    ██    │"
     assert max(len(line) for line in lines) < 120
     bars = [line.strip() for line in lines if set(line.strip()) <= set("▁▂▃▄▅▆▇█") and line.strip()]
     assert len(bars[0]) == 27
 
 
 class Parsed(html.parser.HTMLParser):
-    """Checks that tags close in order, and counts them."""
+    """Parse a page, check that tags close in order, and count them."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -297,7 +301,7 @@ class Parsed(html.parser.HTMLParser):
         self.text += data
 
 
-def test_html() -> None:
+def test_html_has_one_row_per_quantity() -> None:
     page = Parsed(three_units()._repr_html_())
     assert page.counts["tr"] == 1 + 8 + 34
     assert "svg" not in page.counts
@@ -306,11 +310,11 @@ def test_html() -> None:
     page = Parsed(trace._repr_html_())
     large = [entry for entry in trace if entry.value.size > 4]
     assert page.counts["svg"] == len(large) > 10
-    # Tiles, and at least one run of colour in each picture.
+    # Each image has at least one run of colored cells.
     assert page.counts["path"] >= page.counts["svg"]
 
 
-def test_latex() -> None:
+def test_latex_has_one_tagged_line_per_quantity() -> None:
     lines = three_units().to_latex().splitlines()
     assert lines[0] == r"\begin{align*}"
     assert lines[-1] == r"\end{align*}"
@@ -328,8 +332,8 @@ def test_latex() -> None:
         assert page.count("{") == page.count("}")
 
 
-def test_latex_is_understood_by_a_program_that_reads_it() -> None:
-    """No double superscript, no unknown command: matplotlib's reader takes every line."""
+def test_matplotlib_parses_every_line_of_latex() -> None:
+    """A double superscript or an unknown command would be a parse error."""
     mathtext = pytest.importorskip("matplotlib.mathtext")
     twice = cr.Sequential(
         cr.Linear(3), cr.ReLU(), cr.ReLU(), cr.Linear(2), cr.LeakyReLU(), input_shape=(2,), seed=1
@@ -351,20 +355,20 @@ def test_latex_is_understood_by_a_program_that_reads_it() -> None:
         parser.parse(f"${plain}$")
 
 
-def test_the_readmes_calls_run(capsys: pytest.CaptureFixture[str]) -> None:
-    readme = Path(__file__).resolve().parents[2] / "README.md"
-    if not readme.is_file():
-        pytest.skip("README.md is not beside tests/")
-    blocks = re.findall(r"```python\n(.*?)```", readme.read_text(), re.S)
-    (block,) = [block for block in blocks if "three_unit_network" in block]
-    exec(block, {"cr": cr})
+def test_the_code_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    readme = Path(calculus.__file__).with_name("README.md")
+    blocks = re.findall(r"```python\n(.*?)```", readme.read_text(encoding="utf-8"), re.S)
+    namespace: dict[str, Any] = {}
+    for block in blocks:
+        exec(block, namespace)
     assert "passed: relative error at most" in capsys.readouterr().out
+    assert all(matrix.any() for matrix in calculus.gradient_matrices(namespace["net"]))
 
 
-def test_extreme_values_are_shown() -> None:
+def test_infinity_and_nan_are_shown() -> None:
     net = cr.Sequential(cr.Linear(2), input_shape=(1,), dtype="float64")
     net.parameter_vector = np.array([0.0, 2000.0, 0.0, -2000.0])
-    # The true class's probability is 0 in float64: ∂ℓ/∂ŷ is infinite, and δ exact all the same.
+    # The probability of the true class is 0 in float64. ∂ℓ/∂ŷ is infinite, but δ is exact.
     trace = calculus.trace(net, [1.0], 1, cr.CrossEntropy())
     assert float(trace["ℓ"]) == 4000
     assert trace["∂ℓ/∂ŷ"].tolist() == [0, -np.inf]

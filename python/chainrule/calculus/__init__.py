@@ -1,24 +1,32 @@
-"""The tutorial's mathematics, to be watched: every quantity of a network under its own name.
+"""The mathematics of the tutorial: every quantity of a network under its own symbol.
 
-`trace` shows one instance's way forward and back; `jacobian` and `jacobian_factors` the matrices of
-the chain rule; `check_gradient` compares gradients with central differences; `weight_matrices` and
-`gradient_matrices` are W^(l) and G^(l), which `vec` makes one vector; `EQUATIONS` says for each of
-the 67 equations which name of the library realises it.
+`trace` returns all values of a forward and a backward pass of one instance. `jacobian` and
+`jacobian_factors` return the matrices of the chain rule. `check_gradient` compares gradients with
+central differences. `weight_matrices` and `gradient_matrices` are W^(l) and G^(l), which `vec`
+joins into one vector. `EQUATIONS` maps each of the 67 equations to the names that compute it.
 
-Everything here computes in float64 on the kernels, whatever the network's dtype; inputs may be any
-real numbers (uint8 means value / 255). The network itself is not changed, except by `prune`.
+All computations run on the kernels in float64, for a network of any dtype. Inputs are real numbers,
+and uint8 means value / 255. Only `prune` changes the network.
 """
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING
+
 from .chain_rule import Factor, Factors, jacobian_factors, loss_jacobian
-from .entries import Entry
-from .equations import EQUATIONS, Equation, equation
+from .equations import Equation, equation
 from .gradient_check import Derivative, GradientCheck, LayerCheck, check_gradient
-from .jacobians import jacobian, layer_jacobian, layer_parameter_jacobian, parameter_jacobian
+from .jacobians import (
+    SparseMatrix,
+    jacobian,
+    layer_jacobian,
+    layer_parameter_jacobian,
+    parameter_jacobian,
+)
 from .matrices import gradient_matrices, unvec, vec, weight_matrices
 from .pruning import DeadUnits, Pruned, dead_units, prune
-from .sparse import SparseMatrix
+from .symbols import Entry
 from .tracing import Trace, trace
 
 __all__ = [
@@ -50,3 +58,14 @@ __all__ = [
     "vec",
     "weight_matrices",
 ]
+
+if TYPE_CHECKING:
+    EQUATIONS: tuple[Equation, ...]
+    """All equations of the tutorial, in the order of their numbers."""
+else:
+
+    def __getattr__(name: str) -> object:
+        # Reading the file of equations takes longer than importing this package.
+        if name == "EQUATIONS":
+            return importlib.import_module(f"{__name__}.equations").equations()
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

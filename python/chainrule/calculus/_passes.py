@@ -1,8 +1,8 @@
-"""One walk over a network in float64, layer by layer: nothing fused, nothing overwritten.
+"""Forward and backward passes in float64, layer by layer: nothing is fused or overwritten.
 
-A training step fuses layers and reuses buffers; here every quantity of the tutorial is wanted, so
-each layer's own forward and backward, which are calls of the same kernels, run on arrays of their
-own.
+A training step fuses layers and reuses buffers. The functions of `calculus` need every
+intermediate value. Each layer's own ``forward`` and ``backward``, which call the same kernels,
+therefore run on arrays of their own.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from ..nn.layers import Layer, LayerContext, Softmax
 from ..nn.losses import CrossEntropy, Loss
 from ..nn.network import Sequential
 
-FLOAT: np.dtype[Any] = np.dtype(np.float64)
+FLOAT64: np.dtype[Any] = np.dtype(np.float64)
 
 
 def checked_network(operation: str, network: object) -> Sequential:
-    """Return ``network``; TypeError where it is none."""
+    """Return ``network``. Raise TypeError if it is not a `Sequential`."""
     if not isinstance(network, Sequential):
         raise TypeError(f"{operation}: network must be a Sequential, got {type(network).__name__}")
     return network
 
 
 def real_array(operation: str, name: str, value: object) -> Array:
-    """Return any array or nested list of real numbers as an array of its own dtype."""
+    """Return an array or a nested list of real numbers as an array, without a change of dtype."""
     if hasattr(value, "__dlpack__") and not isinstance(value, np.ndarray):
         value = np.from_dlpack(value)
     try:
@@ -45,192 +45,215 @@ def real_array(operation: str, name: str, value: object) -> Array:
     return array
 
 
-def numbers(operation: str, name: str, value: object) -> Array:
-    """Return `real_array` in float64; uint8 means value / 255."""
+def float64_array(operation: str, name: str, value: object) -> Array:
+    """Return `real_array` in float64. uint8 values are divided by 255."""
     array = real_array(operation, name, value)
-    return array / 255 if array.dtype == np.uint8 else array.astype(FLOAT)
+    return array / 255 if array.dtype == np.uint8 else array.astype(FLOAT64)
 
 
-def in_float64(array: Any) -> Array:
-    """Return a copy of a parameter in float64; one on a device is fetched with its ``numpy()``."""
-    return (array if isinstance(array, np.ndarray) else array.numpy()).astype(FLOAT)
+def float64_parameter(array: Any) -> Array:
+    """Return a float64 copy of a parameter. ``numpy()`` copies a parameter from the device."""
+    return (array if isinstance(array, np.ndarray) else array.numpy()).astype(FLOAT64)
 
 
-def instances(operation: str, network: Sequential, x: object) -> tuple[Array, bool]:
-    """Return ``x`` as a batch in float64, and whether it was a single instance."""
-    array = numbers(operation, "x", x)
+def checked_batch(operation: str, network: Sequential, x: object) -> tuple[Array, bool]:
+    """Return ``x`` as a float64 batch, and True if it was a single instance."""
+    array = float64_array(operation, "x", x)
     single = array.shape == network.input_shape
     if single:
         array = array[None]
-    # The network's own check of the shape, on bytes, which networks of any dtype take.
+    # The network checks the shape. A network of any dtype accepts uint8.
     network.checked(operation, np.broadcast_to(np.uint8(0), array.shape))
     if len(array) == 0:
         raise ValueError(f"{operation}: x must hold at least one instance, got 0")
     return np.ascontiguousarray(array), single
 
 
-def targets(
+def checked_targets(
     operation: str, network: Sequential, y: object, loss: object, count: int, single: bool
 ) -> Array:
-    """Return the targets of ``count`` instances as the loss's kernel wants them in float64."""
+    """Return the targets of ``count`` instances in the form that the float64 loss kernel needs."""
     if not isinstance(loss, Loss):
         raise TypeError(f"{operation}: loss must be CrossEntropy() or SquaredError(), got {loss!r}")
     target = real_array(operation, "y", y)
-    lone = math.prod(network.output_shape) == 1 and not loss.takes_logits
-    if single and lone and target.size == 1:
+    one_output = math.prod(network.output_shape) == 1 and not loss.takes_logits
+    if single and one_output and target.size == 1:
         target = target.reshape(network.output_shape)
     if single and target.shape in ((), network.output_shape):
         target = target[None]
     labels = target.ndim == 1 and target.dtype.kind in "iu"
     if not loss.takes_logits and not labels:
-        target = target.astype(FLOAT)
-    return loss.check(target, count, network.output_shape, FLOAT)
+        target = target.astype(FLOAT64)
+    return loss.check(target, count, network.output_shape, FLOAT64)
 
 
-class Walk:
-    """A batch's way through a network, and each layer's way back.
+class ForwardPass:
+    """The forward pass of a batch, with every layer's context for its backward pass.
 
     Parameters
     ----------
     network : Sequential
-    x : ndarray float64 (N, *input_shape)
-    offset : int, the dropout mask's counter; None: dropout is inactive
+        The network. It is not changed.
+    x : ndarray of float64, (N, *input_shape)
+        The batch.
+    offset : int, optional
+        The counter of the dropout masks. None: dropout is inactive.
 
     Attributes
     ----------
-    parameters : list of dict, each layer's, in float64
-    values : list of ndarray, the input and every layer's output
-    slots : list of LayerContext, what each layer saw
+    parameters : list of dict
+        The parameters of each layer, in float64.
+    values : list of ndarray
+        The input, then the output of each layer.
+    contexts : list of LayerContext
+        The arrays of each layer.
     """
 
     def __init__(self, network: Sequential, x: Array, offset: int | None = None) -> None:
         self.network, self.offset = network, offset
         self.parameters = [
-            {name: in_float64(array) for name, array in network.layer_parameters(i).items()}
+            {name: float64_parameter(array) for name, array in network.layer_parameters(i).items()}
             for i in range(len(network.layers))
         ]
         self.values: list[Array] = [x]
-        self.slots: list[LayerContext] = []
-        self.resume(0)
+        self.contexts: list[LayerContext] = []
+        self.rerun(0)
 
-    def resume(self, start: int) -> Array:
-        """Walk forward again from the input of layer ``start``; return the output."""
-        del self.values[start + 1 :], self.slots[start:]
+    def rerun(self, start: int) -> Array:
+        """Run the pass again from the input of layer ``start``. Return the output."""
+        del self.values[start + 1 :], self.contexts[start:]
         for i in range(start, len(self.network.layers)):
-            slot = run(
+            context = run_forward(
                 self.network.layers[i],
                 self.values[i],
                 self.parameters[i],
                 seed=self.network.dropout_seed(i),
                 offset=self.offset,
             )
-            self.slots.append(slot)
-            self.values.append(slot.y)
+            self.contexts.append(context)
+            self.values.append(context.y)
         return self.values[-1]
 
 
-def run(
+def run_forward(
     layer: Layer,
     x: Array,
     parameters: Mapping[str, Array],
     seed: int = 0,
     offset: int | None = None,
 ) -> LayerContext:
-    """Run one layer forward on arrays of its own; ``offset`` None leaves dropout out."""
+    """Run one layer forward on new arrays. If ``offset`` is None, dropout is inactive."""
     shape = layer.build(x.shape[1:])
     if layer.reshapes_only(offset is not None):
         return LayerContext(layer, x, x.reshape(len(x), *shape))
-    declared = layer.buffers(x.shape[1:], len(x))
-    slot = LayerContext(
+    buffers = layer.buffers(x.shape[1:], len(x))
+    context = LayerContext(
         layer,
         x,
-        np.empty((len(x), *shape), FLOAT),
+        np.empty((len(x), *shape), FLOAT64),
         parameters=parameters,
-        saved={name: np.empty(*what) for name, what in declared.items()},
+        saved={name: np.empty(*spec) for name, spec in buffers.items()},
         seed=seed,
         offset=offset or 0,
     )
-    layer.forward(slot)
-    return slot
+    layer.forward(context)
+    return context
 
 
-def run_back(slot: LayerContext, dy: Array) -> tuple[Array, dict[str, Array]]:
-    """Run one layer back from ``dy``.
+def run_backward(context: LayerContext, dy: Array) -> tuple[Array, dict[str, Array]]:
+    """Run one layer backward from ``dy``, on new arrays.
 
     Returns
     -------
-    dx : ndarray like the layer's input
-    gradients : dict of name -> ndarray, summed over the batch
+    dx : ndarray
+        The gradient with respect to the layer's input.
+    gradients : dict of str to ndarray
+        The gradients with respect to the parameters, summed over the batch.
     """
-    if np.may_share_memory(slot.x, slot.y):
-        return dy.reshape(slot.x.shape), {}
+    if np.may_share_memory(context.x, context.y):
+        return dy.reshape(context.x.shape), {}
     dy = dy.copy()
-    dx = dy if slot.layer.in_place_backward else np.empty_like(slot.x)
-    gradients = {name: np.empty_like(array) for name, array in slot.parameters.items()}
-    slot.layer.backward(replace(slot, dy=dy, dx=None if dx is dy else dx, gradients=gradients))
+    dx = dy if context.layer.in_place_backward else np.empty_like(context.x)
+    gradients = {name: np.empty_like(array) for name, array in context.parameters.items()}
+    context.layer.backward(
+        replace(context, dy=dy, dx=None if dx is dy else dx, gradients=gradients)
+    )
     return dx, gradients
 
 
-def copies(slot: LayerContext, count: int) -> LayerContext:
-    """A batch of ``count`` copies of the one instance that the layer saw."""
-    chosen = np.zeros(count, np.intp)
-    x = slot.x[chosen]
+def repeat_instance(context: LayerContext, count: int) -> LayerContext:
+    """Return a context whose batch is the first instance of ``context``, ``count`` times."""
+    indices = np.zeros(count, np.intp)
+    x = context.x[indices]
     y = (
-        x.reshape(count, *slot.y.shape[1:])
-        if np.may_share_memory(slot.x, slot.y)
-        else slot.y[chosen]
+        x.reshape(count, *context.y.shape[1:])
+        if np.may_share_memory(context.x, context.y)
+        else context.y[indices]
     )
-    return replace(slot, x=x, y=y, saved={name: kept[chosen] for name, kept in slot.saved.items()})
+    saved = {name: array[indices] for name, array in context.saved.items()}
+    return replace(context, x=x, y=y, saved=saved)
 
 
-def twin(network: Sequential) -> Sequential:
-    """The same network in float64, with memory of its own."""
-    other = Sequential(
-        *network.layers, input_shape=network.input_shape, seed=network.seed, dtype=FLOAT
+def float64_copy(network: Sequential) -> Sequential:
+    """Return a copy of the network in float64, with its own memory."""
+    copy = Sequential(
+        *network.layers, input_shape=network.input_shape, seed=network.seed, dtype=FLOAT64
     )
     for name, array in network.parameters.items():
-        other.parameters[name][...] = in_float64(array)
-    return other
+        copy.parameters[name][...] = float64_parameter(array)
+    return copy
 
 
-class Ending:
-    """What stands behind the network's layers: the loss, and the softmax that it brings along.
+class LossHead:
+    """The loss, together with a final softmax if the loss fuses it.
 
     Parameters
     ----------
-    walk : Walk
-    target : ndarray, as `targets` returns it
+    forward : ForwardPass
+        The forward pass of the network.
+    target : ndarray
+        The result of `checked_targets`.
     loss : Loss
+        The loss.
 
     Attributes
     ----------
-    last : int, the number of layers before the loss: all, or all but a final softmax
-    losses : ndarray (N,), of each instance
-    value : ndarray, what the loss's kernel takes
-    dvalue : ndarray like ``value``, each instance's own gradient, not their mean's
-    y_hat : ndarray like the network's output, after softmax under `CrossEntropy`
-    dy_hat : ndarray, each instance's gradient by it; None where only ``dvalue`` is known
+    depth : int
+        The number of layers before the head: all of them, or all except a final softmax.
+    losses : ndarray, (N,)
+        The loss of each instance.
+    output : ndarray
+        The input of the loss kernel.
+    doutput : ndarray
+        The gradient of each instance's own loss with respect to ``output``. It is not divided by N.
+    y_hat : ndarray
+        The network's output. Under `CrossEntropy` it is the output of the softmax.
+    dy_hat : ndarray or None
+        The gradient of each instance's loss with respect to ``y_hat``. None if only ``doutput`` is
+        known.
+    has_softmax : bool
+        True if the loss is `CrossEntropy`.
     """
 
-    def __init__(self, walk: Walk, target: Array, loss: Loss) -> None:
-        layers = walk.network.layers
-        self.last = len(layers) - (loss.takes_logits and isinstance(layers[-1], Softmax))
-        output = walk.values[self.last]
-        self.value = output
-        self.losses = np.empty(len(output), FLOAT)
-        self.dvalue = np.empty_like(output)
-        # One by one: the kernel's gradient is that of the mean over what it is given.
+    def __init__(self, forward: ForwardPass, target: Array, loss: Loss) -> None:
+        layers = forward.network.layers
+        self.depth = len(layers) - (loss.takes_logits and isinstance(layers[-1], Softmax))
+        output = forward.values[self.depth]
+        self.output = output
+        self.losses = np.empty(len(output), FLOAT64)
+        self.doutput = np.empty_like(output)
+        # One instance per call: the kernel computes the gradient of the mean over its batch.
         for i in range(len(output)):
             one = slice(i, i + 1)
-            loss.compare(output[one], target[one], self.losses[one], self.dvalue[one])
+            loss.compare(output[one], target[one], self.losses[one], self.doutput[one])
         self.y_hat = output
         self.dy_hat: Array | None = None
-        self.softmax = isinstance(loss, CrossEntropy)
-        if self.softmax:
+        self.has_softmax = isinstance(loss, CrossEntropy)
+        if self.has_softmax:
             self.y_hat = ops.softmax(output)
             rows = np.arange(len(output))
             self.dy_hat = np.zeros_like(output)
             with np.errstate(divide="ignore"):
                 self.dy_hat[rows, target] = -1 / self.y_hat[rows, target]
-        elif self.last == len(layers):
-            self.dy_hat = self.dvalue
+        elif self.depth == len(layers):
+            self.dy_hat = self.doutput

@@ -1,4 +1,4 @@
-"""The chain rule as a product of Jacobians, and the row that it is."""
+"""The chain rule as a product of Jacobians, eq. (51), and the row vector that it equals."""
 
 from __future__ import annotations
 
@@ -13,26 +13,47 @@ from .._validation import integer
 from ..nn.layers import Softmax
 from ..nn.losses import Loss
 from ..nn.network import Sequential
-from ._passes import Ending, Walk, checked_network, instances, targets, twin
-from .jacobians import by_input, by_parameters, layer_jacobian
+from ._passes import (
+    ForwardPass,
+    LossHead,
+    checked_batch,
+    checked_network,
+    checked_targets,
+    float64_copy,
+)
+from .jacobians import input_jacobian_of, layer_jacobian, parameter_jacobian_of
 from .matrices import gradient_matrices, layers_with_weights
-from .symbols import Names, Symbol, cited
+from .symbols import NetworkSymbols, Symbol, notation
 
-# The factors' product differs from the kernels' gradient by rounding alone.
-ACCURACY = 1e-10
+# The product of the factors differs from the gradient of the kernels only by rounding errors.
+MAX_RELATIVE_ERROR = 1e-10
 
 
 @dataclass(frozen=True, eq=False)
 class Factor:
-    """One factor of eq. (51).
+    """One factor of eq. (51): a Jacobian with its symbol.
 
     Attributes
     ----------
-    name : str, as "J_a^(1)(z^(1))"
+    name : str
+        The symbol, such as "J_a^(1)(z^(1))".
     latex : str
-    equation : str, the equations of its elements
-    matrix : ndarray float64
-    layer : int, l of the tutorial, of what is differentiated; None for the loss
+        The symbol in LaTeX.
+    equation : str
+        The equations of its elements.
+    matrix : ndarray of float64
+        The Jacobian.
+    layer : int or None
+        l of the tutorial, of the differentiated quantity. None for the loss.
+
+    Examples
+    --------
+    >>> import chainrule as cr
+    >>> net = cr.examples.three_unit_network()
+    >>> x, y = cr.examples.three_unit_instance()
+    >>> factors = cr.calculus.jacobian_factors(net, x, y, cr.SquaredError())
+    >>> factors[2].name, factors[2].equation, factors[2].matrix.tolist()
+    ('J_z^(2)(a^(1))', '(53)', [[0.7, 0.5]])
     """
 
     name: str
@@ -47,18 +68,30 @@ class Factor:
 
 
 class Factors(Sequence[Factor]):
-    """What `jacobian_factors` returns: a list of factors, whose product is ``product``.
+    """The result of `jacobian_factors`: a sequence of factors and their product.
 
     Attributes
     ----------
-    product : ndarray (1, p), the factors multiplied from the left
-    gradient : ndarray (p,), what the training kernels' backward pass gives; eq. (52)
-    error : float, their largest difference, relative to the largest element of the gradient
+    product : ndarray of float64, (1, p)
+        The product of the factors, evaluated from the left.
+    gradient : ndarray of float64, (p,)
+        The gradient that the backward pass of the training kernels computes; eq. (52).
+    error : float
+        The largest difference between the two, relative to the largest element of the gradient.
+
+    Examples
+    --------
+    >>> import chainrule as cr
+    >>> net = cr.examples.three_unit_network()
+    >>> x, y = cr.examples.three_unit_instance()
+    >>> factors = cr.calculus.jacobian_factors(net, x, y, cr.SquaredError())
+    >>> len(factors), factors.product.shape, factors.error < 1e-15
+    (5, (1, 6), True)
     """
 
     def __init__(self, factors: Sequence[Factor], gradient: Array) -> None:
         self._factors = list(factors)
-        # From the left, where the loss is one row: vectors times matrices, never two matrices.
+        # The leftmost factor has one row. From the left, each step is a vector-matrix product.
         product = self._factors[0].matrix
         for factor in self._factors[1:]:
             product = product @ factor.matrix
@@ -79,13 +112,13 @@ class Factors(Sequence[Factor]):
 
     def __str__(self) -> str:
         rows, columns = self.product.shape
-        end = f"product: {rows} x {columns}, off the gradient by {self.error:.1e} of its largest"
+        end = f"product: {rows} x {columns}, relative error {self.error:.1e} against the gradient"
         return "\n".join([*map(str, self._factors), end])
 
     __repr__ = __str__
 
     def to_latex(self) -> str:
-        """Return the product as an equation, eq. (51)."""
+        """Return the symbols of the factors as a LaTeX product, the right-hand side of eq. (51)."""
         return r" \, ".join(factor.latex for factor in self._factors)
 
 
@@ -94,76 +127,99 @@ def jacobian_factors(
 ) -> Factors:
     """Return the factors of the chain rule from the loss to W^(layer); eq. (51).
 
-    J_L(W^(l)) = J_phi(a^(L)) J_a^(L)(z^(L)) ... J_z^(l)(W^(l)). Their product is compared with the
-    gradient that training computes, eq. (52), on the fused kernels.
+    J_L(W^(l)) = J_phi(a^(L)) J_a^(L)(z^(L)) ... J_z^(l)(W^(l)). The product is compared with the
+    gradient that the fused training kernels compute, eq. (52).
 
     Parameters
     ----------
-    network : Sequential; dropout is inactive
-    x, y : one instance and its target, as in `trace`
+    network : Sequential
+        The network. Dropout is inactive.
+    x, y : array_like
+        One instance and its target, as in `trace`.
     loss : Loss
-    layer : int, l of W^(l), from 1: the first, whose chain is the longest
+        The loss.
+    layer : int
+        l of W^(l), counted from 1. W^(1) has the longest chain.
 
     Returns
     -------
     Factors
+        The factors, their product and the gradient.
 
     Raises
     ------
+    TypeError, ValueError
+        If ``x`` or ``y`` do not fit the network or the loss, or no layer ``layer`` exists.
     ArithmeticError
-        If the product is off the gradient by more than `ACCURACY` of its largest element, or the
-        gradient is not finite.
+        If the product differs from the gradient by more than 1e-10 of the gradient's largest
+        element, or the gradient is not finite.
     MemoryError
-        If a factor would hold more than `MOST_ENTRIES` values.
+        If a factor takes more than 1 GiB.
+
+    Examples
+    --------
+    >>> import chainrule as cr
+    >>> net = cr.examples.three_unit_network()
+    >>> x, y = cr.examples.three_unit_instance()
+    >>> for factor in cr.calculus.jacobian_factors(net, x, y, cr.SquaredError()):
+    ...     print(factor)
+    J_φ(a^(2))           1 x 1, eq. (22)
+    J_a^(2)(z^(2))       1 x 1, eq. (16)
+    J_z^(2)(a^(1))       1 x 2, eq. (53)
+    J_a^(1)(z^(1))       2 x 2, eq. (16)
+    J_z^(1)(W^(1))       2 x 6, eq. (38), (39)
     """
     operation = "jacobian_factors"
     checked_network(operation, network)
-    batch, single = instances(operation, network, x)
+    batch, single = checked_batch(operation, network, x)
     if len(batch) != 1:
         raise ValueError(f"{operation}: x must be one instance, got {len(batch)}")
-    target = targets(operation, network, y, loss, 1, single)
-    places = layers_with_weights(network)
-    if not places:
-        raise ValueError(f"{operation}: network must have a layer with weights, got none")
-    layer = integer(operation, "layer", layer, 1, len(places))
-    walk, names, first = Walk(network, batch), Names(network), places[layer - 1]
-    ending = Ending(walk, target, loss)
-    factors = _of_loss(ending, names)
-    for i in range(ending.last - 1, first, -1):
-        slot = walk.slots[i]
-        if not slot.layer.reshapes_only(False):
-            matrix = by_input(operation, slot)
-            upper, lower = names.flat[i + 1], names.flat[i]
-            factors.append(_factor(upper, lower, cited(slot.layer).jacobian, matrix))
-    matrix, weights = by_parameters(operation, walk.slots[first]), names.weights[first]
-    assert weights is not None, "a layer with weights has a name for them"
-    factors.append(_factor(names.values[first + 1], weights, "(38), (39)", matrix))
-    other = twin(network)
-    other.loss_and_gradient(batch, target, loss)
-    result = Factors(factors, gradient_matrices(other)[layer - 1].ravel())
+    target = checked_targets(operation, network, y, loss, 1, single)
+    indices = layers_with_weights(network)
+    if not indices:
+        raise ValueError(f"{operation}: network must have at least one layer with weights, got 0")
+    layer = integer(operation, "layer", layer, 1, len(indices))
+    first = indices[layer - 1]
+    forward, symbols = ForwardPass(network, batch), NetworkSymbols(network)
+    head = LossHead(forward, target, loss)
+    factors = _loss_factors(head, symbols)
+    for i in range(head.depth - 1, first, -1):
+        context = forward.contexts[i]
+        if not context.layer.reshapes_only(False):
+            matrix = input_jacobian_of(operation, context)
+            upper, lower = symbols.without_reshapes[i + 1], symbols.without_reshapes[i]
+            factors.append(_factor(upper, lower, notation(context.layer).jacobian, matrix))
+    matrix = parameter_jacobian_of(operation, forward.contexts[first])
+    weights = symbols.weights[first]
+    assert weights is not None, "a layer with weights has a symbol for them"
+    factors.append(_factor(symbols.values[first + 1], weights, "(38), (39)", matrix))
+    copy = float64_copy(network)
+    copy.loss_and_gradient(batch, target, loss)
+    result = Factors(factors, gradient_matrices(copy)[layer - 1].ravel())
     if not np.isfinite(result.gradient).all():
         raise ArithmeticError(
             f"{operation}: the gradient of layer {layer} must be finite, got NaN or infinity"
         )
-    if not result.error <= ACCURACY:
+    if not result.error <= MAX_RELATIVE_ERROR:
         raise ArithmeticError(
-            f"{operation}: the factors' product is off the gradient of layer {layer} by "
-            f"{result.error:.3g} of its largest element"
+            f"{operation}: the product of the factors must equal the gradient of layer {layer} "
+            f"within a relative error of {MAX_RELATIVE_ERROR:g}, got {result.error:.3g}"
         )
     return result
 
 
-def _of_loss(ending: Ending, names: Names) -> list[Factor]:
-    """J_phi(a^(L)), and the Jacobian of the softmax that belongs to the loss."""
-    value = names.flat[ending.last]
-    if ending.softmax and ending.dy_hat is not None and np.isfinite(ending.dy_hat).all():
+def _loss_factors(head: LossHead, symbols: NetworkSymbols) -> list[Factor]:
+    """Return J_phi(a^(L)) and the Jacobian of the loss's own softmax, or their product."""
+    value = symbols.without_reshapes[head.depth]
+    if head.has_softmax and head.dy_hat is not None and np.isfinite(head.dy_hat).all():
         a = Symbol("a", value.layer)
-        softmax = layer_jacobian(Softmax(), ending.value[0])
-        loss = _factor(Symbol("phi"), a, "(66)", ending.dy_hat.reshape(1, -1))
-        return [loss, _factor(a, value, cited(Softmax()).jacobian, softmax)]
-    # Where the true class's probability is 0 in float64, 1 / 0 times it: the two are one factor.
-    equation = "(67)" if ending.softmax else "(22)"
-    return [_factor(Symbol("phi"), value, equation, ending.dvalue.reshape(1, -1))]
+        softmax = layer_jacobian(Softmax(), head.output[0])
+        loss = _factor(Symbol("phi"), a, "(66)", head.dy_hat.reshape(1, -1))
+        return [loss, _factor(a, value, notation(Softmax()).jacobian, softmax)]
+    # If the probability of the true class is 0 in float64, the two factors are 1/0 and 0. Their
+    # product is finite, so they are one factor.
+    equation = "(67)" if head.has_softmax else "(22)"
+    return [_factor(Symbol("phi"), value, equation, head.doutput.reshape(1, -1))]
 
 
 def _factor(upper: Symbol, lower: Symbol, equation: str, matrix: Array) -> Factor:
@@ -177,24 +233,42 @@ def _factor(upper: Symbol, lower: Symbol, equation: str, matrix: Array) -> Facto
 
 
 def loss_jacobian(network: Sequential, x: object, y: object, loss: Loss) -> Array:
-    """Return J_L(W) = ∂L/∂W, a row, for the mean loss over a batch; eq. (48)-(50).
+    """Return J_L(W) = ∂L/∂W, a row vector, for the mean loss of a batch; eq. (48)-(50).
 
     Its transpose is the gradient, eq. (49), without the L2 term.
 
     Parameters
     ----------
-    network : Sequential; dropout is inactive
-    x, y : an instance or a batch, and targets, as in `trace`
+    network : Sequential
+        The network with P parameters. Dropout is inactive.
+    x, y : array_like
+        One instance or a batch, and the targets, as in `trace`.
     loss : Loss
+        The loss.
 
     Returns
     -------
-    ndarray float64 (1, P), in the order of eq. (43)
+    ndarray of float64, (1, P)
+        The derivatives, in the order of eq. (43).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``x`` or ``y`` do not fit the network or the loss.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import chainrule as cr
+    >>> net = cr.Sequential(cr.Linear(1), input_shape=(1,), dtype="float64")
+    >>> net.parameter_vector = np.array([1.0, 2.0])
+    >>> cr.calculus.loss_jacobian(net, [3.0], [5.0], cr.SquaredError()).tolist()
+    [[4.0, 12.0]]
     """
     operation = "loss_jacobian"
     checked_network(operation, network)
-    batch, single = instances(operation, network, x)
-    target = targets(operation, network, y, loss, len(batch), single)
-    other = twin(network)
-    other.loss_and_gradient(batch, target, loss)
-    return other.gradient_vector[None]
+    batch, single = checked_batch(operation, network, x)
+    target = checked_targets(operation, network, y, loss, len(batch), single)
+    copy = float64_copy(network)
+    copy.loss_and_gradient(batch, target, loss)
+    return copy.gradient_vector[None]

@@ -1,4 +1,4 @@
-"""Weights and gradients as the tutorial writes them: one matrix a layer, the bias in column 0."""
+"""Weights and gradients as in the tutorial: one matrix per layer, the bias in column 0."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ._passes import checked_network, real_array
 
 
 def stacked(arrays: Mapping[str, Array]) -> Array:
-    """One layer's bias and weight as (rows, 1 + inputs of one neuron or filter)."""
+    """Return one layer's bias and weight as a matrix (rows, 1 + inputs of a neuron or filter)."""
     bias, weight = arrays["bias"], arrays["weight"]
     return np.concatenate([bias[:, None], weight.reshape(len(bias), -1)], axis=1)
 
 
 def layers_with_weights(network: Sequential) -> list[int]:
-    """The positions of the layers that have a matrix; W^(l) belongs to entry l - 1."""
+    """Return the indices of the layers that have a weight matrix. W^(l) belongs to item l - 1."""
     layers = zip(network.layers, network.shapes, strict=False)
     return [
         i for i, (layer, shape) in enumerate(layers) if "weight" in layer.parameter_shapes(shape)
@@ -27,34 +27,65 @@ def layers_with_weights(network: Sequential) -> list[int]:
 
 
 def weight_matrices(network: Sequential) -> list[Array]:
-    """Return W^(1), ..., W^(L): row i holds what feeds neuron or filter i; eq. (32), (43), (45).
+    """Return W^(1), ..., W^(L), whose row i feeds neuron or filter i; eq. (32), (43), (45).
 
-    They multiply inputs whose position 0 is fixed to 1, eq. (28).
+    Each matrix multiplies an input whose element 0 is fixed to 1, eq. (28). Column 0 is therefore
+    the bias.
 
     Parameters
     ----------
     network : Sequential
+        The network.
 
     Returns
     -------
-    list of ndarray (m, 1 + n), one a layer with weights, of the network's dtype: column 0 the bias,
-        then the weights of n inputs (for a convolution: R * S * C pixels, row by row). Copies;
-        `unvec` and ``network.parameter_vector = vec(matrices)`` write them back
+    list of ndarray, (m, 1 + n)
+        One matrix per layer with weights, of the network's dtype: the bias, then n weights. For a
+        convolution n is R * S * C, in row-major order. The arrays are copies.
+        ``network.parameter_vector = vec(matrices)`` writes them back.
+
+    Raises
+    ------
+    TypeError
+        If ``network`` is not a `Sequential`.
+
+    Examples
+    --------
+    >>> import chainrule as cr
+    >>> cr.calculus.weight_matrices(cr.examples.three_unit_network())[1].tolist()
+    [[0.05, 0.7, 0.5]]
     """
     checked_network("weight_matrices", network)
     return unvec(network.parameter_vector, network)
 
 
 def gradient_matrices(network: Sequential) -> list[Array]:
-    """Return G^(1), ..., G^(L), the gradient that was computed last; eq. (45).
+    """Return G^(1), ..., G^(L): the gradient that was computed last; eq. (45).
 
     Parameters
     ----------
-    network : Sequential, after `Sequential.loss_and_gradient`
+    network : Sequential
+        The network, after `Sequential.loss_and_gradient`. Before, all gradients are 0.
 
     Returns
     -------
-    list of ndarray, shaped as `weight_matrices` returns them
+    list of ndarray, (m, 1 + n)
+        One matrix per layer with weights, in the layout of `weight_matrices`. The arrays are
+        copies.
+
+    Raises
+    ------
+    TypeError
+        If ``network`` is not a `Sequential`.
+
+    Examples
+    --------
+    >>> import chainrule as cr
+    >>> net = cr.examples.three_unit_network()
+    >>> x, y = cr.examples.three_unit_instance()
+    >>> loss, _ = net.loss_and_gradient(x[None], y[None], cr.SquaredError())
+    >>> cr.calculus.gradient_matrices(net)[1].round(12).tolist()
+    [[-0.88, -0.264, -0.528]]
     """
     checked_network("gradient_matrices", network)
     return unvec(network.gradient_vector, network)
@@ -65,11 +96,24 @@ def vec(matrices: Sequence[Array]) -> Array:
 
     Parameters
     ----------
-    matrices : sequence of ndarray (m, 1 + n), as `weight_matrices` or `gradient_matrices` gives
+    matrices : sequence of array_like, (m, 1 + n)
+        The matrices, in the layout of `weight_matrices`.
 
     Returns
     -------
-    ndarray (P,)
+    ndarray, (P,)
+        The elements of all matrices.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an item of ``matrices`` is not a matrix of real numbers.
+
+    Examples
+    --------
+    >>> import chainrule as cr
+    >>> cr.calculus.vec([[[1, 2], [3, 4]], [[5, 6]]]).tolist()
+    [1, 2, 3, 4, 5, 6]
     """
     if not isinstance(matrices, Iterable):
         raise TypeError(f"vec: matrices must be a sequence, got {type(matrices).__name__}")
@@ -81,16 +125,32 @@ def vec(matrices: Sequence[Array]) -> Array:
 
 
 def unvec(vector: Array, network: Sequential) -> list[Array]:
-    """Return the matrices that ``vector`` is the `vec` of.
+    """Return the matrices of a vector: the inverse of `vec`; eq. (43), (47).
 
     Parameters
     ----------
-    vector : ndarray (P,), in the order of eq. (43)
-    network : Sequential, whose shapes they have
+    vector : array_like, (P,)
+        The elements, in the order of eq. (43).
+    network : Sequential
+        The network with P parameters, which defines the shapes.
 
     Returns
     -------
-    list of ndarray, shaped as `weight_matrices` returns them, of the vector's dtype. Copies
+    list of ndarray, (m, 1 + n)
+        One matrix per layer with weights, in the layout of `weight_matrices`, of the vector's
+        dtype. The arrays are copies.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``vector`` is not a vector of P real numbers.
+
+    Examples
+    --------
+    >>> import chainrule as cr
+    >>> net = cr.Sequential(cr.Linear(2), input_shape=(1,))
+    >>> [matrix.tolist() for matrix in cr.calculus.unvec([1, 2, 3, 4], net)]
+    [[[1, 2], [3, 4]]]
     """
     checked_network("unvec", network)
     shapes = []

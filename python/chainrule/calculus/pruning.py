@@ -1,4 +1,4 @@
-"""What becomes of weights and units: pruned near zero, or dead."""
+"""Set small weights to zero, and find ReLU units that are always zero."""
 
 from __future__ import annotations
 
@@ -11,22 +11,32 @@ from .._types import Array
 from .._validation import number
 from ..nn.layers import ReLU
 from ..nn.network import Sequential
-from ._passes import Walk, checked_network, instances, real_array
+from ._passes import ForwardPass, checked_batch, checked_network, real_array
 from .matrices import layers_with_weights, vec, weight_matrices
 
-# So many instances at once: a walk keeps every layer's output.
-BATCH = 128
+# Instances per forward pass. A `ForwardPass` keeps the output of every layer.
+BATCH_SIZE = 128
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """What `prune` returns; ``print`` shows it.
+    """The result of `prune`: counts per layer. ``print`` shows a table.
 
     Attributes
     ----------
     threshold : float
-    layers : tuple of (name, rounded, zero, size): the parameter's name, how many of its weights
-        were rounded to zero by this call, how many are zero now, and how many there are
+        Weights below this absolute value were set to zero.
+    layers : tuple of (str, int, int, int)
+        Per weight array: its name, the weights that this call set to zero, the weights that are
+        zero now, and the total.
+
+    Examples
+    --------
+    >>> import chainrule as cr
+    >>> print(cr.calculus.prune(cr.examples.three_unit_network(), 0.28))
+    2 of 6 weights were below 0.28 and are zero now; zero in total: 2
+      0.weight          2 rounded          2 of 4 zero (50.0%)
+      2.weight          0 rounded          0 of 2 zero (0.0%)
     """
 
     threshold: float
@@ -34,7 +44,7 @@ class Pruned:
 
     @property
     def count(self) -> int:
-        """How many weights were rounded to zero."""
+        """The number of weights that the call set to zero."""
         return sum(rounded for _, rounded, _, _ in self.layers)
 
     def __int__(self) -> int:
@@ -45,7 +55,7 @@ class Pruned:
         total = sum(size for _, _, _, size in self.layers)
         lines = [
             f"{self.count:,} of {total:,} weights were below {self.threshold:g} and are zero now; "
-            f"{zero:,} are zero in all"
+            f"zero in total: {zero:,}"
         ]
         width = max((len(name) for name, *_ in self.layers), default=0)
         for name, rounded, zeros, size in self.layers:
@@ -57,24 +67,38 @@ class Pruned:
 
 
 def prune(network: Sequential, threshold: float) -> Pruned:
-    """Round weights smaller than ``threshold`` in absolute value to zero; biases stay.
+    """Set weights with an absolute value below ``threshold`` to zero. Biases are not changed.
 
-    It is what the tutorial lets follow on L2 regularization, eq. (7): weights that the data do not
-    need have shrunk to almost nothing.
+    L2 regularization, eq. (7), shrinks weights that the data do not need to almost zero. In the
+    tutorial, pruning is the next step.
 
     Parameters
     ----------
-    network : Sequential, changed in place
-    threshold : float, at least 0
+    network : Sequential
+        The network. It is changed in place.
+    threshold : float
+        The threshold, at least 0.
 
     Returns
     -------
-    Pruned, with ``.count``
+    Pruned
+        The counts. ``int(...)`` and ``.count`` give the number of weights set to zero.
 
     Raises
     ------
+    TypeError, ValueError
+        If ``threshold`` is not a number in [0, inf).
     RuntimeError
-        If the network is training in another call.
+        If another call is training the network.
+
+    Examples
+    --------
+    >>> import chainrule as cr
+    >>> net = cr.examples.three_unit_network()
+    >>> cr.calculus.prune(net, 0.28).count
+    2
+    >>> net.parameters["0.weight"].tolist()
+    [[0.4, 0.0], [0.3, 0.0]]
     """
     checked_network("prune", network)
     threshold = number("prune", "threshold", threshold, 0)
@@ -94,14 +118,23 @@ def prune(network: Sequential, threshold: float) -> Pruned:
 
 @dataclass(frozen=True, eq=False)
 class DeadUnits:
-    """What `dead_units` returns; ``print`` shows it.
+    """The result of `dead_units`: the dead units of each ReLU layer. ``print`` shows a list.
 
     Attributes
     ----------
-    units : dict of int -> ndarray bool, for each ReLU layer by its place in the network: True where
-        a unit's output was 0 for every instance. A unit of a dense layer is a neuron, one of a
-        convolution a filter (all positions of its map)
-    instances : int, how many were looked at
+    units : dict of int to ndarray of bool
+        Per ReLU layer, by its index in the network: True for a unit whose output is 0 for every
+        instance. A unit of a dense layer is a neuron. A unit of a convolution is a filter, at all
+        positions of its output.
+    instances : int
+        The number of instances.
+
+    Examples
+    --------
+    >>> import chainrule as cr
+    >>> print(cr.calculus.dead_units(*cr.examples.dead_unit()))
+    1 of 1 ReLU units output 0 for every instance (instances: 21)
+      layer 1: 1 of 1: 0
     """
 
     units: dict[int, Array]
@@ -109,7 +142,7 @@ class DeadUnits:
 
     @property
     def count(self) -> int:
-        """How many units are dead."""
+        """The number of dead units."""
         return sum(int(dead.sum()) for dead in self.units.values())
 
     def __int__(self) -> int:
@@ -117,39 +150,54 @@ class DeadUnits:
 
     def __str__(self) -> str:
         total = sum(dead.size for dead in self.units.values())
-        seen = f"({self.instances:,} seen)"
-        lines = [f"{self.count:,} of {total:,} rectifiers gave 0 for every instance {seen}"]
+        lines = [
+            f"{self.count:,} of {total:,} ReLU units output 0 for every instance "
+            f"(instances: {self.instances:,})"
+        ]
         for i, dead in self.units.items():
             if not dead.any():
                 continue
-            which = np.flatnonzero(dead).tolist()
-            shown = ", ".join(map(str, which[:12])) + (", ..." if len(which) > 12 else "")
-            lines.append(f"  layer {i}: {len(which):,} of {dead.size:,}: {shown}")
+            indices = np.flatnonzero(dead).tolist()
+            shown = ", ".join(map(str, indices[:12])) + (", ..." if len(indices) > 12 else "")
+            lines.append(f"  layer {i}: {len(indices):,} of {dead.size:,}: {shown}")
         return "\n".join(lines)
 
 
 def dead_units(network: Sequential, data: Any) -> DeadUnits:
-    """Find the rectifiers that are stuck at 0: no instance of ``data`` gives them a gradient.
+    """Return the ReLU units whose output is 0 for every instance of ``data``; eq. (10)-(13).
 
-    They are those of the text after eq. (13): z <= 0 everywhere, so that eq. (10) is 0 for every
-    instance and only the regularizer moves their weights. `LeakyReLU` in place of `ReLU` prevents
-    them.
+    If z <= 0 for every instance, eq. (10) is 0 for every instance. Only the regularizer then
+    changes the weights of the unit, eq. (13). `LeakyReLU` in place of `ReLU` prevents dead units.
 
     Parameters
     ----------
     network : Sequential
-    data : array (N, *input_shape), one instance, or anything that `fit` takes, whose labels are not
-        used
+        The network.
+    data : array_like, (N, *input_shape) or (*input_shape), or dataset
+        Instances, or any data that `fit` accepts. Labels are not used.
 
     Returns
     -------
-    DeadUnits, with ``.count``
+    DeadUnits
+        The dead units. ``int(...)`` and ``.count`` give their number.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``data`` does not fit the network.
+
+    Examples
+    --------
+    >>> import chainrule as cr
+    >>> network, data = cr.examples.dead_unit()
+    >>> cr.calculus.dead_units(network, data).count
+    1
     """
     checked_network("dead_units", network)
     if hasattr(data, "images"):
         data = data.images
     elif isinstance(data, tuple | list) and len(data) == 2:
-        # Two instances in a list are no pair (x, y).
+        # A list of two instances is not a pair (x, y).
         first = real_array("dead_units", "x", data[0])
         data = first if first.shape != network.input_shape else data
     data = np.atleast_1d(real_array("dead_units", "x", data))
@@ -161,12 +209,12 @@ def dead_units(network: Sequential, data: Any) -> DeadUnits:
         if isinstance(layer, ReLU)
     }
     count = 0
-    for start in range(0, max(1, len(data)), BATCH):
-        x, _ = instances("dead_units", network, data[start : start + BATCH])
-        walk = Walk(network, x)
+    for start in range(0, max(1, len(data)), BATCH_SIZE):
+        x, _ = checked_batch("dead_units", network, data[start : start + BATCH_SIZE])
+        forward = ForwardPass(network, x)
         count += len(x)
-        for i, seen in alive.items():
-            y = walk.values[i + 1]
-            # Not "> 0": a NaN is no 0.
-            seen |= (y.reshape(-1, y.shape[-1]) != 0).any(axis=0)
-    return DeadUnits({i: ~seen for i, seen in alive.items()}, count)
+        for i, mask in alive.items():
+            y = forward.values[i + 1]
+            # "!= 0" instead of "> 0": a NaN output is not dead.
+            mask |= (y.reshape(-1, y.shape[-1]) != 0).any(axis=0)
+    return DeadUnits({i: ~mask for i, mask in alive.items()}, count)

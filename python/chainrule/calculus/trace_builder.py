@@ -1,4 +1,4 @@
-"""A run forward and back, told in the tutorial's steps: what each quantity is called and cites."""
+"""Build a trace: name every quantity of a forward and a backward pass, in the tutorial's steps."""
 
 from __future__ import annotations
 
@@ -22,11 +22,9 @@ from ..nn.layers import (
 )
 from ..nn.losses import CrossEntropy, Loss, SquaredError
 from ..nn.network import Sequential
-from ._passes import Ending, Walk, run_back
-from .entries import ELEMENTS, Entry
-from .formulas import Formula, formula
+from ._passes import ForwardPass, LossHead, run_backward
 from .matrices import stacked
-from .symbols import Names, Symbol, cited
+from .symbols import MAX_ELEMENTS, Entry, Formula, NetworkSymbols, Symbol, formula, notation
 
 Details: TypeAlias = dict[tuple[int, ...], Formula]
 
@@ -36,11 +34,11 @@ LOSS = Symbol("l")
 MEAN = Symbol("L")
 X = Symbol("x")
 
-# Longer sums are written with matrices.
-SHORT = 3
+# Formulas write sums of at most this many terms out, and longer sums as matrix products.
+MAX_TERMS = 3
 
-# Equations (14) to (27) are those of one network, and of the same quantities as (28) to (39).
-THREE_UNIT = {
+# Equations (14)-(27) are the equations (28)-(39) of one particular network.
+THREE_UNIT_EQUATIONS = {
     "x": "(14)",
     "W^(1)": "(14)",
     "W^(2)": "(14)",
@@ -60,13 +58,13 @@ THREE_UNIT = {
 
 
 def _is_three_unit(network: Sequential, loss: Loss) -> bool:
-    three = (Linear(2), ReLU(), Linear(1), ReLU())
-    return network.layers == three and network.input_shape == (2,) and loss == SquaredError()
+    layers = (Linear(2), ReLU(), Linear(1), ReLU())
+    return network.layers == layers and network.input_shape == (2,) and loss == SquaredError()
 
 
-def _each(size: int, make: Callable[[int], Formula]) -> Details:
-    """Formulas of the elements of a short vector."""
-    return {(k,): make(k) for k in range(1, size + 1)} if size <= ELEMENTS else {}
+def _element_formulas(size: int, make: Callable[[int], Formula]) -> Details:
+    """Return the formulas of the elements of a vector, or {} if the vector is long."""
+    return {(k,): make(k) for k in range(1, size + 1)} if size <= MAX_ELEMENTS else {}
 
 
 def _sum(count: int, term: Callable[[int], tuple[Symbol | str, ...]]) -> list[Symbol | str]:
@@ -76,44 +74,44 @@ def _sum(count: int, term: Callable[[int], tuple[Symbol | str, ...]]) -> list[Sy
     return parts
 
 
-def _forward_formula(layer: Layer, before: Symbol, dropout: bool) -> Formula:
-    """What a layer without weights makes of its input."""
+def _forward_formula(layer: Layer, x: Symbol, dropout: bool) -> Formula:
+    """Return the formula of the output of a layer without weights."""
     match layer:
         case ReLU():
-            return formula("max(0, ", before, ")")
+            return formula("max(0, ", x, ")")
         case LeakyReLU():
-            return formula(before, " · (1 if ", before, f" > 0 else {layer.slope:g})")
+            return formula(x, " · (1 if ", x, f" > 0 else {layer.slope:g})")
         case Softmax():
-            return formula("softmax(", before, ")")
+            return formula("softmax(", x, ")")
         case MaxPool2d():
             rows, columns = both(layer.window)
-            return formula(f"max over {rows}×{columns} of ", before)
+            return formula(f"max over {rows}×{columns} of ", x)
         case Flatten():
-            return formula("vec(", before, ")")
+            return formula("vec(", x, ")")
         case Dropout():
             scale = f" / {1 - layer.rate:g} where kept, else 0"
-            return formula(before, scale if dropout else "")
-    return formula(f"{type(layer).__name__}(", before, ")")
+            return formula(x, scale if dropout else "")
+    return formula(f"{type(layer).__name__}(", x, ")")
 
 
-def _backward_formula(layer: Layer, above: Symbol, below: Symbol, dropout: bool) -> Formula:
-    """What a layer without weights makes of the gradient by its output."""
+def _backward_formula(layer: Layer, dy: Symbol, x: Symbol, dropout: bool) -> Formula:
+    """Return the formula of the input gradient of a layer without weights."""
     match layer:
         case ReLU():
-            times = " · " if below.index else " ⊙ "
-            return formula(above, times, "1{", below, " > 0}")
+            times = " · " if x.index else " ⊙ "
+            return formula(dy, times, "1{", x, " > 0}")
         case LeakyReLU():
-            return formula(above, " · (1 if ", below, f" > 0 else {layer.slope:g})")
+            return formula(dy, " · (1 if ", x, f" > 0 else {layer.slope:g})")
         case Softmax():
-            return formula("(diag(a) − a aᵀ) ", above)
+            return formula("(diag(a) − a aᵀ) ", dy)
         case MaxPool2d():
-            return formula(above, " where the maximum stood, else 0")
+            return formula(dy, " at the argmax, else 0")
         case Dropout() if dropout:
-            return formula(above, f" / {1 - layer.rate:g} where kept, else 0")
-    return formula(above)
+            return formula(dy, f" / {1 - layer.rate:g} where kept, else 0")
+    return formula(dy)
 
 
-_THROUGH: dict[type[Layer], str] = {
+_TITLES: dict[type[Layer], str] = {
     ReLU: "the ReLU",
     LeakyReLU: "the leaky ReLU",
     Softmax: "the softmax",
@@ -123,8 +121,8 @@ _THROUGH: dict[type[Layer], str] = {
 }
 
 
-# What the titles of steps call a value: they are words, not formulas.
-_KINDS = {
+# The names of values in the titles of steps, which contain words and no formulas.
+_VALUE_NAMES = {
     "z": "pre-activations",
     "a": "activations",
     "a~": "activations after dropout",
@@ -133,38 +131,51 @@ _KINDS = {
 }
 
 
-def _kind(symbol: Symbol) -> str:
-    return _KINDS.get(symbol.letter, "values")
+def _value_name(symbol: Symbol) -> str:
+    return _VALUE_NAMES.get(symbol.letter, "values")
 
 
-class Steps:
-    """Names what a walk computes, in the order of the tutorial's steps.
+class TraceBuilder:
+    """Names the values of a forward pass and of its backward pass, in the tutorial's steps.
+
+    Parameters
+    ----------
+    forward : ForwardPass
+        The forward pass.
+    target : ndarray
+        The targets of its batch.
+    loss : Loss
+        The loss.
+    single : bool
+        If True, the batch is a single instance, and values are shown without the batch axis.
 
     Attributes
     ----------
     entries : list of Entry
+        The named values.
     """
 
-    def __init__(self, walk: Walk, target: Array, loss: Loss, single: bool) -> None:
-        self.walk, self.target, self.loss, self.single = walk, target, loss, single
-        self.ending = Ending(walk, target, loss)
-        self.dropout = walk.offset is not None
-        self.three_unit = single and _is_three_unit(walk.network, loss)
-        names = Names(walk.network)
-        self.weights, self.symbols = names.weights, names.values
-        # ŷ is another name of the last activation, and else a quantity of its own.
-        kinds = Softmax if self.ending.softmax else ReLU | LeakyReLU | Softmax
-        self.named = isinstance(walk.network.layers[-1], kinds)
+    def __init__(self, forward: ForwardPass, target: Array, loss: Loss, single: bool) -> None:
+        self.forward, self.target, self.loss, self.single = forward, target, loss, single
+        self.head = LossHead(forward, target, loss)
+        self.dropout = forward.offset is not None
+        self.three_unit = single and _is_three_unit(forward.network, loss)
+        symbols = NetworkSymbols(forward.network)
+        self.weights, self.symbols = symbols.weights, symbols.values
+        # ŷ is an alias of the last activation if the last layer is an activation. If not, ŷ is a
+        # quantity of its own.
+        kinds = Softmax if self.head.has_softmax else ReLU | LeakyReLU | Softmax
+        self.y_hat_is_alias = isinstance(forward.network.layers[-1], kinds)
         self.last = self.symbols[-1]
-        if self.named:
+        if self.y_hat_is_alias:
             self.symbols = [*self.symbols[:-1], Y_HAT]
         if self.three_unit:
             self.symbols = [X, *self.symbols[1:]]
         self.entries: list[Entry] = []
-        self.count = 0
-        self._given()
-        self._forward()
-        self._back()
+        self.step_count = 0
+        self._add_given()
+        self._add_forward()
+        self._add_backward()
 
     def _add(
         self,
@@ -180,14 +191,14 @@ class Steps:
         if batch and self.single:
             value = np.asarray(value[0])
         if self.three_unit:
-            equation = THREE_UNIT[name.key]
+            equation = THREE_UNIT_EQUATIONS[name.key]
         self.entries.append(Entry(name, equation, value, step, right, aliases, details or {}))
 
-    def _given(self) -> None:
+    def _add_given(self) -> None:
         name, alias = (X, Symbol("a", 0)) if self.three_unit else (Symbol("a", 0), X)
         right = formula() if self.three_unit else formula(X)
-        self._add(name, self.walk.values[0], "(29)", "Given", right, alias)
-        for weights, parameters in zip(self.weights, self.walk.parameters, strict=True):
+        self._add(name, self.forward.values[0], "(29)", "Given", right, alias)
+        for weights, parameters in zip(self.weights, self.forward.parameters, strict=True):
             if weights is not None:
                 matrix = stacked(parameters)
                 self._add(weights, matrix, "(45)", "Given", formula(), batch=False)
@@ -199,22 +210,23 @@ class Steps:
 
     # Forward
 
-    def _forward(self) -> None:
+    def _add_forward(self) -> None:
         step = "Forward"
-        for i, slot in enumerate(self.walk.slots):
+        for i, context in enumerate(self.forward.contexts):
             name = self.symbols[i + 1]
-            right, details = self._weighted(i, slot) if self.weights[i] else self._plain(i, slot)
-            equation, aliases = cited(slot.layer).forward, list[Symbol]()
+            describe = self._with_weights if self.weights[i] else self._without_weights
+            right, details = describe(i, context)
+            equation, aliases = notation(context.layer).forward, list[Symbol]()
             if name == Y_HAT:
                 equation, aliases = f"{equation}, (34)", [self.last]
-            self._add(name, slot.y, equation, step, right, *aliases, details=details)
-        if not self.named:
-            before = self.symbols[self.ending.last]
-            if self.ending.softmax:
-                right, equation = formula("softmax(", before, ")"), "(55)"
+            self._add(name, context.y, equation, step, right, *aliases, details=details)
+        if not self.y_hat_is_alias:
+            source = self.symbols[self.head.depth]
+            if self.head.has_softmax:
+                right, equation = formula("softmax(", source, ")"), "(55)"
             else:
-                right, equation = formula(before), "(34)"
-            self._add(Y_HAT, self.ending.y_hat, equation, step, right)
+                right, equation = formula(source), "(34)"
+            self._add(Y_HAT, self.head.y_hat, equation, step, right)
         if not isinstance(self.loss, CrossEntropy):
             right, equation = formula("‖", Y_HAT, " − ", Y, "‖²"), "(35)"
         elif self.single:
@@ -222,126 +234,123 @@ class Steps:
             right, equation = formula("−log ", correct), "(67)"
         else:
             right, equation = formula("−Σ ", Y, " log ", Y_HAT), "(66)"
-        self._add(LOSS, self.ending.losses, equation, step, right)
+        self._add(LOSS, self.head.losses, equation, step, right)
         if not self.single:
-            mean = np.array(self.ending.losses.mean())
+            mean = np.array(self.head.losses.mean())
             self._add(MEAN, mean, "(40)", step, formula("mean of ", LOSS), batch=False)
 
-    def _plain(self, i: int, slot: LayerContext) -> tuple[Formula, Details]:
-        before = self.symbols[i]
+    def _without_weights(self, i: int, context: LayerContext) -> tuple[Formula, Details]:
+        x = self.symbols[i]
         details: Details = {}
-        if slot.y.ndim == 2 and isinstance(slot.layer, ReLU | LeakyReLU):
-            details = _each(
-                slot.y.shape[1], lambda k: _forward_formula(slot.layer, before.at(k), self.dropout)
+        if context.y.ndim == 2 and isinstance(context.layer, ReLU | LeakyReLU):
+            details = _element_formulas(
+                context.y.shape[1], lambda k: _forward_formula(context.layer, x.at(k), self.dropout)
             )
-        return _forward_formula(slot.layer, before, self.dropout), details
+        return _forward_formula(context.layer, x, self.dropout), details
 
-    def _weighted(self, i: int, slot: LayerContext) -> tuple[Formula, Details]:
-        before, weights = self.symbols[i], self.weights[i]
-        assert weights is not None, "asked for layers with weights only"
-        if not isinstance(slot.layer, Linear):
-            return formula(weights, " ∗ [1; ", before, "]"), {}
-        inputs, details = slot.x.shape[1], {}
-        if inputs <= SHORT:
-            details = _each(
-                slot.y.shape[1],
+    def _with_weights(self, i: int, context: LayerContext) -> tuple[Formula, Details]:
+        x, weights = self.symbols[i], self.weights[i]
+        assert weights is not None, "the layer must have weights"
+        if not isinstance(context.layer, Linear):
+            return formula(weights, " ∗ [1; ", x, "]"), {}
+        inputs, details = context.x.shape[1], {}
+        if inputs <= MAX_TERMS:
+            details = _element_formulas(
+                context.y.shape[1],
                 lambda k: formula(
                     weights.at(k, 0),
                     " + ",
-                    *_sum(inputs, lambda j: (weights.at(k, j), " ", before.at(j))),
+                    *_sum(inputs, lambda j: (weights.at(k, j), " ", x.at(j))),
                 ),
             )
-        return formula(weights, " [1; ", before, "]"), details
+        return formula(weights, " [1; ", x, "]"), details
 
-    # Back
+    # Backward
 
-    def _step(self, title: str) -> str:
-        self.count += 1
-        return f"Step {self.count}: {title}"
+    def _next_step(self, title: str) -> str:
+        self.step_count += 1
+        return f"Step {self.step_count}: {title}"
 
-    def _back(self) -> None:
-        ending, dy = self.ending, self.ending.dvalue
-        top = self.symbols[ending.last]
-        if ending.dy_hat is not None:
-            if ending.softmax:
+    def _add_backward(self) -> None:
+        head, dy = self.head, self.head.doutput
+        top = self.symbols[head.depth]
+        if head.dy_hat is not None:
+            if head.has_softmax:
                 right, equation = formula("−", Y, " / ", Y_HAT), "(66)"
             else:
                 right, equation = formula("2 (", Y_HAT, " − ", Y, ")"), "(22)"
-            step, aliases = self._step("the top derivative"), [self.last.by()] * self.named
-            self._add(Y_HAT.by(), ending.dy_hat, equation, step, right, *aliases)
-        if top != Y_HAT and ending.softmax:
-            step, right = self._step("through the softmax"), formula(Y_HAT, " − ", Y)
-            self._add(top.by(), dy, "(56), (57)", step, right)
+            step = self._next_step("the top derivative")
+            aliases = [self.last.gradient()] if self.y_hat_is_alias else []
+            self._add(Y_HAT.gradient(), head.dy_hat, equation, step, right, *aliases)
+        if top != Y_HAT and head.has_softmax:
+            step, right = self._next_step("through the softmax"), formula(Y_HAT, " − ", Y)
+            self._add(top.gradient(), dy, "(56), (57)", step, right)
         elif top != Y_HAT:
-            step = self._step(f"to the {_kind(top)} of layer {top.layer}")
-            self._add(top.by(), dy, "(36)", step, formula(Y_HAT.by()))
+            step = self._next_step(f"to the {_value_name(top)} of layer {top.layer}")
+            self._add(top.gradient(), dy, "(36)", step, formula(Y_HAT.gradient()))
         with_weights = [i for i, weights in enumerate(self.weights) if weights is not None]
-        for i in range(ending.last - 1, min(with_weights, default=ending.last) - 1, -1):
-            slot = self.walk.slots[i]
-            dx, gradients = run_back(slot, dy)
+        for i in range(head.depth - 1, min(with_weights, default=head.depth) - 1, -1):
+            context = self.forward.contexts[i]
+            dx, gradients = run_backward(context, dy)
             if self.weights[i] is None:
-                self._through(i, slot, dx)
+                self._add_layer(i, context, dx)
             else:
-                self._by_weights(i, slot, stacked(gradients) / len(dy))
+                self._add_weight_gradient(i, context, stacked(gradients) / len(dy))
                 if i > with_weights[0]:
-                    self._to_input(i, slot, dx)
+                    self._add_input_gradient(i, context, dx)
             dy = dx
 
-    def _through(self, i: int, slot: LayerContext, dx: Array) -> None:
-        above, below = self.symbols[i + 1].by(), self.symbols[i]
-        title = _THROUGH.get(type(slot.layer), type(slot.layer).__name__)
-        equation = cited(slot.layer).back
+    def _add_layer(self, i: int, context: LayerContext, dx: Array) -> None:
+        dy, x = self.symbols[i + 1].gradient(), self.symbols[i]
+        title = _TITLES.get(type(context.layer), type(context.layer).__name__)
+        equation = notation(context.layer).backward
         if equation == "(37)" and self.symbols[i + 1] == Y_HAT:
             equation = "(36)"
         details: Details = {}
-        if slot.y.ndim == 2 and isinstance(slot.layer, ReLU | LeakyReLU):
-            lone = above.layer is None and slot.y.shape[1] == 1
-            details = _each(
-                slot.y.shape[1],
+        if context.y.ndim == 2 and isinstance(context.layer, ReLU | LeakyReLU):
+            scalar = dy.layer is None and context.y.shape[1] == 1
+            details = _element_formulas(
+                context.y.shape[1],
                 lambda k: _backward_formula(
-                    slot.layer, above if lone else above.at(k), below.at(k), self.dropout
+                    context.layer, dy if scalar else dy.at(k), x.at(k), self.dropout
                 ),
             )
-        right = _backward_formula(slot.layer, above, below, self.dropout)
-        step = self._step(f"through {title} of layer {below.layer}")
-        self._add(below.by(), dx, equation, step, right, details=details)
+        right = _backward_formula(context.layer, dy, x, self.dropout)
+        step = self._next_step(f"through {title} of layer {x.layer}")
+        self._add(x.gradient(), dx, equation, step, right, details=details)
 
-    def _by_weights(self, i: int, slot: LayerContext, matrix: Array) -> None:
-        above, below, weights = self.symbols[i + 1].by(), self.symbols[i], self.weights[i]
-        assert weights is not None, "asked for layers with weights only"
+    def _add_weight_gradient(self, i: int, context: LayerContext, matrix: Array) -> None:
+        dy, x, weights = self.symbols[i + 1].gradient(), self.symbols[i], self.weights[i]
+        assert weights is not None, "the layer must have weights"
         details: Details = {}
-        parts: list[Symbol | str] = [above, " ∗ [1; ", below, "]"]
-        if isinstance(slot.layer, Linear):
-            parts = [above, " [1; ", below, "]ᵀ"]
-            if self.single and matrix.size <= ELEMENTS:
+        parts: list[Symbol | str] = [dy, " ∗ [1; ", x, "]"]
+        if isinstance(context.layer, Linear):
+            parts = [dy, " [1; ", x, "]ᵀ"]
+            if self.single and matrix.size <= MAX_ELEMENTS:
                 for k, j in np.ndindex(matrix.shape):
-                    factor: list[Symbol | str] = [" ", below.at(j)] if j else []
-                    details[(k + 1, j)] = formula(above.at(k + 1), *factor)
-        name, equation = weights.by(), "(38), (39)"
+                    factor: list[Symbol | str] = [" ", x.at(j)] if j else []
+                    details[(k + 1, j)] = formula(dy.at(k + 1), *factor)
+        name, equation = weights.gradient(), "(38), (39)"
         if not self.single:
             name, equation = Symbol("W", weights.layer, derivative="L"), "(41), (42)"
             parts = ["mean of ", *parts]
-        step, alias = (
-            self._step(f"the weights of layer {weights.layer}"),
-            Symbol("G", weights.layer),
-        )
+        step = self._next_step(f"the weights of layer {weights.layer}")
+        alias = Symbol("G", weights.layer)
         right = formula(*parts)
         self._add(name, matrix, equation, step, right, alias, details=details, batch=False)
 
-    def _to_input(self, i: int, slot: LayerContext, dx: Array) -> None:
-        above, below, weights = self.symbols[i + 1].by(), self.symbols[i], self.weights[i]
-        assert weights is not None, "asked for layers with weights only"
+    def _add_input_gradient(self, i: int, context: LayerContext, dx: Array) -> None:
+        dy, x, weights = self.symbols[i + 1].gradient(), self.symbols[i], self.weights[i]
+        assert weights is not None, "the layer must have weights"
         details: Details = {}
-        right, equation = formula(weights, " ∗ᵀ ", above), "(60)"
-        if isinstance(slot.layer, Linear):
-            right, equation = formula(weights, "ᵀ ", above), "(37)"
-            neurons = slot.y.shape[1]
-            if neurons <= SHORT:
-                details = _each(
-                    slot.x.shape[1],
-                    lambda j: formula(
-                        *_sum(neurons, lambda k: (weights.at(k, j), " ", above.at(k)))
-                    ),
+        right, equation = formula(weights, " ∗ᵀ ", dy), "(60)"
+        if isinstance(context.layer, Linear):
+            right, equation = formula(weights, "ᵀ ", dy), "(37)"
+            neurons = context.y.shape[1]
+            if neurons <= MAX_TERMS:
+                details = _element_formulas(
+                    context.x.shape[1],
+                    lambda j: formula(*_sum(neurons, lambda k: (weights.at(k, j), " ", dy.at(k)))),
                 )
-        step = self._step(f"to the {_kind(below)} of layer {below.layer}")
-        self._add(below.by(), dx, equation, step, right, details=details)
+        step = self._next_step(f"to the {_value_name(x)} of layer {x.layer}")
+        self._add(x.gradient(), dx, equation, step, right, details=details)
