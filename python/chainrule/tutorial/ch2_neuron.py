@@ -181,10 +181,10 @@ def _dead_units(chapter: Chapter, quick: bool) -> None:
     before, after, accuracy = count_dead_units(count, epochs)
     chapter.prose(
         f"""
-        In a larger network, one training run can kill many units. After one epoch over {count:,}
-        digits with a learning rate that is far too high, `cr.calculus.dead_units(network, data)`
-        finds **{before} of 128** ReLU units dead. After {epochs} more epochs with a moderate
-        learning rate, **{after}** of 128 are dead. The other units still learn, and the test
-        accuracy is {100 * accuracy:.1f} %.
+        In a larger network, many units can die at once. After one epoch over {count:,} digits with
+        a learning rate that is far too high, `cr.calculus.dead_units(network, data)` finds
+        **{before} of 128** ReLU units dead. After {epochs} more epochs with a moderate learning
+        rate, **{after}** are still dead. The other units learn, and the test accuracy is
+        {100 * accuracy:.1f} %.
         """
     )

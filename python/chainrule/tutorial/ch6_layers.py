@@ -430,6 +430,6 @@ def _cross_entropy(chapter: Chapter) -> None:
         confident in the wrong class. There the squared error, computed after the softmax, has
         almost no gradient.""",
         code=(compare_losses,),
-        call="entropy, entropy_gradient, squared, squared_gradient = compare_losses(\n"
-        "    np.linspace(-8, 8, 161)\n)",
+        call="z = np.linspace(-8, 8, 161)\n"
+        "entropy, entropy_gradient, squared, squared_gradient = compare_losses(z)",
     )

@@ -79,7 +79,7 @@ def write(chapter: Chapter, quick: bool) -> None:
         Panel(curves, "Loss and accuracy per epoch on training and validation set."),
         caption="""Loss (left axis) and accuracy (right axis). The training values are means over
         the epoch, with dropout. The validation values are measured after each epoch on a twelfth of
-        the training digits, which is not trained on.""",
+        the digits, which is excluded from training.""",
         code=(train_classifier,),
         call=f"{call}\nhistory.plot()",
     )
