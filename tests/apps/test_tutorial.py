@@ -1,6 +1,6 @@
-"""The tutorial page: what is in it, and that a browser shows it whole, at a desk and on a phone.
+"""The tutorial page: its content, and its layout in a browser at desktop and phone width.
 
-The page is the same under every backend but for rounding, and is built under the best one alone.
+The page differs between backends only by rounding, so it is built with the best backend only.
 """
 
 from __future__ import annotations
@@ -22,62 +22,62 @@ import chainrule as cr
 from browser import Tab, browser, chromium
 from chainrule.cli import main
 
-INSTALL = 'the tutorial needs more: pip install "chainrule[cli]"'
-for module in ("click", "matplotlib", "PIL", "latex2mathml"):
+INSTALL = 'the tutorial requires: pip install "chainrule[cli]"'
+for module in ("click", "matplotlib", "PIL", "latex2mathml", "pygments"):
     pytest.importorskip(module, reason=INSTALL)
 
 from chainrule.tutorial import CHAPTERS  # noqa: E402
 
-DESK, PHONE = (1280, 900), (390, 844)
+DESKTOP, PHONE = (1280, 900), (390, 844)
 
 
 @pytest.fixture(scope="module")
-def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page, built once."""
     best = cr.backends()[-1]
     if cr.info()["backend"] != best:
-        pytest.skip(f"the page is built once, under {best}")
+        pytest.skip(f"the page is built only with the backend {best}")
     path = tmp_path_factory.mktemp("tutorial") / "page.html"
     assert main(["tutorial", "--quick", "--out", str(path)]) == 0
     return path
 
 
 @pytest.fixture(scope="module")
-def text(file: Path) -> str:
-    return file.read_text("utf-8")
+def text(page_file: Path) -> str:
+    return page_file.read_text("utf-8")
 
 
 @pytest.fixture(scope="module")
-def chrome(file: Path) -> Iterator[Tab]:
-    """A browser; each test opens the page anew."""
+def browser_tab(page_file: Path) -> Iterator[Tab]:
+    """A browser tab. Each test loads the page."""
     path = chromium()
     if path is None and os.environ.get("CHAINRULE_REQUIRE_CHROMIUM") == "1":
-        pytest.fail("CHAINRULE_REQUIRE_CHROMIUM=1, and no Chromium is on the path")
+        pytest.fail("CHAINRULE_REQUIRE_CHROMIUM=1, but PATH has no Chromium")
     if path is None:
-        pytest.skip("no Chromium here to open the page in: apt-get install chromium")
+        pytest.skip("PATH has no Chromium: apt-get install chromium")
     with browser(path) as tab:
         yield tab
 
 
 @pytest.fixture
-def tab(chrome: Tab, file: Path) -> Tab:
-    """The page, opened at a desk."""
-    chrome.events.clear()
-    chrome.resize(*DESK)
-    chrome.open(file.as_uri())
-    return chrome
+def tab(browser_tab: Tab, page_file: Path) -> Tab:
+    """The page at desktop width."""
+    browser_tab.events.clear()
+    browser_tab.resize(*DESKTOP)
+    browser_tab.open(page_file.as_uri())
+    return browser_tab
 
 
 # The file
 
 
-def test_the_page_is_one_small_file(text: str) -> None:
+def test_page_is_one_small_file(text: str) -> None:
     assert text.startswith("<!DOCTYPE html>")
     assert len(text.encode()) < 5_000_000
     assert all(f'<section id="{key}">' in text for key, *_ in CHAPTERS)
 
 
-def test_every_equation_is_there(text: str) -> None:
+def test_page_has_every_equation(text: str) -> None:
     for number in range(1, 68):
         row = re.search(rf'id="eq-{number}">(.*?)<div class="no">\((\d+)\)', text)
         assert row, number
@@ -87,27 +87,27 @@ def test_every_equation_is_there(text: str) -> None:
     assert rows == [str(number) for number in range(1, 68)]
 
 
-def test_nothing_outside_the_page_is_named(text: str) -> None:
-    """Neither loaded nor linked to."""
-    outside = [
+def test_page_has_no_external_reference(text: str) -> None:
+    """No reference to another file or server, neither to load nor as a link."""
+    external = [
         value
         for value in re.findall(r'\b(?:src|href|action|data|poster)="([^"]*)"', text)
         if not value.startswith(("#", "data:"))
     ]
-    assert outside == []
+    assert external == []
     assert all(each.startswith("#") for each in re.findall(r"url\(([^)]*)\)", text))
     assert "@import" not in text
     assert "@font-face" not in text
 
 
-def test_ids_are_unique_and_links_lead_somewhere(text: str) -> None:
+def test_ids_are_unique_and_links_resolve(text: str) -> None:
     ids = re.findall(r'\bid="([^"]+)"', text)
     assert len(ids) == len(set(ids))
     assert set(re.findall(r'href="#([^"]+)"', text)) <= set(ids)
     assert set(re.findall(r"url\(#([^)]+)\)", text)) <= set(ids)
 
 
-def test_the_page_holds_no_time(text: str) -> None:
+def test_page_has_no_date(text: str) -> None:
     assert not re.search(r"\b20[2-9]\d-\d\d-\d\d", text)
 
 
@@ -116,13 +116,13 @@ def listings(text: str) -> list[str]:
     return [html.unescape(re.sub(r"<[^>]*>", "", each)) for each in found]
 
 
-def unknown(table: symtable.SymbolTable, known: set[str]) -> set[str]:
-    """The global names that a program uses and nobody made."""
+def undefined(table: symtable.SymbolTable, known: set[str]) -> set[str]:
+    """Return the global names that a program uses without defining them."""
     used = {s.get_name() for s in table.get_symbols() if s.is_referenced() and s.is_global()}
-    return (used - known).union(*(unknown(child, known) for child in table.get_children()))
+    return (used - known).union(*(undefined(child, known) for child in table.get_children()))
 
 
-def test_every_figure_names_code_that_stands_alone(text: str) -> None:
+def test_every_figure_has_self_contained_code(text: str) -> None:
     programs = listings(text)
     assert len(programs) == len(re.findall(r"<figure", text)) >= 18
     for program in programs:
@@ -130,11 +130,11 @@ def test_every_figure_names_code_that_stands_alone(text: str) -> None:
         table = symtable.symtable(program, "listing", "exec")
         known = {s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported()}
         known |= {child.get_name() for child in table.get_children()}
-        assert unknown(table, known | set(dir(builtins))) == set(), program
+        assert undefined(table, known | set(dir(builtins))) == set(), program
 
 
 def test_a_listing_runs(text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The chain of Jacobians, as a reader would paste it."""
+    """Run the listing of the product of Jacobians."""
     program = next(each for each in listings(text) if "jacobian_factors" in each)
     exec(compile(program, "listing", "exec"), {})
     assert "product: 1 x 25" in capsys.readouterr().out
@@ -143,9 +143,9 @@ def test_a_listing_runs(text: str, capsys: pytest.CaptureFixture[str]) -> None:
 # In the browser
 
 
-def complaints(tab: Tab) -> list[Any]:
-    said = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
-    return [event["params"] for event in tab.events if event["method"] in said]
+def errors(tab: Tab) -> list[Any]:
+    methods = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
+    return [event["params"] for event in tab.events if event["method"] in methods]
 
 
 def requests(tab: Tab) -> set[str]:
@@ -153,33 +153,33 @@ def requests(tab: Tab) -> set[str]:
     return {url for url in sent if not url.startswith("data:")}
 
 
-def test_no_complaint_and_no_request(tab: Tab, file: Path) -> None:
-    tab.ask("window.scrollTo(0, document.body.scrollHeight)")
-    assert complaints(tab) == []
-    assert requests(tab) == {file.as_uri()}
+def test_page_has_no_error_and_no_request(tab: Tab, page_file: Path) -> None:
+    tab.evaluate("window.scrollTo(0, document.body.scrollHeight)")
+    assert errors(tab) == []
+    assert requests(tab) == {page_file.as_uri()}
 
 
-def test_the_browser_would_notice(chrome: Tab, tmp_path: Path) -> None:
-    """So that the test above cannot pass because nobody listens."""
+def test_browser_reports_errors_and_requests(browser_tab: Tab, tmp_path: Path) -> None:
+    """Check the method of the test above with a page that has both."""
     bad = tmp_path / "bad.html"
     bad.write_text("<img src='http://nowhere.invalid/x.png'><script>nothing.at.all</script>")
-    chrome.events.clear()
-    chrome.open(bad.as_uri())
-    assert complaints(chrome)
-    assert "http://nowhere.invalid/x.png" in requests(chrome)
+    browser_tab.events.clear()
+    browser_tab.open(bad.as_uri())
+    assert errors(browser_tab)
+    assert "http://nowhere.invalid/x.png" in requests(browser_tab)
 
 
-def test_no_equation_is_raw(tab: Tab) -> None:
-    """Every one has MathML with a size, and no LaTeX is left in the text."""
-    boxes = tab.ask(
+def test_every_equation_is_rendered(tab: Tab) -> None:
+    """Each equation has MathML with a size, and the text contains no LaTeX."""
+    boxes = tab.evaluate(
         "[...document.querySelectorAll('.eq .row')].map(row => [row.id, "
         "...[...row.querySelectorAll('math')].map(m => m.getBoundingClientRect())"
         ".map(b => Math.min(b.width, b.height))])"
     )
     assert len(boxes) == 67
     assert all(len(sizes) > 0 and min(sizes) > 8 for _, *sizes in boxes)
-    assert tab.ask("document.querySelectorAll('merror').length") == 0
-    prose = tab.ask(
+    assert tab.evaluate("document.querySelectorAll('merror').length") == 0
+    prose = tab.evaluate(
         "[...document.querySelectorAll('main p, main li, main h3, figcaption, math, .label')]"
         ".map(e => { const c = e.cloneNode(true); c.querySelectorAll('code').forEach(x => "
         "x.remove()); return c.textContent; }).join(' ')"
@@ -188,13 +188,13 @@ def test_no_equation_is_raw(tab: Tab) -> None:
 
 
 def test_no_figure_is_empty(tab: Tab, tmp_path: Path) -> None:
-    """Each picture has a size, and is more than one colour."""
+    """Each picture has a size and more than one color."""
     from PIL import Image
 
-    figures = tab.ask("[...document.querySelectorAll('figure')].map(f => f.id)")
+    figures = tab.evaluate("[...document.querySelectorAll('figure')].map(f => f.id)")
     assert len(figures) >= 18
     for name in figures:
-        boxes = tab.ask(
+        boxes = tab.evaluate(
             f"(() => {{ const f = document.querySelector('#{name}'), o = f.getBoundingClientRect();"
             "return [...f.querySelectorAll('.panel svg')].map(s => s.getBoundingClientRect())"
             ".filter(b => b.width > 0)"
@@ -210,18 +210,20 @@ def test_no_figure_is_empty(tab: Tab, tmp_path: Path) -> None:
             assert pixels.std() > 2.0, (name, left, top)
 
 
-def test_each_position_of_each_slider_shows_something_of_its_own(tab: Tab) -> None:
-    sliders = tab.ask("[...document.querySelectorAll('.slider input')].map(i => [i.id, +i.max])")
+def test_each_slider_position_shows_a_different_frame(tab: Tab) -> None:
+    sliders = tab.evaluate(
+        "[...document.querySelectorAll('.slider input')].map(i => [i.id, +i.max])"
+    )
     assert len(sliders) >= 8
     for name, last in sliders:
         seen = []
         for position in range(last + 1):
             seen.append(
-                tab.ask(
+                tab.evaluate(
                     f"(() => {{ const i = document.getElementById('{name}'); i.value = {position};"
                     "i.dispatchEvent(new Event('input')); const f = i.closest('figure');"
                     "return f.querySelector('output').textContent + "
-                    "[...f.querySelectorAll('.told p')].filter(p => p.getClientRects().length)"
+                    "[...f.querySelectorAll('.notes p')].filter(p => p.getClientRects().length)"
                     ".map(p => p.textContent).join() +"
                     "[...f.querySelectorAll('.frame')].filter(g => g.getClientRects().length)"
                     ".length; })()"
@@ -231,56 +233,59 @@ def test_each_position_of_each_slider_shows_something_of_its_own(tab: Tab) -> No
         assert len(set(seen)) == last + 1, name
 
 
-def test_pointing_at_the_digit_tells_the_number_there(tab: Tab) -> None:
-    asked = tab.ask(
+def test_pointer_on_the_digit_shows_the_element(tab: Tab) -> None:
+    result = tab.evaluate(
         "(() => { const f = document.querySelector('#fig-slide');"
-        "const s = f.querySelector('.into svg'), b = s.getBoundingClientRect();"
+        "const s = f.querySelector('.input-image svg'), b = s.getBoundingClientRect();"
         "s.dispatchEvent(new PointerEvent('pointermove', {clientX: b.x + b.width * 11.5 / 28,"
-        "clientY: b.y + b.height * 9.5 / 28})); return [f.querySelector('.said').textContent,"
+        "clientY: b.y + b.height * 9.5 / 28})); return [f.querySelector('.readout').textContent,"
         "JSON.parse(f.dataset.window)[0].values[8][10]]; })()"
     )
-    said, value = asked
-    assert said.startswith("Row 9, column 11 ")
-    assert said.endswith(f"z = {value:.2f}.".replace("-", "−"))
-    # And that number is the library's.
-    from chainrule.tutorial.ch6_layers import INDEX, digit, edges
+    readout, value = result
+    assert readout.startswith("Row 9, column 11 ")
+    assert readout.endswith(f"z = {value:.2f}.".replace("-", "−"))
+    # The number equals the library's result.
+    from chainrule.tutorial.ch6_layers import INDEX, edge_filter, load_digit
 
-    wanted = (digit(INDEX)[0, 8:11, 10:13, 0] * edges()[0, :, :, 0]).sum()
-    assert value == pytest.approx(wanted, abs=1e-3)
+    expected = (load_digit(INDEX)[0, 8:11, 10:13, 0] * edge_filter()[0, :, :, 0]).sum()
+    assert value == pytest.approx(expected, abs=1e-3)
 
 
-def test_a_phone_shows_it_without_scrolling_sideways(chrome: Tab, file: Path) -> None:
-    chrome.resize(*PHONE)
-    chrome.open(file.as_uri())
-    assert chrome.ask("document.documentElement.scrollWidth") <= PHONE[0]
-    wide = chrome.ask(
+def test_page_does_not_scroll_horizontally_on_a_phone(browser_tab: Tab, page_file: Path) -> None:
+    browser_tab.resize(*PHONE)
+    browser_tab.open(page_file.as_uri())
+    assert browser_tab.evaluate("document.documentElement.scrollWidth") <= PHONE[0]
+    wide = browser_tab.evaluate(
         "[...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > "
         f"{PHONE[0]} + 1 && !e.closest('.body, .scroll, .trace, pre')).map(e => "
         "e.tagName + '.' + e.className + ' ' + e.textContent.slice(0, 40))"
     )
     assert wide == []
-    cut = chrome.ask(
+    cut = browser_tab.evaluate(
         "[...document.querySelectorAll('.eq .body, .panel')].filter(e => e.scrollWidth > "
         "e.clientWidth + 1).map(e => [(e.parentElement || e).id, e.clientWidth, e.scrollWidth])"
     )
     assert cut == []
-    lines = chrome.ask(
+    lines = browser_tab.evaluate(
         "[...document.querySelectorAll('.slider')].map(s => new Set([...s.children].slice(1).map("
         "e => { const b = e.getBoundingClientRect(); return Math.round((b.top + b.bottom) / 2); }"
         ")).size)"
     )
-    assert set(lines) == {1}, "a slider and its buttons stand in one line"
-    assert chrome.ask("getComputedStyle(document.querySelector('main p')).fontSize") == "16px"
+    assert set(lines) == {1}, "a slider and its buttons must be in one line"
+    assert (
+        browser_tab.evaluate("getComputedStyle(document.querySelector('main p')).fontSize")
+        == "16px"
+    )
 
 
-def test_it_is_whole_without_its_script(chrome: Tab, file: Path) -> None:
-    chrome.resize(*DESK)
-    chrome.call("Emulation.setScriptExecutionDisabled", value=True)
+def test_page_is_complete_without_script(browser_tab: Tab, page_file: Path) -> None:
+    browser_tab.resize(*DESKTOP)
+    browser_tab.call("Emulation.setScriptExecutionDisabled", value=True)
     try:
-        chrome.open(file.as_uri())
+        browser_tab.open(page_file.as_uri())
     finally:
-        chrome.call("Emulation.setScriptExecutionDisabled", value=False)
-    state = chrome.ask(
+        browser_tab.call("Emulation.setScriptExecutionDisabled", value=False)
+    state = browser_tab.evaluate(
         "[...document.querySelectorAll('figure[data-slider]')].map(f => [f.id,"
         "f.querySelector('.slider').getClientRects().length,"
         "[...f.querySelectorAll('.frame')].filter(g => g.getClientRects().length).length])"
@@ -291,9 +296,9 @@ def test_it_is_whole_without_its_script(chrome: Tab, file: Path) -> None:
         assert frames > 0, name
 
 
-def test_printing_unfolds_the_code_and_the_steps(tab: Tab) -> None:
+def test_print_opens_the_code_and_shows_the_static_frame(tab: Tab) -> None:
     frames = "document.querySelectorAll('#fig-three-units svg .frame.on').length"
-    start, end = tab.ask(
+    start, end = tab.evaluate(
         "(() => { const f = document.querySelector('#fig-three-units'),"
         "i = f.querySelector('input'), count = (at) => { i.value = at;"
         f"i.dispatchEvent(new Event('input')); return {frames}; }};"
@@ -301,13 +306,13 @@ def test_printing_unfolds_the_code_and_the_steps(tab: Tab) -> None:
     )[::-1]
     assert start < end
     closed = "document.querySelectorAll('main details:not([open])').length"
-    assert tab.ask(closed) > 0
-    tab.ask("dispatchEvent(new Event('beforeprint'))")
-    assert tab.ask(closed) == 0
-    assert tab.ask(frames) == end
-    tab.ask("dispatchEvent(new Event('afterprint'))")
-    assert tab.ask(closed) > 0
-    assert tab.ask(frames) == start
+    assert tab.evaluate(closed) > 0
+    tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert tab.evaluate(closed) == 0
+    assert tab.evaluate(frames) == end
+    tab.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert tab.evaluate(closed) > 0
+    assert tab.evaluate(frames) == start
     pages = tab.pdf()
     assert pages.startswith(b"%PDF")
     assert len(re.findall(rb"/Type\s*/Page\b", pages)) > 10
@@ -331,7 +336,7 @@ CONTRAST = """
   const found = {};
   for (const s of ['main p', 'h1', 'h2 .number', '.no', '.names', '.names code', 'figcaption',
                    'figcaption a', '.call summary', 'pre .k', 'pre .s', 'pre .n', 'pre .c',
-                   '.slider output', '.told p', '.facts dt', 'nav a', 'th', 'pre.print',
+                   '.slider output', '.notes p', '.facts dt', 'nav a', 'th', 'pre.output',
                    '.trace td']) {
     const e = document.querySelector(s);
     const [a, b] = [light(parse(getComputedStyle(e).color)), light(behind(e))];
@@ -343,45 +348,45 @@ CONTRAST = """
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_writing_stands_out(chrome: Tab, file: Path, scheme: str) -> None:
-    """WCAG's contrast of 4.5, by day and by night."""
-    chrome.call(
+def test_text_contrast(browser_tab: Tab, page_file: Path, scheme: str) -> None:
+    """Text has the contrast ratio 4.5 of WCAG in the light and the dark color scheme."""
+    browser_tab.call(
         "Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}]
     )
     try:
-        chrome.open(file.as_uri())
-        dark = chrome.ask("matchMedia('(prefers-color-scheme: dark)').matches")
-        ratios = chrome.ask(CONTRAST)
+        browser_tab.open(page_file.as_uri())
+        dark = browser_tab.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
+        ratios = browser_tab.evaluate(CONTRAST)
     finally:
-        chrome.call("Emulation.setEmulatedMedia", features=[])
+        browser_tab.call("Emulation.setEmulatedMedia", features=[])
     assert dark == (scheme == "dark")
     assert {name: ratio for name, ratio in ratios.items() if ratio < 4.5} == {}
 
 
-def test_who_cannot_see_is_told(tab: Tab) -> None:
-    unnamed = tab.ask(
+def test_page_is_accessible(tab: Tab) -> None:
+    unnamed = tab.evaluate(
         "[...document.querySelectorAll('svg:not([aria-hidden])')].filter(s => "
         "(s.getAttribute('aria-label') || '').length < 12).length"
     )
     assert unnamed == 0
-    levels = tab.ask(
+    levels = tab.evaluate(
         "[...document.querySelectorAll('h1, main h2, main h3')].map(h => +h.tagName[1])"
     )
     assert levels[0] == 1
     assert levels.count(1) == 1
     assert all(below <= above + 1 for above, below in pairwise(levels))
-    assert tab.ask("[...document.querySelectorAll('input')].every(i => i.labels.length === 1)")
+    assert tab.evaluate("[...document.querySelectorAll('input')].every(i => i.labels.length === 1)")
 
 
 # The command
 
 
-def test_the_command_refuses_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_rejects_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tutorial", "--quick", "--out", str(tmp_path)]) == 1
     assert "is a folder, not a file" in capsys.readouterr().err
 
 
-def test_without_its_extra_it_says_what_to_install(
+def test_command_without_its_extra_names_the_install_command(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import sys

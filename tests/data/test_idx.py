@@ -1,4 +1,4 @@
-"""The IDX reader: what it reads, and that nothing else gets through as anything but IdxError."""
+"""The IDX reader: valid files are read, and any other file raises IdxError."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def idx(array: np.ndarray[Any, Any]) -> bytes:
 
 
 def small() -> np.ndarray[Any, Any]:
-    """About 1 kB as a file, and hardly compressible, so that its gzip has about 1 kB too."""
+    """Return an incompressible array of about 1 kB, so that its gzip also has about 1 kB."""
     return np.random.default_rng(0).integers(0, 256, (4, 15, 17), np.uint8)
 
 
@@ -69,33 +69,39 @@ def header(code: int, *shape: int) -> bytes:
 
 
 BAD = {
-    "empty": (b"", "must begin with 4 bytes of magic number, it has 0"),
-    "html": (b"<!DOCTYPE html><html>Not found</html>", "two zero bytes, this one has 3c21444f"),
-    "png": (b"\x89PNG\r\n\x1a\n", "two zero bytes, this one has 89504e47"),
-    "type code": (header(0x0A, 1) + b"\0", "type code must be one of 0x08, .*, it is 0x0a"),
-    "no dimension": (header(0x08), "must have 1 to 8 dimensions, it has 0"),
-    "nine dimensions": (header(0x08, *[1] * 9) + b"\0", "1 to 8 dimensions, it has 9"),
-    "255 dimensions": (b"\0\0\x08\xff", "must have 1 to 8 dimensions, it has 255"),
-    "header": (header(0x08, 2, 2)[:-1], "its header is cut off"),
-    "truncated": (header(0x08, 2, 2) + b"abc", r"shape \(2, 2\) needs 16 bytes, the file has 15"),
-    "trailing": (header(0x08, 2, 2) + b"abcde", r"needs 16 bytes, the file has 17"),
-    "element size": (header(0x0D, 2) + bytes(7), r"needs 16 bytes, the file has 15"),
-    "length": (header(0x08, 2**32 - 1), rf"shape \(4294967295,\) .* is over {MAX_BYTES} bytes"),
-    "product of 2^64": (header(0x08, 2**16, 2**16, 2**16, 2**16), "is over"),
-    "product with a zero": (header(0x08, 0, *[2**32 - 1] * 7), "is over"),
-    "product by element size": (header(0x0E, 2**28 + 1), "of 8-byte elements is over"),
+    "empty": (b"", "must begin with a 4-byte magic number, got 0 bytes"),
+    "html": (b"<!DOCTYPE html><html>Not found</html>", "two zero bytes, got 3c21"),
+    "png": (b"\x89PNG\r\n\x1a\n", "two zero bytes, got 8950"),
+    "type code": (header(0x0A, 1) + b"\0", "type code must be one of 0x08, .*, got 0x0a"),
+    "no dimension": (header(0x08), "must have 1 to 8 dimensions, got 0"),
+    "nine dimensions": (header(0x08, *[1] * 9) + b"\0", "1 to 8 dimensions, got 9"),
+    "255 dimensions": (b"\0\0\x08\xff", "must have 1 to 8 dimensions, got 255"),
+    "header": (header(0x08, 2, 2)[:-1], "header must be complete, got a truncated one"),
+    "truncated": (
+        header(0x08, 2, 2) + b"abc",
+        r"file of shape \(2, 2\) must have 16 bytes, got 15",
+    ),
+    "trailing": (header(0x08, 2, 2) + b"abcde", "must have 16 bytes, got 17"),
+    "element size": (header(0x0D, 2) + bytes(7), "must have 16 bytes, got 15"),
+    "length": (
+        header(0x08, 2**32 - 1),
+        rf"must have at most {MAX_BYTES} bytes, got shape \(4294967295,\)",
+    ),
+    "product of 2^64": (header(0x08, 2**16, 2**16, 2**16, 2**16), "at most"),
+    "product with a zero": (header(0x08, 0, *[2**32 - 1] * 7), "at most"),
+    "product by element size": (header(0x0E, 2**28 + 1), "at most .* of 8-byte elements"),
 }
 
 
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("case", BAD)
-def test_read_idx_refuses(tmp_path: Path, case: str, packed: bool) -> None:
+def test_read_idx_rejects(tmp_path: Path, case: str, packed: bool) -> None:
     data, message = BAD[case]
     if packed:
         message = {
-            "truncated": r"shape \(2, 2\) needs 4 bytes of data, it has 3",
-            "trailing": "it inflates to more than it declares",
-            "element size": r"shape \(2,\) needs 8 bytes of data, it has 7",
+            "truncated": r"data of shape \(2, 2\) must have 4 bytes, got 3",
+            "trailing": "gzip stream must end after the declared data, got more bytes",
+            "element size": r"data of shape \(2,\) must have 8 bytes, got 7",
         }.get(case, message)
     path = tmp_path / "file"
     path.write_bytes(gzip.compress(data) if packed else data)
@@ -103,30 +109,30 @@ def test_read_idx_refuses(tmp_path: Path, case: str, packed: bool) -> None:
         read_idx(path)
 
 
-def test_read_idx_refuses_bad_gzip(tmp_path: Path) -> None:
+def test_read_idx_rejects_bad_gzip(tmp_path: Path) -> None:
     path = tmp_path / "file"
     good = gzip.compress(idx(small()))
     cases = {
-        "its gzip stream is cut off": good[:-1],
-        "bytes follow its gzip stream": good + b"\0",
-        "bytes follow its gzip stream$": good + good,
-        r"its gzip stream is damaged \(.*incorrect data check": good[:-8] + bytes(8),
-        r"its gzip stream is damaged \(.*unknown compression": good[:2] + b"\1" + good[3:],
-        "it must begin with 4 bytes of magic number, it has 0": good[:2],
+        "gzip stream must be complete, got a truncated one": good[:-1],
+        "file must end after its gzip stream, got more bytes": good + b"\0",
+        "file must end after its gzip stream, got more bytes$": good + good,
+        "gzip stream must be intact, got: .*incorrect data check": good[:-8] + bytes(8),
+        "gzip stream must be intact, got: .*unknown compression": good[:2] + b"\1" + good[3:],
+        "must begin with a 4-byte magic number, got 0 bytes": good[:2],
     }
     for message, data in cases.items():
         path.write_bytes(data)
         with pytest.raises(IdxError, match=message):
             read_idx(path)
-    # The first bytes after the stream may lie beyond what was read to inflate it.
+    # The first byte after the stream can be beyond the last block that was read.
     big = np.random.default_rng(3).integers(0, 256, 1 << 17, np.uint8)
     for extra in (b"\0", bytes(1 << 17)):
         path.write_bytes(gzip.compress(idx(big)) + extra)
-        with pytest.raises(IdxError, match="bytes follow its gzip stream"):
+        with pytest.raises(IdxError, match="file must end after its gzip stream"):
             read_idx(path)
 
 
-def peak_of_refusal(path: Path, message: str) -> int:
+def peak_of_rejection(path: Path, message: str) -> int:
     tracemalloc.start()
     try:
         with pytest.raises(IdxError, match=message):
@@ -143,21 +149,21 @@ def zeros(head: bytes, mebibytes: int) -> bytes:
     return b"".join([*pieces, compressor.flush()])
 
 
-def test_read_idx_inflates_no_bomb(tmp_path: Path) -> None:
+def test_read_idx_rejects_a_decompression_bomb(tmp_path: Path) -> None:
     path = tmp_path / "bomb"
     path.write_bytes(zeros(header(0x08, 100), 64))
-    assert peak_of_refusal(path, "it inflates to more than it declares") < 1 << 20
+    assert peak_of_rejection(path, "gzip stream must end after the declared data") < 1 << 20
 
-    # Declares all it holds; refused by its ratio before any of it is allocated.
+    # All data is declared. The ratio is rejected before any allocation.
     path.write_bytes(zeros(header(0x08, 65, 1 << 20), 65))
-    message = rf"gzip bytes cannot be honest about {65 << 20} bytes of data"
-    assert peak_of_refusal(path, message) < 1 << 20
+    message = f"must expand at most 100 times, got {65 << 20} bytes of data"
+    assert peak_of_rejection(path, message) < 1 << 20
 
-    # Declares more than deflate could hold.
+    # The declared size is more than deflate can reach.
     path.write_bytes(gzip.compress(header(0x08, LARGE)))
-    assert peak_of_refusal(path, "cannot be honest") < 1 << 20
+    assert peak_of_rejection(path, "must expand at most 1032 times") < 1 << 20
 
-    # Below that limit an extreme ratio is legal: labels may be all alike.
+    # Below that size an extreme ratio is valid: all labels can be equal.
     path.write_bytes(zeros(header(0x08, 4, 1 << 20), 4))
     assert read_idx(path).shape == (4, 1 << 20)
 
@@ -166,7 +172,7 @@ def test_read_idx_max_bytes(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(idx(small()))
     assert read_idx(path, max_bytes=small().size).shape == small().shape
-    with pytest.raises(IdxError, match=rf"is over {small().size - 1} bytes"):
+    with pytest.raises(IdxError, match=f"at most {small().size - 1} bytes"):
         read_idx(path, max_bytes=small().size - 1)
 
 
@@ -189,7 +195,7 @@ def test_read_idx_of_every_flipped_byte(tmp_path: Path, packed: bool) -> None:
     data = gzip.compress(idx(array), mtime=0) if packed else idx(array)
     path.write_bytes(data)
     accepted = 0
-    # One byte is overwritten in place: to write the file anew 3,000 times takes ten seconds.
+    # Overwrite one byte in place: 3,000 writes of the whole file take ten seconds.
     with open(path, "r+b", buffering=0) as file:
         for at in range(len(data)):
             for mask in (0x01, 0x80, 0xFF):
@@ -199,7 +205,7 @@ def test_read_idx_of_every_flipped_byte(tmp_path: Path, packed: bool) -> None:
                 except IdxError:
                     continue
                 accepted += 1
-                if packed:  # the gzip header's time, system and the like, which nothing guards
+                if packed:  # fields of the gzip header without a checksum, such as the time
                     np.testing.assert_array_equal(read, array)
                 else:  # another type of the same size, or another element
                     assert read.shape == array.shape
@@ -224,7 +230,7 @@ def test_read_idx_of_any_bytes(
         assert read.nbytes <= len(start + data)
 
 
-def test_read_idx_refuses_where_asserts_are_off(tmp_path: Path) -> None:
+def test_read_idx_rejects_without_asserts(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(idx(small())[:-1])
     code = "import sys; from chainrule.data import read_idx; read_idx(sys.argv[1])"
@@ -235,7 +241,7 @@ def test_read_idx_refuses_where_asserts_are_off(tmp_path: Path) -> None:
     assert "IdxError: read_idx" in run.stderr
 
 
-def test_read_idx_of_no_file(tmp_path: Path) -> None:
+def test_read_idx_of_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_idx(tmp_path / "none")
     with pytest.raises(IsADirectoryError):

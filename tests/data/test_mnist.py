@@ -1,4 +1,4 @@
-"""Where MNIST is looked for, its checksums, its download from mirrors that fail, torchvision."""
+"""Loading MNIST: search folders, checksums, download from failing mirrors, torchvision."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from chainrule.data import Dataset, digits, mnist, sources
 
 NAMES = tuple(sources.CHECKSUMS)
 REAL = os.environ.get("CHAINRULE_DATA")
-needs_mnist = pytest.mark.skipif(not REAL, reason="CHAINRULE_DATA names no copy of MNIST")
+needs_mnist = pytest.mark.skipif(not REAL, reason="CHAINRULE_DATA is not set")
 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, bytes]:
-    """The .gz files of the digits, for which the checksums stand in; no data set to be found."""
+    """The .gz files of the embedded digits, with their checksums patched in, and empty folders."""
     folder = Path(sources.__file__).parent / "digits"
     files = {name: (folder / f"{name}.gz").read_bytes() for name in NAMES}
     sums = {
@@ -41,7 +41,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, bytes]:
     return files
 
 
-def lay(folder: Path, files: dict[str, bytes], packed: bool = True) -> Path:
+def write_files(folder: Path, files: dict[str, bytes], packed: bool = True) -> Path:
     folder.mkdir(parents=True)
     for name, data in files.items():
         path = folder / (f"{name}.gz" if packed else name)
@@ -50,9 +50,9 @@ def lay(folder: Path, files: dict[str, bytes], packed: bool = True) -> Path:
 
 
 def assert_digits(pair: tuple[Dataset, Dataset]) -> None:
-    for got, want in zip(pair, digits(), strict=True):
-        np.testing.assert_array_equal(got.images, want.images)
-        np.testing.assert_array_equal(got.labels, want.labels)
+    for got, expected in zip(pair, digits(), strict=True):
+        np.testing.assert_array_equal(got.images, expected.images)
+        np.testing.assert_array_equal(got.labels, expected.labels)
 
 
 @pytest.mark.parametrize("packed", [True, False])
@@ -60,43 +60,43 @@ def assert_digits(pair: tuple[Dataset, Dataset]) -> None:
 def test_mnist_folder_layouts(
     small: dict[str, bytes], tmp_path: Path, below: str, packed: bool
 ) -> None:
-    lay(tmp_path / "root" / below, small, packed)
+    write_files(tmp_path / "root" / below, small, packed)
     assert_digits(mnist(tmp_path / "root", download=False))
     assert_digits(mnist(str(tmp_path / "root"), download=False))
 
 
-def test_mnist_looks_in_root_then_environment_then_cache(
+def test_mnist_searches_root_then_environment_then_cache(
     small: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, data, cache = (tmp_path / name for name in ("root", "data", "cache"))
     monkeypatch.setenv("CHAINRULE_DATA", str(data))
-    lay(cache / "MNIST" / "raw", small)
+    write_files(cache / "MNIST" / "raw", small)
     assert_digits(mnist(root, download=False))
-    # What is wrong in an earlier place is met first, and no later place hides it.
-    for place, name in ((data, NAMES[2]), (root, NAMES[1])):
-        lay(place, {**small, name: small[NAMES[3]]})
-        with pytest.raises(ValueError, match=re.escape(str(place / name))):
+    # A damaged file in an earlier folder is an error, even if a later folder is valid.
+    for folder, name in ((data, NAMES[2]), (root, NAMES[1])):
+        write_files(folder, {**small, name: small[NAMES[3]]})
+        with pytest.raises(ValueError, match=re.escape(str(folder / name))):
             mnist(root, download=False)
 
 
 def test_mnist_checksum_names_file_and_both_hashes(small: dict[str, bytes], tmp_path: Path) -> None:
     wrong = bytearray(gzip.decompress(small[NAMES[0]]))
     wrong[5000] ^= 1
-    lay(tmp_path / "root", {**small, NAMES[0]: gzip.compress(wrong, 1)})
+    write_files(tmp_path / "root", {**small, NAMES[0]: gzip.compress(wrong, 1)})
     path = tmp_path / "root" / f"{NAMES[0]}.gz"
     actual, expected = hashlib.sha256(wrong).hexdigest(), sources.CHECKSUMS[NAMES[0]][1]
     message = (
-        f"^mnist: {re.escape(str(path))} is not MNIST's file of that name: the SHA-256 of its "
-        f"data is {actual}, it must be {expected}.*data.idx_folder"
+        f"^mnist: {re.escape(str(path))}: SHA-256 of the data must be {expected}, got {actual}; "
+        ".*data.idx_folder"
     )
     with pytest.raises(ValueError, match=message):
         mnist(tmp_path / "root", download=False)
 
 
-def test_mnist_not_found_says_where_and_what_to_do(
+def test_mnist_not_found_lists_folders_and_remedies(
     small: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lay(tmp_path / "root" / "raw", dict(list(small.items())[:3]))
+    write_files(tmp_path / "root" / "raw", dict(list(small.items())[:3]))
     monkeypatch.setenv("CHAINRULE_DATA", str(tmp_path / "absent"))
     (tmp_path / "cache").mkdir()
     with pytest.raises(FileNotFoundError) as caught:
@@ -105,8 +105,8 @@ def test_mnist_not_found_says_where_and_what_to_do(
     assert f"root: {tmp_path / 'root'} (3 of 4 files)" in text
     assert f"CHAINRULE_DATA: {tmp_path / 'absent'} (no such folder)" in text
     assert f"cache: {tmp_path / 'cache'} (0 of 4 files)" in text
-    for advice in ("download=True", "set CHAINRULE_DATA", "data.digits()", "--embedded"):
-        assert advice in text
+    for remedy in ("download=True", "set CHAINRULE_DATA", "data.digits()", "--embedded"):
+        assert remedy in text
 
 
 def test_mnist_source_is_checked() -> None:
@@ -115,7 +115,7 @@ def test_mnist_source_is_checked() -> None:
         mnist(source=keras)
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="XDG is Linux's")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="XDG folders exist only on Linux")
 def test_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
     assert sources.cache_folder() == Path("/somewhere/chainrule")
@@ -125,21 +125,21 @@ def test_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Mirrors:
-    """An HTTP server on this machine with one folder per fault, and the paths it was asked for."""
+    """A local HTTP server with one folder per fault, which records the requested paths."""
 
     def __init__(self, files: dict[str, bytes]) -> None:
-        self.asked: list[str] = []
+        self.requested: list[str] = []
         self.closing = threading.Event()
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 fault, name = self.path.strip("/").split("/")
-                outer.asked.append(f"{fault}/{name}")
+                outer.requested.append(f"{fault}/{name}")
                 data = files[name.removesuffix(".gz")]
                 length = len(data)
                 if fault == "silent":
-                    if name.startswith(NAMES[0]):  # once is enough to wait for
+                    if name.startswith(NAMES[0]):  # one timeout is enough
                         outer.closing.wait()
                         return
                     fault = "404"
@@ -166,7 +166,7 @@ class Mirrors:
         self.thread.start()
 
     def url(self, fault: str) -> str:
-        # Nothing listens on port 9 (discard) of the loopback address.
+        # No server listens on port 9 (discard) of the loopback address.
         port = 9 if fault == "refused" else self.server.server_port
         return f"http://127.0.0.1:{port}/{fault}/"
 
@@ -196,27 +196,30 @@ def files_below(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_mnist_download_takes_the_second_mirror(
+def test_mnist_download_falls_back_to_the_second_mirror(
     mirrors: Mirrors, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     monkeypatch.setattr(sources, "MIRRORS", (mirrors.url(fault), mirrors.url("good")))
     assert_digits(mnist())
     raw = tmp_path / "cache" / "MNIST" / "raw"
     assert files_below(tmp_path) == files_below(raw) == sorted(f"{name}.gz" for name in NAMES)
-    wanted = [f"{mirror}/{name}.gz" for name in NAMES for mirror in (fault, "good")]
-    assert mirrors.asked == [path for path in wanted if not path.startswith("refused")]
+    expected = [f"{mirror}/{name}.gz" for name in NAMES for mirror in (fault, "good")]
+    assert mirrors.requested == [path for path in expected if not path.startswith("refused")]
 
-    mirrors.asked.clear()  # what was fetched is found, with no mirror asked
+    mirrors.requested.clear()  # the second call finds the files without a request
     assert_digits(mnist())
-    assert mirrors.asked == []
+    assert mirrors.requested == []
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_mnist_download_fails_with_reasons_and_leaves_nothing(
+def test_mnist_failed_download_lists_errors_and_leaves_no_file(
     mirrors: Mirrors, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     monkeypatch.setattr(sources, "MIRRORS", (mirrors.url(fault), mirrors.url("404")))
-    with pytest.raises(FileNotFoundError, match="not found, nor fetched") as caught:
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"^mnist: the data set must be in a known folder or on a mirror, got",
+    ) as caught:
         mnist()
     text = str(caught.value)
     assert f"cache: {tmp_path / 'cache'} (no such folder)" in text
@@ -227,17 +230,17 @@ def test_mnist_download_fails_with_reasons_and_leaves_nothing(
     assert files_below(tmp_path) == []
 
 
-def test_mnist_downloads_to_root_what_is_missing_there(
+def test_mnist_downloads_missing_files_to_root(
     mirrors: Mirrors,
     small: dict[str, bytes],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sources, "MIRRORS", (mirrors.url("good"),))
-    raw = lay(tmp_path / "root" / "MNIST" / "raw", dict(list(small.items())[:2]))
+    raw = write_files(tmp_path / "root" / "MNIST" / "raw", dict(list(small.items())[:2]))
     assert_digits(mnist(tmp_path / "root"))
     assert len(files_below(raw)) == 4
-    assert mirrors.asked == [f"good/{name}.gz" for name in NAMES[2:]]
+    assert mirrors.requested == [f"good/{name}.gz" for name in NAMES[2:]]
     assert not (tmp_path / "cache").exists()
 
 
@@ -251,7 +254,7 @@ def test_mnist_without_pooch(
 
 
 class FakeTorchvision(types.ModuleType):
-    """Stands for torchvision.datasets, to be tested where there is no PyTorch."""
+    """A replacement of torchvision.datasets for tests without PyTorch."""
 
     def __init__(self, files: dict[str, bytes]) -> None:
         super().__init__("torchvision.datasets")
@@ -260,7 +263,7 @@ class FakeTorchvision(types.ModuleType):
             def __init__(self, root: str, train: bool, download: bool) -> None:
                 self.raw_folder = os.path.join(root, "MNIST", "raw")
                 if download:
-                    lay(Path(self.raw_folder), files, packed=False)
+                    write_files(Path(self.raw_folder), files, packed=False)
                 elif not os.path.exists(self.raw_folder):
                     raise RuntimeError("Dataset not found.")
 
@@ -296,13 +299,12 @@ def test_mnist_of_the_real_files() -> None:
     assert train.images.dtype == train.labels.dtype == np.uint8
     assert train.labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
     assert test.labels[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
-    # The mean grey value that every MNIST recipe normalises by.
+    # The mean gray value with which MNIST is usually normalized.
     assert round(float(train.images.mean() / 255), 4) == 0.1307
 
 
-# In a process of its own: PyTorch brings its threads and warnings along. PyPI's torchvision may not
-# load its extension beside a CPU-only PyTorch; it imports all the same once the two operators that
-# it describes exist.
+# A subprocess, because PyTorch has its own threads and warnings. PyPI's torchvision may fail to
+# load its extension with a CPU-only PyTorch. It can be imported if its two operators are defined.
 TORCHVISION = """
 import subprocess, sys
 import numpy as np
@@ -333,7 +335,7 @@ try:
     data.mnist(empty, download=False, source="torchvision")
 except FileNotFoundError as error:
     assert "torchvision, in" in str(error), error
-    print("all well with torchvision", torchvision.__version__)
+    print("works with torchvision", torchvision.__version__)
 """
 
 
@@ -342,8 +344,8 @@ def test_the_real_torchvision(tmp_path: Path) -> None:
     for module in ("torch", "torchvision", "PIL"):
         if importlib.util.find_spec(module) is None:
             pytest.skip(f"{module} is not installed")
-    places = {"root": Path(str(REAL))}
-    found, _ = sources._find(places)
+    folders = {"root": Path(str(REAL))}
+    found, _ = sources._find(folders)
     raw = tmp_path / "root" / "MNIST" / "raw"
     raw.mkdir(parents=True)
     for name, path in found.items():
@@ -354,4 +356,4 @@ def test_the_real_torchvision(tmp_path: Path) -> None:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
-    assert run.stdout.startswith("all well"), run.stdout
+    assert run.stdout.startswith("works"), run.stdout

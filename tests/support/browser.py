@@ -92,7 +92,7 @@ class Tab:
         while not any(each["method"] == "Page.loadEventFired" for each in self.events[seen:]):
             self._read()
 
-    def ask(self, expression: str) -> Any:
+    def evaluate(self, expression: str) -> Any:
         """Evaluate JavaScript on the page, and return its value."""
         answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
@@ -110,7 +110,7 @@ class Tab:
 
     def screenshot(self, selector: str, path: Path) -> None:
         """Write what an element looks like to a PNG."""
-        box = self.ask(
+        box = self.evaluate(
             f"(() => {{ const b = document.querySelector({json.dumps(selector)})"
             ".getBoundingClientRect(); return {x: b.x + scrollX, y: b.y + scrollY, "
             "width: b.width, height: b.height, scale: 1}; })()"

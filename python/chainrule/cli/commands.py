@@ -325,7 +325,7 @@ def tutorial(out: Path, quick: bool) -> int:
     One HTML file that needs no network: every equation in our own words, the library computing it,
     and the code of each figure. Takes half a minute on two cores.
     """
-    for module in ("matplotlib", "latex2mathml"):
+    for module in ("matplotlib", "latex2mathml", "pygments"):
         require(module)
     if out.is_dir():
         raise IsADirectoryError(f"--out {_shown(out)}: is a folder, not a file")

@@ -1,6 +1,6 @@
-"""Data sets: MNIST with its checksums, its relatives in the IDX format, and torchvision's.
+"""Load data sets: MNIST with its checksums, other IDX data sets, and those of torchvision.
 
-Every source gives `(train, test)`, each a `Dataset` of images (N, H, W, C) and labels (N,).
+Each loader returns ``(train, test)``. Both are a `Dataset` of images (N, H, W, C) and labels (N,).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`Dataset`, the pair of arrays every source of data gives, and what turns data into one."""
+"""`Dataset`, the pair of arrays that every loader returns, and conversions to it."""
 
 from __future__ import annotations
 
@@ -14,28 +14,33 @@ from .._types import Array
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
-    """Images and their labels, as two read-only arrays of one length.
+    """Hold images and their labels as two read-only arrays of the same length.
+
+    ``len(d)`` is N, and ``d[i]`` is the pair (image, label). ``d[a:b]``, ``d[indices]`` and
+    ``d[mask]`` are a Dataset again. A slice shares memory with the original.
 
     Parameters
     ----------
-    images
-        Array (N, H, W, C), usually uint8, which a network takes as value / 255. Taken without a
-        copy.
-    labels
-        Array (N,) of class numbers, or (N, ...) of targets. Taken without a copy.
-
-    `len(d)` is N, `d[i]` the pair (image, label), and `d[a:b]`, `d[indices]` or `d[mask]` another
-    Dataset (a slice shares memory).
+    images : ndarray (N, H, W, C)
+        Usually uint8. A network reads uint8 as value / 255. Not copied.
+    labels : ndarray (N,) or (N, ...)
+        Class indices (N,), or targets (N, ...). Not copied.
 
     Raises
     ------
     ValueError
-        Where the two lengths differ, or an array has no axis.
+        If the lengths differ, or an array is a scalar.
 
     Examples
     --------
-    >>> Dataset(np.zeros((3, 28, 28, 1), np.uint8), np.array([7, 2, 1]))[:2]
+    >>> import numpy as np
+    >>> from chainrule.data import Dataset
+    >>> d = Dataset(np.zeros((3, 28, 28, 1), np.uint8), np.array([7, 2, 1]))
+    >>> d[:2]
     Dataset(2 images (28, 28, 1) uint8, labels int64 from 2 to 7)
+    >>> image, label = d[2]
+    >>> image.shape, int(label)
+    ((28, 28, 1), 1)
     """
 
     images: Array
@@ -43,16 +48,16 @@ class Dataset:
 
     def __post_init__(self) -> None:
         for name in ("images", "labels"):
-            # A view, because the caller's own array must stay as writable as it was.
+            # Use a view: the caller's array must stay writable.
             array = np.asarray(getattr(self, name)).view()
             if array.ndim == 0:
-                raise ValueError(f"Dataset: {name} must have an axis of instances, got a scalar")
+                raise ValueError(f"Dataset: {name} must have at least one axis, got a scalar")
             array.flags.writeable = False
             object.__setattr__(self, name, array)
         if len(self.images) != len(self.labels):
             raise ValueError(
-                f"Dataset: images and labels must be equally many, got {len(self.images)} images "
-                f"and {len(self.labels)} labels"
+                f"Dataset: images and labels must have the same length, got {len(self.images)} "
+                f"images and {len(self.labels)} labels"
             )
 
     def __len__(self) -> int:
@@ -66,19 +71,17 @@ class Dataset:
         if isinstance(index, slice):
             return Dataset(self.images[index], self.labels[index])
         if isinstance(index, tuple):
-            raise TypeError(
-                "Dataset: an index must be an integer, a slice or one array, got a tuple"
-            )
-        chosen = np.asarray(index)
-        if chosen.size == 0:
-            chosen = chosen.astype(np.intp)
-        if chosen.dtype.kind not in "iub":
-            raise TypeError(f"Dataset: an index must be integer or boolean, got {chosen.dtype}")
-        if chosen.ndim > 1 or (chosen.ndim == 0 and chosen.dtype.kind == "b"):
-            raise ValueError(f"Dataset: an index array must have one axis, got {chosen.ndim}")
-        if chosen.ndim == 0:
-            return self.images[int(chosen)], self.labels[int(chosen)]
-        return Dataset(self.images[chosen], self.labels[chosen])
+            raise TypeError("Dataset: index must be an integer, a slice or one array, got a tuple")
+        positions = np.asarray(index)
+        if positions.size == 0:
+            positions = positions.astype(np.intp)
+        if positions.dtype.kind not in "iub":
+            raise TypeError(f"Dataset: index must be integer or boolean, got {positions.dtype}")
+        if positions.ndim > 1 or (positions.ndim == 0 and positions.dtype.kind == "b"):
+            raise ValueError(f"Dataset: index array must have one axis, got {positions.ndim}")
+        if positions.ndim == 0:
+            return self.images[int(positions)], self.labels[int(positions)]
+        return Dataset(self.images[positions], self.labels[positions])
 
     def __iter__(self) -> Iterator[tuple[Array, Any]]:
         return zip(self.images, self.labels, strict=True)
@@ -94,29 +97,36 @@ class Dataset:
 
 
 def one_hot(labels: npt.ArrayLike, classes: int | None = None, dtype: str = "float32") -> Array:
-    """Class numbers as unit vectors, eq. (64), for a loss that wants targets: `SquaredError`.
+    """Encode class indices as unit vectors, eq. (64), the targets of `SquaredError`.
 
     Parameters
     ----------
-    labels
-        Integers (N,), each in [0, classes).
-    classes
-        Length of the vectors; by default the greatest label plus one.
-    dtype
-        "float32" or "float64".
+    labels : array_like of int (N,)
+        Class indices in [0, classes).
+    classes : int, optional
+        Length of each vector. The default is the largest label plus one.
+    dtype : {"float32", "float64"}
+        Type of the result.
 
     Returns
     -------
-    numpy.ndarray
-        (N, classes), row i is 1 at labels[i] and 0 elsewhere.
+    ndarray (N, classes)
+        Row i is 1 at column ``labels[i]`` and 0 elsewhere.
 
     Raises
     ------
     TypeError
-        Where labels are not integers.
+        If the labels are not integers.
     ValueError
-        Where labels have not one axis, a label lies outside [0, classes), the number of classes
-        cannot be told, or the dtype is another.
+        If `labels` does not have one axis, a label is out of range, `labels` is empty and
+        `classes` is not given, or `dtype` is neither of the two.
+
+    Examples
+    --------
+    >>> from chainrule.data import one_hot
+    >>> one_hot([2, 0], classes=3)
+    array([[0., 0., 1.],
+           [1., 0., 0.]], dtype=float32)
     """
     numbers = np.asarray(labels)
     kind = np.dtype(dtype)
@@ -128,12 +138,12 @@ def one_hot(labels: npt.ArrayLike, classes: int | None = None, dtype: str = "flo
         raise TypeError(f"one_hot: labels must be integers, got {numbers.dtype}")
     if classes is None:
         if not numbers.size:
-            raise ValueError("one_hot: classes must be given where there are no labels")
+            raise ValueError("one_hot: classes must be given if labels is empty")
         classes = max(int(numbers.max()) + 1, 1)
     wrong = np.flatnonzero((numbers < 0) | (numbers >= classes))
     if wrong.size:
         raise ValueError(
-            f"one_hot: labels must lie in [0, {classes}), got {numbers[wrong[0]]} at index "
+            f"one_hot: labels must be in [0, {classes}), got {numbers[wrong[0]]} at index "
             f"{wrong[0]}"
         )
     vectors = np.zeros((len(numbers), classes), kind)
@@ -142,52 +152,57 @@ def one_hot(labels: npt.ArrayLike, classes: int | None = None, dtype: str = "flo
 
 
 class Indexable(Protocol):
-    """What `from_dataset` asks of a data set: a length, and a pair for each index below it."""
+    """A data set that `from_dataset` can read: a length, and one pair per index."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> Any: ...
 
 
 def from_dataset(ds: Indexable) -> Dataset:
-    """Read a torchvision data set, or anything with `len(ds)` and `ds[i]` -> (image, label).
+    """Convert a torchvision data set, or any sequence of pairs (image, label), to a `Dataset`.
 
-    The kind of the image says which axis holds the channels:
+    The type of the image determines the channel axis:
 
-    - a PIL image, of mode "L" or "RGB", becomes uint8 (H, W, 1) or (H, W, 3);
-    - a NumPy array is (H, W) or (H, W, C): channels last;
-    - a tensor (anything with `detach` and `numpy`, such as PyTorch's) is (H, W) or (C, H, W):
-      channels first, as torchvision's transforms leave it, and is permuted to (H, W, C).
+    - A PIL image of mode "L" or "RGB" becomes uint8 (H, W, 1) or (H, W, 3).
+    - A NumPy array has the shape (H, W) or (H, W, C): channels last.
+    - A tensor has the shape (H, W) or (C, H, W): channels first, as torchvision's transforms return
+      it. It is permuted to (H, W, C). A tensor is any object with `detach` and `numpy`.
 
-    Arrays and tensors keep their dtype, which must be uint8, float32 or float64: nothing is scaled.
-    A tensor made by `ToTensor` (float32 in [0, 1]) equals the uint8 image as a network takes it.
+    Arrays and tensors keep their dtype and are not scaled. A tensor from `ToTensor` (float32 in
+    [0, 1]) has the values that a network reads from the uint8 image.
 
     Parameters
     ----------
-    ds
-        The data set. Its transforms run once for every image.
+    ds : object with ``len(ds)`` and ``ds[i]``
+        The data set. Its transforms run once per image.
 
     Returns
     -------
     Dataset
-        images (N, H, W, C) and labels int64 (N,).
+        Images (N, H, W, C), uint8, float32 or float64, and labels int64 (N,).
 
     Raises
     ------
     TypeError
-        Where `ds` has no length, an item is no pair, an image is of another kind, mode or dtype, or
-        a label is no integer.
+        If `ds` has no length, an item is not a pair, the type, mode or dtype of an image is not
+        supported, or a label is not an integer.
     ValueError
-        Where `ds` is empty, an image has another number of axes, or images differ in shape or
+        If `ds` is empty, an image has an unsupported number of axes, or images differ in shape or
         dtype.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from chainrule.data import from_dataset
+    >>> from_dataset([(np.zeros((8, 8), np.uint8), 3), (np.ones((8, 8), np.uint8), 5)])
+    Dataset(2 images (8, 8, 1) uint8, labels int64 from 3 to 5)
     """
     try:
         count = len(ds)
     except TypeError as error:
-        raise TypeError(
-            f"from_dataset: the data set must have a length, {type(ds).__name__} has none"
-        ) from error
+        raise TypeError(f"from_dataset: ds must have a length, got {type(ds).__name__}") from error
     if count == 0:
-        raise ValueError("from_dataset: the data set is empty")
+        raise ValueError("from_dataset: ds must not be empty, got length 0")
     images: Array | None = None
     labels = np.empty(count, np.int64)
     for i in range(count):
@@ -201,8 +216,8 @@ def from_dataset(ds: Indexable) -> Dataset:
             images = np.empty((count, *image.shape), image.dtype)
         if image.shape != images.shape[1:] or image.dtype != images.dtype:
             raise ValueError(
-                f"from_dataset: image {i} is {image.dtype} {image.shape}, image 0 is "
-                f"{images.dtype} {images.shape[1:]}: they must be alike"
+                f"from_dataset: images must have the same shape and dtype, got {image.dtype} "
+                f"{image.shape} for image {i} and {images.dtype} {images.shape[1:]} for image 0"
             )
         images[i] = image
         labels[i] = _label(item[1], i)
@@ -210,15 +225,15 @@ def from_dataset(ds: Indexable) -> Dataset:
 
 
 def _image(image: Any, i: int) -> Array:
-    # Told by attributes, so that neither PyTorch nor Pillow is imported to recognise theirs.
+    # Check attributes, not types: PyTorch and Pillow need not be imported.
     tensor = hasattr(image, "detach") and hasattr(image, "numpy")
     if tensor:
         array = np.asarray(image.detach().cpu().numpy())
     elif hasattr(image, "mode") and hasattr(image, "getbands"):
         if image.mode not in ("L", "RGB"):
             raise TypeError(
-                f'from_dataset: image {i} must have mode "L" or "RGB", got "{image.mode}": '
-                f'image.convert("L") converts it'
+                f'from_dataset: image {i} must have mode "L" or "RGB", got "{image.mode}"; '
+                f'convert it with image.convert("L")'
             )
         array = np.asarray(image)
     elif isinstance(image, np.ndarray):
@@ -236,7 +251,7 @@ def _image(image: Any, i: int) -> Array:
         return array[:, :, None]
     if array.ndim != 3:
         axes = "(H, W) or (C, H, W)" if tensor else "(H, W) or (H, W, C)"
-        raise ValueError(f"from_dataset: image {i} must be {axes}, got shape {array.shape}")
+        raise ValueError(f"from_dataset: image {i} must have shape {axes}, got {array.shape}")
     return array.transpose(1, 2, 0) if tensor else array
 
 

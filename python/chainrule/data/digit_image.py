@@ -1,8 +1,9 @@
-"""Pictures of digits, from a scan, a photograph or a drawing, made like the images of MNIST.
+"""Convert a scan, photograph or drawing of a digit to an image like those of MNIST.
 
-MNIST's images were made from black-and-white scans: the digit scaled to fit a square of 20 pixels,
-antialiased, and laid with its centre of mass at the centre of 28 × 28 pixels, white ink on black.
-A network that has only seen such images reads nothing else, so a picture takes the same road here.
+The images of MNIST were made from black-and-white scans. The digit was scaled to fit a square of 20
+pixels, with antialiasing, and its center of mass was moved to the center of 28 × 28 pixels. Ink is
+white on black. A network that was trained on such images reads only such images, so this module
+applies the same steps.
 """
 
 from __future__ import annotations
@@ -23,73 +24,92 @@ __all__ = ["read_digit", "to_digit"]
 
 SIDE = 28
 BOX = 20
-# Longer side of the picture that is searched for ink: a digit that fills a tenth of a photograph
-# still has more pixels than BOX, and the whole search takes some 50 ms.
+# Longer side of the image in which ink is searched, in pixels. A digit that fills a tenth of a
+# photograph then still has more pixels than BOX. The search takes about 50 ms.
 WORKING = 640
-# MNIST's strokes are 2 to 3 pixels wide. A ball-pen on a photograph comes out at less than one,
-# which a network trained on MNIST hardly sees; such strokes are widened to this share of the
-# digit's longer side.
+# Strokes of MNIST are 2 to 3 pixels wide. A ballpoint stroke on a photograph becomes narrower than
+# one pixel, which a network trained on MNIST hardly detects. Such strokes are widened to this share
+# of the digit's longer side.
 STROKE = 0.1
-BLANK = "no digit found, the picture is blank"
+BLANK = "image must show a digit, got a blank image"
 
 Floats = npt.NDArray[np.float64]
 
 
 def read_digit(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
-    """Read one picture of one digit.
+    """Read an image file of one digit.
 
     Parameters
     ----------
-    path : path
-        A PNG, JPEG or any other file that Pillow reads; of several frames the first.
+    path : path-like
+        A PNG, JPEG or other file that Pillow reads. The first frame is used.
 
     Returns
     -------
-    ndarray of uint8, (28, 28, 1)
-        The digit, made like the images of MNIST (see `to_digit`).
+    ndarray of uint8 (28, 28, 1)
+        The digit in the format of MNIST; see `to_digit`.
 
     Raises
     ------
     ValueError
-        If the file is no picture, is broken, is too large to be unpacked safely, or shows no ink.
-        The message names the file.
+        If the file is not an image, is damaged, is too large to decode safely, or shows no ink. The
+        message names the file.
     OSError
         If the file cannot be opened.
+    ImportError
+        If Pillow is not installed.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from PIL import Image
+    >>> from chainrule.data import digits
+    >>> from chainrule.data.digit_image import read_digit
+    >>> _, test = digits()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "digit.png")
+    ...     Image.fromarray(test.images[0, :, :, 0]).save(path)
+    ...     read_digit(path).shape
+    (28, 28, 1)
     """
     image_module = require("PIL.Image")
     name = os.fspath(path)
     if os.path.isdir(name):
-        raise IsADirectoryError(f"{name}: is a directory, not a picture")
+        raise IsADirectoryError(f"{name}: path must be a file, got a folder")
     if not os.path.exists(name):
-        raise FileNotFoundError(f"{name}: no such file")
+        raise FileNotFoundError(f"{name}: file not found")
     with open(name, "rb") as file, warnings.catch_warnings():
-        # Pillow only warns between one and two times its limit of 89 million pixels.
+        # Between one and two times its limit of 89 million pixels, Pillow only warns.
         warnings.simplefilter("error", image_module.DecompressionBombWarning)
         try:
             with image_module.open(file) as image:
-                grey = _grey(image)
+                grey = _gray_levels(image)
         except (image_module.DecompressionBombWarning, image_module.DecompressionBombError):
             limit = f"{image_module.MAX_IMAGE_PIXELS:,}"
-            raise ValueError(f"{name}: picture has more than {limit} pixels") from None
+            raise ValueError(f"{name}: image must have at most {limit} pixels, got more") from None
         except image_module.UnidentifiedImageError:
-            raise ValueError(f"{name}: not a picture that can be read (PNG, JPEG, ...)") from None
+            raise ValueError(
+                f"{name}: file must be an image (PNG, JPEG, ...), got unknown data"
+            ) from None
         except (OSError, SyntaxError, ValueError, EOFError) as error:
-            raise ValueError(f"{name}: broken picture ({error})") from None
+            raise ValueError(
+                f"{name}: image must be complete and undamaged, got: {error}"
+            ) from None
     try:
         return to_digit(grey)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
 
 
-def _grey(image: Image) -> Floats:
-    """Return the picture as grey levels, upright, at most `WORKING` pixels on its longer side."""
+def _gray_levels(image: Image) -> Floats:
+    """Return gray levels, upright, with at most `WORKING` pixels on the longer side."""
     image_module = require("PIL.Image")
-    # Has a large JPEG decoded at an eighth of its size or more.
+    # Decode a large JPEG at a reduced size, at least an eighth.
     image.draft("L", (2 * WORKING, 2 * WORKING))
     image = require("PIL.ImageOps").exif_transpose(image)
     if image.mode.startswith(("I", "F")):
-        # 16 and 32 bits: convert("L") would clip at 255. The range does not matter below, so the
-        # picture's own is used.
+        # 16 and 32 bits: convert("L") would clip at 255. The scale is irrelevant below, so the
+        # levels are mapped from the image's own range.
         deep = np.nan_to_num(np.asarray(image, dtype=np.float64))
         span = float(np.ptp(deep)) or 1.0
         image = image_module.fromarray(((deep - deep.min()) * (255.0 / span)).astype(np.uint8))
@@ -102,71 +122,91 @@ def _grey(image: Image) -> Floats:
 
 
 def to_digit(grey: npt.ArrayLike) -> npt.NDArray[np.uint8]:
-    """Make an image like MNIST's out of a picture of one digit, dark on light or light on dark.
+    """Convert an image of one digit, dark on light or light on dark, to the format of MNIST.
 
-    An array of 28 × 28 with a black edge is taken for an image of MNIST and returned as it is, one
-    with a white edge inverted. Otherwise the local background is subtracted (so uneven lighting
-    does no harm), the ink is told from the paper by Otsu's threshold, the largest patch of ink is
-    taken for the digit, scaled to 20 pixels and centred by its mass.
+    An array of 28 × 28 with a black edge is an image of MNIST and is returned unchanged. With a
+    white edge, it is inverted. Any other image is converted in four steps:
+
+    1. The local background is subtracted, which corrects uneven lighting.
+    2. Otsu's threshold [1]_ separates ink from background.
+    3. The largest connected component of ink is the digit.
+    4. The digit is scaled to 20 pixels, and its center of mass is moved to the center.
 
     Parameters
     ----------
-    grey : array_like, (rows, columns)
-        Grey levels from 0 (black) to 255 (white).
+    grey : array_like (rows, columns)
+        Gray levels from 0 (black) to 255 (white).
 
     Returns
     -------
-    ndarray of uint8, (28, 28, 1)
+    ndarray of uint8 (28, 28, 1)
         White ink on black.
 
     Raises
     ------
     ValueError
-        If the array is not two-dimensional, or nothing in it stands out from the background.
+        If the array does not have two axes, or no ink differs from the background.
+    ImportError
+        If Pillow is not installed.
+
+    References
+    ----------
+    .. [1] N. Otsu, A threshold selection method from gray-level histograms, IEEE Transactions on
+       Systems, Man, and Cybernetics 9 (1979), 62-66.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from chainrule.data.digit_image import to_digit
+    >>> paper = np.full((300, 400), 240, np.uint8)
+    >>> paper[30:230, 300:340] = 20  # a vertical stroke
+    >>> rows, columns = np.nonzero(to_digit(paper)[:, :, 0] > 127)
+    >>> int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1
+    (20, 4)
     """
     levels = np.asarray(grey, dtype=np.float64)
     if levels.ndim != 2 or min(levels.shape) < 1:
-        raise ValueError(f"a picture must have the shape (rows, columns), got {levels.shape}")
+        raise ValueError(f"to_digit: image must have shape (rows, columns), got {levels.shape}")
     if levels.shape == (SIDE, SIDE):
-        # The median, because one in a hundred of MNIST's own images has ink on its edge.
+        # Use the median: one percent of the images of MNIST have ink on the edge.
         edge = float(np.median(_edge(levels)))
         if edge >= 223.0:
             levels, edge = 255.0 - levels, 255.0 - edge
         if edge <= 32.0 and levels.max() >= 128.0:
             return np.clip(np.rint(levels), 0, 255).astype(np.uint8)[:, :, None]
-    ink = _largest_patch(_ink(levels))
-    return _centred(_scaled(_widened(ink)))
+    ink = _largest_component(_ink(levels))
+    return _centered(_scaled(_widened(ink)))
 
 
 def _edge(levels: Floats) -> Floats:
     return np.concatenate([levels[0], levels[-1], levels[1:-1, 0], levels[1:-1, -1]])
 
 
-def _picture(levels: Floats) -> Any:
+def _to_pillow(levels: Floats) -> Any:
     return require("PIL.Image").fromarray(np.clip(np.rint(levels), 0, 255).astype(np.uint8))
 
 
 def _filtered(levels: Floats, *filters: Any) -> Floats:
-    image = _picture(levels)
+    image = _to_pillow(levels)
     for each in filters:
         image = image.filter(each)
     return np.asarray(image, dtype=np.float64)
 
 
 def _resized(levels: Floats, size: tuple[int, int], method: str) -> Floats:
-    """Return the picture scaled to ``size``, columns first as Pillow has them."""
+    """Return the image scaled to ``size``, in Pillow's order (columns, rows)."""
     how = require("PIL.Image").Resampling[method]
-    return np.asarray(_picture(levels).resize(size, how), dtype=np.float64)
+    return np.asarray(_to_pillow(levels).resize(size, how), dtype=np.float64)
 
 
 def _background(levels: Floats, dark_ink: bool) -> Floats:
-    """Return the paper without the ink: a grey-scale closing on a small copy, smoothed."""
+    """Return the background: a gray-scale closing of a reduced copy, smoothed."""
     filters = require("PIL.ImageFilter")
     rows, columns = levels.shape
     scale = 64.0 / max(rows, columns)
     size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
     small = _resized(levels, size, "BOX")
-    pad = 16  # more than the filters reach, so that the border of the picture is no special case
+    pad = 16  # larger than the filters' reach, so that the border needs no special case
     small = np.pad(small, pad, mode="edge")
     first, then = filters.MaxFilter(15), filters.MinFilter(15)
     if not dark_ink:
@@ -176,12 +216,12 @@ def _background(levels: Floats, dark_ink: bool) -> Floats:
 
 
 def _ink(levels: Floats) -> Floats:
-    """Return how much ink each pixel shows, from 0 (paper) to 1, with soft edges."""
-    # Takes the grain out of a photograph; at 28 pixels its radius is too small to change anything.
+    """Return the amount of ink per pixel, from 0 (background) to 1, with soft edges."""
+    # Remove the noise of a photograph. For 28 pixels the radius is too small to have an effect.
     levels = _filtered(levels, require("PIL.ImageFilter").GaussianBlur(max(levels.shape) / 600))
     pad = max(2, max(levels.shape) // 20)
-    # The ink is the minority that stands out on one side of the background, so the side with the
-    # larger third moment is the ink's.
+    # Ink is the minority of pixels, on one side of the background. The sign of the third moment is
+    # therefore the side of the ink.
     wide = require("PIL.ImageFilter").GaussianBlur(max(levels.shape) / 4)
     around = _filtered(np.pad(levels, pad, mode="edge"), wide)[pad:-pad, pad:-pad]
     residual = levels - around
@@ -190,8 +230,8 @@ def _ink(levels: Floats) -> Floats:
     depth = np.maximum(depth if dark_ink else -depth, 0.0)
     threshold = _otsu(depth)
     inked = depth > threshold
-    # Half the paper's spread is measured robustly below; 12 grey levels is what JPEG alone can
-    # make of white paper.
+    # The noise is estimated by the median absolute deviation. JPEG compression alone changes white
+    # paper by up to 12 gray levels.
     contrast = float(depth[inked].mean()) - float(np.median(depth)) if inked.any() else 0.0
     noise = 1.4826 * float(np.median(np.abs(depth - np.median(depth))))
     if contrast < max(12.0, 4.0 * noise):
@@ -200,41 +240,41 @@ def _ink(levels: Floats) -> Floats:
 
 
 def _otsu(depth: Floats) -> float:
-    """Return the threshold that best separates two classes of levels (Otsu 1979)."""
+    """Return the threshold that maximizes the variance between two classes (Otsu 1979)."""
     counts, edges = np.histogram(depth, bins=256)
-    centres = (edges[:-1] + edges[1:]) / 2.0
+    centers = (edges[:-1] + edges[1:]) / 2.0
     below = np.cumsum(counts, dtype=np.float64)
     above = below[-1] - below
-    sums = np.cumsum(counts * centres)
+    sums = np.cumsum(counts * centers)
     with np.errstate(invalid="ignore", divide="ignore"):
         distance = sums / below - (sums[-1] - sums) / above
     between = np.where((below > 0) & (above > 0), below * above * distance**2, 0.0)
-    # Where a gap lies between the classes the maximum is a plateau; its middle is least disturbed
-    # by noise.
+    # If there is a gap between the classes, the maximum is a plateau. Its middle is the least
+    # sensitive to noise.
     best = np.flatnonzero(between >= between.max() * (1.0 - 1e-12))
-    return max(float(centres[best].mean()), 1e-6)
+    return max(float(centers[best].mean()), 1e-6)
 
 
-def _largest_patch(ink: Floats) -> Floats:
-    """Crop to the largest patch of ink, with the strokes that belong to it."""
+def _largest_component(ink: Floats) -> Floats:
+    """Crop to the largest connected component of ink, with the strokes near it."""
     filters = require("PIL.ImageFilter")
     rows, columns = ink.shape
     scale = min(1.0, 160.0 / max(rows, columns))
     size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
-    # The maximum before the reduction keeps thin strokes.
+    # A maximum filter before the reduction preserves thin strokes.
     small = _resized(_filtered(ink * 255.0, filters.MaxFilter(3)), size, "BOX")
     small = np.where(small > 64.0, small, 0.0)
-    labels = _patches(_grown(small, round(max(size) / 64)) > 0.0)
+    labels = _components(_dilated(small, round(max(size) / 64)) > 0.0)
     weights = np.bincount(labels.ravel(), weights=small.ravel()).astype(np.float64)
-    # Shadows, table edges and thumbs come in from the border; a digit seldom does.
+    # Shadows, table edges and thumbs touch the border. A digit seldom does.
     touching = np.unique(_edge(labels.astype(np.float64)).astype(np.int64))
     weights[touching] *= 0.1
     weights[0] = 0.0
     largest = int(weights.argmax())
-    # The bar of a 5 is often drawn apart: what lies near the patch belongs to it, but for specks.
+    # The bar of a 5 is often a separate stroke: add nearby components, except specks.
     where = np.nonzero(labels == largest)
     reach = max(1, round(0.08 * max(np.ptp(where[0]), np.ptp(where[1]))))
-    near = np.unique(labels[_grown(np.where(labels == largest, 255.0, 0.0), reach) > 0.0])
+    near = np.unique(labels[_dilated(np.where(labels == largest, 255.0, 0.0), reach) > 0.0])
     near = near[weights[near] >= 0.05 * weights[largest]]
     mask = _resized(np.where(np.isin(labels, near), 255.0, 0.0), (columns, rows), "NEAREST")
     kept = np.where(mask > 0, ink, 0.0)
@@ -245,13 +285,13 @@ def _largest_patch(ink: Floats) -> Floats:
     return kept[row[0] : row[-1] + 1, column[0] : column[-1] + 1]
 
 
-def _grown(levels: Floats, reach: int) -> Floats:
-    """Return the picture with every pixel as bright as the brightest within ``reach``."""
+def _dilated(levels: Floats, reach: int) -> Floats:
+    """Return the maximum filter with radius ``reach`` (a gray-scale dilation)."""
     return _filtered(levels, require("PIL.ImageFilter").MaxFilter(2 * reach + 1))
 
 
-def _patches(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """Number the connected patches (eight neighbours) of a small mask; 0 is no patch."""
+def _components(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """Label the connected components (8-connectivity) of a small mask; 0 is background."""
     labels = np.where(mask, np.arange(1, mask.size + 1).reshape(mask.shape), 0)
     while True:
         spread = np.pad(labels, 1)
@@ -264,22 +304,22 @@ def _patches(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
 
 
 def _widened(ink: Floats) -> Floats:
-    """Widen strokes that would be too thin to see at 20 pixels."""
+    """Widen strokes that are too thin at 20 pixels."""
     solid = np.pad(ink >= 0.5, 1)
     area = float(solid.sum())
-    # Each boundary between ink and paper is counted along rows and columns: 4/π times its length
-    # on average.
+    # Boundary pixels are counted along rows and columns: on average 4/π times the boundary's
+    # length.
     crossings = sum(np.count_nonzero(np.diff(solid, axis=axis)) for axis in (0, 1))
     width = 2.0 * area / (crossings * np.pi / 4.0)
     grow = round((STROKE * max(ink.shape) - width) / 2.0)
     if grow < 1:
         return ink
     grow = min(grow, max(ink.shape) // 8)
-    return _grown(np.pad(ink, grow) * 255.0, grow) / 255.0
+    return _dilated(np.pad(ink, grow) * 255.0, grow) / 255.0
 
 
 def _scaled(ink: Floats) -> Floats:
-    """Scale the longer side to `BOX` pixels, antialiased, keeping the aspect."""
+    """Scale the longer side to `BOX` pixels, antialiased, with the same aspect ratio."""
     rows, columns = ink.shape
     scale = BOX / max(rows, columns)
     size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
@@ -287,15 +327,15 @@ def _scaled(ink: Floats) -> Floats:
     return smaller * (255.0 / max(float(smaller.max()), 1.0))
 
 
-def _centred(digit: Floats) -> npt.NDArray[np.uint8]:
-    """Lay the digit into 28 × 28 with its centre of mass at the centre."""
+def _centered(digit: Floats) -> npt.NDArray[np.uint8]:
+    """Return 28 × 28 pixels with the digit's center of mass at the center."""
     rows, columns = digit.shape
     mass = float(digit.sum())
-    centre_row = float((digit.sum(axis=1) * np.arange(rows)).sum()) / mass
-    centre_column = float((digit.sum(axis=0) * np.arange(columns)).sum()) / mass
+    center_row = float((digit.sum(axis=1) * np.arange(rows)).sum()) / mass
+    center_column = float((digit.sum(axis=0) * np.arange(columns)).sum()) / mass
     middle = SIDE / 2.0
-    top = min(max(round(middle - centre_row), 0), SIDE - rows)
-    left = min(max(round(middle - centre_column), 0), SIDE - columns)
+    top = min(max(round(middle - center_row), 0), SIDE - rows)
+    left = min(max(round(middle - center_column), 0), SIDE - columns)
     image = np.zeros((SIDE, SIDE, 1), dtype=np.uint8)
     image[top : top + rows, left : left + columns, 0] = np.clip(np.rint(digit), 0, 255)
     return image

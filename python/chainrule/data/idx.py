@@ -1,7 +1,8 @@
-"""The IDX format of MNIST and its relatives: `read_idx`, which trusts no byte of a file.
+"""Read the IDX format of MNIST, with every field of the file validated.
 
-A file is two zero bytes, a type code, the number of dimensions, that many big-endian 32-bit
-lengths, then the elements in row order, big-endian. It comes plain or as one gzip member.
+A file starts with two zero bytes, a type code and the number of dimensions. The dimensions follow
+as big-endian 32-bit integers, then the elements, big-endian and in row-major order. The file is
+uncompressed, or one gzip member.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ import numpy as np
 
 from .._types import Array
 
-# 2 GiB: nearly four times the images of EMNIST ByClass, the largest known set in this format.
+# 2 GiB: nearly four times the images of EMNIST ByClass, the largest known data set in this format.
 MAX_BYTES = 2 << 30
 MAX_DIMENSIONS = 8
-# Deflate cannot expand more than 1032 times. Pictures reach 5 and sorted labels several hundred,
-# so a large ratio is refused only where it would also fill memory.
+# Deflate expands at most 1032 times. Images reach a ratio of 5, sorted labels several hundred. A
+# large ratio is therefore an error only for data that would also fill memory.
 DEFLATE_RATIO, LARGE, LARGE_RATIO = 1032, 64 << 20, 100
 
 _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -29,11 +30,25 @@ _CHUNK = 1 << 16
 
 
 class IdxError(ValueError):
-    """A file is not a sound IDX file; the text names the file and what is wrong with it."""
+    """An IDX file is invalid. The message names the file and the fault.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from chainrule.data import IdxError, read_idx
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "labels")
+    ...     _ = path.write_bytes(b"<html>")
+    ...     try:
+    ...         read_idx(path)
+    ...     except IdxError as error:
+    ...         print(str(error).rpartition(": ")[2])
+    file must begin with two zero bytes, got 3c68
+    """
 
 
 class _Plain:
-    """Reads a file as it is."""
+    """Reader of an uncompressed file."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -41,13 +56,13 @@ class _Plain:
     def read(self, size: int) -> bytes:
         return self._file.read(size)
 
-    def rest(self) -> str:
-        """What is wrong after the last byte that was declared; empty where nothing is."""
-        return "bytes follow the data it declares" if self._file.read(1) else ""
+    def trailing_fault(self) -> str:
+        """Return the fault after the last declared byte, or an empty string."""
+        return "file must end after the declared data, got more bytes" if self._file.read(1) else ""
 
 
 class _Gzip:
-    """Reads one gzip member, and never inflates more than was asked for."""
+    """Reader of one gzip member, which inflates no more bytes than requested."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -55,13 +70,13 @@ class _Gzip:
         self._input = b""
 
     def read(self, size: int) -> bytes:
-        """Up to `size` > 0 bytes; fewer only where the member or the file ends."""
+        """Return `size` > 0 bytes, or fewer at the end of the member or the file."""
         pieces = []
         while size and not self._zlib.eof:
             piece = self._zlib.decompress(self._input, size)
             self._input = self._zlib.unconsumed_tail
-            # zlib may hold output back after it has taken all input, so only an empty piece
-            # tells that it needs more.
+            # zlib can buffer output after it has consumed all input. Only an empty piece shows
+            # that it needs more input.
             if not piece and not self._input and not self._zlib.eof:
                 self._input = self._file.read(_CHUNK)
                 if not self._input:
@@ -70,46 +85,58 @@ class _Gzip:
             pieces.append(piece)
         return b"".join(pieces)
 
-    def rest(self) -> str:
+    def trailing_fault(self) -> str:
+        """Return the fault after the last declared byte, or an empty string."""
         if self.read(1):
-            return "it inflates to more than it declares"
+            return "gzip stream must end after the declared data, got more bytes"
         if not self._zlib.eof:
-            return "its gzip stream is cut off"
+            return "gzip stream must be complete, got a truncated one"
         if self._zlib.unused_data or self._file.read(1):
-            return "bytes follow its gzip stream"
+            return "file must end after its gzip stream, got more bytes"
         return ""
 
 
 def read_idx(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> Array:
-    """Read one IDX file, plain or gzip (told by its content, not its name).
+    """Read one IDX file, uncompressed or gzip.
 
-    Memory beyond the array stays under a megabyte, whatever the file claims or inflates to.
+    The content of the file, not its name, determines whether it is gzip. Memory beyond the array
+    stays below 1 MB, whatever the file declares or inflates to.
 
     Parameters
     ----------
-    path
+    path : path-like
         The file.
-    max_bytes
-        Refuse a file that declares more than this many bytes of data.
+    max_bytes : int
+        Largest size of the data, in bytes.
 
     Returns
     -------
-    numpy.ndarray
-        Read-only, of the declared shape, in the machine's byte order.
+    ndarray
+        The data, read-only, with the declared shape, in native byte order.
 
     Raises
     ------
     IdxError
-        A `ValueError`: wrong magic, unknown type code, too many or too large dimensions, fewer or
-        more bytes than declared, a damaged gzip stream, one that inflates to more than it
-        declares, or anything after it. The text names the file and the fault.
+        If the file is invalid: magic number, type code, dimensions, size, or gzip stream. It is a
+        `ValueError`.
     OSError
-        Where the file cannot be opened or read.
+        If the file cannot be opened or read.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from chainrule.data import read_idx
+    >>> header = bytes([0, 0, 0x08, 1]) + (3).to_bytes(4, "big")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "labels-idx1-ubyte")
+    ...     _ = path.write_bytes(header + bytes([5, 0, 4]))
+    ...     read_idx(path)
+    array([5, 0, 4], dtype=uint8)
     """
     path = Path(path)
 
-    def refuse(what: str) -> NoReturn:
-        raise IdxError(f"read_idx: {path}: {what}")
+    def fail(rule: str) -> NoReturn:
+        raise IdxError(f"read_idx: {path}: {rule}")
 
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -119,45 +146,52 @@ def read_idx(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> Arr
         try:
             magic = source.read(4)
             if len(magic) < 4:
-                refuse(f"it must begin with 4 bytes of magic number, it has {len(magic)}")
+                fail(f"file must begin with a 4-byte magic number, got {len(magic)} bytes")
             if magic[:2] != b"\0\0":
-                refuse(f"an IDX file must begin with two zero bytes, this one has {magic.hex()}")
+                fail(f"file must begin with two zero bytes, got {magic[:2].hex()}")
             if magic[2] not in _TYPES:
                 known = ", ".join(f"0x{code:02x}" for code in _TYPES)
-                refuse(f"its type code must be one of {known}, it is 0x{magic[2]:02x}")
+                fail(f"type code must be one of {known}, got 0x{magic[2]:02x}")
             dimensions = magic[3]
             if not 1 <= dimensions <= MAX_DIMENSIONS:
-                refuse(f"it must have 1 to {MAX_DIMENSIONS} dimensions, it has {dimensions}")
+                fail(f"data must have 1 to {MAX_DIMENSIONS} dimensions, got {dimensions}")
 
             lengths = source.read(4 * dimensions)
             if len(lengths) < 4 * dimensions:
-                refuse("its header is cut off")
+                fail("header must be complete, got a truncated one")
             shape = tuple(int(n) for n in np.frombuffer(lengths, ">u4"))
             dtype = np.dtype(_TYPES[magic[2]])
-            # Python integers do not overflow; NumPy multiplies the lengths of empty arrays too.
+            # Python integers do not overflow. Zeros count as 1, because NumPy also multiplies the
+            # lengths of empty arrays.
             if math.prod(max(n, 1) for n in shape) * dtype.itemsize > max_bytes:
-                refuse(f"shape {shape} of {dtype.itemsize}-byte elements is over {max_bytes} bytes")
+                fail(
+                    f"data must have at most {max_bytes} bytes, got shape {shape} of "
+                    f"{dtype.itemsize}-byte elements"
+                )
             declared = math.prod(shape) * dtype.itemsize
 
             header = 4 + 4 * dimensions
             if not packed and size != header + declared:
-                refuse(f"shape {shape} needs {header + declared} bytes, the file has {size}")
+                fail(f"file of shape {shape} must have {header + declared} bytes, got {size}")
             ratio = LARGE_RATIO if declared > LARGE else DEFLATE_RATIO
             if packed and declared > ratio * size:
-                refuse(f"{size} gzip bytes cannot be honest about {declared} bytes of data")
+                fail(
+                    f"gzip file must expand at most {ratio} times, got {declared} bytes of data "
+                    f"in {size} bytes"
+                )
 
             array = np.empty(declared, np.uint8)
             filled = 0
             while filled < declared:
                 piece = source.read(min(_CHUNK, declared - filled))
                 if not piece:
-                    refuse(f"shape {shape} needs {declared} bytes of data, it has {filled}")
+                    fail(f"data of shape {shape} must have {declared} bytes, got {filled}")
                 array[filled : filled + len(piece)] = np.frombuffer(piece, np.uint8)
                 filled += len(piece)
-            if wrong := source.rest():
-                refuse(wrong)
+            if fault := source.trailing_fault():
+                fail(fault)
         except zlib.error as error:
-            raise IdxError(f"read_idx: {path}: its gzip stream is damaged ({error})") from error
+            raise IdxError(f"read_idx: {path}: gzip stream must be intact, got: {error}") from error
 
     elements = array.view(dtype).reshape(shape)
     if not elements.dtype.isnative:
@@ -167,8 +201,8 @@ def read_idx(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> Arr
 
 
 def sha256(array: Array) -> str:
-    """SHA-256 of the plain IDX file that holds `array` (uint8), in hexadecimal."""
+    """Return the SHA-256 (hexadecimal) of the uncompressed IDX file of a uint8 array."""
     header = bytes([0, 0, 0x08, array.ndim]) + np.array(array.shape, ">u4").tobytes()
     digest = hashlib.sha256(header)
-    digest.update(array.reshape(-1).data)  # hashlib takes one axis only
+    digest.update(array.reshape(-1).data)  # hashlib accepts only one axis
     return digest.hexdigest()

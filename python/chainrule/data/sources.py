@@ -1,4 +1,4 @@
-"""Where data comes from: MNIST on disk or from a mirror, any IDX folder, our own digits."""
+"""Loaders: MNIST from disk or a mirror, IDX folders, and the embedded digits."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from .._types import Array
 from .dataset import Dataset
 from .idx import IdxError, read_idx, sha256
 
-# Each serves the .gz files of MNIST's authors, byte for byte.
+# Both serve the original .gz files of MNIST.
 MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
 
-TIMEOUT = 30  # seconds of silence after which the next mirror is asked
+TIMEOUT = 30  # seconds without data, after which the next mirror is tried
 
-# SHA-256 of the .gz as the mirrors serve it, and of the file inside. Local copies are often
-# compressed anew or not at all, so only the second can vouch for them.
+# SHA-256 of the .gz file on the mirrors, and of the uncompressed file. Local copies are often
+# recompressed or uncompressed, so they are checked by the second hash.
 CHECKSUMS: Mapping[str, tuple[str, str]] = {
     "train-images-idx3-ubyte": (
         "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
@@ -43,14 +43,14 @@ CHECKSUMS: Mapping[str, tuple[str, str]] = {
     ),
 }
 
-_RAW = Path("MNIST", "raw")  # where torchvision puts the files, below its root
+_RAW = Path("MNIST", "raw")  # torchvision's folder below its root
 _NAME = re.compile(
     r"(?P<prefix>.*?)(?P<half>train|test|t10k)-(?P<kind>images|labels)[-.]idx\d-ubyte(\.gz)?"
 )
 
 
 def cache_folder() -> Path:
-    """The folder in which this user's downloads are kept; it need not exist."""
+    """Return the folder of this user's downloads, which may not exist yet."""
     home = os.path.expanduser("~")
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or os.path.join(home, "AppData", "Local")
@@ -66,55 +66,62 @@ def mnist(
     download: bool = True,
     source: Literal["torchvision"] | None = None,
 ) -> tuple[Dataset, Dataset]:
-    """MNIST: 60,000 training and 10,000 test images of handwritten digits.
+    """Load MNIST: 60,000 training and 10,000 test images of handwritten digits.
 
-    The files are looked for in `root`, then in the folder that the environment variable
-    `CHAINRULE_DATA` names, then in the user's cache; each as torchvision lays them out
-    (`MNIST/raw/` below it), or in `raw/`, or in the folder itself, plain or `.gz`. Wherever they
-    come from, the SHA-256 of the data is checked.
+    The function searches `root`, then the folder in the environment variable ``CHAINRULE_DATA``,
+    then the user's cache. In each, it searches ``MNIST/raw/`` (torchvision's layout), ``raw/`` and
+    the folder itself, for uncompressed or ``.gz`` files. It always verifies the SHA-256 of the
+    data.
 
     Parameters
     ----------
-    root
-        The first folder to look in, and the one to download to, into `MNIST/raw/` below it. By
-        default there is none, and downloads go to the user's cache (`~/.cache/chainrule` on
-        Linux).
-    download
-        Fetch what is found nowhere (11 MB) from the first of two mirrors that has it. Needs
-        pooch, of the extra `cli`.
-    source
-        "torchvision": have torchvision find or fetch the files, in `root` (else in
-        `CHAINRULE_DATA`, else in the cache). Needs the extra `torchvision`.
+    root : path-like, optional
+        First folder to search. Downloads go to ``MNIST/raw/`` below it, or without a `root` below
+        the user's cache (``~/.cache/chainrule`` on Linux).
+    download : bool
+        Download missing files (11 MB) from the first of two mirrors that responds. Requires pooch,
+        from the extra ``cli``.
+    source : {None, "torchvision"}
+        If "torchvision", torchvision finds or downloads the files, in `root`, else
+        ``CHAINRULE_DATA``, else the cache. Requires the extra ``torchvision``.
 
     Returns
     -------
     train, test : Dataset
-        images uint8 (N, 28, 28, 1), 0 for paper and 255 for ink; labels uint8 (N,).
+        Images uint8 (N, 28, 28, 1), 0 for background and 255 for ink; labels uint8 (N,).
 
     Raises
     ------
     FileNotFoundError
-        Where nothing was found, nor fetched: it lists the folders and what each mirror answered.
+        If the data is neither found nor downloaded. The message lists the folders and the error of
+        each mirror.
     ValueError
-        Where a file is damaged or is not MNIST's: it names the file and both hashes.
+        If a file is damaged or is not a file of MNIST. The message has both hashes.
     ImportError
-        Where pooch or torchvision is needed and not installed.
+        If pooch or torchvision is required and not installed.
+
+    Examples
+    --------
+    >>> from chainrule import data
+    >>> train, test = data.mnist()  # doctest: +SKIP
+    >>> test  # doctest: +SKIP
+    Dataset(10,000 images (28, 28, 1) uint8, labels uint8 from 0 to 9)
     """
     if source not in (None, "torchvision"):
         raise ValueError(f'mnist: source must be None or "torchvision", got {source!r}')
-    places = _places(root)
+    folders = _search_folders(root)
     if source == "torchvision":
-        found = _through_torchvision(next(iter(places.values())), download)
+        found = _through_torchvision(next(iter(folders.values())), download)
     else:
-        found, looked = _find(places)
+        found, searched = _find(folders)
         if not found and download:
             try:
-                found = _download(places.get("root", places["cache"]) / _RAW, looked)
+                found = _download(folders.get("root", folders["cache"]) / _RAW, searched)
             except ImportError as error:
-                error.add_note(_advice(looked))
+                error.add_note(_advice(searched))
                 raise
         if not found:
-            raise FileNotFoundError(_advice(looked))
+            raise FileNotFoundError(_advice(searched))
     arrays = {name: _verified(found[name], sums[1]) for name, sums in CHECKSUMS.items()}
     train, test = (
         _dataset(found, arrays, f"{half}-images-idx3-ubyte", f"{half}-labels-idx1-ubyte")
@@ -123,46 +130,46 @@ def mnist(
     return train, test
 
 
-def _places(root: str | os.PathLike[str] | None) -> dict[str, Path]:
-    """The folders to look in, in order, each under the name that a message calls it by."""
-    places = {}
+def _search_folders(root: str | os.PathLike[str] | None) -> dict[str, Path]:
+    """Return the folders to search, in order, with their names in messages."""
+    folders = {}
     if root is not None:
-        places["root"] = Path(root)
+        folders["root"] = Path(root)
     if named := os.environ.get("CHAINRULE_DATA"):
-        places["CHAINRULE_DATA"] = Path(named)
-    places["cache"] = cache_folder()
-    return places
+        folders["CHAINRULE_DATA"] = Path(named)
+    folders["cache"] = cache_folder()
+    return folders
 
 
-def _find(places: Mapping[str, Path]) -> tuple[dict[str, Path], list[str]]:
-    """The path of every file from the first place that has all four, and where it looked."""
-    looked: list[str] = []
-    for title, place in places.items():
+def _find(folders: Mapping[str, Path]) -> tuple[dict[str, Path], list[str]]:
+    """Return the files of the first complete folder, and the state of the incomplete ones."""
+    searched: list[str] = []
+    for title, base in folders.items():
         most = 0
-        for folder in (place / _RAW, place / "raw", place):
+        for folder in (base / _RAW, base / "raw", base):
             found = {name: path for name in CHECKSUMS if (path := _plain_or_gz(folder / name))}
             if len(found) == len(CHECKSUMS):
-                return found, looked
+                return found, searched
             most = max(most, len(found))
-        state = f"{most} of {len(CHECKSUMS)} files" if place.is_dir() else "no such folder"
-        looked.append(f"{title}: {place} ({state})")
-    return {}, looked
+        state = f"{most} of {len(CHECKSUMS)} files" if base.is_dir() else "no such folder"
+        searched.append(f"{title}: {base} ({state})")
+    return {}, searched
 
 
 def _plain_or_gz(path: Path) -> Path | None:
-    """`path`, or `path.gz`, whichever is a file; the plain one is faster to read."""
+    """Return `path` or `path.gz`, whichever is a file; the uncompressed one is read faster."""
     packed = path.with_name(path.name + ".gz")
     return path if path.is_file() else packed if packed.is_file() else None
 
 
-def _download(folder: Path, looked: list[str]) -> dict[str, Path]:
-    """Fetch the four files into `folder`; nothing where a mirror could not be had for one.
+def _download(folder: Path, searched: list[str]) -> dict[str, Path]:
+    """Download the four files to `folder` and return their paths, or nothing if one fails.
 
-    pooch writes beside the target and renames only what has the right hash, so a fault leaves no
-    file. What each mirror answered is appended to `looked`.
+    pooch renames a file to its final name only if its hash is correct, so a failure leaves no file.
+    The error of each mirror is appended to `searched`.
     """
     pooch = require("pooch")
-    # Older versions of pooch wait for ever unless told otherwise.
+    # Older versions of pooch have no timeout by default.
     downloader = pooch.HTTPDownloader(timeout=TIMEOUT)
     found = {}
     for name, (packed, _) in CHECKSUMS.items():
@@ -172,8 +179,8 @@ def _download(folder: Path, looked: list[str]) -> dict[str, Path]:
                 path = pooch.retrieve(
                     url, f"sha256:{packed}", f"{name}.gz", folder, downloader=downloader
                 )
-            except (OSError, ValueError) as error:  # unreachable or refused; wrong hash
-                looked.append(f"{url}: {error}")
+            except (OSError, ValueError) as error:  # connection failure; wrong hash
+                searched.append(f"{url}: {error}")
             else:
                 found[name] = Path(path)
                 break
@@ -194,13 +201,13 @@ def _through_torchvision(root: Path, download: bool) -> dict[str, Path]:
     return found
 
 
-def _advice(looked: list[str]) -> str:
+def _advice(searched: list[str]) -> str:
     return (
-        "mnist: the data set was not found, nor fetched. Looked in\n  "
-        + "\n  ".join(looked)
-        + "\nEither let it download (download=True, with a network), or set CHAINRULE_DATA to a "
-        "folder that holds MNIST/raw/train-images-idx3-ubyte.gz and the other three, or use the "
-        "7,000 images that come with chainrule: data.digits(), --embedded on the command line."
+        "mnist: the data set must be in a known folder or on a mirror, got\n  "
+        + "\n  ".join(searched)
+        + "\nEnable the download (download=True, with a network connection), or set CHAINRULE_DATA "
+        "to a folder with MNIST/raw/train-images-idx3-ubyte.gz and the other three files, or use "
+        "the 7,000 embedded images: data.digits(), or --embedded on the command line."
     )
 
 
@@ -208,9 +215,8 @@ def _verified(path: Path, expected: str) -> Array:
     array = read_idx(path)
     if (actual := sha256(array)) != expected:
         raise ValueError(
-            f"mnist: {path} is not MNIST's file of that name: the SHA-256 of its data is {actual}, "
-            f"it must be {expected}. Delete it if it is damaged; another data set in this format "
-            "is read by data.idx_folder"
+            f"mnist: {path}: SHA-256 of the data must be {expected}, got {actual}; delete a "
+            "damaged file, or read another IDX data set with data.idx_folder"
         )
     return array
 
@@ -218,87 +224,96 @@ def _verified(path: Path, expected: str) -> Array:
 def _dataset(
     paths: Mapping[str, Path], arrays: Mapping[str, Array], images: str, labels: str
 ) -> Dataset:
-    pictures, classes = arrays[images], arrays[labels]
-    if pictures.ndim not in (3, 4) or pictures.dtype.kind != "u":
+    image_array, label_array = arrays[images], arrays[labels]
+    if image_array.ndim not in (3, 4) or image_array.dtype.kind != "u":
         raise IdxError(
             f"idx_folder: {paths[images]}: images must be uint8 with 3 or 4 dimensions, got "
-            f"{pictures.dtype} {pictures.shape}"
+            f"{image_array.dtype} {image_array.shape}"
         )
-    if classes.ndim != 1 or classes.dtype.kind not in "iu":
+    if label_array.ndim != 1 or label_array.dtype.kind not in "iu":
         raise IdxError(
-            f"idx_folder: {paths[labels]}: labels must be integers with one dimension, got "
-            f"{classes.dtype} {classes.shape}"
+            f"idx_folder: {paths[labels]}: labels must be integers with 1 dimension, got "
+            f"{label_array.dtype} {label_array.shape}"
         )
-    if len(pictures) != len(classes):
+    if len(image_array) != len(label_array):
         raise IdxError(
-            f"idx_folder: {paths[labels]}: it has {len(classes)} labels, {paths[images].name} has "
-            f"{len(pictures)} images"
+            f"idx_folder: {paths[labels]}: images and labels must have the same length, got "
+            f"{len(image_array)} images and {len(label_array)} labels"
         )
-    return Dataset(pictures[..., None] if pictures.ndim == 3 else pictures, classes)
+    return Dataset(image_array[..., None] if image_array.ndim == 3 else image_array, label_array)
 
 
 def idx_folder(
     path: str | os.PathLike[str], *, prefix: str | None = None
 ) -> tuple[Dataset, Dataset]:
-    """Any data set in MNIST's format: Fashion-MNIST, KMNIST, EMNIST, or your own.
+    """Load a data set in the IDX format: Fashion-MNIST, KMNIST, EMNIST, or your own.
 
-    Four files make a set: `{prefix}{half}-{kind}-idxD-ubyte`, plain or `.gz`, where half is
-    `train` and `t10k` or `test`, kind is `images` and `labels`, and the prefix, if there is one,
-    ends in a hyphen (`emnist-letters-train-images-idx3-ubyte.gz`).
+    A data set has four files ``{prefix}{half}-{kind}-idxD-ubyte``, uncompressed or ``.gz``. The
+    half is ``train``, and ``t10k`` or ``test``. The kind is ``images`` and ``labels``. A prefix
+    ends with a hyphen, as in ``emnist-letters-train-images-idx3-ubyte.gz``.
 
     Parameters
     ----------
-    path
-        The folder that holds the files, or one whose subfolder `raw` does, as torchvision's
-        `FashionMNIST` and `KMNIST` do.
-    prefix
-        Which set, where the folder holds several: "emnist-letters"; "" is the one without prefix.
+    path : path-like
+        Folder with the files, directly or in its subfolder ``raw``, as in torchvision's
+        `FashionMNIST` and `KMNIST`.
+    prefix : str, optional
+        Selects the data set if the folder has several: "emnist-letters", or "" for the one without
+        a prefix.
 
     Returns
     -------
     train, test : Dataset
-        images uint8 (N, H, W, 1), labels as in the file, integers (N,).
+        Images uint8 (N, H, W, 1), and the integer labels (N,) of the file.
 
     Raises
     ------
     FileNotFoundError
-        Where the folder holds no complete set, or not that of `prefix`.
+        If the folder has no complete data set, or not the selected one.
     ValueError
-        Where it holds several and `prefix` is not given, or a file is damaged or no such file.
+        If the folder has several data sets and `prefix` is not given, or a file is invalid.
 
-    Notes
-    -----
-    Nothing is changed on the way. EMNIST's files hold every image transposed (columns as rows),
-    and the labels of its "letters" are 1 to 26, so for upright letters from class 0:
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> import chainrule as cr
+    >>> train, test = cr.data.idx_folder(Path(cr.data.__file__).parent / "digits")
+    >>> test
+    Dataset(1,000 images (28, 28, 1) uint8, labels uint8 from 0 to 9)
 
-    >>> train, test = idx_folder("gzip", prefix="emnist-letters")        # doctest: +SKIP
-    >>> train = Dataset(train.images.swapaxes(1, 2), train.labels - 1)   # doctest: +SKIP
+    The function returns the data as stored. The images of EMNIST are transposed, and the labels of
+    its letters are 1 to 26. For upright letters with classes from 0:
+
+    >>> train, test = cr.data.idx_folder("gzip", prefix="emnist-letters")  # doctest: +SKIP
+    >>> train = cr.data.Dataset(train.images.swapaxes(1, 2), train.labels - 1)  # doctest: +SKIP
     """
     folder = Path(path)
-    places = [place for place in (folder, folder / "raw") if place.is_dir()]
-    if not places:
-        raise FileNotFoundError(f"idx_folder: {folder} is no folder")
-    for place in places:
-        sets = _sets(place)
+    folders = [base for base in (folder, folder / "raw") if base.is_dir()]
+    if not folders:
+        raise FileNotFoundError(f"idx_folder: path must be a folder, got {folder}")
+    for base in folders:
+        sets = _sets(base)
         complete = sorted(name for name, files in sets.items() if len(files) == 4)
         if complete:
             break
     shown = ", ".join(f'"{name.removesuffix("-")}"' for name in complete)
     if prefix is None and len(complete) > 1:
-        raise ValueError(f"idx_folder: {folder} holds several sets: give prefix= one of {shown}")
+        raise ValueError(
+            f"idx_folder: prefix must be one of {shown} for the data sets in {folder}, got None"
+        )
     if prefix is None and complete:
         prefix = complete[0]
     wanted = (prefix or "").removesuffix("-")
-    chosen = next((name for name in complete if name.removesuffix("-") == wanted), None)
-    if chosen is None:
-        has = f"complete sets there: {shown}" if complete else "it holds no complete set"
+    selected = next((name for name in complete if name.removesuffix("-") == wanted), None)
+    if selected is None:
+        available = f"complete sets {shown}" if complete else "no complete set"
         name = f"{wanted}-" if wanted else ""
         raise FileNotFoundError(
-            f"idx_folder: {folder}: {has}; needed are {name}train-images-idx3-ubyte, "
-            f"{name}train-labels-idx1-ubyte and the same two of {name}t10k or {name}test, "
-            "plain or .gz"
+            f"idx_folder: {folder} must contain {name}train-images-idx3-ubyte, "
+            f"{name}train-labels-idx1-ubyte and the same files of {name}t10k or {name}test, "
+            f"uncompressed or .gz, got {available}"
         )
-    files = sets[chosen]
+    files = sets[selected]
     arrays = {part: read_idx(file) for part, file in files.items()}
     train, test = (
         _dataset(files, arrays, f"{half} images", f"{half} labels") for half in ("train", "test")
@@ -307,9 +322,9 @@ def idx_folder(
 
 
 def _sets(folder: Path) -> dict[str, dict[str, Path]]:
-    """The sets in `folder`: prefix, and the file of each part ("train images", ...)."""
+    """Return the data sets in `folder`: per prefix, the file of each part ("train images", ...)."""
     sets: dict[str, dict[str, Path]] = {}
-    # In this order a plain file comes before its .gz, and the first one seen stands.
+    # In sorted order an uncompressed file precedes its .gz, and the first file is used.
     for file in sorted(folder.iterdir()):
         if (match := _NAME.fullmatch(file.name)) and file.is_file():
             half = "train" if match["half"] == "train" else "test"
@@ -318,13 +333,20 @@ def _sets(folder: Path) -> dict[str, dict[str, Path]]:
 
 
 def digits() -> tuple[Dataset, Dataset]:
-    """The part of MNIST that comes with this package: it needs no network and no file.
+    """Load the subset of MNIST that is embedded in this package.
 
     Returns
     -------
     train, test : Dataset
-        6,000 images of MNIST's training half and 1,000 of its test half, equally many of each
-        class, evenly spaced over the original order, which they keep. As `mnist` otherwise:
-        images uint8 (N, 28, 28, 1), labels uint8 (N,).
+        6,000 training images of MNIST and 1,000 of its test images. All classes have the same
+        number of images, evenly spaced over the original files and in their order. Images uint8
+        (N, 28, 28, 1), labels uint8 (N,), as in `mnist`.
+
+    Examples
+    --------
+    >>> import chainrule as cr
+    >>> train, test = cr.data.digits()
+    >>> train
+    Dataset(6,000 images (28, 28, 1) uint8, labels uint8 from 0 to 9)
     """
     return idx_folder(Path(__file__).resolve().parent / "digits")

@@ -1,9 +1,10 @@
-"""The tutorial as one page: every equation, and beside it the library computing it.
+"""The tutorial as one HTML page: each equation, followed by the library code that computes it.
 
-`build` returns the page, and the command ``chainrule tutorial`` writes it. A chapter is a module
-here with a function ``write(chapter, quick)``; a figure shows the source of the functions that
-computed it. The page asks for nothing beside itself: style, script and pictures are in it. It holds
-neither a time nor a date, so that the same machine makes the same page again, to the byte.
+`build` returns the page, and the command ``chainrule tutorial`` writes it. Each chapter is a module
+``chN_*.py`` with a function ``write(chapter, quick)``. To add a chapter, add its module to
+`CHAPTERS`. Each figure shows the source of the functions that computed it. The page includes its
+style sheet, script and pictures. It contains no time or date, so that repeated builds on one
+machine are identical.
 """
 
 from __future__ import annotations
@@ -29,49 +30,48 @@ __all__ = ["CHAPTERS", "TITLE", "build"]
 
 TITLE = "Machine learning, computed equation by equation"
 LEAD = """
-A network learns by calculus and linear algebra, and by nothing else. The tutorial *Machine Learning
-is Calculus Plus Linear Algebra* says so in 67 numbered equations. Here they are again, restated in
-our own words, and beside each the library `chainrule` computes what it says.
+A neural network is trained by calculus and linear algebra. The tutorial *Machine Learning is
+Calculus Plus Linear Algebra* states the method in 67 numbered equations. This page restates all of
+them, and computes each with the library `chainrule`.
 
-Nothing on this page was prepared: every number and every picture was computed when the page was
-made, by the code that is folded up below the figure. Unfold it, copy it, change it.
+All numbers and pictures were computed when the page was made. The code is below each figure: open
+it, copy it, and change it.
 """
 
-# Anchor, title, what writes it, and its share of the time that the page takes.
+# Anchor, title, function, and relative share of the build time.
 CHAPTERS: tuple[tuple[str, str, Callable[[Chapter, bool], None], int], ...] = (
-    ("descent", "Learning is walking downhill", ch1_descent.write, 2),
-    ("neuron", "One neuron, and how it dies", ch2_neuron.write, 2),
-    ("three-units", "Three units, forward and back", ch3_three_units.write, 1),
-    ("depth", "Deep and wide", ch4_depth.write, 10),
-    ("jacobians", "The gradient is a product of matrices", ch5_jacobians.write, 1),
-    ("layers", "Softmax, filters and pooling", ch6_layers.write, 5),
-    ("practice", "Training in practice", ch7_practice.write, 30),
-    ("digits", "Reading handwritten digits", ch8_digits.write, 50),
-    ("names", "Every equation is a name", ch9_equation_index.write, 1),
+    ("descent", "Loss, gradient and gradient descent", ch1_descent.write, 2),
+    ("neuron", "One neuron, and dead units", ch2_neuron.write, 2),
+    ("three-units", "Backpropagation in a network of three units", ch3_three_units.write, 1),
+    ("depth", "Networks of any depth and width", ch4_depth.write, 10),
+    ("jacobians", "The gradient as a product of Jacobians", ch5_jacobians.write, 1),
+    ("layers", "Softmax, convolution, pooling and cross-entropy", ch6_layers.write, 5),
+    ("practice", "Mini-batches and overfitting", ch7_practice.write, 30),
+    ("digits", "A classifier of handwritten digits", ch8_digits.write, 50),
+    ("names", "Index of the equations", ch9_equation_index.write, 1),
 )
 
 
 def build(quick: bool = False, progress: Callable[[str, int], None] | None = None) -> str:
-    """Compute everything and return the page.
+    """Compute all chapters and return the page.
 
     Parameters
     ----------
     quick : bool
-        Whether to train on fewer digits for fewer epochs: the same page with worse networks, for
-        those who want to see it at once.
+        Train on fewer images for fewer epochs. The page is the same, with less accurate networks.
     progress : callable, optional
-        Called with a chapter's title when it begins, and the shares done so far; at last with ""
-        and all of them.
+        Called before each chapter with its title and the sum of the shares that are done, and at
+        the end with "" and the sum of all shares.
 
     Returns
     -------
     str
-        HTML in UTF-8's characters, some 2 MB.
+        HTML, about 2 MB in UTF-8.
 
     Raises
     ------
     ImportError
-        Where matplotlib or latex2mathml is missing, with the command that installs it.
+        If matplotlib, latex2mathml or Pygments is not installed.
     """
     figures, done, chapters = count(1), 0, []
     for number, (key, title, write, share) in enumerate(CHAPTERS, 1):
@@ -85,8 +85,8 @@ def build(quick: bool = False, progress: Callable[[str, int], None] | None = Non
         progress("", done)
     facts = {
         "Computed by": f"chainrule {__version__}",
-        "On": f"backend {info()['backend']}",
+        "Backend": info()["backend"],
         "Digits": "7,000 images of MNIST (LeCun and Cortes, CC BY-SA 3.0)",
-        "Make it again": "chainrule tutorial" + " --quick" * quick,
+        "Command": "chainrule tutorial" + " --quick" * quick,
     }
     return page(TITLE, LEAD, facts, chapters)

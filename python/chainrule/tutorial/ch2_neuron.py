@@ -1,4 +1,4 @@
-"""Chapter 2: one neuron, how it dies, and how it need not; eq. (9)-(13)."""
+"""Chapter 2: one neuron, its gradient, and dead units; eq. (9)-(13)."""
 
 from __future__ import annotations
 
@@ -20,37 +20,37 @@ START = 5
 SLOPE = 0.1
 
 
-def ramp() -> tuple[Array, Array]:
+def ramp_data() -> tuple[Array, Array]:
     x = np.linspace(0.0, 1.0, 9)[:, None]
     return x, 0.2 + 0.6 * x
 
 
-def life(activation: cr.Layer, steps: int) -> tuple[cr.Sequential, Array, Array]:
+def train_neuron(activation: cr.Layer, steps: int) -> tuple[cr.Sequential, Array, Array]:
     neuron = cr.Sequential(cr.Linear(1), activation, input_shape=(1,), dtype="float64")
     neuron.parameter_vector = np.array([2.5, 2.0])
-    places = [neuron.parameter_vector]
+    path = [neuron.parameter_vector]
     history = cr.fit(
         neuron,
-        ramp(),
+        ramp_data(),
         loss=cr.SquaredError(),
         optimizer=cr.SGD(learning_rate=0.5),
         batch_size=None,
         epochs=steps + 1,
-        callbacks=lambda neuron, history: places.append(neuron.parameter_vector),
+        callbacks=lambda neuron, history: path.append(neuron.parameter_vector),
         progress=False,
     )
-    return neuron, np.array(places[:-1]), np.array([e.train_loss for e in history.epochs])
+    return neuron, np.array(path[:-1]), np.array([e.train_loss for e in history.epochs])
 
 
-def reckless(count: int, calm: int) -> tuple[int, int, float]:
+def count_dead_units(count: int, epochs: int) -> tuple[int, int, float]:
     train, test = cr.data.digits()
     data = train.images[:count], train.labels[:count]
     network = cr.recipes.mlp(seed=1)
-    loss, fast = cr.CrossEntropy(), cr.SGD(learning_rate=0.8, momentum=0.9)
-    cr.fit(network, data, loss=loss, optimizer=fast, epochs=1, progress=False)
+    loss, too_fast = cr.CrossEntropy(), cr.SGD(learning_rate=0.8, momentum=0.9)
+    cr.fit(network, data, loss=loss, optimizer=too_fast, epochs=1, progress=False)
     before = cr.calculus.dead_units(network, data).count
-    slow = cr.SGD(learning_rate=0.1)
-    cr.fit(network, data, loss=loss, optimizer=slow, epochs=calm, progress=False)
+    moderate = cr.SGD(learning_rate=0.1)
+    cr.fit(network, data, loss=loss, optimizer=moderate, epochs=epochs, progress=False)
     after = cr.calculus.dead_units(network, data).count
     return before, after, cr.evaluate(network, test).accuracy or 0.0
 
@@ -59,78 +59,86 @@ def write(chapter: Chapter, quick: bool) -> None:
     """Fill the chapter."""
     chapter.prose(
         """
-        A neuron multiplies each input by a weight, adds up, and lets the sum through if it is
-        positive. A constant input $x_0 = 1$ makes the bias $\\theta_0$ a weight like the others.
-        This is the *rectifier*, and its weights are the knobs:
+        A neuron computes the weighted sum of its inputs, and returns it if it is positive and 0
+        otherwise. The constant input $x_0 = 1$ makes the bias $\\theta_0$ one of the weights. The
+        activation function is the *rectifier*, or ReLU. The weights are the parameters:
         """
     )
     chapter.equations(9)
     chapter.prose(
         """
-        Where it lets the sum through, turning knob $i$ changes the output by $x_i$; where it does
-        not, turning changes nothing. At the kink itself any slope between the two would do, and the
-        choice is zero:
+        If the sum is positive, the derivative with respect to weight $i$ is $x_i$; otherwise it is
+        0. At a sum of exactly 0 any slope between the two is a valid subgradient, and the choice is
+        0:
         """
     )
     chapter.equations(10)
     chapter.prose(
         """
-        Put into (5), with the pull of the L2 regularizer (8), it is the gradient of one neuron:
+        Together with (5) and the gradient of the L2 regularizer (8), this gives the gradient of one
+        neuron:
         """
     )
     chapter.equations(11, 12, 13)
-    chapter.heading("A neuron dies")
+    chapter.heading("Dead units")
     chapter.prose(
         """
-        Read the upper case once more. If a step is so large that $\\Theta^\\top x \\le 0$ for
-        *every* example, all terms of the sum are zero, and but for the regularizer nothing will
-        ever move the neuron again. It is dead. The **leaky** rectifier keeps a slight slope below
-        zero; through it a little of the error still flows, enough to come back.
+        Consider the first case above. After a step that is too large, $\\Theta^\\top x \\le 0$ can
+        hold for *every* instance. All terms of the sum are then zero, and apart from the
+        regularizer the gradient is zero. No further step changes the neuron: it is **dead**. The
+        **leaky** ReLU has a small positive slope below zero. Its gradient is not zero there, so the
+        neuron can recover.
         """
     )
-    _deaths(chapter)
-    _many(chapter, quick)
+    _recovery(chapter)
+    _dead_units(chapter, quick)
 
 
-def _deaths(chapter: Chapter) -> None:
-    lives = [life(cr.ReLU(), STEPS), life(cr.LeakyReLU(SLOPE), STEPS)]
-    dead = [cr.calculus.dead_units(neuron, ramp()).count for neuron, *_ in lives[:1]]
-    lines = new_figure(4.1, 3.5)
-    _lines(lines.subplots(), [places for _, places, _ in lives])
-    course = new_figure(4.1, 3.5)
-    _course(course.subplots(), [losses for *_, losses in lives])
-    told = []
+def _recovery(chapter: Chapter) -> None:
+    runs = [train_neuron(cr.ReLU(), STEPS), train_neuron(cr.LeakyReLU(SLOPE), STEPS)]
+    dead = cr.calculus.dead_units(runs[0][0], ramp_data()).count
+    outputs = new_figure(4.1, 3.5)
+    _outputs(outputs.subplots(), [path for _, path, _ in runs])
+    curves = new_figure(4.1, 3.5)
+    _losses(curves.subplots(), [losses for *_, losses in runs])
+    notes = []
     for step in SHOWN:
-        (_, one, _), (_, other, _) = lives
-        z = [places[step, 0] + places[step, 1] * ramp()[0] for places in (one, other)]
-        states = ["lets through" if each.max() > 0 else "is silent" for each in z]
-        told.append(
-            f"**After {step} step{'' if step == 1 else 's'}**: the rectifier {states[0]} "
-            f"(largest z {_signed(z[0].max())}, loss {lives[0][2][step]:.3f}); the leaky one "
-            f"{states[1] if states[1] == 'lets through' else 'leaks'} "
-            f"(largest z {_signed(z[1].max())}, loss {lives[1][2][step]:.3f})."
-        )
+        largest = [
+            float((path[step, 0] + path[step, 1] * ramp_data()[0]).max()) for _, path, _ in runs
+        ]
+        parts = [
+            f"{name} {'active' if z > 0 else inactive} (largest z {_signed(z)}, "
+            f"loss {losses[step]:.3f})"
+            for name, inactive, z, (*_, losses) in zip(
+                ("ReLU", "leaky ReLU"),
+                ("inactive", "below zero"),
+                largest,
+                runs,
+                strict=True,
+            )
+        ]
+        notes.append(f"**After {step} step{'' if step == 1 else 's'}**: {'; '.join(parts)}.")
     chapter.figure(
         "dying",
         Panel(
-            lines,
-            "The examples on a rising line, and the output of the rectifier and of the leaky "
-            "rectifier after the chosen number of steps: the first falls to zero and stays there.",
+            outputs,
+            "The instances on a rising line, and the output of both neurons after the selected "
+            "number of steps. The output of the ReLU falls to zero and stays there.",
         ),
         Panel(
-            course,
-            "The loss over the steps: the rectifier's stays where it was after the first step, "
-            "the leaky one's falls to nearly zero.",
+            curves,
+            "Loss per step: the loss of the ReLU is constant after the first step, the loss of the "
+            "leaky ReLU falls to nearly zero.",
         ),
-        caption=f"""Two neurons start alike, far too high. The first step throws both below zero.
-        The rectifier stays there ({dead[0]} dead unit of 1, says `dead_units`); the
-        leaky one, slope {SLOPE:g}, creeps back and fits the examples.""",
-        code=(ramp, life),
-        call=f"neuron, places, losses = life(cr.ReLU(), {STEPS})\n"
-        "print(cr.calculus.dead_units(neuron, ramp()))\n"
-        f"neuron, places, losses = life(cr.LeakyReLU({SLOPE:g}), {STEPS})",
-        slider=Slider("steps taken", [str(step) for step in SHOWN], START),
-        told=told,
+        caption=f"""Two neurons with the same initial weights. The first step makes all their sums
+        negative. The ReLU stays dead (`dead_units` finds {dead} dead unit of 1). The leaky ReLU,
+        with slope {SLOPE:g}, recovers and fits the instances.""",
+        code=(ramp_data, train_neuron),
+        call=f"neuron, path, losses = train_neuron(cr.ReLU(), {STEPS})\n"
+        "print(cr.calculus.dead_units(neuron, ramp_data()))\n"
+        f"neuron, path, losses = train_neuron(cr.LeakyReLU({SLOPE:g}), {STEPS})",
+        slider=Slider("steps", [str(step) for step in SHOWN], START),
+        notes=notes,
     )
 
 
@@ -138,46 +146,45 @@ def _signed(value: float) -> str:
     return f"{value:.2f}".replace("-", "−")
 
 
-def _lines(ax: Any, lives: Sequence[Array]) -> None:
-    x, y = ramp()
+def _outputs(ax: Any, paths: Sequence[Array]) -> None:
+    x, y = ramp_data()
     ax.axhline(0.0, color=GREY, linewidth=0.8)
     across = np.linspace(-0.1, 1.1, 121)
     for index, step in enumerate(SHOWN):
-        for places, slope, colour in zip(lives, (0.0, SLOPE), (ORANGE, BLUE), strict=True):
-            z = places[step, 0] + places[step, 1] * across
-            # The other neuron's line would hide this one where they are the same.
+        for path, slope, color in zip(paths, (0.0, SLOPE), (ORANGE, BLUE), strict=True):
+            z = path[step, 0] + path[step, 1] * across
+            # A dashed line leaves the other one visible where both are equal.
             style = "-" if slope == 0.0 else (0, (5, 2))
             a = np.where(z > 0.0, z, slope * z)
-            ax.plot(across, a, color=colour, linewidth=2.0, linestyle=style, gid=frame(index))
-    ax.plot(x, y, "o", color=INK, markersize=4.5, label="examples")
-    ax.plot([], [], color=ORANGE, linewidth=2.0, label="rectifier")
-    ax.plot([], [], color=BLUE, linewidth=2.0, linestyle=(0, (5, 2)), label="leaky")
+            ax.plot(across, a, color=color, linewidth=2.0, linestyle=style, gid=frame(index))
+    ax.plot(x, y, "o", color=INK, markersize=4.5, label="instances")
+    ax.plot([], [], color=ORANGE, linewidth=2.0, label="ReLU")
+    ax.plot([], [], color=BLUE, linewidth=2.0, linestyle=(0, (5, 2)), label="leaky ReLU")
     ax.legend(frameon=False, fontsize=9, labelcolor=INK, loc="upper left")
     ax.set(xlim=(-0.1, 1.1), ylim=(-0.35, 2.0), xlabel="input x", ylabel="output f(x)")
-    ax.set_title("what each neuron says", fontsize=10.5)
+    ax.set_title("output of each neuron", fontsize=10.5)
     dress(ax)
 
 
-def _course(ax: Any, losses: Sequence[Array]) -> None:
-    for each, colour, style in zip(losses, (ORANGE, BLUE), ("-", (0, (5, 2))), strict=True):
-        ax.semilogy(each, color=colour, linewidth=2.0, linestyle=style)
+def _losses(ax: Any, losses: Sequence[Array]) -> None:
+    for each, color, style in zip(losses, (ORANGE, BLUE), ("-", (0, (5, 2))), strict=True):
+        ax.semilogy(each, color=color, linewidth=2.0, linestyle=style)
         for index, step in enumerate(SHOWN):
-            ax.plot(step, each[step], "o", color=colour, markersize=7, gid=frame(index))
+            ax.plot(step, each[step], "o", color=color, markersize=7, gid=frame(index))
     ax.set(xlabel="step", ylabel="mean loss", xlim=(-2, STEPS + 2))
-    ax.set_title("its loss", fontsize=10.5)
+    ax.set_title("loss per step", fontsize=10.5)
     dress(ax, grid=True)
 
 
-def _many(chapter: Chapter, quick: bool) -> None:
-    count, calm = (1500, 5) if quick else (6000, 20)
-    before, after, right = reckless(count, calm)
+def _dead_units(chapter: Chapter, quick: bool) -> None:
+    count, epochs = (1500, 5) if quick else (6000, 20)
+    before, after, accuracy = count_dead_units(count, epochs)
     chapter.prose(
         f"""
-        In a network the same happens to many at once. One pass over {count:,} digits with a
-        recklessly high learning rate leaves **{before} of 128** rectifiers dead, as
-        `cr.calculus.dead_units(network, data)` tells. Then {calm} passes with a moderate one:
-        **{after}** are dead still, while the living ones take over and read
-        {100 * right:.1f} % of the test digits right. Training goes on; a part of the network does
-        not.
+        In a larger network, many units can die at once. After one epoch over {count:,} digits with
+        a learning rate that is far too high, `cr.calculus.dead_units(network, data)` finds
+        **{before} of 128** ReLU units dead. After {epochs} more epochs with a moderate learning
+        rate, **{after}** are still dead. The other units learn, and the test accuracy is
+        {100 * accuracy:.1f} %.
         """
     )

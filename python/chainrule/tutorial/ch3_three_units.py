@@ -1,4 +1,4 @@
-"""Chapter 3: the network of three units, forward and back; eq. (14)-(27)."""
+"""Chapter 3: forward and backward pass of a network of three units; eq. (14)-(27)."""
 
 from __future__ import annotations
 
@@ -15,28 +15,29 @@ from .svg import LAST, frame
 X, Y = (1.0, 2.0), (1.0,)
 RATE = 0.1
 
-# The slider's positions: a name, and what is computed there.
+# Slider positions: name, and keys of the trace entries that are computed there.
 STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("given", ()),
+    ("input", ()),
     ("forward: layer 1", ("z^(1)", "a^(1)")),
     ("forward: layer 2", ("z^(2)", "y_hat")),
-    ("forward: the loss", ("l",)),
-    ("back, step 1", ("dl/dy_hat",)),
-    ("back, step 2", ("delta^(2)",)),
-    ("back, step 3", ("dl/dW^(2)",)),
-    ("back, step 4", ("dl/da^(1)",)),
-    ("back, step 5", ("delta^(1)",)),
-    ("back, step 6", ("dl/dW^(1)",)),
+    ("forward: loss", ("l",)),
+    ("backward, step 1", ("dl/dy_hat",)),
+    ("backward, step 2", ("delta^(2)",)),
+    ("backward, step 3", ("dl/dW^(2)",)),
+    ("backward, step 4", ("dl/da^(1)",)),
+    ("backward, step 5", ("delta^(1)",)),
+    ("backward, step 6", ("dl/dW^(1)",)),
 )
-WHEN = {name: index for index, (_, names) in enumerate(STEPS) for name in names}
+# Slider position at which each entry is computed.
+FIRST_STEP = {name: index for index, (_, names) in enumerate(STEPS) for name in names}
 
 
-def watch(x: tuple[float, ...], y: tuple[float, ...]) -> cr.calculus.Trace:
+def trace_instance(x: tuple[float, ...], y: tuple[float, ...]) -> cr.calculus.Trace:
     network = cr.examples.three_unit_network()
     return cr.calculus.trace(network, np.array(x), np.array(y), cr.SquaredError())
 
 
-def step(x: tuple[float, ...], y: tuple[float, ...], rate: float) -> tuple[float, float]:
+def descent_step(x: tuple[float, ...], y: tuple[float, ...], rate: float) -> tuple[float, float]:
     network = cr.examples.three_unit_network()
     loss = cr.SquaredError()
     before, _ = network.loss_and_gradient(np.array([x]), np.array([y]), loss)
@@ -47,46 +48,46 @@ def step(x: tuple[float, ...], y: tuple[float, ...], rate: float) -> tuple[float
 
 def write(chapter: Chapter, quick: bool) -> None:
     """Fill the chapter."""
-    del quick  # A moment is no time.
+    del quick  # The chapter takes less than a second.
     chapter.prose(
         """
-        Neurons that feed neurons make a network. Before anything can be said about it, everything
-        in it needs a name. Layers are counted from the bottom, the input being layer 0, and in each
-        layer position 0 is the constant 1 that carries the biases:
+        In a network, the outputs of neurons are the inputs of other neurons. The notation is as
+        follows. Layers are numbered from the input, which is layer 0. In each layer, position 0 is
+        the constant 1 that is multiplied by the biases:
         """
     )
     chapter.equations(14, 15, 16)
     chapter.prose(
         """
-        The smallest network with everything in it has three of these units and nine weights: two
-        units read the input, one reads the two.
+        The smallest network with all parts of a deep network has three units and nine weights. Two
+        units read the input, and the third reads their outputs.
         """
     )
     chapter.equations(17, 18, 19, 20)
     chapter.prose(
         """
-        **Backpropagation** goes down the same stairs. It carries one quantity from unit to unit,
-        the *error term*: how the loss answers to that unit's sum.
+        **Backpropagation** visits the units in reverse order. It computes one quantity per unit,
+        the *error term*: the derivative of the loss with respect to the unit's weighted sum.
         """
     )
     chapter.equations(21)
     chapter.prose(
         """
-        Six steps, each a product of what is known already with one local derivative. Nothing is
-        ever differentiated twice:
+        There are six steps. Each multiplies a known quantity by one local derivative, and no
+        derivative is computed twice:
         """
     )
     chapter.equations(22, 23, 24, 25, 26, 27)
     _steps(chapter)
-    _whole(chapter)
+    _full_trace(chapter)
 
 
 def _steps(chapter: Chapter) -> None:
-    trace = watch(X, Y)
+    trace = trace_instance(X, Y)
     figure = new_figure(*SIZE)
     figure.set_layout_engine("none")
     _draw(figure.add_axes((0, 0, 1, 1)), trace)
-    told = []
+    notes = []
     for name, keys in STEPS:
         lines = [f"**{name[0].upper()}{name[1:]}**"]
         if not keys:
@@ -94,31 +95,31 @@ def _steps(chapter: Chapter) -> None:
         for key in keys:
             entry = trace.entry(key)
             for symbol, value, formula in entry.elements():
-                line = f"{symbol.latex} = {formula.latex} = {_plain(value)}"
+                line = f"{symbol.latex} = {formula.latex} = {_latex_number(value)}"
                 lines.append(f"${line}$ {entry.equation}")
-        told.append("\n".join(lines))
+        notes.append("\n".join(lines))
     chapter.figure(
         "three-units",
         Panel(
             figure,
-            "The network with two inputs, two hidden units and one output. At each position of "
-            "the slider the values computed there appear: outputs at the units going forward, "
-            "error terms at the units and gradients at the weights going back.",
+            "The network with two inputs, two hidden units and one output. Each slider position "
+            "adds the values that it computes: sums and outputs at the units in the forward pass, "
+            "error terms at the units and gradients at the weights in the backward pass.",
         ),
-        caption="""The nine weights stand on their edges. Step through: going forward, each unit
-        gets its sum $z$ and its output $a$; going back, each unit gets its error term $\\delta$ and
-        each edge its gradient.""",
-        code=(watch,),
-        call=f"print(watch(x={X}, y={Y}))",
+        caption="""The nine weights are at their edges. The forward pass computes the sum $z$ and
+        the output $a$ of each unit. The backward pass computes the error term $\\delta$ of each
+        unit and the gradient of each weight.""",
+        code=(trace_instance,),
+        call=f"print(trace_instance(x={X}, y={Y}))",
         slider=Slider(
             "step", [f"{i} of {len(STEPS) - 1}" for i in range(len(STEPS))], 0, len(STEPS) - 1
         ),
-        told=told,
+        notes=notes,
     )
 
 
-def _plain(value: float) -> str:
-    # In braces a minus is a sign, not a subtraction, and stands close to its number.
+def _latex_number(value: float) -> str:
+    # Braces make the minus a sign instead of an operator, which has wider spacing.
     return f"{{{value:.6g}}}"
 
 
@@ -126,18 +127,18 @@ def _pair(values: tuple[float, ...]) -> str:
     return f"({', '.join(f'{value:g}' for value in values)})"
 
 
-# In inches; no wider, so that writing stays legible on a phone.
+# In inches. A wider figure has illegible text on a phone.
 SIZE = (4.9, 4.5)
 INPUTS = ((0.45, 3.85), (0.45, 2.25), (0.45, 0.65))
 HIDDEN = ((2.4, 4.05), (2.4, 2.8), (2.4, 1.0))
 OUTPUT = (3.95, 2.1)
 RADIUS = 0.36
-# The middle of what is written above the output unit.
-ABOVE = OUTPUT[0] + 0.42
+# Center of the text above the output unit.
+OUTPUT_LABEL_X = OUTPUT[0] + 0.42
 
 
 def _draw(ax: Any, trace: cr.calculus.Trace) -> None:
-    """Draw the network, and at each step what it adds."""
+    """Draw the network, with one frame per step."""
     ax.set(xlim=(0, SIZE[0]), ylim=(0, SIZE[1]), aspect="equal")
     ax.set_axis_off()
     edges = [
@@ -148,15 +149,15 @@ def _draw(ax: Any, trace: cr.calculus.Trace) -> None:
     edges += [(2, start, OUTPUT, 1, j) for j, start in enumerate(HIDDEN)]
     for layer, start, end, i, j in edges:
         _edge(ax, trace, layer, start, end, i, j)
-    for text, place in zip(("1", f"x₁\n{X[0]:g}", f"x₂\n{X[1]:g}"), INPUTS, strict=True):
-        _unit(ax, place, text, GREY)
+    for text, position in zip(("1", f"x₁\n{X[0]:g}", f"x₂\n{X[1]:g}"), INPUTS, strict=True):
+        _unit(ax, position, text, GREY)
     _unit(ax, HIDDEN[0], "1", GREY)
-    for i, place in enumerate(HIDDEN[1:], 1):
-        _unit(ax, place, "", INK)
+    for i, position in enumerate(HIDDEN[1:], 1):
+        _unit(ax, position, "", INK)
         _values(
             ax,
             trace,
-            place,
+            position,
             ("z^(1)", f"z_{i}^(1)", f"z{'₀₁₂'[i]}"),
             ("a^(1)", f"a_{i}^(1)", f"a{'₀₁₂'[i]}"),
             ("delta^(1)", f"delta_{i}^(1)"),
@@ -176,27 +177,27 @@ def _draw(ax: Any, trace: cr.calculus.Trace) -> None:
         (OUTPUT[0] + RADIUS, OUTPUT[1]),
         arrowprops={"arrowstyle": "-|>", "color": GREY},
     )
-    ax.text(ABOVE, OUTPUT[1] + 0.98, f"y = {Y[0]:g}", ha="center", fontsize=10, color=INK)
+    ax.text(OUTPUT_LABEL_X, OUTPUT[1] + 0.98, f"y = {Y[0]:g}", ha="center", fontsize=10, color=INK)
     loss = f"ℓ = {_short(trace['l'])}"
     ax.text(
-        ABOVE,
+        OUTPUT_LABEL_X,
         OUTPUT[1] + 0.72,
         loss,
         ha="center",
         fontsize=10,
         color=BLUE,
         weight="bold",
-        gid=frame(WHEN["l"], LAST),
+        gid=frame(FIRST_STEP["l"], LAST),
     )
     top = f"∂ℓ/∂ŷ = {_short(trace['dl/dy_hat'])}"
     ax.text(
-        ABOVE,
+        OUTPUT_LABEL_X,
         OUTPUT[1] + 0.46,
         top,
         ha="center",
         fontsize=9.5,
         color=ORANGE,
-        gid=frame(WHEN["dl/dy_hat"], LAST),
+        gid=frame(FIRST_STEP["dl/dy_hat"], LAST),
     )
 
 
@@ -204,51 +205,53 @@ def _short(value: Any) -> str:
     return f"{float(np.asarray(value).ravel()[0]):.4g}".replace("-", "−")
 
 
-def _unit(ax: Any, place: tuple[float, float], text: str, colour: str) -> None:
+def _unit(ax: Any, position: tuple[float, float], text: str, color: str) -> None:
     from matplotlib.patches import Circle
 
-    ax.add_patch(Circle(place, RADIUS, facecolor=PAPER, edgecolor=colour, linewidth=1.4, zorder=3))
-    ax.text(*place, text, ha="center", va="center", fontsize=10, color=INK, zorder=4)
+    ax.add_patch(
+        Circle(position, RADIUS, facecolor=PAPER, edgecolor=color, linewidth=1.4, zorder=3)
+    )
+    ax.text(*position, text, ha="center", va="center", fontsize=10, color=INK, zorder=4)
 
 
 def _values(
     ax: Any,
     trace: cr.calculus.Trace,
-    place: tuple[float, float],
+    position: tuple[float, float],
     z: tuple[str, str, str],
     a: tuple[str, str, str],
     delta: tuple[str, str],
 ) -> None:
-    """Write a unit's sum, output and error term, each from its step on, bright in its step."""
+    """Draw a unit's sum, output and error term from their step on, highlighted in that step."""
     from matplotlib.patches import Circle
 
     for (key, element, name), up in ((z, 0.13), (a, -0.13)):
         ax.text(
-            place[0],
-            place[1] + up,
+            position[0],
+            position[1] + up,
             f"{name} {_short(trace[element])}",
             ha="center",
             va="center",
             fontsize=8.6,
             color=INK,
             zorder=5,
-            gid=frame(WHEN[key], LAST),
+            gid=frame(FIRST_STEP[key], LAST),
         )
         ax.add_patch(
             Circle(
-                place,
+                position,
                 RADIUS,
                 facecolor="none",
                 edgecolor=BLUE,
                 linewidth=3,
                 zorder=4,
-                gid=frame(WHEN[key]),
+                gid=frame(FIRST_STEP[key]),
             )
         )
     key, element = delta
     ax.text(
-        place[0],
-        place[1] - RADIUS - 0.17,
+        position[0],
+        position[1] - RADIUS - 0.17,
         f"δ = {_short(trace[element])}",
         ha="center",
         va="center",
@@ -256,17 +259,17 @@ def _values(
         color=ORANGE,
         weight="bold",
         zorder=5,
-        gid=frame(WHEN[key], LAST),
+        gid=frame(FIRST_STEP[key], LAST),
     )
     ax.add_patch(
         Circle(
-            place,
+            position,
             RADIUS,
             facecolor="none",
             edgecolor=ORANGE,
             linewidth=3,
             zorder=4,
-            gid=frame(WHEN[key]),
+            gid=frame(FIRST_STEP[key]),
         )
     )
 
@@ -280,24 +283,25 @@ def _edge(
     i: int,
     j: int,
 ) -> None:
+    """Draw the edge of weight w_ij, with its weight and its gradient."""
     across = [start[0], end[0]], [start[1], end[1]]
     ax.plot(*across, color=FAINT, linewidth=1.6, zorder=1)
-    forward = WHEN["z^(1)" if layer == 1 else "z^(2)"]
+    forward = FIRST_STEP["z^(1)" if layer == 1 else "z^(2)"]
     ax.plot(*across, color=BLUE, linewidth=2, zorder=1, gid=frame(forward))
-    back = WHEN[f"dl/dW^({layer})"]
+    back = FIRST_STEP[f"dl/dW^({layer})"]
     ax.plot(*across, color=ORANGE, linewidth=2, zorder=1, gid=frame(back))
     if layer == 2 and j > 0:
-        ax.plot(*across, color=ORANGE, linewidth=2, zorder=1, gid=frame(WHEN["dl/da^(1)"]))
-    # Where crossing edges leave room for their numbers.
+        ax.plot(*across, color=ORANGE, linewidth=2, zorder=1, gid=frame(FIRST_STEP["dl/da^(1)"]))
+    # Positions at which the numbers of crossing edges do not overlap.
     share = 0.5 if layer == 2 else 0.6 if i == 1 else 0.3
-    place = [start[k] + share * (end[k] - start[k]) for k in (0, 1)]
+    position = [start[k] + share * (end[k] - start[k]) for k in (0, 1)]
     box = {"boxstyle": "round,pad=0.12", "facecolor": PAPER, "edgecolor": "none"}
     weight = _short(trace[f"w_{i}{j}^({layer})"])
     gradient = _short(trace[f"dl/dw_{i}{j}^({layer})"])
-    ax.text(*place, weight, ha="center", va="center", fontsize=9, color=INK, bbox=box, zorder=2)
+    ax.text(*position, weight, ha="center", va="center", fontsize=9, color=INK, bbox=box, zorder=2)
     ax.text(
-        place[0],
-        place[1] - 0.19,
+        position[0],
+        position[1] - 0.19,
         gradient,
         ha="center",
         va="center",
@@ -310,14 +314,14 @@ def _edge(
     )
 
 
-def _whole(chapter: Chapter) -> None:
-    chapter.heading("The whole trace")
-    trace = watch(X, Y)
-    before, after = step(X, Y, RATE)
+def _full_trace(chapter: Chapter) -> None:
+    chapter.heading("The full trace")
+    trace = trace_instance(X, Y)
+    before, after = descent_step(X, Y, RATE)
     chapter.prose(
         f"""
-        The same as one table, as a notebook shows it. One step along this gradient, eq. (6) with
-        $\\eta$ = {RATE:g}, takes the loss from {before:.4f} to {after:.4f}.
+        The table shows the same values, as a notebook displays them. One step of gradient descent
+        (6) with $\\eta$ = {RATE:g} reduces the loss from {before:.4f} to {after:.4f}.
         """
     )
     chapter.trace(trace)
@@ -325,9 +329,9 @@ def _whole(chapter: Chapter) -> None:
     report = cr.calculus.check_gradient(cr.examples.three_unit_network(), x, y, cr.SquaredError())
     chapter.prose(
         """
-        How do we know that the six steps are right? By asking the loss itself: turn each weight a
-        little up and a little down, and see by how much the loss differs.
-        `cr.calculus.check_gradient` does so in double precision:
+        A finite-difference check confirms the six steps. It increases and decreases each weight
+        slightly, and compares the change of the loss with the gradient.
+        `cr.calculus.check_gradient` does this in float64:
         """
     )
-    chapter.printed(str(report))
+    chapter.output(str(report))

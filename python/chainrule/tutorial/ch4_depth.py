@@ -1,4 +1,4 @@
-"""Chapter 4: any depth, any width; eq. (28)-(45)."""
+"""Chapter 4: networks of any depth and width; eq. (28)-(45)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import chainrule as cr
 
 from .._types import Array
 from ..plots.style import BLUE, GREY, INK, ORANGE, dress, new_figure
-from .heatmap import matrix
+from .heatmap import matrix_figure
 from .page import Chapter, Panel, Slider
 from .svg import frame
 
@@ -19,7 +19,7 @@ WIDTHS = (2, 4, 8, 16, 32, 64)
 POINTS = (1, 4, 8, 16, 32, 64)
 
 
-def matrices() -> tuple[list[Array], list[Array]]:
+def weights_and_gradients() -> tuple[list[Array], list[Array]]:
     network = cr.Sequential(
         cr.Linear(6),
         cr.ReLU(),
@@ -36,15 +36,15 @@ def matrices() -> tuple[list[Array], list[Array]]:
     return cr.calculus.weight_matrices(network), cr.calculus.gradient_matrices(network)
 
 
-def wider(widths: tuple[int, ...], epochs: int) -> list[cr.examples.Approximation]:
+def wide_networks(widths: tuple[int, ...], epochs: int) -> list[cr.examples.Approximation]:
     return cr.examples.growing_width(cr.examples.wave, widths, epochs=epochs)
 
 
-def deeper(points: tuple[int, ...]) -> list[cr.examples.Approximation]:
+def deep_networks(points: tuple[int, ...]) -> list[cr.examples.Approximation]:
     return cr.examples.growing_depth(cr.examples.wave, points)
 
 
-def how_deep(depth: int, init: str) -> cr.examples.Learnt:
+def train_at_depth(depth: int, init: str) -> cr.examples.Learnt:
     network = cr.examples.deep_network(depth, width=64, init=init)
     return cr.examples.learn(network, *cr.data.digits(), epochs=1)
 
@@ -53,32 +53,32 @@ def write(chapter: Chapter, quick: bool) -> None:
     """Fill the chapter."""
     chapter.prose(
         """
-        Nothing in the six steps depended on there being three units. With $L$ layers of $m$ units
-        each, the same rules hold with indices on everything. Going forward:
+        The six steps do not depend on the number of units. For $L$ layers of $m$ units each, the
+        same rules hold with additional indices. The forward pass is:
         """
     )
     chapter.equations(28, 29, 30, 31, 32, 33, 34, 35)
     chapter.prose(
         """
-        Going back, the error terms of the top layer come from the loss, and those of each layer
-        from the layer above, along the same weights the other way round. Every unit is visited
-        once, which is why a whole gradient costs about as much as two more forward passes,
-        however many weights there are:
+        In the backward pass, the error terms of the top layer follow from the loss. Those of each
+        other layer follow from the layer above, through the same weights. The pass visits each unit
+        once. The cost of the full gradient is therefore about that of two more forward passes, for
+        any number of weights:
         """
     )
     chapter.equations(36, 37, 38, 39)
     chapter.prose(
         """
-        Over a data set the mean is taken, so that the learning rate need not change with the size
-        of the data. The L2 charge falls on weights but not on biases, which only shift:
+        The loss and the gradient are means over the data set, so that the learning rate does not
+        depend on its size. The L2 term applies to the weights but not to the biases:
         """
     )
     chapter.equations(40, 41, 42)
     chapter.prose(
         """
-        All weights together can be written in a row, layer after layer and neuron after neuron,
-        each neuron's bias first, and the gradient in the same order; or as one matrix a layer,
-        whose column 0 holds the biases:
+        All weights can be written as one vector: layer after layer, neuron after neuron, with the
+        bias of each neuron first. The gradient has the same order. Alternatively, each layer has
+        one matrix whose column 0 holds the biases:
         """
     )
     chapter.equations(43, 44, 45)
@@ -88,64 +88,60 @@ def write(chapter: Chapter, quick: bool) -> None:
 
 
 def _matrices(chapter: Chapter) -> None:
-    weights, gradients = matrices()
+    weights, gradients = weights_and_gradients()
     panels = []
     for layer, (weight, gradient) in enumerate(zip(weights, gradients, strict=True), 1):
         rows, columns = weight.shape
         for values, name, what in ((weight, "W", "weights"), (gradient, "G", "gradients")):
             panels.append(
                 Panel(
-                    matrix(values, cell=0.16),
+                    matrix_figure(values, cell=0.16),
                     f"The {what} of layer {layer}, {rows} by {columns}.",
                     kind="factor",
                     label=f"${name}^{{({layer})}}$ {rows} × {columns}",
                 )
             )
-    silent = sum(int((gradient == 0.0).all(axis=1).sum()) for gradient in gradients)
+    inactive = sum(int((gradient == 0.0).all(axis=1).sum()) for gradient in gradients)
+    rows_of_gradients = "One row" if inactive == 1 else f"{inactive} rows"
     chapter.figure(
         "matrices",
         *panels,
-        caption=f"""Weights and gradients of a network of three layers, from a batch of 8. Each row
-        is a neuron, column 0 its bias, which starts at zero. {_rows(silent)} of gradients
-        {"is" if silent == 1 else "are"} pale throughout: for no instance of the batch did the error
-        reach that neuron's sum, because a rectifier above it was silent.""",
-        code=(matrices,),
-        call="weights, gradients = matrices()",
+        caption=f"""Weights and gradients of a network of three layers, for a batch of 8. Each row
+        is a neuron. Column 0 is its bias, which is initialized to 0. {rows_of_gradients} of the
+        gradients {"is" if inactive == 1 else "are"} all zero: for every instance of the batch, an
+        inactive ReLU sets the error term of that neuron to zero.""",
+        code=(weights_and_gradients,),
+        call="weights, gradients = weights_and_gradients()",
     )
-
-
-def _rows(count: int) -> str:
-    return "One row" if count == 1 else f"{count} rows"
 
 
 def _universal(chapter: Chapter, quick: bool) -> None:
-    chapter.heading("What depth and width are good for")
+    chapter.heading("Universal approximation")
     chapter.prose(
         """
-        One hidden layer, if only it is wide enough, comes as close as one likes to any continuous
-        function on a bounded region: each rectifier adds a kink, and with enough kinks any curve
-        can be followed. So do narrow networks, one neuron wider than the input, if only they are
-        deep enough. This is *universal approximation*. It says that such weights exist. Whether
-        gradient descent finds them is another matter, and one reason why there is more to say
-        below.
+        A network with one hidden layer approximates any continuous function on a bounded region to
+        any accuracy, if the layer is wide enough. Each ReLU adds a kink, and a piecewise linear
+        function with enough kinks follows any curve. Narrow networks, one neuron wider than the
+        input, have the same property if they are deep enough. This is *universal approximation*. It
+        states that suitable weights exist, not that gradient descent finds them.
         """
     )
     epochs = 60 if quick else 400
-    wide, deep = wider(WIDTHS, epochs), deeper(POINTS)
+    wide, deep = wide_networks(WIDTHS, epochs), deep_networks(POINTS)
     curves, errors = new_figure(4.4, 3.5), new_figure(3.9, 3.5)
     x = np.linspace(0.0, 1.0, 401)[:, None]
-    wanted = cr.examples.wave(x)
+    target = cr.examples.wave(x)
     ax = curves.subplots()
-    ax.plot(x, wanted, color=GREY, linewidth=4, alpha=0.45, label="wanted")
+    ax.plot(x, target, color=GREY, linewidth=4, alpha=0.45, label="target")
     for index, (one, other) in enumerate(zip(wide, deep, strict=True)):
-        for network, colour, style in (
+        for network, color, style in (
             (one.network, BLUE, "-"),
             (other.network, ORANGE, (0, (4, 1.5))),
         ):
             ax.plot(
                 x,
                 network.predict(x)[:, 0],
-                color=colour,
+                color=color,
                 linewidth=1.5,
                 linestyle=style,
                 gid=frame(index),
@@ -154,24 +150,24 @@ def _universal(chapter: Chapter, quick: bool) -> None:
     ax.plot([], [], color=ORANGE, linestyle=(0, (4, 1.5)), label="deep")
     ax.set(xlabel="x", ylabel="f(x)", xlim=(0, 1), ylim=(-0.25, 1.25))
     ax.legend(frameon=False, fontsize=9, labelcolor=INK, loc="lower left", ncols=3)
-    ax.set_title("the functions", fontsize=10.5)
+    ax.set_title("target and approximations", fontsize=10.5)
     dress(ax)
     _errors(errors.subplots(), wide, deep)
     chapter.figure(
         "universal",
         Panel(
             curves,
-            "A wavy function, and what a wide network of depth 2 and a deep network of width 2 "
-            "make of it at the chosen size.",
+            "The target function, and its approximations by a wide network of depth 2 and by a "
+            "deep network of width 2, for the selected size.",
         ),
-        Panel(errors, "The root mean square error of both over their number of weights, falling."),
-        caption=f"""Blue: two layers, ever wider, trained by gradient descent for {epochs} epochs.
-        Orange: width 2, ever deeper, its weights built one by one. The error is measured on points
-        that neither was made from.""",
-        code=(wider, deeper),
-        call=f"wide, deep = wider({WIDTHS}, {epochs}), deeper({POINTS})",
+        Panel(errors, "Root mean square error of both networks over their number of weights."),
+        caption=f"""Blue: networks with one hidden layer of increasing width, trained by gradient
+        descent for {epochs} epochs. Orange: networks of width 2 and increasing depth, whose weights
+        are constructed directly. The error is measured at points that neither method used.""",
+        code=(wide_networks, deep_networks),
+        call=f"wide, deep = wide_networks({WIDTHS}, {epochs}), deep_networks({POINTS})",
         slider=Slider("size", [f"{i + 1} of {len(wide)}" for i in range(len(wide))], 2),
-        told=[
+        notes=[
             f"**Width {one.width}**, depth 2: error {one.rms:.4f} with "
             f"{one.network.parameter_vector.size} weights. **Depth {other.depth}**, width 2: error "
             f"{other.rms:.4f} with {other.network.parameter_vector.size}."
@@ -185,46 +181,45 @@ def _errors(
     wide: Sequence[cr.examples.Approximation],
     deep: Sequence[cr.examples.Approximation],
 ) -> None:
-    for found, colour, style, name in (
+    for found, color, style, name in (
         (wide, BLUE, "-", "wide"),
         (deep, ORANGE, (0, (4, 1.5)), "deep"),
     ):
         sizes = [one.network.parameter_vector.size for one in found]
         values = [one.rms for one in found]
-        ax.loglog(
-            sizes, values, color=colour, linestyle=style, marker="o", markersize=4, label=name
-        )
+        ax.loglog(sizes, values, color=color, linestyle=style, marker="o", markersize=4, label=name)
         for index in range(len(found)):
-            ax.plot(sizes[index], values[index], "o", color=colour, markersize=9, gid=frame(index))
+            ax.plot(sizes[index], values[index], "o", color=color, markersize=9, gid=frame(index))
     ax.set(xlabel="weights", ylabel="root mean square error")
     ax.legend(frameon=False, fontsize=9, labelcolor=INK)
-    ax.set_title("their errors", fontsize=10.5)
+    ax.set_title("approximation error", fontsize=10.5)
     dress(ax, grid=True)
 
 
 def _deep(chapter: Chapter, quick: bool) -> None:
-    chapter.heading("Hundreds of layers")
+    chapter.heading("Networks with hundreds of layers")
     chapter.prose(
         """
-        On its way down, (37) multiplies the error terms by a matrix in every layer, and a product
-        of hundreds of matrices tends to vanish or to explode. Where the weights start decides.
-        Drawn at random in a size that keeps the mean square (`init="he"`), they still let a deep
-        stack forget what came in. Drawn in mirrored pairs, so that the rectifiers cancel and the
-        whole stack starts as one linear, length-preserving function (`init="looks_linear"`), they
-        carry signal and gradient through any number of layers.
+        In the backward pass, (37) multiplies the error terms by one matrix per layer. A product of
+        hundreds of matrices tends to vanish or to explode, depending on the initial weights. He
+        initialization (`init="he"`) keeps the mean square of the outputs constant, but after many
+        layers the outputs hardly depend on the input. The initialization `init="looks_linear"`
+        draws the weights in mirrored pairs, so that the ReLUs cancel. The initial network is then
+        one linear map that preserves lengths, and signal and gradient pass through any number of
+        layers.
         """
     )
     depths = (2, 20, 100) if quick else (2, 5, 10, 20, 50, 100, 200)
     figure = new_figure(5.6, 3.4)
     ax = figure.subplots()
-    last = []
-    for init, colour, style in (("looks_linear", BLUE, "-"), ("he", ORANGE, (0, (5, 2)))):
-        right = [100.0 * how_deep(depth, init).accuracy for depth in depths]
-        last.append(f"{right[-1]:.1f} %")
+    deepest = []
+    for init, color, style in (("looks_linear", BLUE, "-"), ("he", ORANGE, (0, (5, 2)))):
+        accuracies = [100.0 * train_at_depth(depth, init).accuracy for depth in depths]
+        deepest.append(f"{accuracies[-1]:.1f} %")
         ax.semilogx(
-            depths, right, color=colour, linestyle=style, linewidth=2, marker="o", label=init
+            depths, accuracies, color=color, linestyle=style, linewidth=2, marker="o", label=init
         )
-    ax.set(xlabel="layers with weights", ylabel="test digits read right (%)", ylim=(0, 100))
+    ax.set(xlabel="layers with weights", ylabel="test accuracy (%)", ylim=(0, 100))
     ax.set_xticks(depths, [str(depth) for depth in depths])
     ax.minorticks_off()
     ax.legend(frameon=False, fontsize=9, labelcolor=INK, loc="lower left")
@@ -233,21 +228,22 @@ def _deep(chapter: Chapter, quick: bool) -> None:
         "deep",
         Panel(
             figure,
-            "Accuracy after one epoch over the depth: with looks_linear it stays high, with he it "
-            "falls to guessing.",
+            "Test accuracy after one epoch over the depth: with looks_linear it stays high, with "
+            "he it falls to chance level.",
         ),
-        caption=f"""Stacks of 64 rectifiers a layer after one pass over 6,000 digits, by plain
-        gradient descent with the gradient's length bounded. At {depths[-1]} layers {last[0]} are
-        read right with the one start, {last[1]} with the other; guessing gives 10 %.""",
-        code=(how_deep,),
-        call=f'print(how_deep({depths[-1]}, "looks_linear"), how_deep({depths[-1]}, "he"))',
+        caption=f"""Networks with 64 ReLU units per layer, trained for one epoch on 6,000 digits by
+        gradient descent with the norm of the gradient clipped. At {depths[-1]} layers the test
+        accuracy is {deepest[0]} with looks_linear and {deepest[1]} with he. Chance level is
+        10 %.""",
+        code=(train_at_depth,),
+        call=f'print(train_at_depth({depths[-1]}, "looks_linear"), '
+        f'train_at_depth({depths[-1]}, "he"))',
     )
     chapter.prose(
         """
-        Whether a network of 200 layers with a thousand units each can be trained is then mostly
-        a question of memory. The library knows the answer before it takes any: this is what
-        `cr.examples.deep_network(200, 1024).summary().totals()` says, and none of it was
-        allocated to make this page.
+        A network with 200 layers of a thousand units each is limited mainly by memory. The library
+        computes the requirement before it allocates anything. This is the output of
+        `cr.examples.deep_network(200, 1024).summary().totals()`:
         """
     )
-    chapter.printed(cr.examples.deep_network(200, 1024).summary().totals())
+    chapter.output(cr.examples.deep_network(200, 1024).summary().totals())

@@ -1,7 +1,8 @@
-"""Chapter 6: what was left out between, images: convolution and pooling; eq. (58)-(63)."""
+"""Chapter 6: softmax, convolution, pooling and cross-entropy; eq. (53)-(67)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,87 +10,211 @@ import numpy as np
 import chainrule as cr
 
 from .._types import Array
-from ..plots.style import INK, ORANGE, new_figure
-from .heatmap import heat, matrix
-from .other_layers import cross_entropy, linear_and_softmax
+from ..plots.style import BLUE, GREY, INK, ORANGE, dress, new_figure
+from .heatmap import colormap, draw_heatmap, matrix_figure
 from .page import Chapter, Panel, Slider
+from .svg import frame
 
+LOGITS = (2.0, 1.0, 0.5, 0.2, -1.0)
+FACTORS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+START = 3
 STRIDES = (1, 2, 3, 5)
 WINDOWS = (2, 3, 4)
 INDEX = 17
+# Side of an image, in inches.
 SIDE = 2.7
-# The top left corner of the window before anybody moves it, for stride 1.
+# Initial top left corner of the filter window, for stride 1.
 CORNER = (6, 13)
 
 
-def digit(index: int) -> Array:
+def softmax_and_jacobian(logits: tuple[float, ...], factor: float) -> tuple[Array, Array]:
+    z = factor * np.array(logits)
+    return cr.ops.softmax(z[None])[0], cr.calculus.layer_jacobian(cr.Softmax(), z)
+
+
+def compare_losses(z: Array) -> tuple[Array, Array, Array, Array]:
+    logits = np.stack([z, np.zeros_like(z)], axis=1)
+    labels, count = np.zeros(len(z), dtype=np.int64), len(z)
+    entropy, dlogits = cr.ops.softmax_cross_entropy(logits, labels)
+    y = cr.ops.softmax(logits)
+    squared, dy = cr.ops.squared_error(y, np.eye(2)[labels])
+    dlogits_squared = cr.ops.softmax_backward(dy, y)
+    # Both are gradients of the mean over the instances.
+    return entropy, count * dlogits[:, 0], squared, count * dlogits_squared[:, 0]
+
+
+def load_digit(index: int) -> Array:
     _, test = cr.data.digits()
     return test.images[index : index + 1] / 255.0
 
 
-def edges() -> Array:
-    # Left minus right: answers where ink begins or ends from one column to the next.
+def edge_filter() -> Array:
+    # A Sobel filter: left columns minus right columns. It responds to vertical edges.
     return np.array([[1.0, 0.0, -1.0], [2.0, 0.0, -2.0], [1.0, 0.0, -1.0]])[None, :, :, None]
 
 
-def slide(index: int, stride: int) -> Array:
-    return cr.ops.conv2d(digit(index), edges(), np.zeros(1), stride=stride)[0, :, :, 0]
+def apply_filter(index: int, stride: int) -> Array:
+    return cr.ops.conv2d(load_digit(index), edge_filter(), np.zeros(1), stride=stride)[0, :, :, 0]
 
 
-def pool(index: int, window: int) -> tuple[Array, Array, Array]:
-    a = cr.ops.relu(cr.ops.conv2d(digit(index), edges(), np.zeros(1)))
+def pool_digit(index: int, window: int) -> tuple[Array, Array, Array]:
+    a = cr.ops.relu(cr.ops.conv2d(load_digit(index), edge_filter(), np.zeros(1)))
     p, argmax = cr.ops.max_pool2d(a, window)
-    # The backward pass of a gradient of ones shows which values the pooling let through.
-    kept = cr.ops.max_pool2d_backward(np.ones_like(p), argmax, a.shape, window)
-    return a[0, :, :, 0], p[0, :, :, 0], kept[0, :, :, 0]
+    # The backward pass of a gradient of ones marks the maximum of each window.
+    mask = cr.ops.max_pool2d_backward(np.ones_like(p), argmax, a.shape, window)
+    return a[0, :, :, 0], p[0, :, :, 0], mask[0, :, :, 0]
 
 
-def as_matrices() -> tuple[Array, Array]:
+def layer_jacobians() -> tuple[Array, Array]:
     random = np.random.default_rng(1)
     image = random.normal(size=(6, 6, 1))
-    shared = {"weight": random.normal(size=(1, 3, 3, 1)), "bias": np.zeros(1)}
-    filtering = cr.calculus.layer_jacobian(cr.Conv2d(1, 3), image, shared)
+    parameters = {"weight": random.normal(size=(1, 3, 3, 1)), "bias": np.zeros(1)}
+    convolution = cr.calculus.layer_jacobian(cr.Conv2d(1, 3), image, parameters)
     pooling = cr.calculus.layer_jacobian(cr.MaxPool2d(2), image)
-    return filtering, pooling
+    return convolution, pooling
 
 
 def write(chapter: Chapter, quick: bool) -> None:
     """Fill the chapter."""
-    del quick  # A moment is no time.
-    linear_and_softmax(chapter)
+    del quick  # The chapter takes less than a second.
+    chapter.prose(
+        """
+        Any differentiable function can be a layer. The simplest is the linear layer. Its Jacobian
+        is its own matrix, for every input:
+        """
+    )
+    chapter.equations(53, 54)
+    _softmax(chapter)
     chapter.heading("Convolution")
     chapter.prose(
         """
-        In an image, what is worth noticing can be anywhere: a stroke is a stroke at the left and
-        at the right. So let one small set of weights, a **filter**, look at every place in turn.
-        At each it multiplies the pixels under it with its weights and adds up. Few weights,
-        shared by all places, do the work of a large matrix.
+        In an image, the same feature can be at any position. A **convolution** therefore applies
+        one small set of weights, a **filter**, at every position. At each position, it multiplies
+        the pixels in its window by its weights and adds the products. All positions share these few
+        weights, which replace a large matrix.
         """
     )
     chapter.equations(58, 59, 60)
-    _slide(chapter)
+    _convolution(chapter)
     chapter.prose(
         """
-        A convolution is still linear, so it *is* a matrix, only one that nobody would want to
-        store: every row holds the same nine weights, each time at another place.
+        A convolution is linear. It is therefore equal to a multiplication by a matrix, but this
+        matrix would be large: each row contains the same nine weights, at other columns.
         """
     )
-    _matrices(chapter)
+    _jacobians(chapter)
     chapter.heading("Pooling")
     chapter.prose(
         """
-        Where exactly an edge lies matters less than that there is one. **Max-pooling** keeps the
-        largest value of each window, of $r \\times s$ values, and forgets the rest; the windows
-        stand a stride of $t$ apart. Going back, the gradient takes the same
-        road: all of it to the value that was kept, nothing to the others.
+        The exact position of an edge is often irrelevant. **Max-pooling** returns the maximum of
+        each window of $r \\times s$ values and discards the others. The stride $t$ is the distance
+        between windows. In the backward pass, the maximum receives the whole gradient of its
+        window, and the other values receive zero.
         """
     )
     chapter.equations(61, 62, 63)
-    _pool(chapter)
-    cross_entropy(chapter)
+    _pooling(chapter)
+    _cross_entropy(chapter)
 
 
-def _picture(values: Array, side: float, ink: bool = False, limit: float | None = None) -> Any:
+def _softmax(chapter: Chapter) -> None:
+    chapter.heading("Softmax")
+    chapter.prose(
+        """
+        A classifier returns one probability per class: positive numbers with the sum 1. The softmax
+        computes them from any numbers, the *logits*. Each output depends on all inputs, so its
+        Jacobian is dense: positive on the diagonal, negative elsewhere, and each row has the sum
+        zero.
+        """
+    )
+    chapter.equations(55, 56, 57)
+    results = [softmax_and_jacobian(LOGITS, factor) for factor in FACTORS]
+    bars, heatmap = new_figure(3.9, 3.3), new_figure(3.9, 3.3)
+    _bars(bars.subplots(), [y for y, _ in results])
+    _softmax_jacobians(heatmap.subplots(), [jacobian for _, jacobian in results])
+    chapter.figure(
+        "softmax",
+        Panel(bars, "Bar chart of five probabilities, which differ more for larger factors."),
+        Panel(
+            heatmap,
+            "Heatmap of the five by five Jacobian: blue on the diagonal, orange elsewhere, and "
+            "nearly zero everywhere when one probability is near 1.",
+        ),
+        caption=f"""Softmax of the logits {", ".join(f"{z:g}" for z in LOGITS).replace("-", "−")},
+        multiplied by the factor of the slider. For equal logits the derivatives are large. When one
+        probability is near 1, the Jacobian is nearly zero, and so is the gradient.""",
+        code=(softmax_and_jacobian,),
+        call=f"y, jacobian = softmax_and_jacobian({LOGITS}, factor={FACTORS[START]:g})",
+        slider=Slider("factor", [f"{factor:g}" for factor in FACTORS], START),
+        notes=[
+            f"**Factor {factor:g}**: the first class has the probability {y[0]:.3f}, and the "
+            f"derivative by its own logit is {jacobian[0, 0]:.3f} = {y[0]:.3f} · (1 − {y[0]:.3f})."
+            for factor, (y, jacobian) in zip(FACTORS, results, strict=True)
+        ],
+    )
+
+
+def _bars(ax: Any, outputs: Sequence[Array]) -> None:
+    for index, output in enumerate(outputs):
+        for position, value in enumerate(output):
+            ax.bar(position, value, width=0.72, color=BLUE, gid=frame(index))
+            ax.text(
+                position,
+                value + 0.02,
+                f"{value:.2f}",
+                ha="center",
+                fontsize=9,
+                color=INK,
+                gid=frame(index),
+            )
+    ax.set(ylim=(0, 1.1), xlabel="class i", ylabel="probability aᵢ")
+    ax.set_xticks(range(len(LOGITS)), [str(i + 1) for i in range(len(LOGITS))])
+    ax.set_title("a = softmax(z)", fontsize=10.5)
+    dress(ax)
+
+
+def _softmax_jacobians(ax: Any, jacobians: Sequence[Array]) -> None:
+    size = len(LOGITS)
+    edges = np.arange(size + 1) - 0.5
+    for index, jacobian in enumerate(jacobians):
+        ax.pcolormesh(
+            edges,
+            edges,
+            jacobian,
+            cmap=colormap(),
+            vmin=-0.25,
+            vmax=0.25,
+            edgecolors="white",
+            linewidth=1.0,
+            gid=frame(index),
+        )
+        for (row, column), value in np.ndenumerate(jacobian):
+            text = f"{value:.2f}".replace("-", "−")
+            text = "0.00" if text == "−0.00" else text
+            ax.text(
+                column,
+                row,
+                text,
+                ha="center",
+                va="center",
+                fontsize=9,
+                gid=frame(index),
+                color="#fefefe" if abs(value) > 0.15 else "#212121",
+            )
+    ax.set(
+        xlim=(-0.5, size - 0.5),
+        ylim=(size - 0.5, -0.5),
+        aspect="equal",
+        xlabel="input j",
+        ylabel="output i",
+    )
+    ax.set_xticks(range(size), [str(i + 1) for i in range(size)])
+    ax.set_yticks(range(size), [str(i + 1) for i in range(size)])
+    ax.set_title("its Jacobian ∂aᵢ / ∂zⱼ", fontsize=10.5)
+    dress(ax, frame=False)
+
+
+def _image(values: Array, side: float, ink: bool = False, limit: float | None = None) -> Any:
     """Return a square figure that the values fill to its edges, and its axes."""
     figure = new_figure(side, side)
     figure.set_layout_engine("none")
@@ -98,34 +223,32 @@ def _picture(values: Array, side: float, ink: bool = False, limit: float | None 
         ax.imshow(values, cmap="gray_r", vmin=0, vmax=1, interpolation="none")
         ax.set_axis_off()
     else:
-        heat(ax, values, limit)
+        draw_heatmap(ax, values, limit)
     return figure, ax
 
 
-def _slide(chapter: Chapter) -> None:
+def _convolution(chapter: Chapter) -> None:
     from matplotlib.patches import Rectangle
 
-    image, weights = digit(INDEX)[0, :, :, 0], edges()[0, :, :, 0]
-    maps = [slide(INDEX, stride) for stride in STRIDES]
+    image, weights = load_digit(INDEX)[0, :, :, 0], edge_filter()[0, :, :, 0]
+    maps = [apply_filter(INDEX, stride) for stride in STRIDES]
     limit = max(float(np.abs(values).max()) for values in maps)
-    figure, ax = _picture(image, SIDE, ink=True)
+    figure, ax = _image(image, SIDE, ink=True)
     size = len(weights)
     corner = (CORNER[1] - 0.5, CORNER[0] - 0.5)
-    ax.add_patch(
-        Rectangle(
-            corner, size, size, facecolor="none", edgecolor=ORANGE, linewidth=2.5, gid="class_lens"
-        )
-    )
+    window = Rectangle(corner, size, size, gid="class_filter-window")
+    window.set(facecolor="none", edgecolor=ORANGE, linewidth=2.5)
+    ax.add_patch(window)
     panels: list[Panel | str] = [
         Panel(
             figure,
-            "A handwritten digit, 28 by 28 pixels, and on it the filter's window.",
-            coloured=False,
-            kind="into",
+            "A handwritten digit, 28 by 28 pixels, with the window of the filter.",
+            themed=False,
+            kind="input-image",
             label="digit $x$ 28 × 28",
         )
     ]
-    small = matrix(weights, cell=0.34)
+    small = matrix_figure(weights, cell=0.34)
     for (row, column), value in np.ndenumerate(weights):
         small.axes[0].text(
             column,
@@ -137,44 +260,36 @@ def _slide(chapter: Chapter) -> None:
             color="#fefefe" if abs(value) > 1 else "#212121",
         )
     panels += [
-        '<span class="sign">∗</span>',
+        '<span class="operator">∗</span>',
         Panel(
             small,
             "The filter: positive weights left, zero in the middle, negative right.",
-            coloured=False,
+            themed=False,
             label="filter $F$ 3 × 3",
         ),
-        '<span class="sign">=</span>',
+        '<span class="operator">=</span>',
     ]
-    told, data = [], []
+    notes, data = [], []
     for position, (stride, values) in enumerate(zip(STRIDES, maps, strict=True)):
         start = [min(each // stride, len(values) - 1) for each in CORNER]
-        figure, ax = _picture(values, SIDE, limit=limit)
-        ax.add_patch(
-            Rectangle(
-                (start[1] - 0.5, start[0] - 0.5),
-                1,
-                1,
-                facecolor="none",
-                edgecolor=INK,
-                linewidth=2.2,
-                gid="class_cell",
-            )
-        )
+        figure, ax = _image(values, SIDE, limit=limit)
+        cell = Rectangle((start[1] - 0.5, start[0] - 0.5), 1, 1, gid="class_output-cell")
+        cell.set(facecolor="none", edgecolor=INK, linewidth=2.2)
+        ax.add_patch(cell)
         rows = len(values)
         panels.append(
             Panel(
                 figure,
-                f"The result for stride {stride}, {rows} by {rows}: blue where ink ends "
-                "to the right, orange where it begins.",
-                coloured=False,
-                kind="outof",
+                f"The result for stride {stride}, {rows} by {rows}: blue at right edges of a "
+                "stroke, orange at left edges.",
+                themed=False,
+                kind="output-map",
                 label=f"result $z$ {rows} × {rows}",
                 position=position,
             )
         )
-        told.append(
-            f"**Stride {stride}**: {rows} × {rows} = {rows * rows} places, "
+        notes.append(
+            f"**Stride {stride}**: {rows} × {rows} = {rows * rows} positions, "
             f"⌊(28 − 3) / {stride}⌋ + 1 = {rows} in each direction."
         )
         data.append(
@@ -192,79 +307,129 @@ def _slide(chapter: Chapter) -> None:
     chapter.figure(
         "slide",
         *panels,
-        caption="""A filter that looks for edges slides over a digit. Point at the digit, or at the
-        result, to see which pixels give which number; the stride sets how far the window moves at
-        a time.""",
-        code=(digit, edges, slide),
-        call=f"z = slide(index={INDEX}, stride={STRIDES[0]})",
+        caption="""An edge filter is applied to a digit. Move the pointer over the digit or the
+        result to see the window and the element that it gives. The stride is the distance between
+        neighboring windows.""",
+        code=(load_digit, edge_filter, apply_filter),
+        call=f"z = apply_filter(index={INDEX}, stride={STRIDES[0]})",
         slider=Slider("stride", [str(stride) for stride in STRIDES], 0),
-        told=told,
-        said=f"Row {CORNER[0] + 1}, column {CORNER[1] + 1} of the result: the window's corner is "
-        f"at the same place of the digit, and z = {f'{first:.2f}'.replace('-', '−')}.",
+        notes=notes,
+        readout=f"Row {CORNER[0] + 1}, column {CORNER[1] + 1} of the result: the window's top left "
+        f"pixel is row {CORNER[0] + 1}, column {CORNER[1] + 1} of the digit, and "
+        f"z = {f'{first:.2f}'.replace('-', '−')}.",
         data=data,
     )
 
 
-def _matrices(chapter: Chapter) -> None:
-    filtering, pooling = as_matrices()
-    share = 100 * np.count_nonzero(filtering) / filtering.size
+def _jacobians(chapter: Chapter) -> None:
+    convolution, pooling = layer_jacobians()
+    share = 100 * np.count_nonzero(convolution) / convolution.size
     chapter.figure(
         "sparse",
         Panel(
-            matrix(filtering, cell=0.105),
-            "A matrix of 16 rows and 36 columns: each row has the nine weights in three groups of "
-            "three, moved along from row to row.",
+            matrix_figure(convolution, cell=0.105),
+            "A matrix of 16 rows and 36 columns. Each row has the nine weights in three groups of "
+            "three, shifted from row to row.",
             kind="factor",
             label="convolution $\\partial z/\\partial x$ 16 × 36",
         ),
         Panel(
-            matrix(pooling, cell=0.105),
+            matrix_figure(pooling, cell=0.105),
             "A matrix of 9 rows and 36 columns with a single one in each row.",
             kind="factor",
             label="max-pooling $\\partial p/\\partial x$ 9 × 36",
         ),
-        caption=f"""The Jacobians of two layers that read an image of 6 × 6, laid out as a vector of
-        36. Left a filter of 3 × 3: {share:.0f} % of the elements are not zero, and only nine of
-        them differ. Right max-pooling with windows of 2 × 2: a single 1 in each row, at the value
-        that won.""",
-        code=(as_matrices,),
-        call="filtering, pooling = as_matrices()",
+        caption=f"""The Jacobians of two layers for an image of 6 × 6, flattened to a vector of 36
+        elements. Left: a filter of 3 × 3. {share:.0f} % of the elements are nonzero, with only nine
+        distinct values. Right: max-pooling with windows of 2 × 2. Each row has a single 1, at the
+        maximum of its window.""",
+        code=(layer_jacobians,),
+        call="convolution, pooling = layer_jacobians()",
     )
 
 
-def _pool(chapter: Chapter) -> None:
+def _pooling(chapter: Chapter) -> None:
     panels: list[Panel | str] = []
-    told = []
+    notes = []
     for position, window in enumerate(WINDOWS):
-        a, p, kept = pool(INDEX, window)
+        a, p, mask = pool_digit(INDEX, window)
         limit = float(a.max())
-        faint, _ = _picture(np.where(kept > 0.0, a, 0.0), 2.55, limit=limit)
-        whole, _ = _picture(a, 2.55, limit=limit)
-        small, _ = _picture(p, 2.55, limit=limit)
+        maxima, _ = _image(np.where(mask > 0.0, a, 0.0), 2.55, limit=limit)
+        before, _ = _image(a, 2.55, limit=limit)
+        after, _ = _image(p, 2.55, limit=limit)
         rows = len(p)
         for figure, alt, label in (
-            (whole, "The rectified result of the filter, 26 by 26.", "before $z$ 26 × 26"),
-            (
-                faint,
-                "The same with all but the largest value of each window wiped out.",
-                "what is kept",
-            ),
-            (small, f"The pooled picture, {rows} by {rows}.", f"after $p$ {rows} × {rows}"),
+            (before, "The result of the filter after ReLU, 26 by 26.", "input $z$ 26 × 26"),
+            (maxima, "The same, with all values but the maximum of each window at zero.", "maxima"),
+            (after, f"The result of pooling, {rows} by {rows}.", f"output $p$ {rows} × {rows}"),
         ):
-            panels.append(Panel(figure, alt, coloured=False, label=label, position=position))
+            panels.append(Panel(figure, alt, themed=False, label=label, position=position))
         share = 100.0 * rows * rows / a.size
-        told.append(
-            f"**Windows of {window} × {window}**: {rows * rows} of {a.size} values are left "
-            f"({share:.0f} %), and with them the shape of the digit."
+        notes.append(
+            f"**Windows of {window} × {window}**: {rows * rows} of {a.size} values remain "
+            f"({share:.0f} %). The shape of the digit is preserved."
         )
     chapter.figure(
         "pool",
         *panels,
-        caption="""What the filter found (after the rectifier), which of it max-pooling keeps, and
-        what is passed on. The values in the middle are the only ones that will get a gradient:
-        they were found with the backward pass itself.""",
-        code=(digit, edges, pool),
-        call=f"a, p, kept = pool(index={INDEX}, window={WINDOWS[0]})",
+        caption="""Left: the result of the filter after ReLU. Middle: the maximum of each window,
+        computed by the backward pass. Only these values receive a gradient. Right: the output of
+        max-pooling.""",
+        code=(load_digit, edge_filter, pool_digit),
+        call=f"a, p, mask = pool_digit(index={INDEX}, window={WINDOWS[0]})",
         slider=Slider("window and stride", [f"{window} × {window}" for window in WINDOWS], 0),
-        told=told,
+        notes=notes,
+    )
+
+
+def _cross_entropy(chapter: Chapter) -> None:
+    chapter.heading("Cross-entropy")
+    chapter.prose(
+        """
+        The target of a class is *one-hot*: 1 for the correct class $c$ and 0 for the others. The
+        usual loss for probabilities is the **cross-entropy**. For a one-hot target only one term
+        remains, the negative logarithm of the probability of the correct class.
+        """
+    )
+    chapter.equations(64, 65, 66, 67)
+    chapter.prose(
+        """
+        The squared error is less suitable after a softmax. If the network is confident in a wrong
+        class, the Jacobian of (56) and (57) is nearly zero, and so is the gradient. The
+        cross-entropy has a large derivative in this case. Its product with the Jacobian is
+        $\\partial\\ell/\\partial z_i = \\hat{y}_i - y_i$.
+        """
+    )
+    z = np.linspace(-8.0, 8.0, 161)
+    entropy, entropy_gradient, squared, squared_gradient = compare_losses(z)
+    losses, gradients = new_figure(3.9, 3.2), new_figure(3.9, 3.2)
+    for figure, one, other, name in (
+        (losses, entropy, squared, "loss ℓ"),
+        (gradients, entropy_gradient, squared_gradient, "gradient ∂ℓ/∂z"),
+    ):
+        ax = figure.subplots()
+        ax.axhline(0.0, color=GREY, linewidth=0.8)
+        ax.plot(z, one, color=BLUE, linewidth=2, label="cross-entropy")
+        ax.plot(z, other, color=ORANGE, linewidth=2, linestyle=(0, (5, 2)), label="squared error")
+        ax.set(xlabel="logit z of the correct class", ylabel=name, xlim=(-8, 8))
+        ax.legend(frameon=False, fontsize=9, labelcolor=INK)
+        dress(ax, grid=True)
+    chapter.figure(
+        "entropy",
+        Panel(
+            losses,
+            "Both losses over the logit: to the left the cross-entropy grows linearly, and the "
+            "squared error approaches 2.",
+        ),
+        Panel(
+            gradients,
+            "Their gradients: to the left that of the cross-entropy approaches minus 1, and that "
+            "of the squared error approaches zero.",
+        ),
+        caption="""Two classes; the logit of the wrong class is 0. At the left, the network is
+        confident in the wrong class. There the squared error, computed after the softmax, has
+        almost no gradient.""",
+        code=(compare_losses,),
+        call="z = np.linspace(-8, 8, 161)\n"
+        "entropy, entropy_gradient, squared, squared_gradient = compare_losses(z)",
     )

@@ -1,4 +1,4 @@
-"""Chapter 7: training in practice: mini-batches, over-fitting and what helps against it."""
+"""Chapter 7: mini-batches, overfitting, L2 regularization and dropout."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .svg import GREEN, frame
 
 BATCHES: tuple[int | None, ...] = (None, 1024, 128, 16)
 STYLES = ((INK, "-"), (GREEN, (0, (6, 1.5, 1, 1.5))), (BLUE, "-"), (ORANGE, (0, (4, 1.5))))
-FEW = 300
-PENALTIES = (0.0, 0.0003, 0.001, 0.003, 0.01, 0.03)
-RATES = (0.0, 0.25, 0.5, 0.75, 0.9)
-SMALL = 0.01
+COUNT = 300
+L2_VALUES = (0.0, 0.0003, 0.001, 0.003, 0.01, 0.03)
+DROPOUT_RATES = (0.0, 0.25, 0.5, 0.75, 0.9)
+PRUNE_BELOW = 0.01
 
 
-def batches(size: int | None, epochs: int, count: int) -> cr.History:
+def train_batches(size: int | None, epochs: int, count: int) -> cr.History:
     train, test = cr.data.digits()
     return cr.fit(
         cr.recipes.mlp(seed=0),
@@ -35,7 +35,7 @@ def batches(size: int | None, epochs: int, count: int) -> cr.History:
     )
 
 
-def overfit(few: int, l2: float, dropout: float, epochs: int) -> tuple[cr.Sequential, cr.History]:
+def overfit(count: int, l2: float, dropout: float, epochs: int) -> tuple[cr.Sequential, cr.History]:
     train, test = cr.data.digits()
     network = cr.Sequential(
         cr.Flatten(),
@@ -48,7 +48,7 @@ def overfit(few: int, l2: float, dropout: float, epochs: int) -> tuple[cr.Sequen
     )
     history = cr.fit(
         network,
-        (train.images[:few], train.labels[:few]),
+        (train.images[:count], train.labels[:count]),
         loss=cr.CrossEntropy(),
         optimizer=cr.SGD(learning_rate=0.01, momentum=0.9, l2=l2),
         batch_size=32,
@@ -64,96 +64,91 @@ def write(chapter: Chapter, quick: bool) -> None:
     chapter.heading("Mini-batches")
     chapter.prose(
         """
-        The exact gradient needs every example before the first step is taken. But a few examples
-        already give its direction roughly, and a rough direction now is worth more than an exact
-        one later: a **mini-batch** of, say, 128 examples gives a step, the next 128 another, and
-        one pass over the data has made many steps for the price of one.
+        The exact gradient requires a pass over all instances before the first step. The gradient of
+        a **mini-batch** of, say, 128 instances approximates it, and allows a step after each batch.
+        One epoch then makes many steps, at the cost of one pass over the data.
         """
     )
     _batches(chapter, quick)
-    chapter.heading("Over-fitting")
+    chapter.heading("Overfitting")
     chapter.prose(
         f"""
-        With more weights than examples a network can learn its examples by heart. It then knows
-        them perfectly, and less and less about all others: the loss on the training set falls to
-        nothing, while the loss on the validation set turns and rises. To see it, here are only
-        {FEW} digits for a network of some 200,000 weights, and the test digits to validate on. The
-        circle marks the epoch whose weights `EarlyStopping` would have given back.
+        A network with more weights than instances can memorize its training set. The training loss
+        then falls to zero, while the validation loss reaches a minimum and increases again. The
+        next figures show this for a network with about 200,000 weights and only {COUNT} training
+        digits, with the test digits as validation set. The circle marks the epoch whose weights
+        `EarlyStopping` would restore.
 
-        **L2**, the charge for large weights of (7) and (40), makes learning by heart expensive:
+        **L2 regularization**, (7) and (40), penalizes the large weights that memorization requires:
         """
     )
     epochs = 12 if quick else 120
-    _penalties(chapter, epochs)
+    _l2(chapter, epochs)
     chapter.prose(
         """
-        **Dropout** makes it unreliable. In training each activation is set to zero with some
-        probability, other ones in each step, and the rest scaled up to keep the sum; no neuron can
-        count on any other one, and what was learnt is spread over many. In evaluation all are
-        there:
+        **Dropout** sets each activation to zero with a given probability in training, at random in
+        each step. The other activations are scaled so that the expected sum is unchanged. A neuron
+        therefore cannot depend on any single other neuron. In evaluation, dropout does nothing:
         """
     )
-    _dropouts(chapter, epochs)
+    _dropout(chapter, epochs)
 
 
 def _batches(chapter: Chapter, quick: bool) -> None:
     epochs, count = (4, 2000) if quick else (20, 6000)
-    found = [batches(size, epochs, count) for size in BATCHES]
+    histories = [train_batches(size, epochs, count) for size in BATCHES]
     losses, accuracies = new_figure(4.1, 3.4), new_figure(4.1, 3.4)
     for figure, attribute, label in (
         (losses, "train_loss", "mean training loss"),
-        (accuracies, "validation_accuracy", "accuracy on other digits (%)"),
+        (accuracies, "validation_accuracy", "test accuracy (%)"),
     ):
         ax = figure.subplots()
-        for history, size, (colour, style) in zip(found, BATCHES, STYLES, strict=True):
+        for history, size, (color, style) in zip(histories, BATCHES, STYLES, strict=True):
             scale = 100.0 if attribute == "validation_accuracy" else 1.0
             ax.plot(
                 [epoch.epoch for epoch in history.epochs],
                 [scale * (getattr(epoch, attribute) or 0.0) for epoch in history.epochs],
-                color=colour,
+                color=color,
                 linestyle=style,
                 linewidth=1.8,
-                label="all at once" if size is None else f"batches of {size}",
+                label="full batch" if size is None else f"batch size {size}",
             )
         ax.set(xlabel="epoch", ylabel=label, xlim=(0.5, epochs + 0.5))
         ax.locator_params(axis="x", integer=True)
         dress(ax, grid=True)
         ax.legend(frameon=False, fontsize=9, labelcolor=INK)
-    reached = [100.0 * (history.epochs[-1].validation_accuracy or 0.0) for history in found]
+    final = [100.0 * (history.epochs[-1].validation_accuracy or 0.0) for history in histories]
     steps = [-(-count // (size or count)) for size in BATCHES]
     chapter.figure(
         "batches",
         Panel(
             losses,
-            "Training loss over the epochs for four batch sizes; the smaller the "
-            "batches, the faster it falls.",
+            "Training loss per epoch for four batch sizes: smaller batches reduce it faster.",
         ),
-        Panel(
-            accuracies, "Accuracy over the epochs for the same four; smaller batches get further."
-        ),
-        caption=f"""The same network, the same {count:,} digits, the same learning rate 0.1,
-        {epochs} passes over the data: {steps[0]} step a pass, or {steps[1]}, {steps[2]},
-        {steps[3]}. In the end {", ".join(f"{each:.1f} %" for each in reached)} of the
-        test digits are read right.""",
-        code=(batches,),
-        call=f"history = batches(size={BATCHES[2]}, epochs={epochs}, count={count})",
+        Panel(accuracies, "Test accuracy per epoch for the same batch sizes: smaller is better."),
+        caption=f"""The same network, {count:,} digits and learning rate 0.1, trained for {epochs}
+        epochs. The numbers of steps per epoch are {steps[0]}, {steps[1]}, {steps[2]} and
+        {steps[3]}. The final test accuracies are
+        {", ".join(f"{each:.1f} %" for each in final)}.""",
+        code=(train_batches,),
+        call=f"history = train_batches(size={BATCHES[2]}, epochs={epochs}, count={count})",
     )
 
 
 def _curves(ax: Any, histories: Sequence[cr.History]) -> None:
-    """Draw the losses of each history as a frame of its own, on one scale."""
-    # The first epochs leave the picture: the turn is what there is to see.
+    """Draw the losses of each history in a frame of its own, on one scale."""
+    # The losses of the first epochs are clipped, so that the minimum is visible.
     top = max(1.6 * (history.epochs[-1].validation_loss or 0.0) for history in histories)
     for index, history in enumerate(histories):
         numbers = [epoch.epoch for epoch in history.epochs]
         train = [epoch.train_loss for epoch in history.epochs]
-        held = [epoch.validation_loss or 0.0 for epoch in history.epochs]
+        validation = [epoch.validation_loss or 0.0 for epoch in history.epochs]
         ax.plot(numbers, train, color=BLUE, linewidth=1.8, gid=frame(index))
-        ax.plot(numbers, held, color=ORANGE, linewidth=1.8, linestyle="--", gid=frame(index))
-        best = int(np.argmin(held))
+        ax.plot(numbers, validation, color=ORANGE, linewidth=1.8, linestyle="--", gid=frame(index))
+        best = int(np.argmin(validation))
         ax.plot(
             numbers[best],
-            held[best],
+            validation[best],
             "o",
             markersize=8,
             markerfacecolor="none",
@@ -169,86 +164,101 @@ def _curves(ax: Any, histories: Sequence[cr.History]) -> None:
     dress(ax, grid=True)
 
 
-def _told(history: cr.History) -> str:
-    held = [epoch.validation_loss or 0.0 for epoch in history.epochs]
-    best, last = int(np.argmin(held)), history.epochs[-1]
+def _summary(history: cr.History) -> str:
+    losses = [epoch.validation_loss or 0.0 for epoch in history.epochs]
+    best, last = int(np.argmin(losses)), history.epochs[-1]
     return (
-        f"validation loss {held[best]:.3f} at its lowest (epoch {best + 1}), {held[-1]:.3f} in the "
-        f"end; {100.0 * (last.validation_accuracy or 0.0):.1f} % right."
+        f"validation loss {losses[best]:.3f} at its minimum (epoch {best + 1}) and "
+        f"{losses[-1]:.3f} at the end; accuracy {100.0 * (last.validation_accuracy or 0.0):.1f} %."
     )
 
 
-def _penalties(chapter: Chapter, epochs: int) -> None:
+def _l2(chapter: Chapter, epochs: int) -> None:
     _, test = cr.data.digits()
-    found = [overfit(FEW, l2, 0.0, epochs) for l2 in PENALTIES]
+    results = [overfit(COUNT, l2, 0.0, epochs) for l2 in L2_VALUES]
     curves, weights = new_figure(4.2, 3.4), new_figure(4.0, 3.4)
-    _curves(curves.subplots(), [history for _, history in found])
+    _curves(curves.subplots(), [history for _, history in results])
     ax = weights.subplots()
     bins = np.linspace(-5.0, 0.0, 51)
-    told = []
-    for index, (l2, (network, history)) in enumerate(zip(PENALTIES, found, strict=True)):
+    notes = []
+    for index, (l2, (network, history)) in enumerate(zip(L2_VALUES, results, strict=True)):
         sizes = np.abs(network.parameters["1.weight"]).ravel()
         counts, _ = np.histogram(np.log10(np.maximum(sizes, 1e-5)), bins)
         ax.stairs(
             counts / sizes.size * 100.0, bins, color=BLUE, fill=True, alpha=0.85, gid=frame(index)
         )
-        pruned = cr.calculus.prune(network, SMALL)
-        right = 100.0 * (cr.evaluate(network, test).accuracy or 0.0)
+        pruned = cr.calculus.prune(network, PRUNE_BELOW)
+        accuracy = 100.0 * (cr.evaluate(network, test).accuracy or 0.0)
         total = sum(size for *_, size in pruned.layers)
-        told.append(
-            f"**λ = {l2:g}**: {_told(history)} `prune(network, {SMALL:g})` then rounds "
+        notes.append(
+            f"**λ = {l2:g}**: {_summary(history)} `prune(network, {PRUNE_BELOW:g})` then sets "
             f"{pruned.count:,} of {total:,} weights to zero ({100 * pruned.count / total:.0f} %), "
-            f"and {right:.1f} % are right."
+            f"with an accuracy of {accuracy:.1f} %."
         )
-    ax.axvline(np.log10(SMALL), color=GREY, linewidth=1, linestyle="--")
+    ax.axvline(np.log10(PRUNE_BELOW), color=GREY, linewidth=1, linestyle="--")
     ax.set_xticks(range(-5, 1), ["10⁻⁵", "10⁻⁴", "0.001", "0.01", "0.1", "1"])
-    ax.set(xlabel="size of a weight |w|", ylabel="share of layer 1's weights (%)")
+    ax.set(xlabel="absolute weight |w|", ylabel="share of layer 1's weights (%)")
     ax.set_title("weights after training", fontsize=10.5)
     dress(ax, grid=True)
     chapter.figure(
         "penalties",
         Panel(
             curves,
-            "Training and validation loss over the epochs for the chosen λ: without it "
-            "the training loss falls to zero and the validation loss rises again.",
+            "Training and validation loss per epoch for the selected λ: without L2 the training "
+            "loss falls to zero and the validation loss rises again.",
         ),
         Panel(
-            weights, "Histogram of the sizes of weights: the larger λ, the more of them are tiny."
+            weights, "Histogram of the absolute weights: a larger λ gives more weights near zero."
         ),
-        caption=f"""L2 on {FEW} digits. The dashed line at the right is {SMALL:g}: weights to its
-        left hardly matter any more, and `prune` rounds them to zero.""",
+        caption=f"""L2 regularization with {COUNT} digits. The dashed line in the histogram is at
+        {PRUNE_BELOW:g}. `prune` sets the smaller weights to zero, which hardly changes the
+        accuracy.""",
         code=(overfit,),
-        call=f"network, history = overfit({FEW}, l2={PENALTIES[3]:g}, dropout=0.0, "
-        f"epochs={epochs})\nprint(cr.calculus.prune(network, {SMALL:g}))",
-        slider=Slider("λ", [f"{l2:g}" for l2 in PENALTIES], 0, 3),
-        told=told,
+        call=f"network, history = overfit({COUNT}, l2={L2_VALUES[3]:g}, dropout=0.0, "
+        f"epochs={epochs})\nprint(cr.calculus.prune(network, {PRUNE_BELOW:g}))",
+        slider=Slider("λ", [f"{l2:g}" for l2 in L2_VALUES], 0, 3),
+        notes=notes,
     )
 
 
-def _dropouts(chapter: Chapter, epochs: int) -> None:
-    histories = [overfit(FEW, 0.0, rate, epochs)[1] for rate in RATES]
-    curves, lowest = new_figure(4.2, 3.4), new_figure(4.0, 3.4)
+def _dropout(chapter: Chapter, epochs: int) -> None:
+    histories = [overfit(COUNT, 0.0, rate, epochs)[1] for rate in DROPOUT_RATES]
+    curves, comparison = new_figure(4.2, 3.4), new_figure(4.0, 3.4)
     _curves(curves.subplots(), histories)
-    ax = lowest.subplots()
-    held = [[epoch.validation_loss or 0.0 for epoch in history.epochs] for history in histories]
-    ends, best = [each[-1] for each in held], [min(each) for each in held]
-    ax.plot(RATES, ends, color=ORANGE, marker="s", markersize=5, linestyle="--", label="in the end")
-    ax.plot(RATES, best, color=GREEN, marker="o", markersize=5, label="at its lowest")
-    for index, rate in enumerate(RATES):
-        for values, colour in ((ends, ORANGE), (best, GREEN)):
-            ax.plot(rate, values[index], "o", markersize=10, color=colour, gid=frame(index))
+    ax = comparison.subplots()
+    losses = [[epoch.validation_loss or 0.0 for epoch in history.epochs] for history in histories]
+    final, lowest = [each[-1] for each in losses], [min(each) for each in losses]
+    for values, color, marker, style, label in (
+        (final, ORANGE, "s", "--", "last epoch"),
+        (lowest, GREEN, "o", "-", "minimum"),
+    ):
+        ax.plot(
+            DROPOUT_RATES,
+            values,
+            color=color,
+            marker=marker,
+            markersize=5,
+            linestyle=style,
+            label=label,
+        )
+        for index, rate in enumerate(DROPOUT_RATES):
+            ax.plot(rate, values[index], "o", markersize=10, color=color, gid=frame(index))
     ax.legend(frameon=False, fontsize=9, labelcolor=INK)
     ax.set(xlabel="dropout rate", ylabel="validation loss")
-    ax.set_title("what is gained", fontsize=10.5)
+    ax.set_title("effect of the rate", fontsize=10.5)
     dress(ax, grid=True)
     chapter.figure(
         "dropouts",
-        Panel(curves, "Training and validation loss over the epochs for the chosen dropout rate."),
-        Panel(lowest, "The validation loss in the end and at its lowest over the dropout rate."),
-        caption=f"""Dropout on the same {FEW} digits. The training loss is measured with dropout at
-        work, and so stays up; what counts is the other one.""",
+        Panel(curves, "Training and validation loss per epoch for the selected dropout rate."),
+        Panel(comparison, "Validation loss of the last epoch, and its minimum, per dropout rate."),
+        caption=f"""Dropout with the same {COUNT} digits. The training loss is measured with dropout
+        and is therefore higher. The validation loss is the one to compare.""",
         code=(overfit,),
-        call=f"network, history = overfit({FEW}, l2=0.0, dropout={RATES[2]:g}, epochs={epochs})",
-        slider=Slider("dropout rate", [f"{rate:g}" for rate in RATES], 0, 2),
-        told=[f"**Rate {rate:g}**: {_told(h)}" for rate, h in zip(RATES, histories, strict=True)],
+        call=f"network, history = overfit({COUNT}, l2=0.0, dropout={DROPOUT_RATES[2]:g}, "
+        f"epochs={epochs})",
+        slider=Slider("dropout rate", [f"{rate:g}" for rate in DROPOUT_RATES], 0, 2),
+        notes=[
+            f"**Rate {rate:g}**: {_summary(h)}"
+            for rate, h in zip(DROPOUT_RATES, histories, strict=True)
+        ],
     )

@@ -1,4 +1,4 @@
-"""Chapter 9: the map from the tutorial's equations to the library's names."""
+"""Chapter 9: the index from the tutorial's equations to the library's names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .page import Chapter
 
 
 def _breakable(name: str) -> str:
-    """A name that a narrow column may break behind a dot or an underscore."""
+    """Return a name as HTML with optional line breaks after dots and underscores."""
     return re.sub("([._])", r"\1<wbr>", html.escape(name))
 
 
@@ -19,9 +19,10 @@ def write(chapter: Chapter, quick: bool) -> None:
     del quick
     chapter.prose(
         f"""
-        All {len(calculus.EQUATIONS)} equations, and what realises each in `chainrule`. In a
-        program it is `cr.calculus.EQUATIONS`; the docstrings cite the numbers; and a test of each
-        number compares the library with an independent computation.
+        The index lists all {len(calculus.EQUATIONS)} equations, with the names in `chainrule` that
+        implement them. In a program, the list is `cr.calculus.EQUATIONS`. The docstrings cite the
+        equation numbers, and a test per equation compares the library with an independent
+        computation.
         """
     )
     rows = []
@@ -36,6 +37,6 @@ def write(chapter: Chapter, quick: bool) -> None:
         )
     chapter.html(
         '<div class="scroll" tabindex="0"><table class="names-table"><thead><tr><th>eq.</th>'
-        f"<th>what it says</th><th>in code</th></tr></thead><tbody>{''.join(rows)}</tbody></table>"
+        f"<th>statement</th><th>in code</th></tr></thead><tbody>{''.join(rows)}</tbody></table>"
         "</div>"
     )

@@ -1,4 +1,4 @@
-"""Matrices as coloured cells: orange below zero, blue above, on one scale."""
+"""Matrices as heatmaps: orange for negative values, blue for positive values."""
 
 from __future__ import annotations
 
@@ -12,23 +12,39 @@ from ..plots.style import BLUE, ORANGE, PAPER, new_figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["heat", "matrix", "scale"]
+__all__ = ["colormap", "draw_heatmap", "matrix_figure"]
 
 ZERO = "#F4F4F2"
 
 
-def scale() -> Any:
-    """Return the colours from negative to positive."""
+def colormap() -> Any:
+    """Return the diverging colormap, from orange (negative) to blue (positive)."""
     from matplotlib.colors import LinearSegmentedColormap
 
     return LinearSegmentedColormap.from_list("signed", [ORANGE, ZERO, BLUE])
 
 
-def heat(ax: Any, values: Array, limit: float | None = None, **more: Any) -> Any:
-    """Draw a matrix on axes, without ticks; return the image."""
+def draw_heatmap(ax: Any, values: Array, limit: float | None = None, **options: Any) -> Any:
+    """Draw a matrix on axes, without ticks, and return the image.
+
+    Parameters
+    ----------
+    ax : Axes
+    values : ndarray (rows, columns)
+    limit : float, optional
+        Absolute value at both ends of the colormap. The default is the largest one in `values`.
+    **options
+        Options of ``Axes.imshow``.
+    """
     limit = limit or float(np.abs(values).max()) or 1.0
     image = ax.imshow(
-        values, cmap=scale(), vmin=-limit, vmax=limit, interpolation="none", aspect="equal", **more
+        values,
+        cmap=colormap(),
+        vmin=-limit,
+        vmax=limit,
+        interpolation="none",
+        aspect="equal",
+        **options,
     )
     ax.set_xticks([])
     ax.set_yticks([])
@@ -37,22 +53,22 @@ def heat(ax: Any, values: Array, limit: float | None = None, **more: Any) -> Any
     return image
 
 
-def matrix(values: Array, limit: float | None = None, cell: float = 0.17) -> Figure:
-    """Return a figure of one matrix whose cells have a given size.
+def matrix_figure(values: Array, limit: float | None = None, cell: float = 0.17) -> Figure:
+    """Return a figure of one matrix.
 
     Parameters
     ----------
     values : ndarray (rows, columns)
     limit : float, optional
-        The value of the deepest colour; by default the matrix's own largest.
+        Absolute value at both ends of the colormap. The default is the largest one in `values`.
     cell : float
-        Side of a cell in inches.
+        Side of a cell, in inches.
     """
     rows, columns = values.shape
     figure = new_figure(columns * cell, rows * cell)
     figure.set_layout_engine("none")
     ax = figure.add_axes((0, 0, 1, 1))
-    heat(ax, values, limit)
+    draw_heatmap(ax, values, limit)
     across, down = np.arange(1, columns) - 0.5, np.arange(1, rows) - 0.5
     ax.vlines(across, -0.5, rows - 0.5, color=PAPER, linewidth=0.8)
     ax.hlines(down, -0.5, columns - 0.5, color=PAPER, linewidth=0.8)

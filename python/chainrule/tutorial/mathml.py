@@ -1,4 +1,4 @@
-"""Equations for the browser: LaTeX in, MathML out."""
+"""Equations for the browser: LaTeX to MathML."""
 
 from __future__ import annotations
 
@@ -14,28 +14,29 @@ __all__ = ["inline", "lines"]
 def _convert(latex: str, display: str) -> str:
     markup: str = require("latex2mathml.converter").convert(latex, display=display)
     text = re.sub(r"<[^>]*>", "", markup)
-    # What the converter does not know it passes on as text, which a reader would see as such.
+    # The converter copies an unknown command as text, which the reader would see.
     if "\\" in text or "&" in re.sub(r"&#?\w+;", "", text):
-        raise ValueError(f"tutorial: {latex!r} cannot be written in MathML: it gives {text!r}")
+        raise ValueError(f"tutorial: LaTeX must be convertible to MathML, got {latex!r}: {text!r}")
     return markup.replace(' xmlns="http://www.w3.org/1998/Math/MathML"', "")
 
 
 def inline(latex: str) -> str:
-    """Return an equation that stands in a line of text."""
+    """Return an inline equation as MathML."""
     return _convert(latex, "inline")
 
 
 def lines(latex: str) -> list[str]:
-    """Return an equation that stands apart from the text, one MathML element for each of its lines.
+    """Return a display equation as MathML, one element per line.
 
-    A line of an ``aligned`` environment becomes an element of its own: a phone breaks them apart.
+    Each line of an ``aligned`` environment is an element of its own, so that a narrow page can
+    place them separately.
 
     Raises
     ------
     ImportError
-        Where latex2mathml is not installed, with the command that installs it.
+        If latex2mathml is not installed.
     ValueError
-        If the LaTeX holds a command that has no MathML.
+        If the LaTeX has a command without a MathML equivalent.
     """
     whole = re.fullmatch(r"\\begin\{aligned\}(.*)\\end\{aligned\}", latex.strip(), re.DOTALL)
     parts = whole[1].replace("&", "").split(r"\\") if whole else [latex]

@@ -1,4 +1,4 @@
-"""The page: chapters of prose, equations, figures and tables, put together into one file."""
+"""Build the page: chapters of prose, equations, figures and tables in one HTML file."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ __all__ = ["Chapter", "Panel", "Slider", "page", "rich"]
 
 
 def rich(text: str) -> str:
-    """Return a paragraph as HTML: $LaTeX$, `code`, *emphasis*, **strong** and (37) are set as such.
+    """Return a paragraph as HTML.
 
-    A number of an equation in brackets becomes a link to the equation.
+    The markup is $LaTeX$, `code`, *emphasis*, **strong**, and an equation number in parentheses
+    such as (37), which becomes a link to the equation.
     """
     parts = re.split(r"(\$[^$]+\$|`[^`]+`)", text)
     for index, part in enumerate(parts):
@@ -45,25 +46,27 @@ def rich(text: str) -> str:
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture of a figure; several stand side by side, and below each other on a phone.
+    """One picture of a figure. Panels are laid out in a row, on a phone in a column.
 
     Attributes
     ----------
     picture : Figure
-        What matplotlib drew.
+        The matplotlib figure.
     alt : str
-        What it shows, for whoever cannot see it.
-    coloured : bool
-        Whether its colours turn with the page's at night; what holds images keeps its own.
+        Text alternative.
+    themed : bool
+        Whether its colors follow the page's color scheme; False for images.
     kind : str
-        A class for the style sheet or the script.
+        CSS classes.
     label : str
-        What stands above it, as `rich` takes it.
+        Text above the picture, in the markup of `rich`.
+    position : int, optional
+        The only slider position at which the panel is visible. The default is all positions.
     """
 
     picture: Figure
     alt: str
-    coloured: bool = True
+    themed: bool = True
     kind: str = ""
     label: str = ""
     position: int | None = None
@@ -71,35 +74,46 @@ class Panel:
 
 @dataclass(frozen=True)
 class Slider:
-    """A slider above a figure: what it sets, what each position is called, and where it starts.
+    """A slider above a figure.
 
-    On paper, if nobody has moved it, and where scripts are off, the figure shows the position
-    ``still``, by default the same.
+    Attributes
+    ----------
+    label : str
+        The quantity that it sets.
+    names : sequence of str
+        Text per position.
+    start : int
+        Initial position.
+    static : int, optional
+        Position without a script, and in print if the slider was not moved. The default is
+        `start`.
     """
 
     label: str
     names: Sequence[str]
     start: int = 0
-    still: int | None = None
+    static: int | None = None
 
 
 def frames(position: int, start: int) -> str:
-    """The class and the data of an element that is seen at one position of the slider."""
+    """Return class and data attributes of an element that is visible at one slider position."""
     return f' frame{" on" * (position == start)}" data-from="{position}" data-to="{position}'
 
 
 @dataclass
 class Chapter:
-    """One section of the page, filled from top to bottom.
+    """One section of the page. Each method appends to it.
 
     Attributes
     ----------
     key : str
-        Its anchor.
+        Anchor.
     title : str
     number : int
     figures : iterator of int
-        The numbers of figures, shared by all chapters.
+        Figure numbers, shared by all chapters.
+    blocks : list of str
+        HTML of the section so far.
     """
 
     key: str
@@ -109,21 +123,16 @@ class Chapter:
     blocks: list[str] = field(default_factory=list)
 
     def prose(self, text: str) -> None:
-        """Add paragraphs, which blank lines part; see `rich`."""
+        """Add paragraphs in the markup of `rich`, separated by blank lines."""
         for paragraph in re.split(r"\n\s*\n", text.strip()):
             self.blocks.append(f"<p>{rich(' '.join(paragraph.split()))}</p>")
 
-    def points(self, *texts: str) -> None:
-        """Add a list."""
-        items = "".join(f"<li>{rich(' '.join(text.split()))}</li>" for text in texts)
-        self.blocks.append(f"<ul>{items}</ul>")
-
     def heading(self, text: str) -> None:
-        """Add a heading inside the chapter."""
+        """Add a subheading."""
         self.blocks.append(f"<h3>{rich(text)}</h3>")
 
     def equations(self, *numbers: int) -> None:
-        """Add equations of the tutorial by their numbers, and the names that realise them."""
+        """Add equations by number, followed by the names that implement them."""
         rows: list[str] = []
         names: list[str] = []
         for number in numbers:
@@ -151,8 +160,8 @@ class Chapter:
         code: Sequence[Callable[..., Any]],
         call: str,
         slider: Slider | None = None,
-        told: Sequence[str] = (),
-        said: str = "",
+        notes: Sequence[str] = (),
+        readout: str = "",
         data: object = None,
     ) -> None:
         """Add a figure.
@@ -160,42 +169,42 @@ class Chapter:
         Parameters
         ----------
         key : str
-            A word that no other figure has.
+            Unique name of the figure.
         *panels : Panel or str
             Pictures, or HTML between them.
         caption : str
-            As `rich` takes it.
+            In the markup of `rich`.
         code : sequence of callable
-            The functions that computed what is drawn, shown as they are.
+            Functions that computed the figure. The page shows their source.
         call : str
-            The call of them.
+            Code that calls them.
         slider : Slider, optional
-            Shows the panels' frames one at a time.
-        told : sequence of str
-            A sentence for each position of the slider, or one for a figure without a slider.
-        said : str
-            A sentence that the script replaces as one points at the panels.
-        data : JSON, optional
-            Numbers for that.
+            Selects the visible frame of the panels.
+        notes : sequence of str
+            One text per slider position, or one text for a figure without a slider.
+        readout : str
+            Initial text of a line that the script updates when the pointer moves over a panel.
+        data : JSON-serializable, optional
+            Numbers from which the script computes the readout.
         """
         start = 0
         if slider:
-            start = slider.start if slider.still is None else slider.still
+            start = slider.start if slider.static is None else slider.static
         shown = []
         for index, panel in enumerate(panels):
             if isinstance(panel, str):
                 shown.append(panel)
                 continue
-            picture = svg(panel.picture, f"{key}{index}", panel.alt, start, panel.coloured)
-            kind = " ".join(["panel", *["plain"][panel.coloured :], *panel.kind.split()])
+            picture = svg(panel.picture, f"{key}{index}", panel.alt, start, panel.themed)
+            kind = " ".join(["panel", *["plain"][panel.themed :], *panel.kind.split()])
             label = f'<div class="label">{rich(panel.label)}</div>' if panel.label else ""
-            seen = "" if panel.position is None else frames(panel.position, start)
-            shown.append(f'<div class="{kind}{seen}">{label}{picture}</div>')
+            visible = "" if panel.position is None else frames(panel.position, start)
+            shown.append(f'<div class="{kind}{visible}">{label}{picture}</div>')
         attributes = f' id="fig-{key}"'
         control = ""
         if slider:
             names = html.escape(json.dumps(list(slider.names), ensure_ascii=False))
-            attributes += f' data-slider="{names}" data-still="{start}"'
+            attributes += f' data-slider="{names}" data-static="{start}"'
             control = (
                 f'<div class="slider"><label for="{key}-slider">{rich(slider.label)}</label>'
                 f'<button type="button" data-by="-1" aria-label="back">‹</button>'
@@ -208,37 +217,37 @@ class Chapter:
         if data is not None:
             attributes += f' data-window="{html.escape(json.dumps(data))}"'
         lines = ""
-        for position, text in enumerate(told):
-            seen = frames(position, start) if slider else ""
-            lines += f'<p class="{seen}">{"<br>".join(map(rich, text.split(chr(10))))}</p>'
-        if said:
-            lines += f'<p class="said">{rich(said)}</p>'
+        for position, text in enumerate(notes):
+            visible = frames(position, start) if slider else ""
+            lines += f'<p class="{visible}">{"<br>".join(map(rich, text.split(chr(10))))}</p>'
+        if readout:
+            lines += f'<p class="readout">{rich(readout)}</p>'
         if lines:
-            lines = f'<div class="told" aria-live="polite">{lines}</div>'
+            lines = f'<div class="notes" aria-live="polite">{lines}</div>'
         source = highlighted(listing(code, call))
         last = html.escape(call.strip().splitlines()[-1], quote=False)
         self.blocks.append(
             f"<figure{attributes}>{control}"
             f'<div class="panels">{"".join(shown)}</div>{lines}'
             f"<figcaption><b>Figure {next(self.figures)}.</b> {rich(' '.join(caption.split()))}"
-            f'<details class="call"><summary><span>Made by</span> <code>{last}</code></summary>'
+            f'<details class="call"><summary><span>Code:</span> <code>{last}</code></summary>'
             f'<pre tabindex="0"><code>{source}</code></pre></details></figcaption></figure>'
         )
 
-    def printed(self, text: str) -> None:
-        """Add what the library prints."""
+    def output(self, text: str) -> None:
+        """Add printed output of the library."""
         self.blocks.append(
-            f'<pre class="print" tabindex="0">{html.escape(text, quote=False)}</pre>'
+            f'<pre class="output" tabindex="0">{html.escape(text, quote=False)}</pre>'
         )
 
     def trace(self, trace: calculus.Trace) -> None:
-        """Add a trace, as a notebook shows it, in a box that scrolls."""
-        # Each picture stands below its array's shape and range, which say in words what can be.
+        """Add a trace as a notebook shows it, in a scrollable box."""
+        # Hide the thumbnails from screen readers: the text above each gives shape and range.
         table = trace._repr_html_().replace('role="img"', 'aria-hidden="true"')
         self.blocks.append(f'<div class="trace" tabindex="0">{table}</div>')
 
     def html(self, markup: str) -> None:
-        """Add HTML as it is."""
+        """Add HTML without escaping."""
         self.blocks.append(markup)
 
     def __str__(self) -> str:
@@ -249,15 +258,15 @@ class Chapter:
 
 
 def page(title: str, lead: str, facts: Mapping[str, str], chapters: Sequence[Chapter]) -> str:
-    """Return the whole page, which needs nothing beside it.
+    """Return the whole page, without references to other files.
 
     Parameters
     ----------
     title : str
     lead : str
-        What stands under the title, as `rich` takes it.
+        Paragraphs below the title, in the markup of `rich`.
     facts : mapping of str to str
-        What a reader should know of how the page was made.
+        How the page was computed: name and value.
     chapters : sequence of Chapter
     """
     style, script = (
@@ -267,7 +276,7 @@ def page(title: str, lead: str, facts: Mapping[str, str], chapters: Sequence[Cha
         f'<li><a href="#{chapter.key}">{html.escape(chapter.title, quote=False)}</a></li>'
         for chapter in chapters
     )
-    told = "".join(
+    rows = "".join(
         f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd></div>"
         for name, value in facts.items()
     )
@@ -277,12 +286,12 @@ def page(title: str, lead: str, facts: Mapping[str, str], chapters: Sequence[Cha
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
-        # No icon, so that no browser asks a server for one.
+        # An empty icon: the browser requests none from a server.
         f'<link rel="icon" href="data:,"><title>{html.escape(title)}</title>\n'
         f"<style>\n{style}</style></head>\n<body>"
-        '<a class="skip" href="#main">Skip to the text</a>'
+        '<a class="skip" href="#main">Skip to content</a>'
         f'<header><h1>{html.escape(title)}</h1><div class="lead">{paragraphs}</div>'
-        f'<dl class="facts">{told}</dl></header>\n'
+        f'<dl class="facts">{rows}</dl></header>\n'
         f'<nav aria-label="Contents"><h2>Contents</h2><ol>{entries}</ol></nav>\n'
         f'<main id="main">{body}</main>\n'
         f"<script>\n{script}</script></body></html>\n"

@@ -1,5 +1,5 @@
-// Without this script the page is whole: each figure then shows its starting frame. The script
-// adds the sliders and follows the filter's window.
+// The page is complete without this script: each figure then shows one static frame. The script
+// adds the sliders and moves the filter's window.
 (() => {
   "use strict";
   const root = document.documentElement;
@@ -33,57 +33,57 @@
     move();
   }
 
-  // The filter's window on the digit, and the one number of the result that it gives.
-  for (const scene of document.querySelectorAll("figure[data-window]")) {
-    const maps = JSON.parse(scene.dataset.window);
-    const into = scene.querySelector(".into svg");
-    const lens = scene.querySelector(".lens");
-    const cells = scene.querySelectorAll(".cell");
-    const said = scene.querySelector(".said");
-    let chosen = 0;
-    let place = maps[0].start;
+  // The filter's window on the input image, and the output element that it gives.
+  for (const figure of document.querySelectorAll("figure[data-window]")) {
+    const maps = JSON.parse(figure.dataset.window);
+    const input = figure.querySelector(".input-image svg");
+    const filterWindow = figure.querySelector(".filter-window");
+    const cells = figure.querySelectorAll(".output-cell");
+    const readout = figure.querySelector(".readout");
+    let current = 0;
+    let position = maps[0].start;
     const draw = () => {
-      const map = maps[chosen];
+      const map = maps[current];
       const last = map.values.length - 1;
-      place = place.map((each) => Math.min(Math.max(each, 0), last));
-      const [down, across] = place;
+      position = position.map((each) => Math.min(Math.max(each, 0), last));
+      const [down, across] = position;
       const [top, left] = [down * map.stride, across * map.stride];
       const first = maps[0].start.map((each) => each * maps[0].stride);
-      lens.style.transform =
+      filterWindow.style.transform =
         `translate(${(left - first[1]) * map.pixel}px, ${(top - first[0]) * map.pixel}px)`;
       for (const cell of cells) {
         const [x, y] = [across - map.start[1], down - map.start[0]];
         cell.style.transform = `translate(${x * map.cell}px, ${y * map.cell}px)`;
       }
       const z = map.values[down][across].toFixed(2).replace("-", "−");
-      said.textContent = `Row ${down + 1}, column ${across + 1} of the result: the window's ` +
-        `corner is at row ${top + 1}, column ${left + 1} of the digit, and z = ${z}.`;
+      readout.textContent = `Row ${down + 1}, column ${across + 1} of the result: the window's ` +
+        `top left pixel is row ${top + 1}, column ${left + 1} of the digit, and z = ${z}.`;
     };
     const follow = (event) => {
-      const map = maps[chosen];
+      const map = maps[current];
       const box = event.currentTarget.getBoundingClientRect();
       const shares = [(event.clientY - box.top) / box.height, (event.clientX - box.left) / box.width];
-      place = event.currentTarget === into
+      position = event.currentTarget === input
         ? shares.map((each) => Math.round((each * map.pixels - map.size / 2) / map.stride))
         : shares.map((each) => Math.floor(each * map.values.length));
       draw();
     };
-    for (const picture of [into, ...scene.querySelectorAll(".outof svg")]) {
+    for (const picture of [input, ...figure.querySelectorAll(".output-map svg")]) {
       picture.addEventListener("pointermove", follow);
       picture.addEventListener("pointerdown", follow);
     }
-    scene.addEventListener("moved", (event) => {
-      // The same place of the digit, as nearly as the new stride comes to it.
-      const before = maps[chosen].stride;
-      chosen = event.detail;
-      place = place.map((each) => Math.round((each * before) / maps[chosen].stride));
+    figure.addEventListener("moved", (event) => {
+      // Keep the position in the input image, rounded to the new stride.
+      const before = maps[current].stride;
+      current = event.detail;
+      position = position.map((each) => Math.round((each * before) / maps[current].stride));
       draw();
     });
     draw();
   }
 
-  // Equations that are wider than the page are set smaller, all of a group alike, down to a size
-  // that can still be read; what is left over scrolls.
+  // Reduce the font size of equations that are wider than the page: one size per group, and never
+  // below the smallest readable size. Equations that are still too wide scroll.
   const smallest = 0.6;
   const groups = [...document.querySelectorAll(".eq")];
   const fit = () => {
@@ -97,14 +97,14 @@
   fit();
   addEventListener("resize", fit);
 
-  // What a screen folds away, or shows step by step, paper shows.
+  // For print, open all listings and show the static frame of each slider that was not moved.
   let opened = [];
   const unmoved = () => [...document.querySelectorAll("figure[data-slider]")].filter((figure) => {
     const slider = figure.querySelector(".slider input");
     return slider.value === slider.defaultValue;
   });
   addEventListener("beforeprint", () => {
-    for (const figure of unmoved()) show(figure, Number(figure.dataset.still));
+    for (const figure of unmoved()) show(figure, Number(figure.dataset.static));
     opened = [...document.querySelectorAll("main details:not([open])")];
     for (const each of opened) each.open = true;
   });
@@ -115,7 +115,7 @@
     for (const each of opened) each.open = false;
   });
 
-  // The table of contents says where one is.
+  // Mark the current chapter in the table of contents.
   const links = new Map();
   for (const link of document.querySelectorAll("nav a")) links.set(link.hash.slice(1), link);
   const watch = new IntersectionObserver((entries) => {

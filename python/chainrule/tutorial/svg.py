@@ -1,8 +1,8 @@
-"""Figures for the page: matplotlib's, as SVG that follows the page's colours and its sliders.
+"""Matplotlib figures as SVG that uses the page's colors and sliders.
 
-A part of a figure that is to be seen at some positions of a slider only has the group id that
-`frame` gives it: ``ax.plot(..., gid=frame(2))``. Everything else is seen always. A part that the
-script moves has the id ``class_`` and a word, by which the script finds it.
+The group id from `frame` limits an artist to some positions of the slider:
+``ax.plot(..., gid=frame(2))``. All other artists are always visible. A group id ``class_NAME``
+becomes the CSS class NAME, by which the script finds an artist that it moves.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from ..plots.style import BLUE, FAINT, GREY, INK, ORANGE, PAPER
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["GREEN", "frame", "svg"]
+__all__ = ["GREEN", "LAST", "frame", "svg"]
 
-# The third of Okabe and Ito's colours, for what is neither training nor validation.
+# The third color of the Okabe-Ito palette, for curves that are neither training nor validation.
 GREEN = "#009E73"
 
-# Colours that the page changes at night. Those of images and of anything else stay.
-COLOURS = {
+# Colors that follow the page's color scheme, and their CSS variables. All others are fixed.
+COLORS = {
     BLUE: "blue",
     ORANGE: "orange",
     GREEN: "green",
@@ -37,32 +37,36 @@ LAST = 999
 
 
 def frame(first: int, last: int | None = None) -> str:
-    """Return the group id of what is seen at positions ``first`` to ``last`` of the slider.
+    """Return the group id of an artist that is visible at slider positions `first` to `last`.
 
-    Without ``last`` it is seen at the one position; `LAST` means to the end.
+    Parameters
+    ----------
+    first : int
+    last : int, optional
+        The default is `first`. `LAST` is the end of the slider.
     """
     return f"frame_{first}_{first if last is None else last}"
 
 
-def svg(figure: Figure, name: str, alt: str, start: int = 0, coloured: bool = True) -> str:
-    """Return a figure as an SVG element for the inside of a page.
+def svg(figure: Figure, name: str, alt: str, start: int = 0, themed: bool = True) -> str:
+    """Return a figure as an SVG element for the page.
 
     Parameters
     ----------
     figure : Figure
     name : str
-        A word that no other figure of the page has: two figures on one page may not share an id.
+        A prefix of all ids, unique on the page.
     alt : str
-        What somebody who cannot see the figure should know.
+        Text alternative.
     start : int
-        The slider's position before anybody moves it.
-    coloured : bool
-        Whether the figure's colours turn with the page's at night.
+        Initial position of the slider.
+    themed : bool
+        Whether the figure's colors follow the page's color scheme, light or dark.
     """
     matplotlib = require("matplotlib")
     buffer = io.StringIO()
-    # Writing stays text: it can be selected, and is set in the page's own font. The salt makes
-    # the ids, so that the same figure is the same text from run to run.
+    # Keep text as text: it can be selected, and has the page's font. The ids depend on the salt
+    # alone, so that the same figure gives the same text in every run.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
@@ -70,23 +74,24 @@ def svg(figure: Figure, name: str, alt: str, start: int = 0, coloured: bool = Tr
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
 
-    def named(match: re.Match[str]) -> str:
-        seen = re.fullmatch(r"frame_(\d+)_(\d+)", match[1])
+    def attributes(match: re.Match[str]) -> str:
+        """Return the attributes that replace an id."""
+        positions = re.fullmatch(r"frame_(\d+)_(\d+)", match[1])
         if match[1].startswith("class_"):
             return f'class="{match[1].removeprefix("class_")}"'
-        if not seen:
+        if not positions:
             return f'id="{name}-{match[1]}"'
-        first, last = map(int, seen.groups())
+        first, last = map(int, positions.groups())
         on = " on" if first <= start <= last else ""
         return f'class="frame{on}" data-from="{first}" data-to="{last}"'
 
-    text = re.sub(r'\bid="([^"]*)"', named, text)
+    text = re.sub(r'\bid="([^"]*)"', attributes, text)
     text = re.sub(r'(url\(|xlink:href=")#', rf"\1#{name}-", text)
     text = text.replace("xlink:href", "href")
     text = re.sub(r"font: ([^;\"]*?)(\d[\d.]*)px '[^;\"]*", r"font: \1\2px var(--sans)", text)
-    if coloured:
-        for colour, variable in COLOURS.items():
-            text = re.sub(rf"(?i)(?<=: ){colour}\b", f"var(--{variable})", text)
+    if themed:
+        for color, variable in COLORS.items():
+            text = re.sub(rf"(?i)(?<=: ){color}\b", f"var(--{variable})", text)
     width, height = (float(each) * 72.0 for each in figure.get_size_inches())
     opening = (
         f'<svg viewBox="0 0 {width:g} {height:g}" style="--width:{width * 4 / 3:g}px" '
