@@ -2,7 +2,7 @@
 // and reads the windows that contain it, in row order. Threads have four channels at a time if
 // those are aligned.
 //
-// If windows do not overlap and are small, a backward thread has one window instead: it reads the
+// If windows do not overlap and are small, a backward thread has one window instead. It reads the
 // gradient once and writes all pixels of the window. Pixels past the last window form windows
 // without a gradient.
 #include "cuda/argmax_check.h"

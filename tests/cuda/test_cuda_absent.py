@@ -1,4 +1,4 @@
-"""Without a GPU: the library says why, refuses in one sentence, and is otherwise as ever."""
+"""The library without a GPU: it gives the reason, and everything on the CPU works."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from op_contract import refused
 
 REASON = cr.cuda.why_off()
 if not REASON:
-    pytest.skip("there is a GPU: nothing is absent", allow_module_level=True)
+    pytest.skip("this machine has a GPU", allow_module_level=True)
 
 
-class OnAGpu:
-    """What another library's array on a GPU looks like."""
+class ForeignArray:
+    """An array of another library on a GPU, through DLPack."""
 
     def __dlpack__(self, **options: object) -> object:
-        raise AssertionError("asked for memory that cannot be reached")
+        raise AssertionError("__dlpack__ must not be called without a GPU")
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return 2, 0
@@ -29,11 +29,11 @@ class Interface:
         return {"shape": (1,), "typestr": "<f4", "data": (0, False), "version": 3}
 
 
-def small() -> cr.Sequential:
+def small_network() -> cr.Sequential:
     return cr.Sequential(cr.Linear(2), input_shape=(3,), seed=0)
 
 
-def test_why_is_one_line() -> None:
+def test_reason_is_one_line() -> None:
     assert "\n" not in REASON
     assert cr.info()["cuda"] == f"off: {REASON}"
     assert not cr.cuda.is_available()
@@ -48,26 +48,26 @@ def test_why_is_one_line() -> None:
         ("cuda.synchronize", cr.cuda.synchronize),
         ("cuda.memory", cr.cuda.memory),
         ("cuda.description", cr.cuda.description),
-        ("to", lambda: small().to("cuda")),
-        ("relu", lambda: cr.ops.relu(OnAGpu())),
+        ("to", lambda: small_network().to("cuda")),
+        ("relu", lambda: cr.ops.relu(ForeignArray())),
         ("relu", lambda: cr.ops.relu(Interface())),
     ],
 )
-def test_all_that_needs_a_gpu_says_why_there_is_none(who: str, call: object) -> None:
+def test_calls_that_need_a_gpu_raise_with_the_reason(who: str, call: object) -> None:
     with refused(RuntimeError, f"{who}: CUDA is off: {REASON}"):
         call()  # type: ignore[operator]
 
 
-def test_a_refused_network_stays_where_it_is() -> None:
-    net = small()
+def test_network_stays_on_the_cpu_after_the_error() -> None:
+    net = small_network()
     with pytest.raises(RuntimeError):
         net.to("cuda")
     assert net.device == "cpu"
     assert net.predict(np.ones((1, 3), np.float32)).shape == (1, 2)
 
 
-def test_to_the_cpu_is_no_move() -> None:
-    net = small()
+def test_to_cpu_changes_nothing() -> None:
+    net = small_network()
     before = net.vector
     assert net.to("cpu") is net
     assert net.vector is before
@@ -75,7 +75,7 @@ def test_to_the_cpu_is_no_move() -> None:
         net.to("tpu")
 
 
-def test_precision_can_be_chosen_beforehand() -> None:
+def test_matmul_precision_can_be_set_without_a_gpu() -> None:
     assert cr.get_matmul_precision() == "highest"
     cr.set_matmul_precision("tf32")
     assert cr.get_matmul_precision() == "tf32"

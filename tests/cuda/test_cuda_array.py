@@ -1,4 +1,4 @@
-"""chainrule.cuda.Array: an owner of memory on the GPU, exchanged without a copy."""
+"""chainrule.cuda.Array: owns device memory and shares it with other libraries without a copy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SHAPES = [(), (0,), (1,), (7,), (3, 5), (2, 0, 4), (2, 3, 4, 5)]
 
 
 class Dlpack:
-    """An object that is an array only through DLPack, of version 1 or of before."""
+    """An array only through DLPack, of version 1 or older."""
 
     def __init__(self, array: cuda.Array, versioned: bool = True) -> None:
         self.array, self.versioned = array, versioned
@@ -40,14 +40,14 @@ class Dlpack:
 
 
 class Interface:
-    """An object that is an array only through the CUDA array interface."""
+    """An array only through the CUDA array interface."""
 
     def __init__(self, array: cuda.Array, **changes: Any) -> None:
         self.array = array
         self.__cuda_array_interface__ = array.__cuda_array_interface__ | changes
 
 
-def some(shape: tuple[int, ...], dtype: str = "float32") -> np.ndarray:
+def random_array(shape: tuple[int, ...], dtype: str = "float32") -> np.ndarray:
     return seeded(shape).integers(0, 200, shape).astype(dtype)
 
 
@@ -57,8 +57,8 @@ def address(array: cuda.Array) -> int:
 
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_there_and_back(shape: tuple[int, ...], dtype: str) -> None:
-    a = some(shape, dtype)
+def test_round_trip(shape: tuple[int, ...], dtype: str) -> None:
+    a = random_array(shape, dtype)
     on_gpu = cuda.array(a)
     assert (on_gpu.shape, on_gpu.dtype, on_gpu.ndim) == (a.shape, a.dtype, a.ndim)
     assert (on_gpu.size, on_gpu.nbytes) == (a.size, a.nbytes)
@@ -70,13 +70,13 @@ def test_there_and_back(shape: tuple[int, ...], dtype: str) -> None:
         assert len(on_gpu) == len(a)
 
 
-def test_a_strided_array_is_copied_dense() -> None:
-    a = some((6, 8))[::2, ::-1]
+def test_strided_array_is_copied_contiguous() -> None:
+    a = random_array((6, 8))[::2, ::-1]
     assert same_bits(cuda.array(a).numpy(), np.ascontiguousarray(a))
 
 
-def test_fill_takes_over_the_elements() -> None:
-    a, b = some((3, 4)), some((3, 4)) + 1
+def test_fill_copies_the_elements() -> None:
+    a, b = random_array((3, 4)), random_array((3, 4)) + 1
     array = cuda.array(a)
     array.fill(b)
     assert same_bits(array.numpy(), b)
@@ -94,8 +94,8 @@ def test_fill_takes_over_the_elements() -> None:
 
 
 @pytest.mark.parametrize(("to", "start"), [(0, 4), (4, 0), (0, 0)])
-def test_fill_from_a_part_that_overlaps(to: int, start: int) -> None:
-    """In CUDA itself, such a copy has no defined result."""
+def test_fill_from_an_overlapping_part(to: int, start: int) -> None:
+    """A CUDA copy between overlapping ranges would be undefined."""
     whole = cuda.array(np.arange(1001, dtype=np.float32))
     want = whole.numpy()[start // 4 :][:1000]
     into = whole.part(to, (1000,), np.float32)
@@ -103,14 +103,14 @@ def test_fill_from_a_part_that_overlaps(to: int, start: int) -> None:
     assert same_bits(into.numpy(), want)
 
 
-def test_steps_of_training_want_arrays_on_the_gpu() -> None:
+def test_begin_step_requires_arrays_on_the_gpu() -> None:
     numbers = [np.zeros(2, np.int64), np.zeros(2), np.zeros(1, np.uint64), None]
     text = "begin_step: order must be a cuda.Array of int64, of at least 1 elements, got int64"
     with refused(TypeError, text):
         cuda.begin_step(*numbers, np.zeros(1, np.int64), 1, numbers[0], None, *numbers[1:3])
 
 
-def test_parts_are_windows_on_the_bytes() -> None:
+def test_parts_share_memory() -> None:
     whole = cuda.array(np.arange(32, dtype=np.float32))
     part = whole.part(16, (2, 3), np.float32)
     assert part.numpy().tolist() == [[4, 5, 6], [7, 8, 9]]
@@ -124,27 +124,27 @@ def test_parts_are_windows_on_the_bytes() -> None:
             whole.part(offset, shape, np.float32)
 
 
-def test_nothing_overlaps_a_part_of_no_elements() -> None:
-    whole = cuda.array(some((4, 3)))
+def test_empty_part_overlaps_nothing() -> None:
+    whole = cuda.array(random_array((4, 3)))
     into = whole.part(24, (0, 3), np.float32)
     assert ops.gather(whole, cuda.empty((0,), np.int64), out=into) is into
 
 
-def test_no_arithmetic_and_no_hidden_copies() -> None:
-    array = cuda.array(some((3,)))
+def test_no_arithmetic_and_no_implicit_copies() -> None:
+    array = cuda.array(random_array((3,)))
     for attribute in ("__add__", "__getitem__", "__iter__", "__float__"):
         assert not hasattr(array, attribute)
     with refused(TypeError, "cuda.Array: the array lies on a GPU; its numpy() copies it"):
         np.asarray(array)
 
 
-def test_element_types_that_kernels_do_not_know() -> None:
+def test_unsupported_dtypes() -> None:
     for dtype in ("float16", "int32", "bool", "complex64", ">f4"):
         with pytest.raises(TypeError, match=r"cuda\.Array: dtype must be float32, float64, uint8"):
             cuda.array(np.zeros(3, dtype))
 
 
-def test_memory_is_freed_with_the_last_reference() -> None:
+def test_last_reference_frees_the_memory() -> None:
     gc.collect()
     cuda.synchronize()
     free, total = cuda.memory()
@@ -158,18 +158,18 @@ def test_memory_is_freed_with_the_last_reference() -> None:
     assert cuda.memory() == (free, total)
 
 
-def test_when_memory_ends_work_goes_on() -> None:
+def test_out_of_memory_leaves_the_library_usable() -> None:
     _, total = cuda.memory()
     with pytest.raises(
         MemoryError, match=r"^cuda: out of memory: \d+ MiB requested, \d+ MiB of \d+ MiB free"
     ):
         cuda.empty(total + 2**20, np.uint8)
-    a = some((5,))
+    a = random_array((5,))
     assert same_bits(ops.relu(cuda.array(a)).numpy(), ops.relu(a))
 
 
-def test_mixing_devices_is_refused() -> None:
-    a, b = some((4, 3)), some((3, 2))
+def test_mixing_devices_raises() -> None:
+    a, b = random_array((4, 3)), random_array((3, 2))
     text = "they must lie on one device"
     with refused(TypeError, f"matmul: a lies on the GPU, b on the CPU: {text}"):
         ops.matmul(cuda.array(a), b)
@@ -190,8 +190,8 @@ def test_mixing_devices_is_refused() -> None:
     assert len(program) == 1
 
 
-def test_integers_on_the_gpu_are_int64() -> None:
-    x = cuda.array(some((4, 3)))
+def test_integers_on_the_gpu_must_be_int64() -> None:
+    x = cuda.array(random_array((4, 3)))
     with refused(TypeError, "gather: indices must be int64 on the GPU, got uint64"):
         ops.gather(x, cuda.array(np.zeros(2, np.uint64)))
     with refused(ValueError, "gather: indices must lie in [0, 4), got 4 at index 1"):
@@ -202,7 +202,7 @@ def test_integers_on_the_gpu_are_int64() -> None:
 
 @pytest.mark.parametrize("versioned", [True, False])
 def test_dlpack_shares_memory(versioned: bool) -> None:
-    a = some((3, 4))
+    a = random_array((3, 4))
     array = cuda.array(a)
     exporter = Dlpack(array, versioned)
     taken = cuda.array(exporter)
@@ -211,21 +211,21 @@ def test_dlpack_shares_memory(versioned: bool) -> None:
     taken.fill(a + 1)
     assert same_bits(array.numpy(), a + 1)
     assert same_bits(ops.relu(exporter).numpy(), a + 1)
-    # The memory lives as long as anybody holds it.
+    # The memory exists as long as any reference to it.
     del array, exporter
     gc.collect()
     assert same_bits(taken.numpy(), a + 1)
 
 
 @pytest.mark.parametrize("make", [Dlpack, Interface])
-def test_no_elements_along_axes_whose_product_is_beyond_64_bits(make: Any) -> None:
+def test_empty_array_with_a_shape_product_above_64_bits(make: Any) -> None:
     shape = (0, 2**40, 2**40)
     taken = cuda.array(make(cuda.empty(shape)))
     assert taken.shape == shape
     assert cuda.array(make(taken)).shape == shape
 
 
-def test_a_capsule_that_nobody_takes_is_dropped() -> None:
+def test_unconsumed_capsule_frees_its_memory() -> None:
     gc.collect()
     cuda.synchronize()
     before = cuda.memory()
@@ -236,8 +236,8 @@ def test_a_capsule_that_nobody_takes_is_dropped() -> None:
     assert cuda.memory() == before
 
 
-def test_what_dlpack_asks_and_a_gpu_cannot_give() -> None:
-    array = cuda.array(some((3,)))
+def test_unsupported_dlpack_requests() -> None:
+    array = cuda.array(random_array((3,)))
     assert array.__dlpack_device__() == (2, 0)
     with pytest.raises(BufferError, match="the array lies on a GPU"):
         array.__dlpack__(dl_device=(1, 0))
@@ -249,7 +249,7 @@ def test_what_dlpack_asks_and_a_gpu_cannot_give() -> None:
 
 
 def test_the_cuda_array_interface_shares_memory() -> None:
-    a = some((3, 4))
+    a = random_array((3, 4))
     array = cuda.array(a)
     taken = cuda.array(Interface(array))
     assert address(taken) == address(array)
@@ -260,8 +260,8 @@ def test_the_cuda_array_interface_shares_memory() -> None:
     assert (interface["shape"], interface["typestr"]) == ((3, 4), "<f4")
 
 
-def test_foreign_arrays_that_are_no_plain_memory() -> None:
-    array = cuda.array(some((4, 4)))
+def test_unsupported_foreign_arrays() -> None:
+    array = cuda.array(random_array((4, 4)))
     strided = Interface(array, strides=(4, 16))
     text = "relu: an array on the GPU must be C-contiguous, got strides of (1, 4) elements for"
     with refused(ValueError, f"{text} the shape (4, 4)"):
@@ -298,15 +298,15 @@ def test_foreign_arrays_that_are_no_plain_memory() -> None:
         ({"stream": 0}, ValueError, "__cuda_array_interface__: stream 0 is ambiguous"),
     ],
 )
-def test_interfaces_that_describe_no_array(
+def test_invalid_cuda_array_interfaces(
     changes: dict[str, Any], error: type[Exception], text: str
 ) -> None:
     with pytest.raises(error, match=re.escape(text)):
-        ops.relu(Interface(cuda.array(some((4, 4))), **changes))
+        ops.relu(Interface(cuda.array(random_array((4, 4))), **changes))
 
 
-def test_arrays_of_other_threads() -> None:
-    """Each thread has a stream of its own; what one made, another reads when it is there."""
+def test_arrays_from_other_threads() -> None:
+    """Each thread has its own stream; operations wait for the streams of their operands."""
     made: list[cuda.Array] = []
 
     def work() -> None:
@@ -323,5 +323,5 @@ def test_arrays_of_other_threads() -> None:
     total = made[0]
     for other in made[1:]:
         total = ops.matmul(total, other)
-    # Powers of two: nothing is rounded.
+    # Powers of two, so the result is exact.
     assert np.all(total.numpy() == 1 / 256)

@@ -1,4 +1,4 @@
-"""How large the shapes may be that the GPU is given, and what its kernels do not go through."""
+"""Limits of shapes on the GPU, and shapes at which kernels must not iterate over every phase."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ for call in (
             run()
         dx = far["out"].numpy()
         assert dx[0, 0, 0, 0] == 1 and np.count_nonzero(dx) == 1
-print("answered")
+print("done")
 """
 
 
-def test_phases_that_meet_no_tap_are_cleared_together() -> None:
-    """Of 2**25 phases one is a sum: a launch for each of the others would take all day."""
-    assert says(STRIDES) == "answered"
+def test_phases_without_a_tap_are_cleared_together() -> None:
+    """Only one of 2**25 phases has a tap. One launch per phase would take hours."""
+    assert says(STRIDES) == "done"
 
 
 FAR = 2**31
@@ -50,16 +50,16 @@ def images(*shape: int) -> cuda.Array:
     return cuda.empty(shape)
 
 
-def places(*shape: int) -> cuda.Array:
+def argmax(*shape: int) -> cuda.Array:
     return cuda.empty(shape, np.uint16)
 
 
-def of_weight(x: cuda.Array, kernel_size: Any, k: int = 0) -> Any:
+def backward_weight(x: cuda.Array, kernel_size: Any, k: int = 0) -> Any:
     rows, columns = np.subtract(x.shape[1:3], kernel_size) + 1
     return ops.conv2d_backward_weight(images(0, int(rows), int(columns), k), x, kernel_size)
 
 
-# Of no bytes, so that no memory ends first.
+# Empty arrays, so that memory is not the limit.
 @pytest.mark.parametrize(
     ("op", "call", "text"),
     [
@@ -87,7 +87,7 @@ def of_weight(x: cuda.Array, kernel_size: Any, k: int = 0) -> Any:
         ),
         (
             "conv2d_backward_weight",
-            lambda: of_weight(images(0, 2**16, 2**15, 1), (2**16, 2**15)),
+            lambda: backward_weight(images(0, 2**16, 2**15, 1), (2**16, 2**15)),
             "the weights of a filter",
         ),
         (
@@ -100,31 +100,31 @@ def of_weight(x: cuda.Array, kernel_size: Any, k: int = 0) -> Any:
         (
             "conv2d_pooled_backward_input",
             lambda: ops.conv2d_pooled_backward_input(
-                images(0, FAR, 1, 1), places(0, FAR, 1, 1), images(1, 1, 1, 1), (0, FAR, 1, 1), 1
+                images(0, FAR, 1, 1), argmax(0, FAR, 1, 1), images(1, 1, 1, 1), (0, FAR, 1, 1), 1
             ),
             "the rows of x",
         ),
         (
             "conv2d_pooled_backward_weight",
             lambda: ops.conv2d_pooled_backward_weight(
-                images(0, 1, FAR, 1), places(0, 1, FAR, 1), images(0, 1, FAR, 1), 1, 1
+                images(0, 1, FAR, 1), argmax(0, 1, FAR, 1), images(0, 1, FAR, 1), 1, 1
             ),
             "the columns of x",
         ),
     ],
 )
-def test_what_kernels_cannot_count_is_refused(op: str, call: Any, text: str) -> None:
+def test_shapes_above_the_limit_raise(op: str, call: Any, text: str) -> None:
     with refused(ValueError, f"{op}: {text} must be at most {2**30} on the GPU, got {FAR}"):
         call()
 
 
-def test_what_they_can_just_count_is_not() -> None:
+def test_shapes_at_the_limit_are_accepted() -> None:
     assert ops.conv2d(images(0, 2**30, 1, 1), images(1, 1, 1, 1)).shape == (0, 2**30, 1, 1)
     assert ops.conv2d(images(0, 1, 1, 2**30), images(0, 1, 1, 2**30)).shape == (0, 1, 1, 0)
 
 
-def test_sums_of_more_terms_than_a_block_counts_are_cut() -> None:
-    """Into two parts of 2**30, though the gradients of two times eight million weights are much."""
+def test_sums_longer_than_a_block_can_index_are_split() -> None:
+    """Two splits of 2**30 terms, although the partial sums of eight million weights are large."""
     side, kernel, channels = 2**15, 363, 8
     x = (2, side + kernel - 1, side + kernel - 1, channels)
     weight = (channels, kernel, kernel, channels)

@@ -1,4 +1,4 @@
-"""Products in TF32: operands of eleven bits where tensor cores take them, float32 where not."""
+"""TF32 products: operands of 11 significant bits on tensor cores, float32 elsewhere."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if cuda.why_off():
     pytest.skip(f"no GPU to use: {cuda.why_off()}", allow_module_level=True)
 
 F32 = np.dtype("float32")
-# Two operands are each off by 2^-11 of themselves: so many times the rounding of one term.
+# Rounding two operands to 2^-11 each costs as much as this many float32 roundings of one term.
 OPERANDS = 2**13 + 2
 TRANSPOSES = [(False, False), (True, False), (False, True), (True, True)]
 
@@ -37,19 +37,19 @@ def on_gpu(call: Call, precision: str) -> tuple[np.ndarray, ...]:
     return tuple(a.numpy() for a in members(call(**arrays)))
 
 
-def of_float64(call: Call, *, absolute: bool) -> tuple[np.ndarray, ...]:
-    """What the CPU computes, and what it sums by absolute value."""
+def float64_results(call: Call, *, absolute: bool) -> tuple[np.ndarray, ...]:
+    """Return the CPU's float64 results, of the absolute values if ``absolute``."""
     wide = {name: a.astype("f8") for name, a in call.floats().items()}
     return members(call(**{name: np.abs(a) if absolute else a for name, a in wide.items()}))
 
 
 def check(call: Call, *terms: int) -> tuple[bool, ...]:
-    """Which results are others than in float32; each lies within its bound, and stays."""
+    """Check bounds and repeatability; return which results differ from float32."""
     strict = on_gpu(call, "highest")
     rough = on_gpu(call, "tf32")
     assert same_bits(on_gpu(call, "tf32"), rough)
     assert same_bits(on_gpu(call, "highest"), strict)
-    wants, sizes = of_float64(call, absolute=False), of_float64(call, absolute=True)
+    wants, sizes = float64_results(call, absolute=False), float64_results(call, absolute=True)
     bounds: Any = zip(rough, strict, wants, sizes, terms, strict=False)
     for r, s, want, size, count in bounds:
         options = {"dtype": F32, "magnitude": size, "may_vanish": True}
@@ -67,30 +67,30 @@ def matrices(m: int, n: int, k: int, flags: tuple[bool, bool], dtype: Any = F32)
 
 @pytest.mark.parametrize("flags", TRANSPOSES)
 def test_matmul(flags: tuple[bool, bool]) -> None:
-    """Tiles of 128 x 32, whole and in parts."""
+    """Tiles of 128 x 32, without and with split-K."""
     assert check(matrices(8501, 31, 19, flags), 19) == (True,)
     assert check(matrices(125, 30, 4803, flags), 4803) == (True,)
 
 
 def test_large_tiles() -> None:
-    """Of 128 x 128."""
+    """Tiles of 128 x 128."""
     assert check(matrices(1285, 1157, 21, (False, True)), 21) == (True,)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_small_products_stay_as_they_are(dtype: np.dtype) -> None:
+def test_small_products_keep_float32(dtype: np.dtype) -> None:
     for flags in TRANSPOSES:
         call = matrices(61, 67, 29, flags, dtype)
         assert same_bits(on_gpu(call, "tf32"), on_gpu(call, "highest"))
 
 
-def test_float64_stays_as_it_is() -> None:
+def test_float64_is_unaffected() -> None:
     call = matrices(8501, 31, 19, (False, False), np.float64)
     assert same_bits(on_gpu(call, "tf32"), on_gpu(call, "highest"))
 
 
-def test_operands_are_rounded_to_the_nearest() -> None:
-    """Ties away from zero; a one stands beside each, so nothing else is rounded."""
+def test_operands_round_to_nearest() -> None:
+    """Ties away from zero. The other operand is 1, so nothing else is rounded."""
     m, n, ulp = 8501, 31, 2.0**-10
     a = np.zeros((m, 8), np.float32)
     for row, value in enumerate([1 + ulp / 2, 1 + ulp / 4, -1 - ulp / 2, 1 + 3 * ulp / 4, 1 + ulp]):
@@ -101,7 +101,7 @@ def test_operands_are_rounded_to_the_nearest() -> None:
     np.testing.assert_array_equal(got[:5], np.repeat(want[:, None], n, axis=1))
 
 
-def test_nan_and_infinities_pass() -> None:
+def test_nan_and_infinities_propagate() -> None:
     a, b = np.ones((8501, 9), np.float32), np.ones((9, 31), np.float32)
     a[0, 3], a[1, 4], a[2, 5], b[6, 7] = np.nan, np.inf, -np.inf, np.inf
     call = Call("matmul", {"a": a, "b": b})
@@ -151,8 +151,8 @@ def test_conv2d_backward_weight() -> None:
     assert check(call, 70 * 71, 70 * 71) == (True, False)
 
 
-def test_few_channels_stay_as_they_are() -> None:
-    """They are no product."""
+def test_few_channels_keep_float32() -> None:
+    """Their kernels do not use tensor cores."""
     case = Conv(1, 94, 97, 3, 9, 3, 3)
     a = convolution(case)
     call = Call("conv2d", {"x": a["x"], "weight": a["weight"]}, case.options)
@@ -188,8 +188,8 @@ def test_conv2d_pooled_backward() -> None:
     assert check(call, 35 * 35, 35 * 35) == (True, False)
 
 
-def test_products_with_a_zero_gradient_are_left_out() -> None:
-    """On tensor cores they are NaN, so the tile is computed again, in float32."""
+def test_products_with_a_zero_gradient_are_skipped() -> None:
+    """On tensor cores they give NaN, so the tile is computed again in float32."""
     case = ConvPool(1, 94, 97, 5, 9, 3, 3, padding=(1, 0))
     arrays = pooled_gradient(case) | {"weight": convolution(case)["weight"]}
     arrays["weight"][4, 1, 1, 2] = np.inf
@@ -199,7 +199,7 @@ def test_products_with_a_zero_gradient_are_left_out() -> None:
     assert np.isfinite(dx).all()
 
 
-def test_a_program_keeps_what_was_chosen_at_each_operation() -> None:
+def test_program_keeps_the_precision_of_each_operation() -> None:
     call = matrices(8501, 31, 19, (False, False))
     want = {precision: on_gpu(call, precision)[0] for precision in ("highest", "tf32")}
     assert not same_bits(want["highest"], want["tf32"])

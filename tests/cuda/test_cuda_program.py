@@ -1,4 +1,4 @@
-"""Programs on the GPU: captured graphs, which find new contents, numbers and mistakes in memory."""
+"""Programs on the GPU: captured graphs that read changed arrays and scalars and report errors."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_programs_replay_on_new_contents() -> None:
     assert same_bits(y.numpy(), first)
 
 
-def test_cells_are_read_at_every_replay() -> None:
+def test_scalars_are_read_at_every_replay() -> None:
     p, g = cuda.array(np.ones(5, np.float32)), cuda.array(np.ones(5, np.float32))
     rate, offset = cuda.array(np.array(0.5)), cuda.array(np.array(0, np.uint64))
     y = cuda.empty(64)
@@ -52,13 +52,13 @@ def test_cells_are_read_at_every_replay() -> None:
     program.run()
     assert p.numpy().tolist() == [0.25] * 5
     assert same_bits(y.numpy(), ops.dropout(np.ones(64, np.float32), 0.5, seed=1, offset=7))
-    # A rate that is not finite leaves everything as it was.
+    # If the learning rate is not finite, nothing changes.
     rate.fill(np.array(np.nan))
     program.run()
     assert p.numpy().tolist() == [0.25] * 5
 
 
-def test_numbers_in_the_cpus_memory_cannot_be_recorded() -> None:
+def test_scalars_on_the_cpu_cannot_be_recorded() -> None:
     p, g = cuda.array(np.ones(5, np.float32)), cuda.array(np.ones(5, np.float32))
     ops.sgd(p, g, learning_rate=np.array(0.5))
     assert p.numpy().tolist() == [0.5] * 5
@@ -67,7 +67,7 @@ def test_numbers_in_the_cpus_memory_cannot_be_recorded() -> None:
         ops.sgd(p, g, learning_rate=np.array(0.5))
 
 
-def test_a_program_that_meets_indices_out_of_range_says_so() -> None:
+def test_index_out_of_range_in_a_program_raises() -> None:
     indices, labels = cuda.array(np.zeros(3, np.int64)), cuda.array(np.zeros(3, np.int64))
     source = cuda.array(normal(seeded(0), (4, 5), np.float32))
     with Program() as gathered:
@@ -88,7 +88,7 @@ def test_a_program_that_meets_indices_out_of_range_says_so() -> None:
 
 
 def pooled_calls(window: int, k: int, c: int) -> dict[str, Callable[[Any, Any], Any]]:
-    """The backward passes that read where maxima stood, of dy and argmax of (1, 2, 2, k)."""
+    """Return the backward passes that read argmax, as functions of dy and argmax (1, 2, 2, k)."""
     side = 2 * window
     x = cuda.array(normal(seeded(c), (1, side, side, c), np.float32))
     weight = cuda.array(normal(seeded(k), (k, 1, 1, c), np.float32))
@@ -105,13 +105,11 @@ def pooled_calls(window: int, k: int, c: int) -> dict[str, Callable[[Any, Any], 
     }
 
 
-# Three channels go without a product, six with one.
+# Three channels use the few-channel kernels, six the GEMM.
 @pytest.mark.parametrize("channels", [3, 6])
 @pytest.mark.parametrize(("window", "bad"), [(2, 4), (2, 65535), (3, 9)])
-def test_a_program_that_meets_places_out_of_range_says_so(
-    channels: int, window: int, bad: int
-) -> None:
-    """Wherever they stand; what came from there counts as nothing."""
+def test_argmax_out_of_range_in_a_program_raises(channels: int, window: int, bad: int) -> None:
+    """At any position; such elements contribute nothing."""
     dy = normal(seeded(bad), (1, 2, 2, 5), np.float32)
     good = seeded(bad).integers(0, window * window, dy.shape).astype(np.uint16)
     for op, call in pooled_calls(window, 5, channels).items():
@@ -134,14 +132,14 @@ def test_a_program_that_meets_places_out_of_range_says_so(
         assert same_bits(result.numpy(), call(cuda.array(dy), places).numpy())
 
 
-def test_mistakes_are_told_to_the_thread_that_ran_the_program() -> None:
-    """Not to the one that recorded it, and waits meanwhile for work of its own."""
+def test_errors_are_raised_in_the_thread_that_ran_the_program() -> None:
+    """Not in the thread that recorded it and synchronizes for its own work."""
     indices = cuda.array(np.zeros(3, np.int64))
     with Program() as program:
         ops.gather(cuda.array(normal(seeded(0), (4, 5), np.float32)), indices)
     indices.fill(np.array([0, 4, 0]))
     has_run, has_waited = threading.Event(), threading.Event()
-    told: list[str] = []
+    raised: list[str] = []
 
     def work() -> None:
         try:
@@ -150,7 +148,7 @@ def test_mistakes_are_told_to_the_thread_that_ran_the_program() -> None:
             has_waited.wait(60)
             cuda.synchronize()
         except ValueError as error:
-            told.append(str(error))
+            raised.append(str(error))
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -159,10 +157,10 @@ def test_mistakes_are_told_to_the_thread_that_ran_the_program() -> None:
     assert indices.numpy().tolist() == [0, 4, 0]
     has_waited.set()
     thread.join()
-    assert told == ["gather: index out of range [0, rows) while running a Program"]
+    assert raised == ["gather: index out of range [0, rows) while running a Program"]
 
 
-def test_mistakes_of_a_program_that_is_gone() -> None:
+def test_errors_of_a_destroyed_program() -> None:
     labels = cuda.array(np.zeros(3, np.int64))
     with Program() as program:
         ops.softmax_cross_entropy(cuda.array(normal(seeded(0), (3, 5), np.float32)), labels)
@@ -177,8 +175,8 @@ def test_mistakes_of_a_program_that_is_gone() -> None:
     cuda.synchronize()
 
 
-def test_nobody_records_a_program_that_is_made_ready() -> None:
-    """While the graph is made, other threads go on."""
+def test_program_cannot_be_recorded_while_its_graph_is_made() -> None:
+    """Other threads run while the graph is made."""
     x = cuda.array(np.ones(3, np.float32))
     y = cuda.empty(3)
     program, ended = Program(), threading.Event()

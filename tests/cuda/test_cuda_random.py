@@ -1,8 +1,8 @@
-"""Every operation on the GPU, at random shapes: what the CPU computes in float64, within the bounds
-of the operations' own tests; and the same bits again, wherever in memory the arrays begin.
+"""Every operation on the GPU at random shapes, compared with the CPU in float64.
 
-CHAINRULE_CUDA_SHAPES is how many shapes an operation has in each dtype. Where the kernels run on
-the CPU (tests/simt), there are fewer and smaller ones.
+The error bounds are those of the operations' own tests. The bits must not depend on the alignment
+of the arrays. CHAINRULE_CUDA_SHAPES is the number of shapes per operation and dtype. In the CPU
+emulation (tests/simt) there are fewer and smaller shapes.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ else:
 SHAPES = int(os.environ.get("CHAINRULE_CUDA_SHAPES", SHAPES))
 
 
-def placed(a: np.ndarray, behind: int) -> cuda.Array:
-    """``a`` on the GPU, so many elements behind an aligned address, at the end of its memory."""
+def placed(a: np.ndarray, offset: int) -> cuda.Array:
+    """Return ``a`` on the GPU, ``offset`` elements after an aligned address."""
     if a.nbytes == 0:
         return cuda.empty(a.shape, a.dtype)
-    memory = cuda.empty(behind * a.itemsize + a.nbytes, np.uint8)
-    part = memory.part(behind * a.itemsize, a.shape, a.dtype)
+    memory = cuda.empty(offset * a.itemsize + a.nbytes, np.uint8)
+    part = memory.part(offset * a.itemsize, a.shape, a.dtype)
     part.fill(a)
     return part
 
@@ -58,14 +58,14 @@ def poison(like: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return np.full(like.shape, np.iinfo(like.dtype).max, like.dtype)
 
 
-def on_gpu(call: Call, like: Results, dtype: np.dtype, behind: Callable[[], int]) -> Results:
-    """The results, written over poison; what is only read stays as it was."""
-    arrays: dict[str, Any] = {name: placed(a, behind()) for name, a in call.arrays.items()}
+def on_gpu(call: Call, like: Results, dtype: np.dtype, offset: Callable[[], int]) -> Results:
+    """Return the results, written over poison. Checks that inputs are unchanged."""
+    arrays: dict[str, Any] = {name: placed(a, offset()) for name, a in call.arrays.items()}
     results = written(call, arrays)
     if results:
         call(**arrays)
     else:
-        results = tuple(placed(poison(a, dtype), behind()) for a in like)
+        results = tuple(placed(poison(a, dtype), offset()) for a in like)
         call(**arrays, out=results if len(like) > 1 else results[0])
     for name, a in call.arrays.items():
         if not any(arrays[name] is result for result in results):
@@ -77,8 +77,8 @@ def with_one_nan(a: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(a), a.dtype.type(np.nan), a) if a.dtype.kind == "f" else a
 
 
-def check(case: Case, dtype: np.dtype, behind: Callable[[], int]) -> int:
-    """How many elements of the results are not zero."""
+def check(case: Case, dtype: np.dtype, offset: Callable[[], int]) -> int:
+    """Check one case; return the number of nonzero elements of the results."""
     call = case.call
     wide = {name: a.astype(np.float64) for name, a in call.floats().items()}
     exact = replace(call, arrays=call.arrays | wide) if case.terms else call
@@ -91,19 +91,19 @@ def check(case: Case, dtype: np.dtype, behind: Callable[[], int]) -> int:
             assert_close(g, want, dtype=dtype, terms=terms, magnitude=size, **options)
     else:
         for g, want in zip(got, wants, strict=True):
-            assert same_bits(with_one_nan(g), with_one_nan(want)), "other bits than the CPU's"
-    again = on_gpu(call, wants, dtype, behind)
-    assert same_bits(again, got), "other bits where the arrays begin elsewhere"
+            assert same_bits(with_one_nan(g), with_one_nan(want)), "bits differ from the CPU"
+    again = on_gpu(call, wants, dtype, offset)
+    assert same_bits(again, got), "bits depend on alignment"
     return sum(np.count_nonzero(want) for want in wants)
 
 
-def test_no_operation_is_left_out() -> None:
+def test_every_operation_has_a_case() -> None:
     assert sorted(case.__name__ for case in CASES) == sorted(ops.__all__)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("make", CASES, ids=lambda make: make.__name__)
-def test_as_on_the_cpu(make: Callable[[Draw], Case], dtype: np.dtype) -> None:
+def test_agrees_with_the_cpu(make: Callable[[Draw], Case], dtype: np.dtype) -> None:
     found = 0
     for i in range(SHAPES):
         draw = Draw(LIMITS, dtype, make.__name__, i)
@@ -118,8 +118,8 @@ def test_as_on_the_cpu(make: Callable[[Draw], Case], dtype: np.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_pooled_at_once(dtype: np.dtype) -> None:
-    """Its results, places too, are those of the convolution with the pooling behind it."""
+def test_pooled_equals_conv2d_and_pooling(dtype: np.dtype) -> None:
+    """conv2d_pooled returns the bits of conv2d followed by max_pool2d, argmax included."""
     for i in range(SHAPES):
         draw = Draw(LIMITS, dtype, "at once", i)
         case = pooled_convolution(draw)

@@ -1,4 +1,4 @@
-"""Networks on the GPU: the same numbers as on the CPU, within rounding, by the same calls."""
+"""Networks on the GPU: the same API and, within rounding, the same numbers as on the CPU."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def network(dtype: str = "float64", dropout: float = 0.25) -> cr.Sequential:
 
 
 def close(got: Any, want: Any, steps: int) -> None:
-    """Within what ``steps`` steps of some thousand operations each may round in float64."""
+    """Assert equality within the float64 rounding of ``steps`` steps of about 2000 operations."""
     np.testing.assert_allclose(got, want, rtol=0, atol=steps * 2000 * np.finfo(np.float64).eps)
 
 
@@ -66,8 +66,8 @@ def fitted(device: str, loss: cr.Loss, optimizer: cr.SGD, **options: Any) -> Any
     ],
     ids=["plain", "schedule", "l2", "clip"],
 )
-def test_fit_gives_what_it_gives_on_the_cpu(loss: cr.Loss, optimizer: cr.SGD) -> None:
-    """Batches of 10 of 36: a ragged last one; dropout draws the same masks."""
+def test_fit_agrees_with_the_cpu(loss: cr.Loss, optimizer: cr.SGD) -> None:
+    """36 instances in batches of 10, so the last is smaller; dropout masks are the same."""
     ours, history = fitted("cuda", loss, optimizer)
     theirs, want = fitted("cpu", loss, optimizer)
     close(ours.parameter_vector, theirs.parameter_vector, 8)
@@ -79,14 +79,14 @@ def test_fit_gives_what_it_gives_on_the_cpu(loss: cr.Loss, optimizer: cr.SGD) ->
         assert epoch.learning_rate == other.learning_rate
 
 
-def test_the_same_bits_twice() -> None:
+def test_fit_repeats_bit_for_bit() -> None:
     optimizer = cr.SGD(0.05, momentum=0.9, clip=0.5)
     results = [fitted("cuda", cr.CrossEntropy(), optimizer)[0] for _ in range(2)]
     assert same_bits(results[0].parameter_vector, results[1].parameter_vector)
 
 
-def test_more_steps_than_are_waited_for_at_once() -> None:
-    """Seventy steps an epoch: the losses are read twice."""
+def test_epoch_longer_than_one_synchronization() -> None:
+    """Seventy steps per epoch: the losses are read twice."""
     x, labels = some_images(140)
     runs = []
     for device in ("cuda", "cpu"):
@@ -120,7 +120,7 @@ def test_evaluate_predict_forward_and_gradient() -> None:
     assert ours.predict(x[:0]).shape == (0, 5)
 
 
-def test_moving_keeps_the_bits() -> None:
+def test_moving_between_devices_keeps_the_bits() -> None:
     net = network("float32")
     before = net.parameter_vector
     assert net.to("cuda") is net
@@ -130,7 +130,7 @@ def test_moving_keeps_the_bits() -> None:
     net.parameter_vector = before * 2
     assert same_bits(net.to("cpu").parameter_vector, before * 2)
     assert isinstance(net.parameters["0.weight"], np.ndarray)
-    # Weights that nobody has looked at yet are those of the CPU too.
+    # Weights not yet initialized are the same as on the CPU.
     assert same_bits(network("float32").to("cuda").parameter_vector, before)
 
 
@@ -154,7 +154,7 @@ def test_summary_and_calculus() -> None:
 
 
 def test_early_stopping_restores_the_best_weights() -> None:
-    """A rate that grows ruins what the first epochs found."""
+    """The learning rate grows, so the last epochs are worse than the first."""
     rate = lambda progress: 0.01 if progress < 0.5 else 5.0  # noqa: E731
     seen: list[np.ndarray] = []
     net, history = fitted(
@@ -196,8 +196,8 @@ def test_divergence_keeps_the_weights_of_the_last_finite_batch() -> None:
     close(nets[0], nets[1], 2)
 
 
-def test_weights_that_grow_past_all_bounds() -> None:
-    """The loss is finite, the step that it leads to is not."""
+def test_weights_that_overflow() -> None:
+    """The loss is finite, but the update is not."""
     net = cr.Sequential(cr.Linear(1), input_shape=(1,), seed=0).to("cuda")
     net.parameter_vector = np.zeros(2, np.float32)
     data = (np.full((1, 1), 1e10, np.float32), np.full((1, 1), 1e15, np.float32))
@@ -206,7 +206,7 @@ def test_weights_that_grow_past_all_bounds() -> None:
         cr.fit(net, data, loss=cr.SquaredError(), optimizer=cr.SGD(1e20), **options)
 
 
-def test_what_a_gpu_does_not_do_is_said() -> None:
+def test_unsupported_features_raise() -> None:
     with pytest.raises(ValueError, match="the network must be on the CPU for GradientBelow"):
         fitted("cuda", cr.CrossEntropy(), cr.SGD(0.1), stop=cr.GradientBelow(1e-3))
 
@@ -223,7 +223,7 @@ def test_what_a_gpu_does_not_do_is_said() -> None:
         net.predict(cr.cuda.array(data[0]))
 
 
-def test_training_that_does_not_fit_is_refused_beforehand() -> None:
+def test_training_that_exceeds_memory_raises_beforehand() -> None:
     _, total = cr.cuda.memory()
     wide = total // 4 // 1000 + 1
     net = cr.Sequential(cr.Linear(wide), input_shape=(1000,), seed=0)
@@ -248,9 +248,9 @@ def test_training_that_does_not_fit_is_refused_beforehand() -> None:
     cr.fit(small, data, loss=cr.CrossEntropy(), optimizer=cr.SGD(0.1), epochs=1, progress=False)
 
 
-def test_interrupting(request: pytest.FixtureRequest) -> None:
-    """Ctrl-C is heard at the next wait, and the network has the weights of that batch."""
-    # A shell's background job is started with the signal ignored.
+def test_interrupt(request: pytest.FixtureRequest) -> None:
+    """Ctrl-C stops at the next synchronization, with the weights of that batch."""
+    # A shell starts background jobs with the signal ignored.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
 
@@ -279,8 +279,8 @@ def test_norms(dtype: str) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 16384, 50000])
-def test_norms_whose_squares_are_not_finite(size: int) -> None:
-    """As on the CPU: 1e200 and 1e-200 beside it, and what has no finite norm is not clipped."""
+def test_norms_with_overflowing_squares(size: int) -> None:
+    """As on the CPU. A vector without a finite norm is not clipped."""
     v = normal(seeded(size), (size,), np.dtype("float64"))
     v[::3] *= 1e200
     want = cr.training.optimizers.norm(v)

@@ -1,8 +1,8 @@
-"""The wheel runs on processors older than this one, by emulation (``qemu-x86_64``, user mode).
+"""The wheel runs on older processors, emulated by ``qemu-x86_64`` in user mode.
 
 An AVX instruction in code that runs before the backend is chosen kills the emulated interpreter
-with SIGILL. Debian and Ubuntu have the emulator in ``qemu-user``; where CHAINRULE_REQUIRE_QEMU=1
-its absence fails.
+with SIGILL. Debian and Ubuntu have the emulator in ``qemu-user``. If
+CHAINRULE_REQUIRE_QEMU=1, its absence is a failure.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import pytest
 from run_subprocess import run_child
 
 EMULATOR = "qemu-x86_64"
-# A machine may tell NumPy's BLAS which processor to compute for; the emulated one is another.
+# The machine may set a processor type for NumPy's BLAS that differs from the emulated one.
 NUMPY = {"OPENBLAS_CORETYPE": None}
 
 
 @pytest.fixture
 def emulator() -> str:
-    """Path of the emulator; skips or fails where there is none."""
+    """Return the path of the emulator; skip or fail if there is none."""
     if platform.machine() not in ("x86_64", "AMD64"):
         pytest.skip("the interpreter to emulate is not an x86-64 one")
     path = shutil.which(EMULATOR)
@@ -45,7 +45,7 @@ def emulator() -> str:
         ("Haswell", ("scalar", "sse2", "avx2")),
     ],
 )
-def test_older_processors_choose_what_they_have_and_train(
+def test_older_processors_choose_their_best_backend_and_train(
     emulator: str, cpu: str, possible: tuple[str, ...]
 ) -> None:
     output = run_child("emulated", emulator=(emulator, "-cpu", cpu), seconds=300,
@@ -57,7 +57,7 @@ def test_older_processors_choose_what_they_have_and_train(
     assert after < before
 
 
-def test_a_backend_that_the_processor_lacks_is_refused(emulator: str) -> None:
+def test_unsupported_backend_raises(emulator: str) -> None:
     with pytest.raises(AssertionError, match="possible here: scalar, sse2"):
         run_child("emulated", emulator=(emulator, "-cpu", "Nehalem"), seconds=300,
                   CHAINRULE_BACKEND="avx2", **NUMPY)  # fmt: skip

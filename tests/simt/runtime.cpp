@@ -31,24 +31,25 @@ class GuardedBlock {
  public:
   explicit GuardedBlock(int64_t bytes) : bytes_(static_cast<std::size_t>(bytes)) {
     void* const pages =
-        mmap(nullptr, all(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        mmap(nullptr, mapped_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (pages == MAP_FAILED) throw std::bad_alloc();
     pages_ = static_cast<unsigned char*>(pages);
-    mprotect(pages_ + all() - page, page, PROT_NONE);
-    std::memset(pages_, 0xff, all() - page);  // NaN, so that unwritten results are detected
+    mprotect(pages_ + mapped_bytes() - page, page, PROT_NONE);
+    std::memset(pages_, 0xff,
+                mapped_bytes() - page);  // NaN, so that unwritten results are detected
   }
-  void* data() const { return pages_ + all() - page - whole(); }
+  void* data() const { return pages_ + mapped_bytes() - page - padded_bytes(); }
   int64_t bytes() const { return static_cast<int64_t>(bytes_); }
   void release_pages() const {
     const unsigned char* const start = static_cast<const unsigned char*>(data());
-    for (std::size_t i = bytes_; i < whole(); ++i) overran |= start[i] != 0xff;
-    munmap(pages_, all());
+    for (std::size_t i = bytes_; i < padded_bytes(); ++i) overran |= start[i] != 0xff;
+    munmap(pages_, mapped_bytes());
   }
 
  private:
   static constexpr std::size_t page = 4096;
-  std::size_t whole() const { return (bytes_ + 15) / 16 * 16; }
-  std::size_t all() const { return (whole() + page - 1) / page * page + page; }
+  std::size_t padded_bytes() const { return (bytes_ + 15) / 16 * 16; }
+  std::size_t mapped_bytes() const { return (padded_bytes() + page - 1) / page * page + page; }
   std::size_t bytes_;
   unsigned char* pages_;
 };

@@ -1,6 +1,6 @@
 // Scheduler of the emulation in shim.h. Each CUDA thread is a fiber that runs until it waits, and a
 // loop resumes the fibers that are ready. In the orders forward and backward, a warp runs as far as
-// the block's barrier before another warp starts, which reveals data that is overwritten too early.
+// the block's barrier before another warp starts. This reveals data that is overwritten too early.
 // In the order shuffled, all threads advance one step at a time.
 #include "simt/shim.h"
 

@@ -1,9 +1,8 @@
-"""The backend `cuda` of the operations' tests: the same calls, with every array on the GPU.
+"""The backend ``cuda`` of the operations' tests: the same calls with every array on the GPU.
 
-Tests speak NumPy. `OnGpu` stands in for the compiled module behind `chainrule.ops`: it lays the
-arrays of a call on the GPU as they lie here, overlaps too, and takes back what was written. What an
-array on a GPU cannot be (a strided or read-only ``out``, an element type that kernels do not know)
-is asked of the CPU as it stands.
+Tests use NumPy. `OnGpu` replaces the compiled module in `chainrule.ops`: it copies the arrays of a
+call to the GPU, including their overlaps, and copies written arrays back. Calls that are impossible
+on a GPU (a strided or read-only ``out``, an unsupported dtype) go to the CPU unchanged.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import numpy as np
 from chainrule import _core, cuda, ops
 
 TYPES = [np.dtype(name) for name in ("f4", "f8", "u1", "u2", "i8", "u8")]
-# Of every operation: the arguments that it writes to.
+# Arguments that operations write.
 WRITTEN = {"out", "parameters", "velocity"}
 INTEGERS = {"labels", "indices"}
 
@@ -27,7 +26,7 @@ def dense(a: np.ndarray) -> bool:
 
 
 class Placed:
-    """Arrays of one call: each interval of memory that they cover has its like on the GPU."""
+    """Arrays of one call. Each interval of memory that they cover is copied to the GPU."""
 
     def __init__(self, arrays: list[np.ndarray]) -> None:
         spans = sorted((a.ctypes.data, a.ctypes.data + a.nbytes) for a in arrays if a.nbytes)
@@ -49,7 +48,7 @@ class Placed:
         for i, (start, end) in enumerate(self.intervals):
             if start <= a.ctypes.data < end:
                 return self.memory[i].part(a.ctypes.data - start, a.shape, a.dtype)
-        raise AssertionError("an array of the call has no place")
+        raise AssertionError("an array of the call was not copied to the GPU")
 
     def fetch(self, written: list[np.ndarray]) -> None:
         for a in written:
@@ -58,13 +57,13 @@ class Placed:
 
 
 class OnGpu:
-    """Has the attributes of ``chainrule._core``; its operations run on the GPU."""
+    """The attributes of ``chainrule._core``, with operations on the GPU."""
 
     def __getattr__(self, name: str) -> Any:
         function = getattr(_core, name)
         if name not in ops.__all__:
             return function
-        # `ops` hands its arguments on in their order.
+        # `ops` passes its arguments in order.
         names = list(inspect.signature(getattr(ops, name)).parameters)
 
         def call(*arguments: Any) -> Any:
@@ -88,7 +87,7 @@ def on_gpu(function: Any, op: str, names: list[str], arguments: tuple[Any, ...])
             if name in INTEGERS and value.dtype.kind in "iu":
                 if value.size and value.max() > np.iinfo(np.int64).max:
                     return function(*arguments)
-                value = value.astype(np.int64, copy=False)  # overlaps stay
+                value = value.astype(np.int64, copy=False)  # keeps overlaps
             if value.dtype not in TYPES:
                 return function(*arguments)
             if not dense(value):

@@ -27,14 +27,14 @@ class PixelIndexer {
   };
 
   // rows x columns windows per image, each of window_rows x window_columns pixels.
-  PixelIndexer(int64_t batch, int64_t down, int64_t across, int64_t window_rows = 1,
+  PixelIndexer(int64_t batch, int64_t rows, int64_t columns, int64_t window_rows = 1,
                int64_t window_columns = 1)
-      : rows_per_image_(down),
-        columns_per_image_(across),
+      : rows_per_image_(rows),
+        columns_per_image_(columns),
         window_area_(window_rows * window_columns),
         window_columns_(window_columns),
         window_rows_(static_cast<int>(window_rows)),
-        count_(batch * down * across * window_rows * window_columns) {}
+        count_(batch * rows * columns * window_rows * window_columns) {}
 
   __host__ __device__ int64_t count() const { return count_; }
 

@@ -75,7 +75,7 @@ __device__ __forceinline__ void load_tile(const Loader& loader, const typename L
                                           int k_count, T* tile) {
   const int thread = static_cast<int>(threadIdx.x);
   if constexpr (Loader::k_contiguous) {
-    // Eight threads per row read whole 32-byte sectors. A warp covers four rows.
+    // Eight threads per row read whole 32-byte sectors. A warp covers vec4 rows.
     constexpr int lanes = 8, row_step = threads / lanes;
     static_assert(extent % row_step == 0);
 #pragma unroll 1
@@ -176,16 +176,16 @@ struct Accumulators {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const int at_k = step + 4 * half;
-        T four[4];
+        T vec4[4];
 #pragma unroll
         for (int i = 0; i < Tile::fragments_m; ++i) {
-          load_vec4(a + at_k * Tile::pitch_a + row + 32 * i, four);
+          load_vec4(a + at_k * Tile::pitch_a + row + 32 * i, vec4);
 #pragma unroll
-          for (int e = 0; e < 4; ++e) left[half][4 * i + e] = to_tf32(four[e]);
+          for (int e = 0; e < 4; ++e) left[half][4 * i + e] = to_tf32(vec4[e]);
         }
-        load_vec4(b + at_k * Tile::pitch_b + b_column, four);
+        load_vec4(b + at_k * Tile::pitch_b + b_column, vec4);
 #pragma unroll
-        for (int e = 0; e < 4; ++e) right[half][e] = to_tf32(four[e]);
+        for (int e = 0; e < 4; ++e) right[half][e] = to_tf32(vec4[e]);
       }
 #pragma unroll
       for (int i = 0; i < rows; i += 2) {
@@ -265,10 +265,10 @@ __global__ void __launch_bounds__(Tile::threads, Tile::blocks_per_sm)
   // Blocks are ordered in groups of eight tile rows, so that resident blocks share operands in the
   // L2 cache.
   const int group = index / (8 * partition.column_tiles),
-            within = index % (8 * partition.column_tiles);
-  const int high = partition.row_tiles - group * 8 < 8 ? partition.row_tiles - group * 8 : 8;
-  const int64_t top = int64_t{group * 8 + within % high} * Tile::rows;
-  const int64_t left = int64_t{within / high} * Tile::columns;
+            group_index = index % (8 * partition.column_tiles);
+  const int group_rows = partition.row_tiles - group * 8 < 8 ? partition.row_tiles - group * 8 : 8;
+  const int64_t top = int64_t{group * 8 + group_index % group_rows} * Tile::rows;
+  const int64_t left = int64_t{group_index / group_rows} * Tile::columns;
   for (int i = thread; i < Tile::rows; i += Tile::threads) rows[i] = a.row(top + i);
   for (int i = thread; i < Tile::columns; i += Tile::threads) columns[i] = b.row(left + i);
   __shared__ typename A::Start a_start;
@@ -327,7 +327,7 @@ __global__ void __launch_bounds__(Tile::threads, Tile::blocks_per_sm)
 
 constexpr int reduce_threads = 256;
 
-// Adds the partial sums of all splits in order (split-K). A thread has one column of four rows.
+// Adds the partial sums of all splits in order (split-K). A thread has one column of vec4 rows.
 template <class T, class Output>
 __global__ void __launch_bounds__(reduce_threads)
     reduce_splits_kernel(const T* partials, Output output, TilePartition partition) {

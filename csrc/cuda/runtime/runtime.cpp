@@ -21,8 +21,8 @@ void record_launch_error(cudaError_t error);  // declared in launch.h only for n
 
 namespace {
 
-constexpr int gpu = 0;                // device in use
-constexpr int least_capability = 80;  // lowest architecture in CMakeLists.txt
+constexpr int gpu = 0;              // device in use
+constexpr int min_capability = 80;  // lowest architecture in CMakeLists.txt
 
 void check(const char* what, cudaError_t error) {
   if (error == cudaSuccess) return;
@@ -45,13 +45,13 @@ struct State {
 
   State() {
     try {
-      why_off = start();
+      why_off = initialize();
     } catch (const std::runtime_error& error) {
       why_off = error.what();
     }
   }
 
-  std::string start() {
+  std::string initialize() {
     int driver = 0, runtime = 0, devices = 0;
     if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) {
       return "no NVIDIA driver is installed (libcuda.so.1 not found)";
@@ -70,7 +70,7 @@ struct State {
     check("read the GPU properties", cudaGetDeviceProperties(&properties, gpu));
     const std::string capability =
         std::to_string(properties.major) + "." + std::to_string(properties.minor);
-    if (properties.major * 10 + properties.minor < least_capability) {
+    if (properties.major * 10 + properties.minor < min_capability) {
       return std::string(properties.name) + ": compute capability must be 8.0 or later, got " +
              capability;
     }
@@ -94,14 +94,14 @@ struct State {
   }
 
   void make_pool() {
-    cudaMemPoolProps wanted{};
-    wanted.allocType = cudaMemAllocationTypePinned;
-    wanted.location.type = cudaMemLocationTypeDevice;
-    wanted.location.id = gpu;
-    check("create a memory pool", cudaMemPoolCreate(&pool, &wanted));
-    uint64_t all = UINT64_MAX;  // freed memory stays in the pool until it is trimmed
+    cudaMemPoolProps properties{};
+    properties.allocType = cudaMemAllocationTypePinned;
+    properties.location.type = cudaMemLocationTypeDevice;
+    properties.location.id = gpu;
+    check("create a memory pool", cudaMemPoolCreate(&pool, &properties));
+    uint64_t threshold = UINT64_MAX;  // freed memory stays in the pool until it is trimmed
     check("set the release threshold of the memory pool",
-          cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &all));
+          cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &threshold));
   }
 };
 
@@ -148,13 +148,14 @@ std::vector<int*>& spare_words() {
 }
 
 DeviceErrorWord take_error_word() {
-  constexpr std::size_t together = 1024;
+  constexpr std::size_t words_per_allocation = 1024;
   const std::lock_guard guard(spare_words_lock);
   if (spare_words().empty()) {
     const DeviceGuard here;
     void* memory = nullptr;
-    check("map host memory", cudaHostAlloc(&memory, together * sizeof(int), cudaHostAllocMapped));
-    for (std::size_t i = 0; i < together; ++i) {
+    check("map host memory",
+          cudaHostAlloc(&memory, words_per_allocation * sizeof(int), cudaHostAllocMapped));
+    for (std::size_t i = 0; i < words_per_allocation; ++i) {
       spare_words().push_back(static_cast<int*>(memory) + i);
     }
   }
@@ -181,23 +182,23 @@ class CapturedGraph final : public Graph {
  public:
   CapturedGraph(cudaGraph_t graph, DeviceErrorWord error_word)
       : error_word_(std::move(error_word)) {
-    const cudaError_t error = cudaGraphInstantiate(&ready_, graph, 0);
+    const cudaError_t error = cudaGraphInstantiate(&executable_, graph, 0);
     cudaGraphDestroy(graph);
     check("instantiate a Program's graph", error);
   }
-  ~CapturedGraph() override { cudaGraphExecDestroy(ready_); }
+  ~CapturedGraph() override { cudaGraphExecDestroy(executable_); }
   CapturedGraph(const CapturedGraph&) = delete;
   CapturedGraph& operator=(const CapturedGraph&) = delete;
 
   void launch(Stream stream) override {
     const DeviceGuard here;
     watched_errors.add(error_word_);
-    check("run a Program", cudaGraphLaunch(ready_, stream));
+    check("run a Program", cudaGraphLaunch(executable_, stream));
   }
 
  private:
   DeviceErrorWord error_word_;
-  cudaGraphExec_t ready_ = nullptr;
+  cudaGraphExec_t executable_ = nullptr;
 };
 
 }  // namespace
@@ -330,7 +331,7 @@ void synchronize(Stream stream) {
 
 void synchronize_device() {
   const DeviceGuard here;
-  const std::unique_lock alone(captures);
+  const std::unique_lock lock(captures);
   check("finish the work on the GPU", cudaDeviceSynchronize());
 }
 
@@ -348,17 +349,17 @@ void check_launches(const char* op) {
 std::unique_ptr<Graph> capture(const std::function<void()>& body) {
   const DeviceGuard here;
   const std::shared_lock guard(captures);
-  struct Own {
-    Own() {
+  struct CaptureStream {
+    CaptureStream() {
       // Non-blocking, because work of other libraries on the default stream would invalidate the
       // capture.
       check("create a stream", cudaStreamCreateWithFlags(&capturing, cudaStreamNonBlocking));
     }
-    ~Own() {
+    ~CaptureStream() {
       cudaStreamDestroy(std::exchange(capturing, nullptr));
       captured_word = nullptr;
     }
-  } const own;
+  } const stream;
   captured_word = take_error_word();
   check("capture a Program", cudaStreamBeginCapture(capturing, cudaStreamCaptureModeThreadLocal));
   cudaGraph_t graph = nullptr;

@@ -7,7 +7,7 @@
 namespace chainrule::cuda {
 namespace {
 
-[[noreturn]] void refuse() { throw std::logic_error("cuda: " + why_off()); }
+[[noreturn]] void throw_unavailable() { throw std::logic_error("cuda: " + why_off()); }
 
 }  // namespace
 
@@ -17,23 +17,23 @@ const std::string& why_off() {
   return reason;
 }
 const std::string& description() { return why_off(); }
-const Backend& kernels() { refuse(); }
-const TrainingStepKernels& training_step_kernels() { refuse(); }
-Stream current_stream() { refuse(); }
-Stream default_stream() { refuse(); }
-DeviceGuard::DeviceGuard() { refuse(); }
+const Backend& kernels() { throw_unavailable(); }
+const TrainingStepKernels& training_step_kernels() { throw_unavailable(); }
+Stream current_stream() { throw_unavailable(); }
+Stream default_stream() { throw_unavailable(); }
+DeviceGuard::DeviceGuard() { throw_unavailable(); }
 DeviceGuard::~DeviceGuard() {}
-void* allocate(int64_t, Stream) { refuse(); }
+void* allocate(int64_t, Stream) { throw_unavailable(); }
 void release(void*, Stream) noexcept {}
-MemoryInfo memory() { refuse(); }
-void copy_to_device(void*, const void*, int64_t, Stream) { refuse(); }
-void copy_to_host(void*, const void*, int64_t, Stream) { refuse(); }
-void copy_on_device(void*, const void*, int64_t, Stream) { refuse(); }
-void fill_zero(void*, int64_t, Stream) { refuse(); }
-void stream_wait(Stream, Stream) { refuse(); }
-void synchronize_device() { refuse(); }
-void synchronize(Stream) { refuse(); }
-void check_launches(const char*) { refuse(); }
-std::unique_ptr<Graph> capture(const std::function<void()>&) { refuse(); }
+MemoryInfo memory() { throw_unavailable(); }
+void copy_to_device(void*, const void*, int64_t, Stream) { throw_unavailable(); }
+void copy_to_host(void*, const void*, int64_t, Stream) { throw_unavailable(); }
+void copy_on_device(void*, const void*, int64_t, Stream) { throw_unavailable(); }
+void fill_zero(void*, int64_t, Stream) { throw_unavailable(); }
+void stream_wait(Stream, Stream) { throw_unavailable(); }
+void synchronize_device() { throw_unavailable(); }
+void synchronize(Stream) { throw_unavailable(); }
+void check_launches(const char*) { throw_unavailable(); }
+std::unique_ptr<Graph> capture(const std::function<void()>&) { throw_unavailable(); }
 
 }  // namespace chainrule::cuda
