@@ -7,57 +7,59 @@
 namespace chainrule::bindings {
 namespace {
 
-struct Row {
+struct Description {
   const char* name;
   char kind;
   int64_t size;
 };
 
 // In the order of Type.
-constexpr Row rows[] = {
+constexpr Description descriptions[] = {
     {"other", '?', 0},  {"float32", 'f', 4}, {"float64", 'f', 8}, {"uint8", 'u', 1},
     {"uint16", 'u', 2}, {"int64", 'i', 8},   {"uint64", 'u', 8},
 };
 
-const Row& row_of(Type type) { return rows[static_cast<std::size_t>(type)]; }
+const Description& description_of(DType type) {
+  return descriptions[static_cast<std::size_t>(type)];
+}
 
 }  // namespace
 
-const char* name_of(Type type) { return row_of(type).name; }
-int64_t size_of(Type type) { return row_of(type).size; }
+const char* name_of(DType type) { return description_of(type).name; }
+int64_t size_of(DType type) { return description_of(type).size; }
 
-py::dtype dtype_of(Type type) {
+py::dtype numpy_dtype(DType type) {
   switch (type) {
-    case Type::f32:
+    case DType::f32:
       return py::dtype::of<float>();
-    case Type::f64:
+    case DType::f64:
       return py::dtype::of<double>();
-    case Type::u8:
+    case DType::u8:
       return py::dtype::of<uint8_t>();
-    case Type::u16:
+    case DType::u16:
       return py::dtype::of<uint16_t>();
-    case Type::i64:
+    case DType::i64:
       return py::dtype::of<int64_t>();
-    case Type::u64:
+    case DType::u64:
       return py::dtype::of<uint64_t>();
-    case Type::other:
+    case DType::other:
       break;
   }
   throw std::logic_error("dtype_of: no type");
 }
 
-Type type_of(const py::dtype& dtype) {
+DType dtype_of(const py::dtype& dtype) {
   constexpr char swapped = std::endian::native == std::endian::little ? '>' : '<';
-  if (dtype.byteorder() == swapped) return Type::other;
-  for (std::size_t i = 1; i < std::size(rows); ++i) {
-    if (rows[i].kind == dtype.kind() && rows[i].size == dtype.itemsize()) {
-      return static_cast<Type>(i);
+  if (dtype.byteorder() == swapped) return DType::other;
+  for (std::size_t i = 1; i < std::size(descriptions); ++i) {
+    if (descriptions[i].kind == dtype.kind() && descriptions[i].size == dtype.itemsize()) {
+      return static_cast<DType>(i);
     }
   }
-  return Type::other;
+  return DType::other;
 }
 
-int64_t Held::size() const {
+int64_t ArrayRef::size() const {
   int64_t count = 1;
   for (const int64_t n : shape) count *= n;
   return count;

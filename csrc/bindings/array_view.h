@@ -14,21 +14,21 @@ namespace py = pybind11;
 using Shape = std::vector<int64_t>;
 
 // The element types that kernels read and write; `other` is any that they do not.
-enum class Type : uint8_t { other, f32, f64, u8, u16, i64, u64 };
+enum class DType : uint8_t { other, f32, f64, u8, u16, i64, u64 };
 
-const char* name_of(Type type);  // as NumPy names it
-int64_t size_of(Type type);
-py::dtype dtype_of(Type type);
-Type type_of(const py::dtype& dtype);
+const char* name_of(DType type);  // as NumPy names it
+int64_t size_of(DType type);
+py::dtype numpy_dtype(DType type);
+DType dtype_of(const py::dtype& dtype);
 
 class Device;
 
 // One array of a call. The call owns it.
-struct Held {
+struct ArrayRef {
   py::object object = {};  // keeps the memory
   const void* data = nullptr;
   Shape shape = {};
-  Type type = Type::other;
+  DType type = DType::other;
   const Device* device = nullptr;  // null: the object is no array
   void* stream = nullptr;          // that the device orders work on this memory by, if any
 
@@ -38,41 +38,41 @@ struct Held {
 
 // An array as an operation's body sees it. Lives as long as its call, but for its device and the
 // memory's address: that is what a recorded kernel call keeps, and the program keeps the arrays.
-class Operand {
+class ArrayView {
  public:
-  Operand() = default;
-  explicit Operand(const Held& held)
-      : held_(&held), data_(const_cast<void*>(held.data)), device_(held.device) {}
+  ArrayView() = default;
+  explicit ArrayView(const ArrayRef& ref)
+      : ref_(&ref), data_(const_cast<void*>(ref.data)), device_(ref.device) {}
 
   void* data() const { return data_; }
   const Device& device() const { return *device_; }
 
-  const Shape& shape() const { return held_->shape; }
-  int ndim() const { return static_cast<int>(held_->shape.size()); }
-  int64_t size() const { return held_->size(); }
-  Type type() const { return held_->type; }
-  const py::object& object() const { return held_->object; }
-  bool is(const Held& held) const { return held_ == &held; }
+  const Shape& shape() const { return ref_->shape; }
+  int ndim() const { return static_cast<int>(ref_->shape.size()); }
+  int64_t size() const { return ref_->size(); }
+  DType type() const { return ref_->type; }
+  const py::object& object() const { return ref_->object; }
+  bool is(const ArrayRef& ref) const { return ref_ == &ref; }
 
  private:
-  const Held* held_ = nullptr;
+  const ArrayRef* ref_ = nullptr;
   void* data_ = nullptr;
   const Device* device_ = nullptr;
 };
 
 template <class T>
-const T* data(const Operand& array) {
+const T* data(const ArrayView& array) {
   return static_cast<const T*>(array.data());
 }
 // For arrays that `output` or `updated` found writeable.
 template <class T>
-T* mutable_data(const Operand& array) {
+T* mutable_data(const ArrayView& array) {
   return static_cast<T*>(array.data());
 }
-inline int64_t dim(const Operand& array, int axis) {
+inline int64_t dim(const ArrayView& array, int axis) {
   return array.shape()[static_cast<std::size_t>(axis)];
 }
-inline const Shape& shape_of(const Operand& array) { return array.shape(); }
+inline const Shape& shape_of(const ArrayView& array) { return array.shape(); }
 
 std::string to_string(const Shape& shape);  // "(2, 3)"
 

@@ -5,46 +5,48 @@
 namespace chainrule::bindings {
 namespace {
 
-constexpr int dense_flags =
+constexpr int contiguous_flags =
     py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_ | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
 
 std::string dimensions(int rank) {
   return std::to_string(rank) + (rank == 1 ? " dimension" : " dimensions");
 }
 
-bool is_real(Type type) { return type == Type::f32 || type == Type::f64; }
+bool is_real(DType type) { return type == DType::f32 || type == DType::f64; }
 
-bool is_dense(const py::array& array) { return (array.flags() & dense_flags) == dense_flags; }
+bool is_contiguous(const py::array& array) {
+  return (array.flags() & contiguous_flags) == contiguous_flags;
+}
 
 // Dense, through a copy if it is not.
-py::array dense_copy(const py::array& array) {
-  if (is_dense(array)) return array;
+py::array contiguous_copy(const py::array& array) {
+  if (is_contiguous(array)) return array;
   // NumPy copies a contiguous but misaligned array only when it is told to.
   return py::module_::import("numpy").attr("array")(array, py::arg("order") = "C",
                                                     py::arg("copy") = true);
 }
 
-Held held_by(const py::array& array) {
+ArrayRef array_ref(const py::array& array) {
   return {array, array.data(), Shape(array.shape(), array.shape() + array.ndim()),
-          type_of(array.dtype()), &cpu()};
+          dtype_of(array.dtype()), &cpu()};
 }
 
 // What an array of either device is; no device where the object is neither.
-Held held_by(const py::object& object) {
+ArrayRef array_ref(const py::object& object) {
   if (py::isinstance<py::array>(object)) {
-    return held_by(py::reinterpret_borrow<py::array>(object));
+    return array_ref(py::reinterpret_borrow<py::array>(object));
   }
-  if (py::isinstance<CudaArray>(object)) return object.cast<const CudaArray&>().held(object);
+  if (py::isinstance<CudaArray>(object)) return object.cast<const CudaArray&>().ref(object);
   return {};
 }
 
-py::array numpy(const Held& held) { return py::reinterpret_borrow<py::array>(held.object); }
+py::array numpy(const ArrayRef& ref) { return py::reinterpret_borrow<py::array>(ref.object); }
 
-bool same_memory(const Held& a, const Held& b) {
+bool same_memory(const ArrayRef& a, const ArrayRef& b) {
   return a.data == b.data && a.nbytes() == b.nbytes();
 }
 
-bool overlap(const Held& a, const Held& b) {
+bool overlap(const ArrayRef& a, const ArrayRef& b) {
   const char* const first = static_cast<const char*>(a.data);
   const char* const second = static_cast<const char*>(b.data);
   const int64_t size = a.nbytes(), other = b.nbytes();
@@ -53,7 +55,7 @@ bool overlap(const Held& a, const Held& b) {
 
 }  // namespace
 
-std::string type_of(const py::handle& object) {
+std::string type_name(const py::handle& object) {
   if (py::isinstance<py::array>(object)) {
     return py::str(py::reinterpret_borrow<py::array>(object).dtype()).cast<std::string>();
   }
@@ -61,8 +63,8 @@ std::string type_of(const py::handle& object) {
   return py::str(py::type::of(object).attr("__name__")).cast<std::string>();
 }
 
-void require_in_range(const char* what, const Operand& indices, int64_t count, int64_t end) {
-  const Looked<int64_t> index(indices, count);
+void require_in_range(const char* what, const ArrayView& indices, int64_t count, int64_t end) {
+  const HostCopy<int64_t> index(indices, count);
   if (!index) return;
   for (int64_t i = 0; i < count; ++i) {
     if (index[i] < 0 || index[i] >= end) {
@@ -73,7 +75,7 @@ void require_in_range(const char* what, const Operand& indices, int64_t count, i
   }
 }
 
-int64_t product(const std::string& op, const Shape& factors, const Shape& shape) {
+int64_t checked_product(const std::string& op, const Shape& factors, const Shape& shape) {
   int64_t total = 1;
   for (const int64_t n : factors) {
     if (__builtin_mul_overflow(total, n, &total)) {
@@ -91,84 +93,84 @@ void Call::type_error(const std::string& what) const {
   throw py::type_error(std::string(op_) + ": " + what);
 }
 
-Operand Call::hold(Held held, bool result) {
-  if (count_ == most) throw std::logic_error("Call: too many operands");
-  held_[count_] = std::move(held);
-  result_[count_] = result;
-  return Operand(held_[count_++]);
+ArrayView Call::add(ArrayRef ref, bool is_output) {
+  if (count_ == max_arrays) throw std::logic_error("Call: too many operands");
+  arrays_[count_] = std::move(ref);
+  is_output_[count_] = is_output;
+  return ArrayView(arrays_[count_++]);
 }
 
-py::object Call::adopt(const py::object& object) const { return adopted(op_, object); }
+py::object Call::adopt(const py::object& object) const { return import_array(op_, object); }
 
-Held Call::accept(const char* name, const py::object& object, int rank, bool bytes) {
+ArrayRef Call::checked_input(const char* name, const py::object& object, int rank, bool bytes) {
   const py::object array = adopt(object);
-  const Held held = held_by(array);
-  if (!is_real(held.type) && !(bytes && held.type == Type::u8)) {
+  const ArrayRef ref = array_ref(array);
+  if (!is_real(ref.type) && !(bytes && ref.type == DType::u8)) {
     type_error(std::string(name) + " must be a float32" +
-               (bytes ? ", float64 or uint8" : " or float64") + " array, got " + type_of(array));
+               (bytes ? ", float64 or uint8" : " or float64") + " array, got " + type_name(array));
   }
-  const int dimensions_given = static_cast<int>(held.shape.size());
+  const int dimensions_given = static_cast<int>(ref.shape.size());
   if (rank >= 0 && dimensions_given != rank) {
     value_error(std::string(name) + " must have " + dimensions(rank) + ", got " +
                 std::to_string(dimensions_given));
   }
-  note_device(name, held);
-  if (is_real(held.type)) note_type(name, held.type);
-  return held;
+  check_device(name, ref);
+  if (is_real(ref.type)) check_dtype(name, ref.type);
+  return ref;
 }
 
-void Call::note_device(const char* name, const Held& held) {
+void Call::check_device(const char* name, const ArrayRef& ref) {
   if (!device_) {
-    device_ = held.device;
-    first_on_device_ = name;
-  } else if (device_ != held.device) {
-    type_error(std::string(first_on_device_) + " lies on " + device_->place() + ", " + name +
-               " on " + held.device->place() + ": they must lie on one device");
+    device_ = ref.device;
+    device_argument_ = name;
+  } else if (device_ != ref.device) {
+    type_error(std::string(device_argument_) + " lies on " + device_->name() + ", " + name +
+               " on " + ref.device->name() + ": they must lie on one device");
   }
 }
 
-void Call::note_type(const char* name, Type type) {
-  if (type_ == Type::other) {
+void Call::check_dtype(const char* name, DType type) {
+  if (type_ == DType::other) {
     type_ = type;
-    first_of_type_ = name;
+    dtype_argument_ = name;
   } else if (type_ != type) {
-    type_error(std::string(first_of_type_) + " is " + name_of(type_) + ", " + name + " is " +
+    type_error(std::string(dtype_argument_) + " is " + name_of(type_) + ", " + name + " is " +
                name_of(type) + ": they must have one dtype");
   }
 }
 
-Held Call::dense(const char* name, Held given) {
+ArrayRef Call::contiguous(const char* name, ArrayRef given) {
   if (given.device != &cpu()) return given;  // dense, or it would not have been adopted
-  const py::array array = dense_copy(numpy(given));
+  const py::array array = contiguous_copy(numpy(given));
   if (array.is(given.object)) return given;
-  if (!copied_) copied_ = name;
-  return held_by(array);
+  if (!copied_argument_) copied_argument_ = name;
+  return array_ref(array);
 }
 
 void Call::require_recordable(const Program& program) const {
   if (program.device() && program.device() != &device()) {
-    type_error(std::string("a program whose arrays lie on ") + program.device()->place() +
-               " cannot record arrays that lie on " + device().place());
+    type_error(std::string("a program whose arrays lie on ") + program.device()->name() +
+               " cannot record arrays that lie on " + device().name());
   }
-  if (copied_) {
-    value_error(std::string(copied_) +
+  if (copied_argument_) {
+    value_error(std::string(copied_argument_) +
                 " must be C-contiguous, aligned and of the kernel's dtype to be recorded");
   }
 }
 
-Operand Call::input(const char* name, const py::object& object, int rank) {
-  return hold(dense(name, accept(name, object, rank)), false);
+ArrayView Call::input(const char* name, const py::object& object, int rank) {
+  return add(contiguous(name, checked_input(name, object, rank)), false);
 }
 
-Operand Call::integers(const char* name, const py::object& object, int64_t end) {
+ArrayView Call::integers(const char* name, const py::object& object, int64_t end) {
   const py::object candidate = adopt(object);
-  if (const Held held = held_by(candidate); held.device && held.device != &cpu()) {
-    return integers_on_device(name, held);
+  if (const ArrayRef ref = array_ref(candidate); ref.device && ref.device != &cpu()) {
+    return integers_on_device(name, ref);
   }
   const bool is_array = py::isinstance<py::array>(candidate);
   const char kind = is_array ? py::reinterpret_borrow<py::array>(candidate).dtype().kind() : ' ';
   if (kind != 'i' && kind != 'u') {
-    type_error(std::string(name) + " must be an integer array, got " + type_of(candidate));
+    type_error(std::string(name) + " must be an integer array, got " + type_name(candidate));
   }
   const py::array array = py::reinterpret_borrow<py::array>(candidate);
   if (array.ndim() != 1) {
@@ -185,165 +187,167 @@ Operand Call::integers(const char* name, const py::object& object, int64_t end) 
     }
   }
   using Indices = py::array_t<int64_t, py::array::c_style | py::array::forcecast>;
-  const py::array used = dense_copy(Indices(array));
-  if (!used.is(array) && !copied_) copied_ = name;
-  const Held held = held_by(used);
-  note_device(name, held);
-  return hold(held, false);
+  const py::array used = contiguous_copy(Indices(array));
+  if (!used.is(array) && !copied_argument_) copied_argument_ = name;
+  const ArrayRef ref = array_ref(used);
+  check_device(name, ref);
+  return add(ref, false);
 }
 
-Operand Call::integers_on_device(const char* name, const Held& held) {
-  if (is_real(held.type)) {
-    type_error(std::string(name) + " must be an integer array, got " + name_of(held.type));
+ArrayView Call::integers_on_device(const char* name, const ArrayRef& ref) {
+  if (is_real(ref.type)) {
+    type_error(std::string(name) + " must be an integer array, got " + name_of(ref.type));
   }
-  if (held.type != Type::i64) {
-    type_error(std::string(name) + " must be int64 on " + held.device->place() + ", got " +
-               name_of(held.type));
+  if (ref.type != DType::i64) {
+    type_error(std::string(name) + " must be int64 on " + ref.device->name() + ", got " +
+               name_of(ref.type));
   }
-  if (held.shape.size() != 1) {
+  if (ref.shape.size() != 1) {
     value_error(std::string(name) + " must have " + dimensions(1) + ", got " +
-                std::to_string(held.shape.size()));
+                std::to_string(ref.shape.size()));
   }
-  note_device(name, held);
-  return hold(held, false);
+  check_device(name, ref);
+  return add(ref, false);
 }
 
-Operand Call::source(const py::object& object) {
-  return hold(dense("source", accept("source", object, -1, true)), false);
+ArrayView Call::gather_source(const py::object& object) {
+  return add(contiguous("source", checked_input("source", object, -1, true)), false);
 }
 
-void Call::type_from(const py::object& out) {
+void Call::dtype_from(const py::object& out) {
   if (out.is_none()) {
-    type_ = Type::f32;
+    type_ = DType::f32;
   } else {
-    accept("out", out, -1);
+    checked_input("out", out, -1);
   }
 }
 
-Operand Call::bias(const py::object& object, int64_t count, const char* outputs) {
+ArrayView Call::bias(const py::object& object, int64_t count, const char* units) {
   if (object.is_none()) return {};
-  const Operand bias = input("bias", object, 1);
+  const ArrayView bias = input("bias", object, 1);
   if (dim(bias, 0) != count) {
     value_error("bias has " + std::to_string(dim(bias, 0)) + " elements, weight has " +
-                std::to_string(count) + " " + outputs);
+                std::to_string(count) + " " + units);
   }
   return bias;
 }
 
-Operand Call::positions(const char* name, const py::object& object) {
-  const Held held = held_by(object);
-  if (held.type != Type::u16) {
+ArrayView Call::argmax(const char* name, const py::object& object) {
+  const ArrayRef ref = array_ref(object);
+  if (ref.type != DType::u16) {
     type_error(std::string(name) + " must be the uint16 array that max_pool2d returned, got " +
-               type_of(object));
+               type_name(object));
   }
-  note_device(name, held);
-  return hold(dense(name, held), false);
+  check_device(name, ref);
+  return add(contiguous(name, ref), false);
 }
 
-bool Call::cell(const char* name, const py::object& object, Type type, Operand& found) {
-  const Held held = held_by(object);
-  if (!held.device || !held.shape.empty()) return false;
+bool Call::replay_array(const char* name, const py::object& object, DType type, ArrayView& found) {
+  const ArrayRef ref = array_ref(object);
+  if (!ref.device || !ref.shape.empty()) return false;
   // A number in the CPU's memory may come with arrays elsewhere, but no program would read it anew.
-  if (held.device != &cpu() || Program::recording()) note_device(name, held);
-  if (held.type == type && held.device == &device()) {
-    found = hold(held, false);
+  if (ref.device != &cpu() || Program::recording()) check_device(name, ref);
+  if (ref.type == type && ref.device == &device()) {
+    found = add(ref, false);
     return true;
   }
   // It would be read once, and a program would never see it change.
   if (Program::recording()) {
     type_error(std::string(name) + " must be a number or a " + name_of(type) +
-               " array of no dimensions to be recorded, got " + type_of(object));
+               " array of no dimensions to be recorded, got " + type_name(object));
   }
   return false;
 }
 
-void Call::require_writeable(const char* name, const Held& held) const {
-  if (held.device != &cpu()) {
-    if (held.object.cast<const CudaArray&>().read_only()) {
+void Call::require_writeable(const char* name, const ArrayRef& ref) const {
+  if (ref.device != &cpu()) {
+    if (ref.object.cast<const CudaArray&>().read_only()) {
       value_error(std::string(name) + " is read-only");
     }
     return;
   }
-  const py::array array = numpy(held);
+  const py::array array = numpy(ref);
   if (!array.writeable()) value_error(std::string(name) + " is read-only");
-  if (is_dense(array)) return;
+  if (is_contiguous(array)) return;
   const bool contiguous = array.flags() & py::array::c_style;
   value_error(std::string(name) +
               (contiguous ? " must be aligned in memory" : " must be C-contiguous"));
 }
 
-Operand Call::accept_output(const char* name_, const py::object& given, const Shape& shape,
-                            Type type, const std::vector<Operand>& in_place) {
+ArrayView Call::checked_output(const char* name_, const py::object& given, const Shape& shape,
+                               DType type, const std::vector<ArrayView>& in_place) {
   Shape bytes = shape;
   bytes.push_back(size_of(type));
-  product(op_, bytes, shape);
-  if (given.is_none()) return hold(device().allocate(type, shape), true);
+  checked_product(op_, bytes, shape);
+  if (given.is_none()) return add(device().allocate(type, shape), true);
   const std::string name = name_;
-  const Held held = held_by(given);
-  if (!held.device) {
-    type_error(name + " must be a " + name_of(type) + " array, got " + type_of(given));
+  const ArrayRef ref = array_ref(given);
+  if (!ref.device) {
+    type_error(name + " must be a " + name_of(type) + " array, got " + type_name(given));
   }
-  note_device(name_, held);
-  if (held.type != type) {
-    type_error(name + " must be " + name_of(type) + ", got " + type_of(given));
+  check_device(name_, ref);
+  if (ref.type != type) {
+    type_error(name + " must be " + name_of(type) + ", got " + type_name(given));
   }
-  if (held.shape != shape) {
-    value_error(name + " must have shape " + to_string(shape) + ", got " + to_string(held.shape));
+  if (ref.shape != shape) {
+    value_error(name + " must have shape " + to_string(shape) + ", got " + to_string(ref.shape));
   }
-  require_writeable(name_, held);
+  require_writeable(name_, ref);
   for (std::size_t i = 0; i < count_; ++i) {
-    if (!overlap(held_[i], held)) continue;
-    if (result_[i]) value_error(name + " overlaps another output");
+    if (!overlap(arrays_[i], ref)) continue;
+    if (is_output_[i]) value_error(name + " overlaps another output");
     bool allowed = false;
-    for (const Operand& candidate : in_place) {
-      allowed = allowed || (candidate.is(held_[i]) && same_memory(held_[i], held));
+    for (const ArrayView& candidate : in_place) {
+      allowed = allowed || (candidate.is(arrays_[i]) && same_memory(arrays_[i], ref));
     }
     if (!allowed) value_error(name + " overlaps an input");
   }
-  return hold(held, true);
+  return add(ref, true);
 }
 
-Operand Call::output(const py::object& given, const Shape& shape,
-                     const std::vector<Operand>& in_place) {
-  return accept_output("out", given, shape, type_ == Type::f64 ? Type::f64 : Type::f32, in_place);
+ArrayView Call::output(const py::object& given, const Shape& shape,
+                       const std::vector<ArrayView>& in_place) {
+  return checked_output("out", given, shape, type_ == DType::f64 ? DType::f64 : DType::f32,
+                        in_place);
 }
 
-Operand Call::output_positions(const py::object& given, const Shape& shape) {
-  return accept_output("out", given, shape, Type::u16, {});
+ArrayView Call::output_argmax(const py::object& given, const Shape& shape) {
+  return checked_output("out", given, shape, DType::u16, {});
 }
 
-Operand Call::updated(const char* name, const py::object& object) {
-  const Held held = accept(name, object, -1);
-  require_writeable(name, held);
+ArrayView Call::updated(const char* name, const py::object& object) {
+  const ArrayRef ref = checked_input(name, object, -1);
+  require_writeable(name, ref);
   for (std::size_t i = 0; i < count_; ++i) {
-    if (overlap(held_[i], held)) value_error(std::string(name) + " overlaps another argument");
+    if (overlap(arrays_[i], ref)) value_error(std::string(name) + " overlaps another argument");
   }
-  return hold(held, false);
+  return add(ref, false);
 }
 
-Operand Call::fixed(const char* name, const py::object& object, Type type, int64_t least_size) {
-  const Held held = held_by(object);
-  if (held.device != &gpu() || held.type != type || held.size() < least_size) {
+ArrayView Call::gpu_buffer(const char* name, const py::object& object, DType type,
+                           int64_t min_size) {
+  const ArrayRef ref = array_ref(object);
+  if (ref.device != &gpu() || ref.type != type || ref.size() < min_size) {
     type_error(std::string(name) + " must be a cuda.Array of " + name_of(type) + ", of at least " +
-               std::to_string(least_size) + " elements, got " + type_of(object));
+               std::to_string(min_size) + " elements, got " + type_name(object));
   }
-  note_device(name, held);
-  require_writeable(name, held);
-  return hold(held, true);
+  check_device(name, ref);
+  require_writeable(name, ref);
+  return add(ref, true);
 }
 
-std::vector<py::object> Call::outputs(const py::object& out, std::size_t count,
-                                      bool first_unused) const {
+std::vector<py::object> Call::unpack_out(const py::object& out, std::size_t count,
+                                         bool first_may_be_none) const {
   if (out.is_none()) return std::vector<py::object>(count, py::none());
   if (!py::isinstance<py::tuple>(out) || py::len(out) != count) {
-    const std::string came = py::isinstance<py::tuple>(out)
-                                 ? "a tuple of " + std::to_string(py::len(out))
-                                 : type_of(out);
-    type_error("out must be a tuple of " + std::to_string(count) + " arrays, got " + came);
+    const std::string got = py::isinstance<py::tuple>(out)
+                                ? "a tuple of " + std::to_string(py::len(out))
+                                : type_name(out);
+    type_error("out must be a tuple of " + std::to_string(count) + " arrays, got " + got);
   }
   std::vector<py::object> members;
   for (const py::handle& member : py::reinterpret_borrow<py::tuple>(out)) {
-    if (member.is_none() && !(first_unused && members.empty())) {
+    if (member.is_none() && !(first_may_be_none && members.empty())) {
       type_error("out must be a tuple of " + std::to_string(count) +
                  " arrays, got None among them");
     }

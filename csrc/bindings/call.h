@@ -20,13 +20,13 @@ namespace chainrule::bindings {
 
 using Pair = py::typing::Tuple<py::object, py::object>;
 
-std::string type_of(const py::handle& object);  // "int64" for an array, else the type's name
+std::string type_name(const py::handle& object);  // "int64" for an array, else the type's name
 // The product, or ValueError when it does not fit 63 bits.
 // Speaks of an array of `shape`, which may lack factors such as the size of an element.
-int64_t product(const std::string& op, const Shape& factors, const Shape& shape);
+int64_t checked_product(const std::string& op, const Shape& factors, const Shape& shape);
 // A factor of such products: the copies of an operand that workspaces hold, in bytes, over all
 // threads that there can be; with room to round up.
-constexpr int64_t most_copies = int64_t{1} << 18;
+constexpr int64_t max_copies = int64_t{1} << 18;
 
 // One call of an operation: holds its operands, so that their types and the devices they lie on can
 // be compared, and its results checked against overlap.
@@ -39,36 +39,36 @@ class Call {
 
   // A float32 or float64 array of `rank` dimensions (any, if negative), of the same type as those
   // before. Not contiguous or not aligned: through a copy. An object with __dlpack__ is adopted.
-  Operand input(const char* name, const py::object& object, int rank = -1);
+  ArrayView input(const char* name, const py::object& object, int rank = -1);
   // Integers of any width as a dense int64 array of one dimension.
   // Those of uint64 that int64 lacks are refused as not below `end`.
-  Operand integers(const char* name, const py::object& object, int64_t end);
+  ArrayView integers(const char* name, const py::object& object, int64_t end);
   // What `gather` takes rows from: like an input, or bytes, which have no say in the type.
-  Operand source(const py::object& object);
+  ArrayView gather_source(const py::object& object);
   // The type of the operands is that of the result: float32 when none is given.
-  void type_from(const py::object& out);
+  void dtype_from(const py::object& out);
   // An optional bias of `count` elements, one for each of the weight's `outputs`.
-  Operand bias(const py::object& object, int64_t count, const char* outputs);
+  ArrayView bias(const py::object& object, int64_t count, const char* units);
   // What `max_pool2d` returned as argmax.
-  Operand positions(const char* name, const py::object& object);
+  ArrayView argmax(const char* name, const py::object& object);
   // An array of no dimensions that holds one `type`; false where it is none.
-  bool cell(const char* name, const py::object& object, Type type, Operand& found);
+  bool replay_array(const char* name, const py::object& object, DType type, ArrayView& found);
 
   // A fresh array, or `given` if it is fit to be written to: same type and shape, contiguous,
   // writeable, sharing no memory with an input or another result. An elementwise operation may
   // write over the inputs named in `in_place`, exactly.
-  Operand output(const py::object& given, const Shape& shape,
-                 const std::vector<Operand>& in_place = {});
-  Operand output_positions(const py::object& given, const Shape& shape);
+  ArrayView output(const py::object& given, const Shape& shape,
+                   const std::vector<ArrayView>& in_place = {});
+  ArrayView output_argmax(const py::object& given, const Shape& shape);
   // An array that the operation updates.
-  Operand updated(const char* name, const py::object& object);
+  ArrayView updated(const char* name, const py::object& object);
 
   // An array of this type that lies where the others do, dense; a result is writeable.
-  Operand fixed(const char* name, const py::object& object, Type type, int64_t least_size);
+  ArrayView gpu_buffer(const char* name, const py::object& object, DType type, int64_t min_size);
 
   // The members of out=, or that many None. The first may be None where it is not wanted.
-  std::vector<py::object> outputs(const py::object& out, std::size_t count,
-                                  bool first_unused = false) const;
+  std::vector<py::object> unpack_out(const py::object& out, std::size_t count,
+                                     bool first_may_be_none = false) const;
 
   const char* op() const { return op_; }
   const Device& device() const { return device_ ? *device_ : cpu(); }
@@ -81,7 +81,7 @@ class Call {
   template <class Size, class F>
   void run_with_workspace(Size size, F f) const {
     const Backend& backend = device().backend();
-    if (type_ == Type::f64) {
+    if (type_ == DType::f64) {
       launch(backend.f64, size, f);
     } else {
       launch(backend.f32, size, f);
@@ -102,55 +102,55 @@ class Call {
     const int64_t bytes = size(ops, workers);
     const auto step = [&ops, f](const Workspace& workspace) { f(ops, T(), workspace); };
     const std::shared_ptr<Program> program = Program::recording();
-    if (!program) return device().run(op_, bytes, workers, Work(step), arrays());
+    if (!program) return device().run(op_, bytes, workers, StepRef(step), arrays());
     require_recordable(*program);
     Step kept = device().recordable(step);
-    device().run(op_, bytes, workers, Work(kept), arrays());
+    device().run(op_, bytes, workers, StepRef(kept), arrays());
     program->add(device(), std::move(kept), bytes, workers, arrays());  // only what succeeded
   }
 
   // A program replays on the arrays it was recorded with, so none may be a passing copy.
   void require_recordable(const Program& program) const;
-  std::span<const Held> arrays() const { return {held_.data(), count_}; }
+  std::span<const ArrayRef> arrays() const { return {arrays_.data(), count_}; }
 
   // What `adopted` makes of an object; the error names this operation.
   py::object adopt(const py::object& object) const;
-  Held accept(const char* name, const py::object& object, int rank, bool bytes = false);
-  Held dense(const char* name, Held given);
-  Operand accept_output(const char* name, const py::object& given, const Shape& shape, Type type,
-                        const std::vector<Operand>& in_place);
-  void require_writeable(const char* name, const Held& held) const;
-  void note_type(const char* name, Type type);
-  void note_device(const char* name, const Held& held);
-  Operand integers_on_device(const char* name, const Held& held);
-  Operand hold(Held held, bool result);
+  ArrayRef checked_input(const char* name, const py::object& object, int rank, bool bytes = false);
+  ArrayRef contiguous(const char* name, ArrayRef given);
+  ArrayView checked_output(const char* name, const py::object& given, const Shape& shape,
+                           DType type, const std::vector<ArrayView>& in_place);
+  void require_writeable(const char* name, const ArrayRef& ref) const;
+  void check_dtype(const char* name, DType type);
+  void check_device(const char* name, const ArrayRef& ref);
+  ArrayView integers_on_device(const char* name, const ArrayRef& ref);
+  ArrayView add(ArrayRef ref, bool is_output);
 
   // More than any operation has; in one place, so that operands can point at them.
-  static constexpr std::size_t most = 9;
+  static constexpr std::size_t max_arrays = 9;
 
   const char* op_;
   const Device* device_;
-  const char* first_on_device_ = "the call";
-  Type type_ = Type::other;
-  const char* first_of_type_ = nullptr;
-  const char* copied_ = nullptr;
-  std::array<Held, most> held_;
-  std::array<bool, most> result_{};
+  const char* device_argument_ = "the call";
+  DType type_ = DType::other;
+  const char* dtype_argument_ = nullptr;
+  const char* copied_argument_ = nullptr;
+  std::array<ArrayRef, max_arrays> arrays_;
+  std::array<bool, max_arrays> is_output_{};
   std::size_t count_ = 0;
 };
 
 // The first `count` elements of an array where the host can read them: null where it cannot.
 template <class T>
-class Looked {
+class HostCopy {
  public:
-  Looked(const Operand& array, int64_t count) {
+  HostCopy(const ArrayView& array, int64_t count) {
     if (&array.device() == &cpu()) {
       data_ = bindings::data<T>(array);
       return;
     }
     copy_.resize(static_cast<std::size_t>(count));
     const int64_t bytes = count * static_cast<int64_t>(sizeof(T));
-    if (array.device().look(array.data(), bytes, copy_.data())) data_ = copy_.data();
+    if (array.device().copy_to_host(array.data(), bytes, copy_.data())) data_ = copy_.data();
   }
   explicit operator bool() const { return data_ || copy_.empty(); }
   const T* data() const { return data_; }
@@ -164,6 +164,6 @@ class Looked {
 // Every element of an array of `integers` lies in [0, end), or ValueError that begins with `what`.
 // Part of the operation: a program asks again at every replay.
 // The count comes from the time of the call: an array's own idea of it can be changed later.
-void require_in_range(const char* what, const Operand& indices, int64_t count, int64_t end);
+void require_in_range(const char* what, const ArrayView& indices, int64_t count, int64_t end);
 
 }  // namespace chainrule::bindings

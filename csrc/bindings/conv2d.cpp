@@ -9,12 +9,12 @@ py::object conv2d(const py::object& x_, const py::object& weight_, const py::obj
                   const py::object& stride, const py::object& padding, const py::object& activation,
                   const py::object& out) {
   Call call("conv2d");
-  const Operand x = call.input("x", x_, 4);
-  const Operand weight = call.input("weight", weight_, 4);
+  const ArrayView x = call.input("x", x_, 4);
+  const ArrayView weight = call.input("weight", weight_, 4);
   const Conv2d s = checked_conv2d_shape(call, shape_of(x), filters_of(weight), stride, padding);
-  const Operand bias = call.bias(bias_, s.out, "filters");
+  const ArrayView bias = call.bias(bias_, s.out, "filters");
   const bool relu = is_relu(call, activation);
-  const Operand y = call.output(out, output_shape(s));
+  const ArrayView y = call.output(out, output_shape(s));
   if (y.size() > 0) {
     call.run_with_workspace(
         [=](const auto& ops, int workers) { return ops.conv2d_workspace(s, workers); },
@@ -30,12 +30,12 @@ py::object conv2d_backward_input(const py::object& dy_, const py::object& weight
                                  const py::object& input_shape, const py::object& stride,
                                  const py::object& padding, const py::object& out) {
   Call call("conv2d_backward_input");
-  const Operand dy = call.input("dy", dy_, 4);
-  const Operand weight = call.input("weight", weight_, 4);
+  const ArrayView dy = call.input("dy", dy_, 4);
+  const ArrayView weight = call.input("weight", weight_, 4);
   const Shape x = image_shape(call, "input_shape", input_shape);
   const Conv2d s = checked_conv2d_shape(call, x, filters_of(weight), stride, padding);
   require_shape(call, "dy", dy, output_shape(s));
-  const Operand dx = call.output(out, x);
+  const ArrayView dx = call.output(out, x);
   if (dx.size() > 0) {
     call.run_with_workspace(
         [=](const auto& ops, int workers) {
@@ -53,15 +53,15 @@ Pair conv2d_backward_weight(const py::object& dy_, const py::object& x_,
                             const py::object& kernel_size, const py::object& stride,
                             const py::object& padding, const py::object& out) {
   Call call("conv2d_backward_weight");
-  const Operand dy = call.input("dy", dy_, 4);
-  const Operand x = call.input("x", x_, 4);
-  const auto [rows, columns] = pair(call, "kernel_size", kernel_size, 1, longest_axis);
+  const ArrayView dy = call.input("dy", dy_, 4);
+  const ArrayView x = call.input("x", x_, 4);
+  const auto [rows, columns] = pair(call, "kernel_size", kernel_size, 1, max_axis);
   const Filters filters{dim(dy, 3), rows, columns, dim(x, 3)};
   const Conv2d s = checked_conv2d_shape(call, shape_of(x), filters, stride, padding);
   require_shape(call, "dy", dy, output_shape(s));
-  const auto given = call.outputs(out, 2);
-  const Operand dweight = call.output(given[0], {s.out, rows, columns, s.in});
-  const Operand dbias = call.output(given[1], {s.out});
+  const auto given = call.unpack_out(out, 2);
+  const ArrayView dweight = call.output(given[0], {s.out, rows, columns, s.in});
+  const ArrayView dbias = call.output(given[1], {s.out});
   call.run_with_workspace(
       [=](const auto& ops, int workers) {
         return ops.conv2d_backward_weight_workspace(s, workers);
@@ -79,8 +79,8 @@ ImageShape conv2d_output_shape(const py::object& input_shape, const py::object& 
                                const py::object& padding) {
   const Call call("conv2d");
   const Shape x = image_shape(call, "input_shape", input_shape);
-  const int64_t out = integer(call, "out_channels", out_channels, 0, longest_axis);
-  const auto [rows, columns] = pair(call, "kernel_size", kernel_size, 1, longest_axis);
+  const int64_t out = integer(call, "out_channels", out_channels, 0, max_axis);
+  const auto [rows, columns] = pair(call, "kernel_size", kernel_size, 1, max_axis);
   return python_shape(
       output_shape(conv2d_shape(call, x, {out, rows, columns, x[3]}, stride, padding)));
 }

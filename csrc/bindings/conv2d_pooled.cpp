@@ -9,15 +9,15 @@ Pair conv2d_pooled(const py::object& x_, const py::object& weight_, const py::ob
                    const py::object& window, const py::object& stride, const py::object& padding,
                    const py::object& activation, const py::object& out) {
   Call call("conv2d_pooled");
-  const Operand x = call.input("x", x_, 4);
-  const Operand weight = call.input("weight", weight_, 4);
+  const ArrayView x = call.input("x", x_, 4);
+  const ArrayView weight = call.input("weight", weight_, 4);
   const Conv2d s = checked_conv2d_shape(call, shape_of(x), filters_of(weight), stride, padding);
   const MaxPool2d p = max_pool2d_shape(call, output_shape(s), window, py::none());
-  const Operand bias = call.bias(bias_, s.out, "filters");
+  const ArrayView bias = call.bias(bias_, s.out, "filters");
   const bool relu = is_relu(call, activation);
-  const auto given = call.outputs(out, 2);
-  const Operand y = call.output(given[0], output_shape(p));
-  const Operand argmax = call.output_positions(given[1], output_shape(p));
+  const auto given = call.unpack_out(out, 2);
+  const ArrayView y = call.output(given[0], output_shape(p));
+  const ArrayView argmax = call.output_argmax(given[1], output_shape(p));
   if (y.size() > 0) {
     call.run_with_workspace(
         [=](const auto& ops, int workers) { return ops.conv2d_pooled_workspace(s, p, workers); },
@@ -34,22 +34,22 @@ py::object conv2d_pooled_backward_input(const py::object& dy_, const py::object&
                                         const py::object& window, const py::object& stride,
                                         const py::object& padding, const py::object& out) {
   Call call("conv2d_pooled_backward_input");
-  const Operand dy = call.input("dy", dy_, 4);
-  const Operand argmax = call.positions("argmax", argmax_);
-  const Operand weight = call.input("weight", weight_, 4);
+  const ArrayView dy = call.input("dy", dy_, 4);
+  const ArrayView argmax = call.argmax("argmax", argmax_);
+  const ArrayView weight = call.input("weight", weight_, 4);
   const Shape x = image_shape(call, "input_shape", input_shape);
   const Conv2d s = checked_conv2d_shape(call, x, filters_of(weight), stride, padding);
   const MaxPool2d p = max_pool2d_shape(call, output_shape(s), window, py::none());
   require_shape(call, "dy", dy, output_shape(p));
   require_shape(call, "argmax", argmax, output_shape(p));
-  const Operand dx = call.output(out, x);
+  const ArrayView dx = call.output(out, x);
   const bool any = dx.size() > 0;
   call.run_with_workspace(
       [=](const auto& ops, int workers) {
         return any ? ops.conv2d_pooled_backward_input_workspace(s, p, workers) : 0;
       },
       [=]<class T>(const Ops<T>& ops, T, const Workspace& workspace) {
-        require_in_window("conv2d_pooled_backward_input", argmax, p);
+        require_argmax_in_window("conv2d_pooled_backward_input", argmax, p);
         if (!any) return;
         ops.conv2d_pooled_backward_input(data<T>(dy), data<uint16_t>(argmax), data<T>(weight),
                                          mutable_data<T>(dx), s, p, workspace);
@@ -62,24 +62,24 @@ Pair conv2d_pooled_backward_weight(const py::object& dy_, const py::object& argm
                                    const py::object& window, const py::object& stride,
                                    const py::object& padding, const py::object& out) {
   Call call("conv2d_pooled_backward_weight");
-  const Operand dy = call.input("dy", dy_, 4);
-  const Operand argmax = call.positions("argmax", argmax_);
-  const Operand x = call.input("x", x_, 4);
-  const auto [rows, columns] = pair(call, "kernel_size", kernel_size, 1, longest_axis);
+  const ArrayView dy = call.input("dy", dy_, 4);
+  const ArrayView argmax = call.argmax("argmax", argmax_);
+  const ArrayView x = call.input("x", x_, 4);
+  const auto [rows, columns] = pair(call, "kernel_size", kernel_size, 1, max_axis);
   const Filters filters{dim(dy, 3), rows, columns, dim(x, 3)};
   const Conv2d s = checked_conv2d_shape(call, shape_of(x), filters, stride, padding);
   const MaxPool2d p = max_pool2d_shape(call, output_shape(s), window, py::none());
   require_shape(call, "dy", dy, output_shape(p));
   require_shape(call, "argmax", argmax, output_shape(p));
-  const auto given = call.outputs(out, 2);
-  const Operand dweight = call.output(given[0], {s.out, rows, columns, s.in});
-  const Operand dbias = call.output(given[1], {s.out});
+  const auto given = call.unpack_out(out, 2);
+  const ArrayView dweight = call.output(given[0], {s.out, rows, columns, s.in});
+  const ArrayView dbias = call.output(given[1], {s.out});
   call.run_with_workspace(
       [=](const auto& ops, int workers) {
         return ops.conv2d_pooled_backward_weight_workspace(s, p, workers);
       },
       [=]<class T>(const Ops<T>& ops, T, const Workspace& workspace) {
-        require_in_window("conv2d_pooled_backward_weight", argmax, p);
+        require_argmax_in_window("conv2d_pooled_backward_weight", argmax, p);
         ops.conv2d_pooled_backward_weight(data<T>(dy), data<uint16_t>(argmax), data<T>(x),
                                           mutable_data<T>(dweight), mutable_data<T>(dbias), s, p,
                                           workspace);

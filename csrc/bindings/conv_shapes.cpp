@@ -12,19 +12,20 @@ namespace {
 void require_countable(const Call& call, const Conv2d& s) {
   const Window& w = s.window;
   const Shape y = {s.batch, s.out_height, s.out_width, s.out};
-  product(call.op(),
-          {(s.out_height - 1) * w.stride_rows + w.rows,
-           (s.out_width - 1) * w.stride_columns + w.columns, std::max(s.in, s.out), most_copies},
-          y);
-  product(call.op(), {s.out_height, s.out_width, s.out, most_copies}, y);
-  product(call.op(), {s.batch, s.out_height, s.out_width, s.out, s.in, w.rows, w.columns}, y);
-  product(call.op(), {s.out + 64, s.in + 64, w.rows, w.columns, 64}, y);
+  checked_product(
+      call.op(),
+      {(s.out_height - 1) * w.stride_rows + w.rows,
+       (s.out_width - 1) * w.stride_columns + w.columns, std::max(s.in, s.out), max_copies},
+      y);
+  checked_product(call.op(), {s.out_height, s.out_width, s.out, max_copies}, y);
+  checked_product(call.op(), {s.batch, s.out_height, s.out_width, s.out, s.in, w.rows, w.columns},
+                  y);
+  checked_product(call.op(), {s.out + 64, s.in + 64, w.rows, w.columns, 64}, y);
   const Device& device = call.device();
   const auto require = [&](const char* what, int64_t count) {
-    if (count <= device.most_counted()) return;
-    call.value_error(std::string(what) + " must be at most " +
-                     std::to_string(device.most_counted()) + " on " + device.place() + ", got " +
-                     std::to_string(count));
+    if (count <= device.max_extent()) return;
+    call.value_error(std::string(what) + " must be at most " + std::to_string(device.max_extent()) +
+                     " on " + device.name() + ", got " + std::to_string(count));
   };
   require("the rows of x", s.height);
   require("the columns of x", s.width);
@@ -36,7 +37,7 @@ void require_countable(const Call& call, const Conv2d& s) {
 
 }  // namespace
 
-Filters filters_of(const Operand& weight) {
+Filters filters_of(const ArrayView& weight) {
   return {dim(weight, 0), dim(weight, 1), dim(weight, 2), dim(weight, 3)};
 }
 
@@ -47,8 +48,8 @@ Conv2d conv2d_shape(const Call& call, const Shape& x, const Filters& filters,
                      std::to_string(x[3]));
   }
   for (const int64_t axis : {x[1], x[2], filters.rows, filters.columns}) {
-    if (axis > longest_axis) {
-      call.value_error("an axis must be at most " + std::to_string(longest_axis) + " long, got " +
+    if (axis > max_axis) {
+      call.value_error("an axis must be at most " + std::to_string(max_axis) + " long, got " +
                        std::to_string(axis));
     }
   }
@@ -56,7 +57,7 @@ Conv2d conv2d_shape(const Call& call, const Shape& x, const Filters& filters,
     call.value_error("kernel must have at least 1 row and 1 column, got " +
                      to_string({filters.rows, filters.columns}));
   }
-  auto [stride_rows, stride_columns] = pair(call, "stride", stride_, 1, longest_axis);
+  auto [stride_rows, stride_columns] = pair(call, "stride", stride_, 1, max_axis);
   int64_t pad_top = 0, pad_left = 0, padded_rows = x[1], padded_columns = x[2];
   if (py::isinstance<py::str>(padding_)) {
     const std::string name = padding_.cast<std::string>();
@@ -72,7 +73,7 @@ Conv2d conv2d_shape(const Call& call, const Shape& x, const Filters& filters,
     padded_rows += filters.rows - 1;
     padded_columns += filters.columns - 1;
   } else {
-    std::tie(pad_top, pad_left) = pair(call, "padding", padding_, 0, longest_axis);
+    std::tie(pad_top, pad_left) = pair(call, "padding", padding_, 0, max_axis);
     padded_rows += 2 * pad_top;
     padded_columns += 2 * pad_left;
   }
@@ -93,8 +94,8 @@ Conv2d conv2d_shape(const Call& call, const Shape& x, const Filters& filters,
       .window = {filters.rows, filters.columns, stride_rows, stride_columns},
       .pad_top = pad_top,
       .pad_left = pad_left,
-      .out_height = window_positions(padded_rows, filters.rows, stride_rows),
-      .out_width = window_positions(padded_columns, filters.columns, stride_columns),
+      .out_height = output_size(padded_rows, filters.rows, stride_rows),
+      .out_width = output_size(padded_columns, filters.columns, stride_columns),
   };
 }
 
@@ -109,9 +110,9 @@ Shape output_shape(const Conv2d& s) { return {s.batch, s.out_height, s.out_width
 
 MaxPool2d max_pool2d_shape(const Call& call, const Shape& x, const py::object& window_,
                            const py::object& stride_) {
-  const auto [rows, columns] = pair(call, "window", window_, 1, longest_axis);
+  const auto [rows, columns] = pair(call, "window", window_, 1, max_axis);
   auto [stride_rows, stride_columns] =
-      stride_.is_none() ? std::pair{rows, columns} : pair(call, "stride", stride_, 1, longest_axis);
+      stride_.is_none() ? std::pair{rows, columns} : pair(call, "stride", stride_, 1, max_axis);
   const std::string size = to_string({rows, columns});
   if (rows > x[1] || columns > x[2]) {
     call.value_error("window must fit in the input " + to_string({x[1], x[2]}) + ", got " + size);
@@ -127,8 +128,8 @@ MaxPool2d max_pool2d_shape(const Call& call, const Shape& x, const py::object& w
       .width = x[2],
       .channels = x[3],
       .window = {rows, columns, stride_rows, stride_columns},
-      .out_height = window_positions(x[1], rows, stride_rows),
-      .out_width = window_positions(x[2], columns, stride_columns),
+      .out_height = output_size(x[1], rows, stride_rows),
+      .out_width = output_size(x[2], columns, stride_columns),
   };
 }
 
@@ -138,9 +139,9 @@ ImageShape python_shape(const Shape& shape) {
   return py::make_tuple(shape[0], shape[1], shape[2], shape[3]);
 }
 
-void require_in_window(const char* op, const Operand& argmax, const MaxPool2d& s) {
+void require_argmax_in_window(const char* op, const ArrayView& argmax, const MaxPool2d& s) {
   const int64_t count = s.batch * s.out_height * s.out_width * s.channels;
-  const Looked<uint16_t> codes(argmax, count);
+  const HostCopy<uint16_t> codes(argmax, count);
   if (!codes) return;
   const int64_t area = s.window.rows * s.window.columns;
   const uint16_t worst = max_value(codes.data(), count);
@@ -150,7 +151,7 @@ void require_in_window(const char* op, const Operand& argmax, const MaxPool2d& s
   }
 }
 
-void require_shape(const Call& call, const char* what, const Operand& array, const Shape& shape) {
+void require_shape(const Call& call, const char* what, const ArrayView& array, const Shape& shape) {
   if (shape_of(array) != shape) {
     call.value_error(std::string(what) + " must have shape " + to_string(shape) + ", got " +
                      to_string(shape_of(array)));

@@ -10,7 +10,7 @@ struct Filters {
 };
 
 // Those of a weight array (out, rows, columns, in).
-Filters filters_of(const Operand& weight);
+Filters filters_of(const ArrayView& weight);
 
 // The shapes of a convolution of images `x` (batch, height, width, channels) with these filters.
 Conv2d conv2d_shape(const Call& call, const Shape& x, const Filters& filters,
@@ -31,9 +31,9 @@ ImageShape python_shape(const Shape& shape);
 
 // Kernels write where the positions that max_pool2d returned say: each lies in its window, or
 // ValueError. Part of the operation: a program asks again at every replay.
-void require_in_window(const char* op, const Operand& argmax, const MaxPool2d& s);
+void require_argmax_in_window(const char* op, const ArrayView& argmax, const MaxPool2d& s);
 
 // ValueError unless `array` has the shape that `what` must have.
-void require_shape(const Call& call, const char* what, const Operand& array, const Shape& shape);
+void require_shape(const Call& call, const char* what, const ArrayView& array, const Shape& shape);
 
 }  // namespace chainrule::bindings

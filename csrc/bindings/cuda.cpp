@@ -24,10 +24,10 @@ Shape shape_from(const py::object& given) {
   return shape;
 }
 
-Type type_from(const py::object& given) {
+DType dtype_from(const py::object& given) {
   const py::dtype dtype = py::dtype::from_args(given);
-  const Type type = type_of(dtype);
-  if (type == Type::other) {
+  const DType type = dtype_of(dtype);
+  if (type == DType::other) {
     throw py::type_error(
         "cuda.Array: dtype must be float32, float64, uint8, uint16, int64 or uint64, got " +
         py::str(dtype).cast<std::string>());
@@ -35,39 +35,39 @@ Type type_from(const py::object& given) {
   return type;
 }
 
-CudaArray empty(const py::object& shape, const py::object& dtype) {
+CudaArray new_empty(const py::object& shape, const py::object& dtype) {
   require_gpu("cuda.empty");
-  return {type_from(dtype), shape_from(shape)};
+  return {dtype_from(dtype), shape_from(shape)};
 }
 
-CudaArray zeros(const py::object& shape, const py::object& dtype) {
+CudaArray new_zeros(const py::object& shape, const py::object& dtype) {
   require_gpu("cuda.zeros");
-  CudaArray array(type_from(dtype), shape_from(shape));
+  CudaArray array(dtype_from(dtype), shape_from(shape));
   cuda::fill_zero(array.data(), array.nbytes(), array.stream());
   return array;
 }
 
 // A NumPy array is copied; what lies on the GPU is adopted.
-py::object array(const py::object& object) {
+py::object to_gpu(const py::object& object) {
   require_gpu("cuda.array");
-  const py::object found = adopted("cuda.array", object);
+  const py::object found = import_array("cuda.array", object);
   if (py::isinstance<CudaArray>(found)) return found;
   if (!py::isinstance<py::array>(found)) {
-    throw py::type_error("cuda.array: must be an array, got " + type_of(object));
+    throw py::type_error("cuda.array: must be an array, got " + type_name(object));
   }
   const auto given = py::reinterpret_borrow<py::array>(found);
-  CudaArray result(type_from(given.dtype()), Shape(given.shape(), given.shape() + given.ndim()));
+  CudaArray result(dtype_from(given.dtype()), Shape(given.shape(), given.shape() + given.ndim()));
   result.fill(given);
   return py::cast(std::move(result));
 }
 
-std::string representation(const CudaArray& array) {
+std::string repr(const CudaArray& array) {
   return "cuda.Array(shape=" + to_string(array.shape()) + ", dtype=" + name_of(array.type()) + ")";
 }
 
-py::tuple length_checked(const CudaArray& array) {
+int64_t length(const CudaArray& array) {
   if (array.shape().empty()) throw py::type_error("cuda.Array: no dimensions, so no length");
-  return py::cast(array.shape());
+  return array.shape()[0];
 }
 
 void bind_array(py::module_& m) {
@@ -77,21 +77,21 @@ void bind_array(py::module_& m) {
                                return py::tuple(py::cast(a.shape()));
                              })
       .def_property_readonly("dtype",
-                             [](const CudaArray& a) -> py::object { return dtype_of(a.type()); })
+                             [](const CudaArray& a) -> py::object { return numpy_dtype(a.type()); })
       .def_property_readonly("ndim", [](const CudaArray& a) { return a.shape().size(); })
       .def_property_readonly("size", &CudaArray::size)
       .def_property_readonly("nbytes", &CudaArray::nbytes)
       .def_property_readonly(
           "stream", [](const CudaArray& a) { return reinterpret_cast<uintptr_t>(a.stream()); })
-      .def("__len__", [](const CudaArray& a) { return length_checked(a)[0].cast<int64_t>(); })
-      .def("__repr__", &representation)
+      .def("__len__", &length)
+      .def("__repr__", &repr)
       .def("numpy", [](const CudaArray& a) -> py::object { return a.numpy(); })
       .def("copy", &CudaArray::copy)
       .def("fill", &CudaArray::fill, py::arg("source"))
       .def(
           "part",
           [](const CudaArray& a, int64_t offset, const py::object& shape, const py::object& dtype) {
-            return a.part(offset, shape_from(shape), type_from(dtype));
+            return a.part(offset, shape_from(shape), dtype_from(dtype));
           },
           py::arg("offset"), py::arg("shape"), py::arg("dtype"))
       .def(
@@ -101,8 +101,8 @@ void bind_array(py::module_& m) {
             if (!dl_device.is_none() && !dl_device.equal(py::make_tuple(2, 0))) {
               throw py::buffer_error("__dlpack__: the array lies on a GPU; numpy() copies it");
             }
-            return exported(copy.is_none() || !copy.cast<bool>() ? a : a.copy(), stream,
-                            max_version);
+            return export_dlpack(copy.is_none() || !copy.cast<bool>() ? a : a.copy(), stream,
+                                 max_version);
           },
           py::kw_only(), py::arg("stream") = py::none(), py::arg("max_version") = py::none(),
           py::arg("dl_device") = py::none(), py::arg("copy") = py::none())
@@ -115,7 +115,7 @@ void bind_array(py::module_& m) {
       .def("__dlpack_device__", [](const CudaArray&) { return py::make_tuple(2, 0); })
       .def_property_readonly("__cuda_array_interface__",
                              [](const CudaArray& a) -> py::typing::Dict<py::str, py::object> {
-                               return a.interface();
+                               return a.cuda_array_interface();
                              });
 }
 
@@ -128,12 +128,12 @@ void bind_cuda(py::module_& m) {
     require_gpu("cuda.description");
     return cuda::description();
   });
-  m.def("cuda_empty", &empty, py::arg("shape"), py::arg("dtype"));
-  m.def("cuda_zeros", &zeros, py::arg("shape"), py::arg("dtype"));
-  m.def("cuda_array", &array, py::arg("object"));
+  m.def("cuda_empty", &new_empty, py::arg("shape"), py::arg("dtype"));
+  m.def("cuda_zeros", &new_zeros, py::arg("shape"), py::arg("dtype"));
+  m.def("cuda_array", &to_gpu, py::arg("object"));
   m.def("cuda_synchronize", [] {
     require_gpu("cuda.synchronize");
-    const Unlocked unlocked;
+    const ScopedGilRelease no_gil;
     cuda::synchronize(cuda::current_stream());
   });
   m.def("cuda_memory", [] {

@@ -11,7 +11,7 @@ std::shared_ptr<void> device_memory(int64_t bytes, cuda::Stream stream) {
 
 }  // namespace
 
-int64_t elements(const Shape& shape) {
+int64_t element_count(const Shape& shape) {
   int64_t count = 1;
   for (const int64_t n : shape) {
     if (n < 0 || __builtin_mul_overflow(count, n, &count)) {
@@ -26,18 +26,18 @@ int64_t elements(const Shape& shape) {
   return count;
 }
 
-CudaArray::CudaArray(Type type, const Shape& shape)
+CudaArray::CudaArray(DType type, const Shape& shape)
     : data_(nullptr), shape_(shape), type_(type), stream_(cuda::current_stream()) {
-  owner_ = device_memory(elements(shape) * size_of(type), stream_);
+  owner_ = device_memory(element_count(shape) * size_of(type), stream_);
   data_ = owner_.get();
 }
 
-int64_t CudaArray::size() const { return elements(shape_); }
+int64_t CudaArray::size() const { return element_count(shape_); }
 
 py::array CudaArray::numpy() const {
-  py::array array(dtype_of(type_), shape_);
+  py::array array(numpy_dtype(type_), shape_);
   void* const to = array.mutable_data();
-  const Unlocked unlocked;
+  const ScopedGilRelease no_gil;
   cuda::copy_to_host(to, data_, nbytes(), stream_);
   return array;
 }
@@ -61,13 +61,13 @@ void CudaArray::fill(const py::object& source) {
     if (overlap && data_ != other.data_) {
       // A copy on the GPU may begin at either end.
       const CudaArray aside = other.copy();
-      const Unlocked unlocked;
+      const ScopedGilRelease no_gil;
       cuda::stream_wait(stream_, aside.stream_);
       cuda::copy_on_device(data_, aside.data_, nbytes(), stream_);
       cuda::stream_wait(aside.stream_, stream_);
       return;
     }
-    const Unlocked unlocked;
+    const ScopedGilRelease no_gil;
     cuda::stream_wait(stream_, other.stream_);
     cuda::copy_on_device(data_, other.data_, nbytes(), stream_);
     cuda::stream_wait(other.stream_, stream_);
@@ -82,21 +82,21 @@ void CudaArray::fill(const py::object& source) {
                Shape(given.shape(), given.shape() + given.ndim()));
   const py::array dense = py::array::ensure(given, py::array::c_style);
   const void* const from = dense.data();
-  const Unlocked unlocked;
+  const ScopedGilRelease no_gil;
   cuda::copy_to_device(data_, from, nbytes(), stream_);
 }
 
 CudaArray CudaArray::copy() const {
   CudaArray result(type_, shape_);
-  const Unlocked unlocked;
+  const ScopedGilRelease no_gil;
   cuda::stream_wait(result.stream_, stream_);
   cuda::copy_on_device(result.data_, data_, nbytes(), result.stream_);
   cuda::stream_wait(stream_, result.stream_);
   return result;
 }
 
-CudaArray CudaArray::part(int64_t offset, const Shape& shape, Type type) const {
-  const int64_t bytes = elements(shape) * size_of(type);
+CudaArray CudaArray::part(int64_t offset, const Shape& shape, DType type) const {
+  const int64_t bytes = element_count(shape) * size_of(type);
   if (offset < 0 || offset % size_of(type) != 0 || bytes > nbytes() - offset) {
     throw py::value_error("cuda.Array.part: " + std::to_string(bytes) + " bytes from " +
                           std::to_string(offset) + " on are no part of " +

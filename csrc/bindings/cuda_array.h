@@ -13,14 +13,14 @@ const Device& gpu();
 void require_gpu(const std::string& who);
 
 // How many elements an array has; ValueError where there can be none of that shape.
-int64_t elements(const Shape& shape);
+int64_t element_count(const Shape& shape);
 
 class CudaArray {
  public:
   // Fresh memory, its contents undefined.
-  CudaArray(Type type, const Shape& shape);
+  CudaArray(DType type, const Shape& shape);
   // Memory that `owner` keeps, dense and row-major, ready for work on `stream`.
-  CudaArray(std::shared_ptr<void> owner, void* data, Type type, const Shape& shape,
+  CudaArray(std::shared_ptr<void> owner, void* data, DType type, const Shape& shape,
             cuda::Stream stream, bool read_only)
       : owner_(std::move(owner)),
         data_(data),
@@ -29,10 +29,12 @@ class CudaArray {
         stream_(stream),
         read_only_(read_only) {}
 
-  Held held(const py::object& self) const { return {self, data_, shape_, type_, &gpu(), stream_}; }
+  ArrayRef ref(const py::object& self) const {
+    return {self, data_, shape_, type_, &gpu(), stream_};
+  }
   void* data() const { return data_; }
   const Shape& shape() const { return shape_; }
-  Type type() const { return type_; }
+  DType type() const { return type_; }
   cuda::Stream stream() const { return stream_; }
   bool read_only() const { return read_only_; }
   int64_t size() const;
@@ -43,14 +45,14 @@ class CudaArray {
   void fill(const py::object& source);
   CudaArray copy() const;
   // The bytes from `offset` on as an array of its own, in the same memory.
-  CudaArray part(int64_t offset, const Shape& shape, Type type) const;
-  py::dict interface() const;  // __cuda_array_interface__
+  CudaArray part(int64_t offset, const Shape& shape, DType type) const;
+  py::dict cuda_array_interface() const;  // __cuda_array_interface__
 
  private:
   std::shared_ptr<void> owner_;
   void* data_;
   Shape shape_;
-  Type type_;
+  DType type_;
   cuda::Stream stream_;
   bool read_only_ = false;
 };
@@ -58,10 +60,10 @@ class CudaArray {
 // An object as an array that is known here, without a copy: a NumPy array, a CudaArray, or what
 // shares its memory by DLPack or __cuda_array_interface__. Anything else as it is. TypeError or
 // ValueError that begins with `op` where memory on a GPU cannot be used as it is.
-py::object adopted(const char* op, const py::object& object);
+py::object import_array(const char* op, const py::object& object);
 
 // A DLPack capsule of the array, for work on `stream` as the protocol writes it.
-py::capsule exported(const CudaArray& array, const py::object& stream,
-                     const py::object& max_version);
+py::capsule export_dlpack(const CudaArray& array, const py::object& stream,
+                          const py::object& max_version);
 
 }  // namespace chainrule::bindings

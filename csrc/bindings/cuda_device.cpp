@@ -14,13 +14,13 @@ using cuda::Stream;
 // While a graph is captured nothing may wait for the device.
 thread_local bool capturing = false;
 
-class Workspaces {
+class DeviceWorkspace {
  public:
-  Workspaces(int64_t bytes, Stream stream)
+  DeviceWorkspace(int64_t bytes, Stream stream)
       : stream_(stream), memory_(cuda::allocate(bytes, stream)) {}
-  ~Workspaces() { cuda::release(memory_, stream_); }
-  Workspaces(const Workspaces&) = delete;
-  Workspaces& operator=(const Workspaces&) = delete;
+  ~DeviceWorkspace() { cuda::release(memory_, stream_); }
+  DeviceWorkspace(const DeviceWorkspace&) = delete;
+  DeviceWorkspace& operator=(const DeviceWorkspace&) = delete;
   void* data() const { return memory_; }
 
  private:
@@ -29,7 +29,7 @@ class Workspaces {
 };
 
 // For finding the operation behind an error that only shows when somebody waits.
-bool waits_always() {
+bool synchronize_always() {
   static const bool always = [] {
     const char* const text = std::getenv("CHAINRULE_CUDA_SYNC");
     return text && *text && std::string(text) != "0";
@@ -39,14 +39,15 @@ bool waits_always() {
 
 class CudaReplay final : public Replay {
  public:
-  CudaReplay(const std::vector<Recorded>& steps, int64_t bytes, const std::vector<void*>& streams)
+  CudaReplay(const std::vector<RecordedStep>& steps, int64_t bytes,
+             const std::vector<void*>& streams)
       : stream_(cuda::current_stream()), streams_(streams), workspace_(bytes, stream_) {
     struct Capturing {
       Capturing() { capturing = true; }
       ~Capturing() { capturing = false; }
-    } const now;
+    } const scope;
     graph_ = cuda::capture([&] {
-      for (const Recorded& recorded : steps) {
+      for (const RecordedStep& recorded : steps) {
         recorded.step(Workspace{workspace_.data(), recorded.workers});
         cuda::check_launches("Program");
       }
@@ -59,66 +60,66 @@ class CudaReplay final : public Replay {
     for (void* const other : streams_) cuda::stream_wait(static_cast<Stream>(other), stream_);
     // So that synchronize() in this thread waits for it.
     cuda::stream_wait(cuda::current_stream(), stream_);
-    if (waits_always()) cuda::synchronize(stream_);
+    if (synchronize_always()) cuda::synchronize(stream_);
   }
 
  private:
   Stream stream_;
   std::vector<void*> streams_;
-  Workspaces workspace_;
+  DeviceWorkspace workspace_;
   std::unique_ptr<cuda::Graph> graph_;
 };
 
 class Cuda final : public Device {
  public:
-  const char* place() const override { return "the GPU"; }
+  const char* name() const override { return "the GPU"; }
   const Backend& backend() const override { return cuda::kernels(); }
-  int64_t most_counted() const override { return cuda::max_extent; }
+  int64_t max_extent() const override { return cuda::max_extent; }
 
-  Held allocate(Type type, const Shape& shape) const override {
+  ArrayRef allocate(DType type, const Shape& shape) const override {
     const py::object array = py::cast(CudaArray(type, shape));
-    return array.cast<const CudaArray&>().held(array);
+    return array.cast<const CudaArray&>().ref(array);
   }
 
   Step recordable(Step step) const override {
     return [step = std::move(step),
             precision = cuda::matmul_precision.load()](const Workspace& workspace) {
-      const cuda::ScopedPrecision now(precision);
+      const cuda::ScopedPrecision scope(precision);
       step(workspace);
     };
   }
 
-  void run(const char* op, int64_t bytes, int workers, const Work& work,
-           std::span<const Held> arrays) const override {
-    const Unlocked unlocked;
-    const cuda::DeviceGuard here;
+  void run(const char* op, int64_t bytes, int workers, const StepRef& work,
+           std::span<const ArrayRef> arrays) const override {
+    const ScopedGilRelease no_gil;
+    const cuda::DeviceGuard on_gpu;
     const Stream stream = cuda::current_stream();
     // Both ways: nobody overwrites or frees an array on its own stream before it was read here.
-    for (const Held& held : arrays) wait(stream, held);
-    const Workspaces workspace(bytes, stream);
+    for (const ArrayRef& ref : arrays) wait(stream, ref);
+    const DeviceWorkspace workspace(bytes, stream);
     work(Workspace{workspace.data(), workers});
     cuda::check_launches(op);
-    for (const Held& held : arrays) {
-      if (held.stream) cuda::stream_wait(static_cast<Stream>(held.stream), stream);
+    for (const ArrayRef& ref : arrays) {
+      if (ref.stream) cuda::stream_wait(static_cast<Stream>(ref.stream), stream);
     }
-    if (waits_always()) synchronize(op, stream);
+    if (synchronize_always()) synchronize(op, stream);
   }
 
-  std::unique_ptr<Replay> prepare(const std::vector<Recorded>& steps, int64_t bytes,
+  std::unique_ptr<Replay> prepare(const std::vector<RecordedStep>& steps, int64_t bytes,
                                   const std::vector<void*>& streams) const override {
-    const Unlocked unlocked;
+    const ScopedGilRelease no_gil;
     return std::make_unique<CudaReplay>(steps, bytes, streams);
   }
 
-  bool look(const void* from, int64_t bytes, void* to) const override {
+  bool copy_to_host(const void* from, int64_t bytes, void* to) const override {
     if (capturing) return false;
     cuda::copy_to_host(to, from, bytes, cuda::current_stream());
     return true;
   }
 
  private:
-  static void wait(Stream stream, const Held& held) {
-    if (held.stream) cuda::stream_wait(stream, static_cast<Stream>(held.stream));
+  static void wait(Stream stream, const ArrayRef& ref) {
+    if (ref.stream) cuda::stream_wait(stream, static_cast<Stream>(ref.stream));
   }
   static void synchronize(const char* op, Stream stream) {
     try {

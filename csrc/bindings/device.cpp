@@ -17,14 +17,14 @@ namespace {
 
 class CpuReplay final : public Replay {
  public:
-  CpuReplay(const std::vector<Recorded>& steps, int64_t bytes)
+  CpuReplay(const std::vector<RecordedStep>& steps, int64_t bytes)
       : steps_(steps), memory_(allocate(static_cast<std::size_t>(bytes))) {}
   void run() override {
     const FlushSubnormals flush;
     if (tuner_.max_threads() != num_threads()) tuner_ = ThreadCountTuner(num_threads());
     const ScopedThreadLimit limit(tuner_.threads());
     const auto start = std::chrono::steady_clock::now();
-    for (const Recorded& recorded : steps_) {
+    for (const RecordedStep& recorded : steps_) {
       recorded.step(Workspace{memory_.get(), recorded.workers});
     }
     const std::chrono::nanoseconds passed = std::chrono::steady_clock::now() - start;
@@ -32,31 +32,31 @@ class CpuReplay final : public Replay {
   }
 
  private:
-  const std::vector<Recorded>& steps_;
+  const std::vector<RecordedStep>& steps_;
   AlignedMemory memory_;
   ThreadCountTuner tuner_{num_threads()};
 };
 
 class Cpu final : public Device {
  public:
-  const char* place() const override { return "the CPU"; }
+  const char* name() const override { return "the CPU"; }
   const Backend& backend() const override { return active_backend(); }
-  int64_t most_counted() const override { return INT64_MAX; }
-  Held allocate(Type type, const Shape& shape) const override {
-    const py::array array(dtype_of(type), shape);
+  int64_t max_extent() const override { return INT64_MAX; }
+  ArrayRef allocate(DType type, const Shape& shape) const override {
+    const py::array array(numpy_dtype(type), shape);
     return {array, array.data(), shape, type, this};
   }
   Step recordable(Step step) const override { return step; }
-  void run(const char*, int64_t bytes, int workers, const Work& work,
-           std::span<const Held>) const override {
-    const Unlocked unlocked;
+  void run(const char*, int64_t bytes, int workers, const StepRef& work,
+           std::span<const ArrayRef>) const override {
+    const ScopedGilRelease no_gil;
     work(Workspace{scratch(static_cast<std::size_t>(bytes)), workers});
   }
-  std::unique_ptr<Replay> prepare(const std::vector<Recorded>& steps, int64_t bytes,
+  std::unique_ptr<Replay> prepare(const std::vector<RecordedStep>& steps, int64_t bytes,
                                   const std::vector<void*>&) const override {
     return std::make_unique<CpuReplay>(steps, bytes);
   }
-  bool look(const void* from, int64_t bytes, void* to) const override {
+  bool copy_to_host(const void* from, int64_t bytes, void* to) const override {
     if (bytes > 0) std::memcpy(to, from, static_cast<std::size_t>(bytes));
     return true;
   }
@@ -64,7 +64,7 @@ class Cpu final : public Device {
 
 }  // namespace
 
-Unlocked::~Unlocked() {
+ScopedGilRelease::~ScopedGilRelease() {
   try {
     PyEval_RestoreThread(state_);
   } catch (abi::__forced_unwind&) {

@@ -12,9 +12,9 @@ struct Device {
   int32_t index;
 };
 
-enum Code : uint8_t { signed_integer = 0, unsigned_integer = 1, floating = 2 };
+enum TypeCode : uint8_t { signed_integer = 0, unsigned_integer = 1, floating_point = 2 };
 
-struct Element {
+struct DataType {
   uint8_t code;
   uint8_t bits;
   uint16_t lanes;
@@ -23,33 +23,33 @@ struct Element {
 struct Tensor {
   void* data;
   Device device;
-  int32_t dimensions;
-  Element element;
+  int32_t ndim;
+  DataType dtype;
   int64_t* shape;
   int64_t* strides;  // in elements; null: dense and row-major
   uint64_t byte_offset;
 };
 
-struct Managed {
+struct ManagedTensor {
   Tensor tensor;
   void* context;
-  void (*deleter)(Managed* self);
+  void (*deleter)(ManagedTensor* self);
 };
 
 constexpr uint64_t read_only = 1;
 
-struct Versioned {
+struct VersionedTensor {
   uint32_t major, minor;
   void* context;
-  void (*deleter)(Versioned* self);
+  void (*deleter)(VersionedTensor* self);
   uint64_t flags;
   Tensor tensor;
 };
 
 // The names of the capsules that hold them, before and after they were taken.
 constexpr const char* managed_name = "dltensor";
-constexpr const char* managed_taken = "used_dltensor";
+constexpr const char* managed_used_name = "used_dltensor";
 constexpr const char* versioned_name = "dltensor_versioned";
-constexpr const char* versioned_taken = "used_dltensor_versioned";
+constexpr const char* versioned_used_name = "used_dltensor_versioned";
 
 }  // namespace chainrule::bindings::dlpack

@@ -5,8 +5,8 @@
 
 namespace chainrule::bindings {
 
-inline void require_same_shape(const Call& call, const char* a_name, const Operand& a,
-                               const char* b_name, const Operand& b) {
+inline void require_same_shape(const Call& call, const char* a_name, const ArrayView& a,
+                               const char* b_name, const ArrayView& b) {
   if (shape_of(a) != shape_of(b)) {
     call.value_error(std::string(a_name) + " has shape " + to_string(shape_of(a)) + ", " + b_name +
                      " has " + to_string(shape_of(b)));
@@ -16,8 +16,8 @@ inline void require_same_shape(const Call& call, const char* a_name, const Opera
 // kernel(ops, x, y, count)
 template <class F>
 py::object elementwise(Call& call, const py::object& x_, const py::object& out, F kernel) {
-  const Operand x = call.input("x", x_);
-  const Operand y = call.output(out, shape_of(x), {x});
+  const ArrayView x = call.input("x", x_);
+  const ArrayView y = call.output(out, shape_of(x), {x});
   const int64_t count = x.size();
   call.run(
       [=]<class T>(const Ops<T>& ops, T) { kernel(ops, data<T>(x), mutable_data<T>(y), count); });
@@ -28,10 +28,10 @@ py::object elementwise(Call& call, const py::object& x_, const py::object& out, 
 template <class F>
 py::object elementwise_backward(Call& call, const py::object& dy_, const char* saved_name,
                                 const py::object& saved_, const py::object& out, F kernel) {
-  const Operand dy = call.input("dy", dy_);
-  const Operand saved = call.input(saved_name, saved_);
+  const ArrayView dy = call.input("dy", dy_);
+  const ArrayView saved = call.input(saved_name, saved_);
   require_same_shape(call, "dy", dy, saved_name, saved);
-  const Operand dx = call.output(out, shape_of(dy), {dy, saved});
+  const ArrayView dx = call.output(out, shape_of(dy), {dy, saved});
   const int64_t count = dy.size();
   call.run([=]<class T>(const Ops<T>& ops, T) {
     kernel(ops, data<T>(dy), data<T>(saved), mutable_data<T>(dx), count);

@@ -6,15 +6,15 @@ namespace {
 
 py::object gather(const py::object& source_, const py::object& indices_, const py::object& out_) {
   Call call("gather");
-  const Operand source = call.source(source_);
+  const ArrayView source = call.gather_source(source_);
   if (source.ndim() == 0) call.value_error("source must have at least 1 dimension, got 0");
   Shape shape = shape_of(source);
   const int64_t count = shape[0];
-  const Operand indices = call.integers("indices", indices_, count);
+  const ArrayView indices = call.integers("indices", indices_, count);
   shape[0] = dim(indices, 0);
-  const bool source_is_uint8 = source.type() == Type::u8;
-  if (source_is_uint8) call.type_from(out_);
-  const Operand out = call.output(out_, shape);
+  const bool source_is_uint8 = source.type() == DType::u8;
+  if (source_is_uint8) call.dtype_from(out_);
+  const ArrayView out = call.output(out_, shape);
   const int64_t rows = shape[0];
   // Of an empty source too: where the host cannot see that indices ask for its rows, those get 0.
   const Gather s{rows, rows > 0 ? out.size() / rows : 0, count};

@@ -5,7 +5,7 @@
 namespace chainrule::bindings {
 namespace {
 
-Linear shape_from(const Call& call, const Operand& x, const Operand& weight) {
+Linear shape_from(const Call& call, const ArrayView& x, const ArrayView& weight) {
   if (dim(weight, 1) != dim(x, 1)) {
     call.value_error("weight has " + std::to_string(dim(weight, 1)) + " inputs, x has " +
                      std::to_string(dim(x, 1)));
@@ -16,12 +16,12 @@ Linear shape_from(const Call& call, const Operand& x, const Operand& weight) {
 py::object linear(const py::object& x_, const py::object& weight_, const py::object& bias_,
                   const py::object& activation, const py::object& out) {
   Call call("linear");
-  const Operand x = call.input("x", x_, 2);
-  const Operand weight = call.input("weight", weight_, 2);
+  const ArrayView x = call.input("x", x_, 2);
+  const ArrayView weight = call.input("weight", weight_, 2);
   const Linear s = shape_from(call, x, weight);
-  const Operand bias = call.bias(bias_, s.out, "outputs");
+  const ArrayView bias = call.bias(bias_, s.out, "outputs");
   const bool relu = is_relu(call, activation);
-  const Operand y = call.output(out, {s.batch, s.out});
+  const ArrayView y = call.output(out, {s.batch, s.out});
   if (y.size() > 0) {
     call.run_with_workspace(
         [=](const auto& ops, int workers) { return ops.linear_workspace(s, workers); },
@@ -38,22 +38,22 @@ using Gradients = py::typing::Tuple<py::object, py::object, py::object>;
 Gradients linear_backward(const py::object& dy_, const py::object& x_, const py::object& weight_,
                           bool need_dx, const py::object& out) {
   Call call("linear_backward");
-  const Operand dy = call.input("dy", dy_, 2);
-  const Operand x = call.input("x", x_, 2);
-  const Operand weight = call.input("weight", weight_, 2);
+  const ArrayView dy = call.input("dy", dy_, 2);
+  const ArrayView x = call.input("x", x_, 2);
+  const ArrayView weight = call.input("weight", weight_, 2);
   const Linear s = shape_from(call, x, weight);
   if (shape_of(dy) != Shape{s.batch, s.out}) {
     call.value_error("dy must have shape " + to_string({s.batch, s.out}) + ", got " +
                      to_string(shape_of(dy)));
   }
-  const auto given = call.outputs(out, 3, !need_dx);
+  const auto given = call.unpack_out(out, 3, !need_dx);
   if (!need_dx && !given[0].is_none()) {
     call.value_error("out must be (None, dweight, dbias) when need_dx is False");
   }
-  Operand dx;
+  ArrayView dx;
   if (need_dx) dx = call.output(given[0], {s.batch, s.in});
-  const Operand dweight = call.output(given[1], {s.out, s.in});
-  const Operand dbias = call.output(given[2], {s.out});
+  const ArrayView dweight = call.output(given[1], {s.out, s.in});
+  const ArrayView dbias = call.output(given[2], {s.out});
   call.run_with_workspace(
       [=](const auto& ops, int workers) { return ops.linear_backward_workspace(s, workers); },
       [=]<class T>(const Ops<T>& ops, T, const Workspace& workspace) {

@@ -7,8 +7,8 @@ namespace {
 py::object matmul(const py::object& a_, const py::object& b_, bool transpose_a, bool transpose_b,
                   const py::object& out) {
   Call call("matmul");
-  const Operand a = call.input("a", a_, 2);
-  const Operand b = call.input("b", b_, 2);
+  const ArrayView a = call.input("a", a_, 2);
+  const ArrayView b = call.input("b", b_, 2);
   const Matmul s{dim(a, transpose_a ? 1 : 0), dim(b, transpose_b ? 0 : 1),
                  dim(a, transpose_a ? 0 : 1), transpose_a, transpose_b};
   const int64_t depth_of_b = dim(b, transpose_b ? 1 : 0);
@@ -16,7 +16,7 @@ py::object matmul(const py::object& a_, const py::object& b_, bool transpose_a, 
     call.value_error("a has inner size " + std::to_string(s.k) + ", b has " +
                      std::to_string(depth_of_b));
   }
-  const Operand c = call.output(out, {s.m, s.n});
+  const ArrayView c = call.output(out, {s.m, s.n});
   if (c.size() > 0) {
     call.run_with_workspace(
         [=](const auto& ops, int workers) { return ops.matmul_workspace(s, workers); },

@@ -8,11 +8,11 @@ namespace {
 Pair max_pool2d(const py::object& x_, const py::object& window, const py::object& stride,
                 const py::object& out) {
   Call call("max_pool2d");
-  const Operand x = call.input("x", x_, 4);
+  const ArrayView x = call.input("x", x_, 4);
   const MaxPool2d s = max_pool2d_shape(call, shape_of(x), window, stride);
-  const auto given = call.outputs(out, 2);
-  const Operand y = call.output(given[0], output_shape(s));
-  const Operand argmax = call.output_positions(given[1], output_shape(s));
+  const auto given = call.unpack_out(out, 2);
+  const ArrayView y = call.output(given[0], output_shape(s));
+  const ArrayView argmax = call.output_argmax(given[1], output_shape(s));
   call.run([=]<class T>(const Ops<T>& ops, T) {
     ops.max_pool2d(data<T>(x), mutable_data<T>(y), mutable_data<uint16_t>(argmax), s);
   });
@@ -23,15 +23,15 @@ py::object max_pool2d_backward(const py::object& dy_, const py::object& argmax_,
                                const py::object& input_shape, const py::object& window,
                                const py::object& stride, const py::object& out) {
   Call call("max_pool2d_backward");
-  const Operand dy = call.input("dy", dy_, 4);
-  const Operand argmax = call.positions("argmax", argmax_);
+  const ArrayView dy = call.input("dy", dy_, 4);
+  const ArrayView argmax = call.argmax("argmax", argmax_);
   const Shape x = image_shape(call, "input_shape", input_shape);
   const MaxPool2d s = max_pool2d_shape(call, x, window, stride);
   require_shape(call, "dy", dy, output_shape(s));
   require_shape(call, "argmax", argmax, output_shape(s));
-  const Operand dx = call.output(out, x);
+  const ArrayView dx = call.output(out, x);
   call.run([=]<class T>(const Ops<T>& ops, T) {
-    require_in_window("max_pool2d_backward", argmax, s);
+    require_argmax_in_window("max_pool2d_backward", argmax, s);
     ops.max_pool2d_backward(data<T>(dy), data<uint16_t>(argmax), mutable_data<T>(dx), s);
   });
   return dx.object();

@@ -34,37 +34,37 @@ void Program::end(bool keep) {
   state_ = State::preparing;
   try {
     if (keep) {
-      replay_ = (device_ ? *device_ : cpu()).prepare(steps_, bytes_, streams_);
+      replay_ = (device_ ? *device_ : cpu()).prepare(steps_, workspace_bytes_, streams_);
       state_ = State::recorded;
       return;
     }
   } catch (...) {
-    forget();
+    clear();
     throw;
   }
-  forget();
+  clear();
 }
 
-void Program::forget() {
+void Program::clear() {
   // Objects that end may run code, and other threads, which are to find a program that is empty.
-  const std::vector<Recorded> steps = std::exchange(steps_, {});
+  const std::vector<RecordedStep> steps = std::exchange(steps_, {});
   const std::vector<py::object> owners = std::exchange(owners_, {});
   streams_.clear();
-  bytes_ = 0;
+  workspace_bytes_ = 0;
   device_ = nullptr;
   state_ = State::fresh;
 }
 
 void Program::add(const Device& device, Step step, int64_t workspace_bytes, int workers,
-                  std::span<const Held> arrays) {
+                  std::span<const ArrayRef> arrays) {
   device_ = &device;
-  for (const Held& held : arrays) {
-    owners_.push_back(held.object);
-    if (held.stream && std::find(streams_.begin(), streams_.end(), held.stream) == streams_.end()) {
-      streams_.push_back(held.stream);
+  for (const ArrayRef& ref : arrays) {
+    owners_.push_back(ref.object);
+    if (ref.stream && std::find(streams_.begin(), streams_.end(), ref.stream) == streams_.end()) {
+      streams_.push_back(ref.stream);
     }
   }
-  bytes_ = std::max(bytes_, workspace_bytes);
+  workspace_bytes_ = std::max(workspace_bytes_, workspace_bytes);
   steps_.push_back({std::move(step), workers});  // once all that it names is held
 }
 
@@ -81,7 +81,7 @@ void Program::run() {
     std::atomic<pid_t>& runner;
     ~Done() { runner.store(0); }
   } const done{runner_};
-  const Unlocked unlocked;
+  const ScopedGilRelease no_gil;
   replay_->run();
 }
 

@@ -26,21 +26,21 @@ class Program : public std::enable_shared_from_this<Program> {
   const Device* device() const { return device_; }
   // `arrays` are what `step` reads and writes.
   void add(const Device& device, Step step, int64_t workspace_bytes, int workers,
-           std::span<const Held> arrays);
+           std::span<const ArrayRef> arrays);
   // All steps in order, without the interpreter's lock and with subnormals flushed to zero.
   void run();
   std::size_t size() const { return steps_.size(); }
 
  private:
-  void forget();
+  void clear();
 
   enum class State { fresh, recording, preparing, recorded };
   State state_ = State::fresh;
   const Device* device_ = nullptr;
-  std::vector<Recorded> steps_;
+  std::vector<RecordedStep> steps_;
   std::vector<py::object> owners_;
   std::vector<void*> streams_;  // of the arrays, each once
-  int64_t bytes_ = 0;
+  int64_t workspace_bytes_ = 0;
   std::unique_ptr<Replay> replay_;  // refers to steps_
   // The process that runs it, or 0: the child of a fork has none of the threads of its parent.
   std::atomic<pid_t> runner_{0};

@@ -8,35 +8,35 @@
 namespace chainrule::bindings {
 
 // An integer in [least, most]; anything that is no integer is a TypeError.
-int64_t integer(const Call& call, const char* name, const py::handle& object, int64_t least,
-                int64_t most);
+int64_t integer(const Call& call, const char* name, const py::handle& object, int64_t minimum,
+                int64_t maximum);
 uint64_t unsigned_integer(const Call& call, const char* name, const py::handle& object);
 // A finite number.
 double number(const Call& call, const char* name, const py::handle& object);
 // A number that a program reads anew at every replay: the value given, or what an array of no
 // dimensions holds at that moment. An array on a GPU is read by the kernel: get() is then 0.
 template <class V>
-class Cell {
+class ReplayScalar {
  public:
-  explicit Cell(V value) : value_(value) {}
-  explicit Cell(const Operand& array) : value_() {
-    (&array.device() == &cpu() ? memory_ : address_) = data<V>(array);
+  explicit ReplayScalar(V value) : value_(value) {}
+  explicit ReplayScalar(const ArrayView& array) : value_() {
+    (&array.device() == &cpu() ? cpu_address_ : gpu_address_) = data<V>(array);
   }
-  V get() const { return memory_ ? *memory_ : value_; }
-  const V* address() const { return address_; }
+  V get() const { return cpu_address_ ? *cpu_address_ : value_; }
+  const V* gpu_address() const { return gpu_address_; }
 
  private:
   V value_;
-  const V* memory_ = nullptr;
-  const V* address_ = nullptr;
+  const V* cpu_address_ = nullptr;
+  const V* gpu_address_ = nullptr;
 };
 
-Cell<double> number_cell(Call& call, const char* name, const py::object& object);
-Cell<uint64_t> unsigned_cell(Call& call, const char* name, const py::object& object);
+ReplayScalar<double> replay_number(Call& call, const char* name, const py::object& object);
+ReplayScalar<uint64_t> replay_unsigned(Call& call, const char* name, const py::object& object);
 
 // An integer, or a pair of them: (rows, columns).
 std::pair<int64_t, int64_t> pair(const Call& call, const char* name, const py::handle& object,
-                                 int64_t least, int64_t most);
+                                 int64_t minimum, int64_t maximum);
 // Returns true for "relu", false for None. Any other value is a ValueError.
 bool is_relu(const Call& call, const py::object& activation);
 // The sizes in a tuple or list of four.
@@ -44,9 +44,9 @@ Shape image_shape(const Call& call, const char* name, const py::object& object);
 
 // No axis of an image, a window, a stride or a padding may be longer: every sum of a few of them
 // then fits, and only products need checking.
-constexpr int64_t longest_axis = int64_t{1} << 40;
+constexpr int64_t max_axis = int64_t{1} << 40;
 
 // The number of windows along an axis of `length` pixels, padding included.
-int64_t window_positions(int64_t length, int64_t window, int64_t stride);
+int64_t output_size(int64_t length, int64_t window, int64_t stride);
 
 }  // namespace chainrule::bindings

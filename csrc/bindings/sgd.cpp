@@ -13,10 +13,11 @@ void bind_sgd(py::module_& m) {
          const py::object& learning_rate_, const py::object& momentum, bool nesterov,
          const py::object& l2) {
         Call call("sgd");
-        const Operand gradient = call.input("gradient", gradient_);
+        const ArrayView gradient = call.input("gradient", gradient_);
         // Before what is updated, which must not overlap it.
-        const Cell<double> learning_rate = number_cell(call, "learning_rate", learning_rate_);
-        const Operand parameters = call.updated("parameters", parameters_);
+        const ReplayScalar<double> learning_rate =
+            replay_number(call, "learning_rate", learning_rate_);
+        const ArrayView parameters = call.updated("parameters", parameters_);
         require_same_shape(call, "parameters", parameters, "gradient", gradient);
         const Sgd s{
             .size = parameters.size(),
@@ -25,7 +26,7 @@ void bind_sgd(py::module_& m) {
             .l2 = number(call, "l2", l2),
             .nesterov = nesterov,
         };
-        Operand velocity;
+        ArrayView velocity;
         if (!velocity_.is_none()) {
           velocity = call.updated("velocity", velocity_);
           require_same_shape(call, "parameters", parameters, "velocity", velocity);
@@ -33,14 +34,15 @@ void bind_sgd(py::module_& m) {
           call.value_error("velocity must be an array when momentum is not 0, got None");
         }
         call.run([=]<class T>(const Ops<T>& ops, T) {
-          Sgd now = s;
-          now.learning_rate = learning_rate.get();
-          now.device_learning_rate = learning_rate.address();
-          if (!std::isfinite(now.learning_rate)) {
+          Sgd current = s;
+          current.learning_rate = learning_rate.get();
+          current.device_learning_rate = learning_rate.gpu_address();
+          if (!std::isfinite(current.learning_rate)) {
             throw py::value_error("sgd: learning_rate must be finite, got " +
-                                  std::to_string(now.learning_rate));
+                                  std::to_string(current.learning_rate));
           }
-          ops.sgd(mutable_data<T>(parameters), data<T>(gradient), mutable_data<T>(velocity), now);
+          ops.sgd(mutable_data<T>(parameters), data<T>(gradient), mutable_data<T>(velocity),
+                  current);
         });
       },
       py::arg("parameters"), py::arg("gradient"), py::arg("velocity"), py::arg("learning_rate"),

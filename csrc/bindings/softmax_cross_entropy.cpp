@@ -8,16 +8,16 @@ void bind_softmax_cross_entropy(py::module_& m) {
       "softmax_cross_entropy",
       [](const py::object& logits_, const py::object& labels_, const py::object& out) -> Pair {
         Call call("softmax_cross_entropy");
-        const Operand logits = call.input("logits", logits_, 2);
+        const ArrayView logits = call.input("logits", logits_, 2);
         const Rows s{dim(logits, 0), dim(logits, 1)};
-        const Operand labels = call.integers("labels", labels_, s.columns);
+        const ArrayView labels = call.integers("labels", labels_, s.columns);
         if (dim(labels, 0) != s.rows) {
           call.value_error("logits has " + std::to_string(s.rows) + " rows, labels has " +
                            std::to_string(dim(labels, 0)) + " elements");
         }
-        const auto given = call.outputs(out, 2);
-        const Operand losses = call.output(given[0], {s.rows});
-        const Operand dlogits = call.output(given[1], {s.rows, s.columns}, {logits});
+        const auto given = call.unpack_out(out, 2);
+        const ArrayView losses = call.output(given[0], {s.rows});
+        const ArrayView dlogits = call.output(given[1], {s.rows, s.columns}, {logits});
         call.run([=]<class T>(const Ops<T>& ops, T) {
           require_in_range("softmax_cross_entropy: labels", labels, s.rows, s.columns);
           ops.softmax_cross_entropy(data<T>(logits), data<int64_t>(labels), mutable_data<T>(losses),

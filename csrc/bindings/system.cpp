@@ -21,15 +21,15 @@ std::vector<std::string> op_names() {
   };
 }
 
-std::string list(const std::vector<std::string>& names) {
+std::string join(const std::vector<std::string>& names) {
   std::string text;
   for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
   return text;
 }
 
-std::string impossible(const std::string& who, const std::string& name) {
-  return who + ": unknown or impossible backend \"" + name +
-         "\"; possible here: " + list(backends_runnable());
+std::string impossible_backend(const std::string& operation, const std::string& name) {
+  return operation + ": unknown or impossible backend \"" + name +
+         "\"; possible here: " + join(backends_runnable());
 }
 
 std::string compiler() {
@@ -45,7 +45,9 @@ std::string compiler() {
 // A misspelt variable must not silently run something else.
 void apply_environment() {
   if (const char* const name = std::getenv("CHAINRULE_BACKEND"); name && *name) {
-    if (!select_backend(name)) throw py::import_error(impossible("CHAINRULE_BACKEND", name));
+    if (!select_backend(name)) {
+      throw py::import_error(impossible_backend("CHAINRULE_BACKEND", name));
+    }
   }
   if (const char* const text = std::getenv("CHAINRULE_NUM_THREADS"); text && *text) {
     char* end = nullptr;
@@ -68,7 +70,7 @@ void bind_system(py::module_& m) {
   m.def(
       "set_backend",
       [](const std::string& name) {
-        if (!select_backend(name)) throw py::value_error(impossible("set_backend", name));
+        if (!select_backend(name)) throw py::value_error(impossible_backend("set_backend", name));
       },
       py::arg("name"));
   m.def("num_threads", &num_threads);

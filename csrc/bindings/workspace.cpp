@@ -13,7 +13,7 @@ const Device& device(bool on_gpu) { return on_gpu ? gpu() : cpu(); }
 
 // f(ops, workers) of a device's backend, for the element type that is asked for.
 template <class F>
-int64_t ask(bool on_gpu, bool float64, F f) {
+int64_t workspace_bytes(bool on_gpu, bool float64, F f) {
   const Backend& backend = device(on_gpu).backend();
   return float64 ? f(backend.f64, num_threads()) : f(backend.f32, num_threads());
 }
@@ -21,9 +21,9 @@ int64_t ask(bool on_gpu, bool float64, F f) {
 int64_t linear_workspace(int64_t batch, int64_t in, int64_t out, bool float64, bool on_gpu) {
   const Linear s{.batch = batch, .in = in, .out = out};
   const auto at_least_1 = [](int64_t count) { return std::max<int64_t>(1, count); };
-  product("linear", {at_least_1(batch), at_least_1(in), at_least_1(out), most_copies},
-          {batch, in, out});
-  return ask(on_gpu, float64, [&](const auto& ops, int workers) {
+  checked_product("linear", {at_least_1(batch), at_least_1(in), at_least_1(out), max_copies},
+                  {batch, in, out});
+  return workspace_bytes(on_gpu, float64, [&](const auto& ops, int workers) {
     return std::max(ops.linear_workspace(s, workers), ops.linear_backward_workspace(s, workers));
   });
 }
@@ -36,14 +36,14 @@ int64_t convolution_workspace(const py::object& x, const py::object& weight,
   const Filters filters{w[0], w[1], w[2], w[3]};
   const Conv2d s = checked_conv2d_shape(call, image_shape(call, "x", x), filters, stride, padding);
   if (window.is_none()) {
-    return ask(on_gpu, float64, [&](const auto& ops, int workers) {
+    return workspace_bytes(on_gpu, float64, [&](const auto& ops, int workers) {
       return std::max({ops.conv2d_workspace(s, workers),
                        need_dx ? ops.conv2d_backward_input_workspace(s, workers) : 0,
                        ops.conv2d_backward_weight_workspace(s, workers)});
     });
   }
   const MaxPool2d p = max_pool2d_shape(call, output_shape(s), window, py::none());
-  return ask(on_gpu, float64, [&](const auto& ops, int workers) {
+  return workspace_bytes(on_gpu, float64, [&](const auto& ops, int workers) {
     return std::max({ops.conv2d_pooled_workspace(s, p, workers),
                      need_dx ? ops.conv2d_pooled_backward_input_workspace(s, p, workers) : 0,
                      ops.conv2d_pooled_backward_weight_workspace(s, p, workers)});
