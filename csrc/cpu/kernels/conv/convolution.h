@@ -38,19 +38,18 @@ struct StoreOutput {
   T* target;
   int64_t image_stride;
 
+  // The rows of the convolution that are needed, and the rows of a band.
+  static int64_t rows(const ImplicitGemm<T>& c) { return c.out_rows; }
+  static int64_t band_rows(const ImplicitGemm<T>& c) { return c.band_rows(); }
+  // The implicit GEMM writes a band to band_target(). store_band() then processes it. Here the
+  // target is the final place.
+  static int64_t buffer_size(const ImplicitGemm<T>&) { return 0; }
+  T* band_target(const ImplicitGemm<T>& c, int64_t image, int64_t first, T*) const {
+    return target + image * image_stride + first * c.output_row_stride;
+  }
+  static void store_band(const ImplicitGemm<T>&, int64_t, int64_t, int64_t, const T*) {}
+
   static constexpr bool supports_winograd = true;
-  static int64_t bands(const ImplicitGemm<T>& c) { return c.bands(); }
-  static int64_t worker_scratch_size(const ImplicitGemm<T>& c) {
-    return c.copy_size(c.band_rows());
-  }
-
-  void band(const ImplicitGemm<T>& c, const T* source, int64_t image, int64_t band, const T* packed,
-            T* worker_scratch) const {
-    const int64_t first = band * c.band_rows();
-    c.run(source, first, min(c.band_rows(), c.out_rows - first), packed,
-          target + image * image_stride + first * c.output_row_stride, worker_scratch);
-  }
-
   template <class Lanes>
   CR_INLINE void store_tile(const ImplicitGemm<T>& c, const TileOrigin& at, int64_t k, Lanes lanes,
                             const Vec<T> (&y)[4][4]) const {
@@ -86,33 +85,24 @@ struct PoolOutput {
   uint16_t* argmax;
   MaxPool2d s;  // its input is the output of the convolution
 
-  bool supports_winograd = s.window.rows == 2 && s.window.columns == 2;
-  int64_t pooled_rows(const ImplicitGemm<T>& c) const {  // per band
-    const int64_t fit = ImplicitGemm<T>::band_pixels / max(1, s.window.rows * c.out_columns);
-    return min(max(1, s.out_height), max(1, fit));
+  int64_t rows(const ImplicitGemm<T>&) const { return s.out_height * s.window.rows; }
+  int64_t band_rows(const ImplicitGemm<T>& c) const { return pooled_rows(c) * s.window.rows; }
+  // A band of the convolution's output, which store_band() pools.
+  int64_t buffer_size(const ImplicitGemm<T>& c) const {
+    return round_up(band_rows(c) * s.width * s.channels, 16);
   }
-  int64_t bands(const ImplicitGemm<T>& c) const { return ceil_div(s.out_height, pooled_rows(c)); }
-  int64_t pixels_size(const ImplicitGemm<T>& c) const {
-    return round_up(pooled_rows(c) * s.window.rows * s.width * s.channels, 16);
-  }
-  int64_t worker_scratch_size(const ImplicitGemm<T>& c) const {
-    return pixels_size(c) + c.copy_size(pooled_rows(c) * s.window.rows);
-  }
-
-  void band(const ImplicitGemm<T>& c, const T* source, int64_t image, int64_t band, const T* packed,
-            T* worker_scratch) const {
-    const int64_t first = band * pooled_rows(c);
-    const int64_t rows = min(pooled_rows(c), s.out_height - first);
-    c.run(source, first * s.window.rows, rows * s.window.rows, packed, worker_scratch,
-          worker_scratch + pixels_size(c));
+  static T* band_target(const ImplicitGemm<T>&, int64_t, int64_t, T* buffer) { return buffer; }
+  void store_band(const ImplicitGemm<T>& c, int64_t image, int64_t first, int64_t rows,
+                  const T* buffer) const {
     const int64_t out_row = s.out_width * s.channels;
-    for (int64_t i = 0; i < rows; ++i) {
-      const int64_t to = (image * s.out_height + first + i) * out_row;
-      max_pool_row(worker_scratch + i * s.window.rows * c.output_row_stride, y + to, argmax + to,
-                   s);
+    const int64_t to = (image * s.out_height + first / s.window.rows) * out_row;
+    for (int64_t i = 0; i < rows / s.window.rows; ++i) {
+      max_pool_row(buffer + i * s.window.rows * c.output_row_stride, y + to + i * out_row,
+                   argmax + to + i * out_row, s);
     }
   }
 
+  bool supports_winograd = s.window.rows == 2 && s.window.columns == 2;
   template <class Lanes>
   CR_INLINE void store_tile(const ImplicitGemm<T>&, const TileOrigin& at, int64_t k, Lanes lanes,
                             const Vec<T> (&v)[4][4]) const {
@@ -147,6 +137,12 @@ struct PoolOutput {
           });
     }
   }
+
+ private:
+  int64_t pooled_rows(const ImplicitGemm<T>& c) const {  // per band
+    const int64_t fit = ImplicitGemm<T>::band_pixels / max(1, s.window.rows * c.out_columns);
+    return min(max(1, s.out_height), max(1, fit));
+  }
 };
 
 // The workspace begins with the packed filters.
@@ -166,7 +162,7 @@ struct Convolution {
   }
 
   int64_t workspace_size(int workers) const {
-    int64_t more = workers * output.worker_scratch_size(gemm);
+    int64_t more = workers * band_scratch_size();
     if (uses_few_channels())
       more = FewChannels(gemm).weights_size() + workers * FewChannels(gemm).worker_scratch_size();
     if (uses_winograd()) {
@@ -200,7 +196,7 @@ struct Convolution {
     const WinogradTiles& tiles = winograd.tiles;
     T* const worker_scratch = scratch + winograd.filters_size();
     bool* const not_finite = reinterpret_cast<bool*>(
-        scratch + max(workers * output.worker_scratch_size(gemm),
+        scratch + max(workers * band_scratch_size(),
                       winograd.filters_size() + workers * winograd.worker_scratch_size()));
     parallel_for(gemm.filters.panels(), gemm.filters.size(), workers,
                  [&](int64_t panel, int) { winograd.transform_filters(packed, panel, scratch); });
@@ -235,16 +231,25 @@ struct Convolution {
     });
   }
 
+  // The scratch memory of a worker of the implicit GEMM: the output's buffer and the padded input.
+  int64_t band_scratch_size() const {
+    return output.buffer_size(gemm) + gemm.copy_size(output.band_rows(gemm));
+  }
+
   // Computes the images for which selected(image) is true.
   template <class Selected>
   void run_implicit_gemm(const T* source, const T* packed, T* scratch, int workers,
                          Selected selected) const {
-    const int64_t count = output.bands(gemm);
-    parallel_for(images * count, cycles, workers, [&](int64_t index, int worker) {
-      const int64_t image = index / count;
+    const int64_t rows = output.rows(gemm), band_rows = output.band_rows(gemm);
+    const int64_t bands = ceil_div(rows, band_rows);
+    parallel_for(images * bands, cycles, workers, [&](int64_t index, int worker) {
+      const int64_t image = index / bands, first = index % bands * band_rows;
       if (!selected(image)) return;
-      output.band(gemm, source + image * source_stride, image, index % count, packed,
-                  scratch + worker * output.worker_scratch_size(gemm));
+      const int64_t count = min(band_rows, rows - first);
+      T* const buffer = scratch + worker * band_scratch_size();
+      gemm.run(source + image * source_stride, first, count, packed,
+               output.band_target(gemm, image, first, buffer), buffer + output.buffer_size(gemm));
+      output.store_band(gemm, image, first, count, buffer);
     });
   }
 };

@@ -53,7 +53,6 @@ struct ImplicitGemm {
   int64_t band_rows() const {
     return min(max(1, out_rows), max(1, band_pixels / max(1, out_columns)));
   }
-  int64_t bands() const { return ceil_div(out_rows, band_rows()); }
 
   int64_t input_columns() const { return (out_columns - 1) * stride_columns + window_columns; }
   int64_t input_rows(int64_t rows) const { return (rows - 1) * stride_rows + window_rows; }
