@@ -12,6 +12,7 @@
 // elements took as long as processing them. For small layers backward input uses
 // conv/sparse_backward_2x2.h.
 #include "cpu/kernels/conv/convolution.h"
+#include "cpu/kernels/conv/image_split.h"
 #include "cpu/kernels/conv/sparse_backward.h"
 #include "cpu/kernels/conv/sparse_backward_2x2.h"
 #include "cpu/kernels/kernel.h"
@@ -54,20 +55,16 @@ struct WorkerScratch {
   }
 };
 
-// Backward weight: the images are split into chunks with separate partial sums, as in
-// conv/backward_weight.h.
+// Backward weight: the partial sums of a chunk of the images. Those of the bias begin at `bias`.
 template <class T>
 struct Partials {
-  static constexpr int64_t max_chunks = 16;
-  static constexpr int64_t max_bytes = int64_t{16} << 20;
-  int64_t chunks, size, bias;
+  int64_t bias, size;
+  ImageSplit images;
 
-  Partials(const Conv2d& s, const SparseShape<T>& shape) {
-    bias = s.out * s.window.rows * shape.padded_filter_row;
-    size = round_up(bias + s.out, 16);
-    const int64_t bytes = max(1, size * static_cast<int64_t>(sizeof(T)));
-    chunks = max(1, min(min(max_chunks, s.batch), max_bytes / bytes));
-  }
+  Partials(const Conv2d& s, const SparseShape<T>& shape)
+      : bias(s.out * s.window.rows * shape.padded_filter_row),
+        size(round_up(bias + s.out, 16)),
+        images(s.batch, size * static_cast<int64_t>(sizeof(T))) {}
 };
 
 int64_t window_area(const MaxPool2d& p) { return p.window.rows * p.window.columns; }
@@ -129,7 +126,8 @@ template <class T>
 int64_t conv2d_pooled_backward_weight_workspace(const Conv2d& s, const MaxPool2d& p, int workers) {
   const SparseShape<T> shape(s);
   const Partials<T> partials(s, shape);
-  return (partials.chunks * partials.size + workers * backward_weight_scratch(s, p, shape).size()) *
+  return (partials.images.chunks * partials.size +
+          workers * backward_weight_scratch(s, p, shape).size()) *
          static_cast<int64_t>(sizeof(T));
 }
 
@@ -145,7 +143,7 @@ void conv2d_pooled_backward_weight(const T* dy, const uint16_t* argmax, const T*
   const int64_t rows = s.window.rows, window_rows = band_rows(s, p, shape);
   const RowAccumulator<T, WindowMask<T>> accumulator(rows, shape.filter_row);
   T* const sums = static_cast<T*>(workspace.data);
-  T* const worker_scratches = sums + partials.chunks * partials.size;
+  T* const worker_scratches = sums + partials.images.chunks * partials.size;
   // A task is a chunk of the images.
   const auto task = [&](int64_t chunk, int w) {
     T* const partial = sums + chunk * partials.size;
@@ -161,8 +159,8 @@ void conv2d_pooled_backward_weight(const T* dy, const uint16_t* argmax, const T*
     for (int64_t i = 0; i < partials.size; ++i) partial[i] = T(0);
     for (int64_t i = shape.input_rows * shape.input_row; i < shape.padded_image; ++i)
       copy[i] = T(0);
-    const int64_t end = (chunk + 1) * s.batch / partials.chunks;
-    for (int64_t image = chunk * s.batch / partials.chunks; image < end; ++image) {
+    const int64_t end = partials.images.end(chunk);
+    for (int64_t image = partials.images.begin(chunk); image < end; ++image) {
       copy_padded(x + image * s.height * s.width * s.in, ImageShape{s.height, s.width, s.in},
                   -s.pad_top, -s.pad_left, shape.input_rows, shape.input_columns, copy);
       for (int64_t band = 0; band < p.out_height; band += window_rows) {
@@ -189,19 +187,21 @@ void conv2d_pooled_backward_weight(const T* dy, const uint16_t* argmax, const T*
       }
     }
   };
-  parallel_for(partials.chunks, sparse_cycles(s, p, shape), workspace.workers, task);
-  parallel_for(s.out, partials.chunks * partials.size, workspace.workers, [&](int64_t k, int) {
-    const auto add_up = [&](int64_t at, int64_t count, T* to) {
-      for_each_vector<T>(count, [&](int64_t i, auto lanes) {
-        lanes.store(sum_partials(sums + at + i, partials.chunks, partials.size, lanes), to + i);
+  parallel_for(partials.images.chunks, sparse_cycles(s, p, shape), workspace.workers, task);
+  parallel_for(
+      s.out, partials.images.chunks * partials.size, workspace.workers, [&](int64_t k, int) {
+        const auto add_up = [&](int64_t at, int64_t count, T* to) {
+          for_each_vector<T>(count, [&](int64_t i, auto lanes) {
+            lanes.store(sum_partials(sums + at + i, partials.images.chunks, partials.size, lanes),
+                        to + i);
+          });
+        };
+        for (int64_t r = 0; r < rows; ++r) {
+          add_up((k * rows + r) * shape.padded_filter_row, shape.filter_row,
+                 dweight + (k * rows + r) * shape.filter_row);
+        }
+        add_up(partials.bias + k, 1, dbias + k);
       });
-    };
-    for (int64_t r = 0; r < rows; ++r) {
-      add_up((k * rows + r) * shape.padded_filter_row, shape.filter_row,
-             dweight + (k * rows + r) * shape.filter_row);
-    }
-    add_up(partials.bias + k, 1, dbias + k);
-  });
 }
 
 namespace {

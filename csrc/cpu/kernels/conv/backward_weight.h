@@ -3,24 +3,24 @@
 #pragma once
 
 #include "cpu/kernels/conv/convolution.h"
+#include "cpu/kernels/conv/image_split.h"
 
 namespace chainrule::CR_ISA {
 
-// The split of the work of backward weight. The images are split into chunks, which have separate
-// partial sums. The (r, s, c) rows are split into groups. The split, and therefore the bits, depend
-// on the shape only.
+// The split of the work of backward weight. The images are split into chunks, and the (r, s, c)
+// rows into groups. The split, and therefore the bits, depend on the shape only.
 template <class T>
 struct BackwardWeightSplit {
-  static constexpr int64_t max_chunks = 16;
-  static constexpr int64_t max_bytes = int64_t{16} << 20;
-  int64_t rows, columns, chunks, groups, group_rows, gradient_stride, copy_size, pack_size;
+  int64_t rows, columns;
+  ImageSplit images;
+  int64_t groups, group_rows, gradient_stride, copy_size, pack_size;
 
-  explicit BackwardWeightSplit(const Conv2d& s) {
-    rows = s.window.rows * s.window.columns * s.in;
-    columns = round_up(s.out, Vec<T>::width);
-    const int64_t bytes = max(1, rows * columns * static_cast<int64_t>(sizeof(T)));
-    chunks = max(1, min(min(max_chunks, s.batch), max_bytes / bytes));
-    groups = max(1, min(ceil_div(max_chunks, chunks), rows / (8 * tile_rows)));
+  explicit BackwardWeightSplit(const Conv2d& s)
+      : rows(s.window.rows * s.window.columns * s.in),
+        columns(round_up(s.out, Vec<T>::width)),
+        images(s.batch, rows * columns * static_cast<int64_t>(sizeof(T))) {
+    groups = ceil_div(ImageSplit::max_chunks, images.chunks);
+    groups = max(1, min(groups, rows / (8 * tile_rows)));
     group_rows = round_up(ceil_div(max(1, rows), groups), tile_rows);
     groups = ceil_div(max(1, rows), group_rows);
     gradient_stride = columns;
@@ -34,7 +34,7 @@ struct BackwardWeightSplit {
   // The partial sums of the weights, then those of the bias.
   int64_t partial_size() const { return round_up((rows + 1) * columns, 16); }
   int64_t workspace_size(int workers) const {
-    return (chunks * partial_size() + workers * (copy_size + pack_size)) *
+    return (images.chunks * partial_size() + workers * (copy_size + pack_size)) *
            static_cast<int64_t>(sizeof(T));
   }
 };
@@ -113,10 +113,11 @@ void backward_weight_gemm(const T* dy, const T* x, T* dweight, T* dbias, const C
   const ImplicitGemm<T> gemm = forward_gemm<T>(s);
   const int64_t pixels_out = s.out_height * s.out_width;
   T* const partials = static_cast<T*>(workspace.data);
-  T* const copies = partials + split.chunks * split.partial_size();
+  T* const copies = partials + split.images.chunks * split.partial_size();
   const int64_t cycles = convolution_cycles(s, V::width);
   parallel_for(
-      split.chunks * split.groups, cycles, workspace.workers, [&](int64_t index, int worker) {
+      split.images.chunks * split.groups, cycles, workspace.workers,
+      [&](int64_t index, int worker) {
         const int64_t chunk = index / split.groups, group = index % split.groups;
         const int64_t first = group * split.group_rows;
         const int64_t last = min(split.rows, first + split.group_rows);
@@ -128,8 +129,8 @@ void backward_weight_gemm(const T* dy, const T* x, T* dweight, T* dbias, const C
         }
         T* const copy = copies + worker * (split.copy_size + split.pack_size);
         T* const pack = copy + split.copy_size;
-        const int64_t end = (chunk + 1) * s.batch / split.chunks;
-        for (int64_t image = chunk * s.batch / split.chunks; image < end; ++image) {
+        const int64_t end = split.images.end(chunk);
+        for (int64_t image = split.images.begin(chunk); image < end; ++image) {
           const T* const source = x + image * s.height * s.width * s.in;
           const T* pixels = source;
           int64_t row_stride = s.width * s.in;
@@ -166,8 +167,8 @@ void backward_weight_gemm(const T* dy, const T* x, T* dweight, T* dbias, const C
   // has rows. If it had filters, every cache line of the partial sums would go to every thread.
   constexpr int64_t task_rows = 16;
   parallel_for(
-      ceil_div(split.rows + 1, task_rows), split.chunks * split.partial_size(), workspace.workers,
-      [&](int64_t index, int) {
+      ceil_div(split.rows + 1, task_rows), split.images.chunks * split.partial_size(),
+      workspace.workers, [&](int64_t index, int) {
         const int64_t end = min(split.rows + 1, (index + 1) * task_rows);
         for (int64_t row = index * task_rows; row < end; ++row) {
           T* const to = row < split.rows ? dweight + row : dbias;
@@ -175,7 +176,7 @@ void backward_weight_gemm(const T* dy, const T* x, T* dweight, T* dbias, const C
           for (int64_t k = 0; k < s.out; k += V::width) {
             const T* const from = partials + row * split.columns + k;
             T lane[V::width];
-            sum_partials(from, split.chunks, split.partial_size(), FullVector()).store(lane);
+            sum_partials(from, split.images.chunks, split.partial_size(), FullVector()).store(lane);
             for (int64_t i = 0; i < min(V::width, s.out - k); ++i) {
               to[(k + i) * step] = lane[i];
             }
