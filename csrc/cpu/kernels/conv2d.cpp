@@ -2,13 +2,11 @@
 // passes are implicit GEMMs (no im2col) or one of the faster algorithms of conv/.
 //
 // forward          y[p, :] = Σ over the window of x[p + (r, s), :] · weight[:, r, s, :]ᵀ
-// backward input   the same over dy, with each filter rotated by 180°. A stride splits the pixels
-// of x
-//                  into stride_rows x stride_columns phases. The pixels of one phase use the same
-//                  taps of a filter, so each phase is a convolution of stride 1 with these taps.
-// backward weight  dweight[:, r, s, c] = Σ_p dy[p, :] x[p + (r, s), c]. Rows of the product are (r,
-// s, c),
-//                  columns are filters, and the sum runs over the pixels of an image.
+// backward input   The same over dy, with each filter rotated by 180°. A stride splits the pixels
+//                  of x into stride_rows x stride_columns phases. The pixels of one phase use the
+//                  same taps of a filter, so each phase is a convolution of stride 1 with them.
+// backward weight  dweight[:, r, s, c] = Σ_p dy[p, :] x[p + (r, s), c]. A row of the product is
+//                  (r, s, c), a column is a filter. The sum runs over the pixels of an image.
 #include "cpu/kernels/conv/backward_weight.h"
 #include "cpu/kernels/conv/convolution.h"
 #include "cpu/kernels/conv/sparse_backward.h"

@@ -1,6 +1,5 @@
 // Gradient descent, eq. (6), with the L2 term of eq. (8) and (42), and momentum:
-//   g = gradient + 2 λ θ      v = μ v + g      θ = θ - η v, or θ - η (g + μ v) with Nesterov
-//   momentum
+//   g = gradient + 2 λ θ      v = μ v + g      θ = θ - η v, or with Nesterov θ - η (g + μ v)
 #include "cpu/kernels/kernel.h"
 
 namespace chainrule::CR_ISA {

@@ -33,9 +33,9 @@ void copy_padded(const T* image, const ImageShape& s, int64_t top, int64_t left,
   }
 }
 
-// Output (i, j), for i in [0, out_rows) and j in [0, out_columns), is computed from the window
-// whose first pixel is (top + i * stride_rows, left + j * stride_columns). It is stored at target +
-// i * output_row_stride + j * output_column_stride.
+// Output (i, j) has i in [0, out_rows) and j in [0, out_columns). The first pixel of its window is
+// (top + i * stride_rows, left + j * stride_columns). The output is stored at
+// target + i * output_row_stride + j * output_column_stride.
 template <class T>
 struct ImplicitGemm {
   ImageShape image;

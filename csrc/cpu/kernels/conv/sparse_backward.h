@@ -2,9 +2,8 @@
 // channels contiguous elements. The pixels under it are contiguous too, and are called an input row
 // here. With g the gradient of filter k at a pixel, the passes are
 //
-//   weight    filter row (k, r) of dweight += g · input row                  over the pixels of a
-//   filter input     input row of dx              += g · filter row (k, r)          over the
-//   filters of a pixel
+//   weight    filter row (k, r) of dweight += g · input row, over the pixels of a filter
+//   input     input row of dx += g · filter row (k, r), over the filters of a pixel
 //
 // A block of target rows is held in registers while the gradients that add to it are processed: 3
 // rows of 6 vectors for 3 x 3 x 32. A nonzero mask selects these gradients. Each gradient loads as

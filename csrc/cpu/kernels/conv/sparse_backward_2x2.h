@@ -2,18 +2,18 @@
 // four positions of a window in one pass. The loop of sparse_backward.h takes one position at a
 // time.
 //
-// The pixels under the filters at the four positions overlap except for a row and a column: (rows +
-// 1) rows of (columns + 1) * channels elements. In small layers they fit the registers. With
-// AVX-512 they are 6 x 3 vectors for LeNet's second layer (5 x 5 x 6), and 4 x 6 vectors for 3 x 3
-// x 24. The pixels are then loaded and stored once per window, not four times. A filter row is
+// The pixels under the filters at the four positions overlap except for a row and a column. They
+// are (rows + 1) rows of (columns + 1) * channels elements. In small layers they fit the registers.
+// With AVX-512 they are 6 x 3 vectors for LeNet's second layer (5 x 5 x 6), and 4 x 6 vectors for
+// 3 x 3 x 24. They are then loaded and stored once per window, not four times. A filter row is
 // surrounded by zeros. For the second column of the window it is read `channels` elements earlier.
 //
 // Those zeros are multiplied by every gradient of the window, so all gradients must be finite.
 //
 // LeNet's second layer takes 202 us, and 227 us with one position at a time. 3 x 3 x 24 with 32
 // filters takes 190 us and 258 us (per step, two threads). With AVX2 (Zen 3) 3 x 3 x 6 with 16
-// filters takes 190 us and 590 us. Up to 2048 filters, no number of filters was found for which it
-// is slower.
+// filters takes 190 us and 590 us. No number of filters up to 2048 was found for which it is
+// slower.
 #pragma once
 
 #include "cpu/kernels/conv/sparse_backward.h"

@@ -10,11 +10,11 @@
 // with rotated filters. Backward weight is the adjoint (winograd_backward_weight.h).
 //
 // The interpolation points are 0, ±5/8, ±3/2 and infinity. The usual ±1 and ±2 double the error.
-// The root mean square error is 2.2 times that of the implicit GEMM with 16 channels, 1.9 times
-// with 32 and 1.6 times with 256, whose sums are split. The matrices B and A are exact.
+// The root mean square error, divided by that of the implicit GEMM, is 2.2 with 16 channels, 1.9
+// with 32 and 1.6 with 256, whose sums are split. The matrices B and A are exact.
 //
-// Tried and not kept: prefetching the pixels of the next tiles (2 % at most), here and in backward
-// weight; larger blocks, whose products do not fit the L2 cache (5 % slower).
+// Tried and not kept: prefetching the pixels of the next tiles, here and in backward weight (2 % at
+// most). Larger blocks, whose products do not fit the L2 cache (5 % slower).
 //
 // The sums differ from those of the implicit GEMM by roundings of the largest pixel in a tile. A
 // non-finite pixel would reach all outputs of its tile. run() then returns false, and the caller

@@ -51,7 +51,7 @@ struct WinogradTransforms {
     y[3] = fma(V::set(bb * b), odd_b, fma(V::set(aa * a), odd_a, m[5]));
   }
 
-  // u = A y, where y is the gradient of the outputs
+  // u = A y of the gradient y of the outputs
   static CR_INLINE void output_gradient(const V* y, V* u) {
     u[0] = y[0];
     const V even_a = fma(V::set(aa), y[2], y[0]);
@@ -65,7 +65,7 @@ struct WinogradTransforms {
     u[5] = y[3];
   }
 
-  // g = Gᵀ u, where g is the gradient of the taps
+  // g = Gᵀ u, the gradient of the taps
   static CR_INLINE void filter_gradient(const V* u, V* g) {
     const V even_a = V::set(at_a) * (u[1] + u[2]), odd_a = V::set(at_a * a) * (u[1] - u[2]);
     const V even_b = V::set(at_b) * (u[3] + u[4]), odd_b = V::set(at_b * b) * (u[3] - u[4]);

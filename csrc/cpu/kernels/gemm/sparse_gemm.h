@@ -1,5 +1,5 @@
-// Sparse-A GEMM: c (m, n) = a (m, k) · b (k, n) for an a with many zeros, as behind ReLU or
-// dropout, or as in the black pixels of a digit. Only the nonzero elements of a are multiplied.
+// Sparse-A GEMM: c (m, n) = a (m, k) · b (k, n) for an a with many zeros. ReLU, dropout and the
+// black pixels of digits give such matrices. Only the nonzero elements of a are multiplied.
 //
 // A task takes some rows of a and one panel of b, which it packs. The rows of a and of c stay with
 // the worker that has them in the next operation. A block of a panel has block_depth rows, 32 kB.
