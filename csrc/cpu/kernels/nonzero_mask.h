@@ -34,14 +34,14 @@ void nonzero_mask_of_columns(const T* matrix, int64_t rows, int64_t columns, uin
     const int64_t count = min(bits, rows - first);
     uint64_t* const to = mask + first / 64;
     for_each_vector<T>(columns, [=](int64_t j, auto lanes) {
-      typename V::Bits found{};
+      typename V::Bits nonzero{};
       for (int64_t i = 0; i < count; ++i) {
         const auto zero = lanes.load(matrix + (first + i) * columns + j) == V::zero();
         const Word bit = static_cast<Word>(uint64_t{1} << i);
-        found |= zero ? typename V::Bits{} : bit - typename V::Bits{};
+        nonzero |= zero ? typename V::Bits{} : bit - typename V::Bits{};
       }
       Word lane[V::width];
-      __builtin_memcpy(lane, &found, sizeof lane);
+      __builtin_memcpy(lane, &nonzero, sizeof lane);
       for (int64_t l = 0; l < min(V::width, columns - j); ++l) {
         const uint64_t word = static_cast<std::make_unsigned_t<Word>>(lane[l]);
         uint64_t& target = to[(j + l) * mask_words];

@@ -271,9 +271,9 @@ CR_INLINE uint64_t mask_bits(typename Vec<T>::Mask mask) {
 #else
   typename Integer<T>::type lane[Vec<T>::width];
   __builtin_memcpy(lane, &mask, sizeof lane);
-  uint64_t found = 0;
-  for (int i = 0; i < Vec<T>::width; ++i) found |= static_cast<uint64_t>(lane[i] & 1) << i;
-  return found;
+  uint64_t result = 0;
+  for (int i = 0; i < Vec<T>::width; ++i) result |= static_cast<uint64_t>(lane[i] & 1) << i;
+  return result;
 #endif
 }
 

@@ -103,14 +103,15 @@ using AxpyBlockFunction = void (*)(const AxpyBlock<T, Mask>&);
 // Returns the instance for this number of rows and of vectors per row. Both are within the limits
 // above.
 template <class T, class Mask, int rows = max_block_rows, int vectors = max_block_vectors>
-AxpyBlockFunction<T, Mask> axpy_block_instance(int64_t wanted_rows, int64_t wanted_vectors) {
+AxpyBlockFunction<T, Mask> axpy_block_instance(int64_t requested_rows, int64_t requested_vectors) {
   if constexpr (rows * vectors <= max_accumulators) {
-    if (rows == wanted_rows && vectors == wanted_vectors) return axpy_block<rows, vectors, T, Mask>;
+    if (rows == requested_rows && vectors == requested_vectors)
+      return axpy_block<rows, vectors, T, Mask>;
   }
   if constexpr (vectors > 1) {
-    return axpy_block_instance<T, Mask, rows, vectors - 1>(wanted_rows, wanted_vectors);
+    return axpy_block_instance<T, Mask, rows, vectors - 1>(requested_rows, requested_vectors);
   } else if constexpr (rows > 1) {
-    return axpy_block_instance<T, Mask, rows - 1>(wanted_rows, wanted_vectors);
+    return axpy_block_instance<T, Mask, rows - 1>(requested_rows, requested_vectors);
   } else {
     return nullptr;
   }

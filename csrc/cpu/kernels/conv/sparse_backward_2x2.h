@@ -78,12 +78,12 @@ template <class T>
 using AxpyWindowFunction = void (*)(const Window2x2<T>&);
 
 template <class T, int rows, int vectors>
-AxpyWindowFunction<T> window_instance(int64_t wanted) {
+AxpyWindowFunction<T> window_instance(int64_t requested) {
   if constexpr ((rows + 1) * vectors > max_accumulators) {
     return nullptr;
   } else {
-    if (vectors == wanted) return axpy_window<rows, vectors, T>;
-    return window_instance<T, rows, vectors + 1>(wanted);
+    if (vectors == requested) return axpy_window<rows, vectors, T>;
+    return window_instance<T, rows, vectors + 1>(requested);
   }
 }
 

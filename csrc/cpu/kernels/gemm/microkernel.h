@@ -204,11 +204,11 @@ void narrow_microkernel(const NarrowTile<T>& tile, const Segments& s, const Epil
 template <class T>
 using NarrowMicrokernel = void (*)(const NarrowTile<T>&, const Segments&, const Epilogue<T>&);
 
-// Returns the instance for `wanted` rows, which must be at most narrow_rows<vectors>.
+// Returns the instance for `requested` rows, which must be at most narrow_rows<vectors>.
 template <class T, int vectors, int rows = narrow_rows<vectors>>
-NarrowMicrokernel<T> narrow_instance(int64_t wanted) {
-  if (rows == wanted) return narrow_microkernel<rows, vectors, T>;
-  if constexpr (rows > 1) return narrow_instance<T, vectors, rows - 1>(wanted);
+NarrowMicrokernel<T> narrow_instance(int64_t requested) {
+  if (rows == requested) return narrow_microkernel<rows, vectors, T>;
+  if constexpr (rows > 1) return narrow_instance<T, vectors, rows - 1>(requested);
   return nullptr;
 }
 

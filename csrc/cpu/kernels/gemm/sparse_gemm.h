@@ -146,10 +146,10 @@ class SparseGemm {
     for (int j = 0; j < vectors; ++j) total[j] = V::zero();
     for (int64_t first = 0; first < row.depth; first += 64) {
       const int64_t left = row.depth - first;
-      const uint64_t every = left >= 64 ? ~uint64_t{0} : (uint64_t{1} << left) - 1;
+      const uint64_t all_bits = left >= 64 ? ~uint64_t{0} : (uint64_t{1} << left) - 1;
       const T* const a = row.a + first * row.a_step;
       const T* const b = row.b + first * row.b_step;
-      for (uint64_t bits = row.include_zeros ? every : row.mask[first / 64]; bits;
+      for (uint64_t bits = row.include_zeros ? all_bits : row.mask[first / 64]; bits;
            bits &= bits - 1) {
         const int64_t l = __builtin_ctzll(bits);
         const V value = V::set(a[l * row.a_step]);
