@@ -1,6 +1,6 @@
 // The number of threads that a replayed program runs on. More threads are not always faster. If two
 // CPUs share no cache, a cache line takes 400 ns from one to the other and back. A step of the MLP
-// 784-128-10 then takes 286 us on both CPUs and 165 us on one; it takes 113 us on both if they
+// 784-128-10 then takes 286 us on both CPUs and 165 us on one. It takes 113 us on both if they
 // share a cache (Zen 5). In a virtual machine this may change by the minute. A program that runs
 // many times therefore measures both. The number of threads does not change the bits of the result.
 #pragma once

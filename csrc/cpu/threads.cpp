@@ -97,8 +97,8 @@ class Pool {
   };
 
   int64_t first_of(int worker, int64_t tasks) const noexcept {
-    const int64_t whole = tasks / limit_, rest = tasks % limit_;
-    return worker * whole + std::min<int64_t>(worker, rest);
+    const int64_t share = tasks / limit_, rest = tasks % limit_;
+    return worker * share + std::min<int64_t>(worker, rest);
   }
 
   // Runs the worker's own share, then the remaining tasks of the other shares.

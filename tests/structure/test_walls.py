@@ -66,14 +66,16 @@ def offenders(pattern: str, *rooms: str, but: tuple[str, ...] = ()) -> list[str]
 @needs_sources
 def test_the_sources_are_there() -> None:
     """So that no test below passes because it looked at nothing."""
-    for room in ("core", "cpu", "cpu/simd", "cpu/kernels", "cuda", "bindings"):
+    kernels = ("cpu/kernels", "cpu/kernels/gemm", "cpu/kernels/conv")
+    for room in ("core", "cpu", "cpu/simd", *kernels, "cuda", "bindings"):
         assert list(sources(room)), room
 
 
 @needs_sources
-def test_intrinsics_only_in_simd() -> None:
+def test_vector_types_and_intrinsics_only_in_simd() -> None:
     pattern = (
         r"\b_mm\d*_\w+|\b__m(?:128|256|512)\w*|\bv(?:ld1|st1)q?_\w+|\w*intrin\.h|\barm_neon\.h"
+        r"|\bvector_size\b"
     )
     assert offenders(pattern, but=("cpu/simd",)) == []
     assert offenders(pattern, "cpu/simd") != []
@@ -115,6 +117,9 @@ def test_knowledge_runs_one_way() -> None:
             if "/" in name:
                 allowed = ("core/", "cpu/simd/", "cpu/kernels/", "cpu/scratch.h", "cpu/threads.h")
                 assert name.startswith(allowed), (path.name, name)
+    for path in sources("cpu/kernels/gemm"):
+        for name in includes(path):
+            assert not name.startswith("cpu/kernels/conv/"), (path.name, name)
     for path in sources("cpu/simd"):
         for name in includes(path):
             assert name.startswith(("core/", "cpu/simd/")) or "/" not in name, (path.name, name)

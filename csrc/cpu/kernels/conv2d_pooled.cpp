@@ -1,89 +1,96 @@
-// A convolution with the max-pooling behind it, whose windows do not overlap. Forward is the
-// convolution of convolution.h, whose results are pooled before they leave the cache. The two
-// backward passes:
+// A convolution followed by ReLU and max-pooling with windows that do not overlap. Forward is the
+// convolution of conv/convolution.h, whose output policy pools the results while they are in the
+// cache.
 //
-// Only one pixel of each window, where its maximum stood, has a gradient, and only if the rectifier
-// and dropout let it through. So instead of the gradient by every pixel, these take the pooled one
-// with the maxima's positions, and do the work of its non-zero elements alone: at most 1 / (window
-// area) of the dense passes'. The result is theirs, but for products with an exact zero, which are
-// left out (0 · infinity no longer gives NaN) and the order of the sums.
+// In the backward passes only one pixel of each window has a gradient: the one at the argmax. ReLU
+// and dropout can make it zero. These passes therefore read the pooled gradient and the argmax, and
+// process its nonzero elements only. This is at most 1 / (window area) of the work of the dense
+// passes. The result equals the dense one except for two things. Products with an exact zero are
+// left out, so 0 · infinity does not give NaN. The order of the sums differs.
 //
-// Both are the one loop of runs.h over the elements that are not zero, which are found as sets of
-// bits: writing lists of them took as long as working them off. Backward input has a second loop,
-// windows.h, for small layers.
+// Both use the loop of conv/sparse_backward.h over a nonzero mask. Writing lists of the nonzero
+// elements took as long as processing them. For small layers backward input uses
+// conv/sparse_backward_2x2.h.
 #include "cpu/kernels/conv/convolution.h"
+#include "cpu/kernels/conv/image_split.h"
 #include "cpu/kernels/conv/sparse_backward.h"
 #include "cpu/kernels/conv/sparse_backward_2x2.h"
 #include "cpu/kernels/kernel.h"
 #include "cpu/kernels/nonzero_mask.h"
+#include "cpu/simd/uint16.h"
 
 namespace chainrule::CR_ISA {
 namespace {
 
-// How far the pixels of each place in a pooling window begin behind those of the first one.
+// Sets the offset of the pixels of each position in a pooling window, relative to the first
+// position.
 template <class T>
-void place_corners(const Conv2d& s, const MaxPool2d& p, const Sizes<T>& sizes, int64_t* corners) {
-  for (int64_t place = 0; place < p.window.rows * p.window.columns; ++place) {
-    corners[place] = corner(s, sizes, place / p.window.columns, place % p.window.columns);
+void fill_argmax_offsets(const Conv2d& s, const MaxPool2d& p, const SparseShape<T>& shape,
+                         int64_t* argmax_offsets) {
+  for (int64_t position = 0; position < p.window.rows * p.window.columns; ++position) {
+    argmax_offsets[position] =
+        window_offset(s, shape, position / p.window.columns, position % p.window.columns);
   }
 }
 
-// What one task needs for itself, in units of T: the image with its border laid out; sets of bits;
-// and numbers: the places' corners, and what else the pass wants.
+// The scratch memory of one worker, in elements of T: a padded image, nonzero masks and offsets.
 template <class T>
-struct Own {
-  int64_t image, words, numbers;
+struct WorkerScratch {
+  int64_t padded_image, mask, offsets;
 
-  Own(const Sizes<T>& sizes, int64_t word_count, int64_t number_count)
-      : image(sizes.image), words(units(word_count)), numbers(units(number_count)) {}
-  int64_t size() const { return image + words + numbers; }
-  static int64_t units(int64_t count) {
+  WorkerScratch(const SparseShape<T>& shape, int64_t mask_words, int64_t offset_count)
+      : padded_image(shape.padded_image),
+        mask(element_count(mask_words)),
+        offsets(element_count(offset_count)) {}
+  int64_t size() const { return padded_image + mask + offsets; }
+  static int64_t element_count(int64_t count) {
     return round_up(count * 8 / static_cast<int64_t>(sizeof(T)), 16);
   }
 
-  uint64_t* words_in(T* own) const { return reinterpret_cast<uint64_t*>(own + image); }
-  int64_t* numbers_in(T* own) const { return reinterpret_cast<int64_t*>(own + image + words); }
-};
-
-// Backward weight: images in chunks with partial sums of their own, as in conv2d.cpp.
-template <class T>
-struct Partials {
-  static constexpr int64_t most_chunks = 16;
-  static constexpr int64_t most_bytes = int64_t{16} << 20;
-  int64_t chunks, size, bias;
-
-  Partials(const Conv2d& s, const Sizes<T>& sizes) {
-    bias = s.out * s.window.rows * sizes.run_padded;
-    size = round_up(bias + s.out, 16);
-    const int64_t bytes = larger(1, size * static_cast<int64_t>(sizeof(T)));
-    chunks = larger(1, smaller(smaller(most_chunks, s.batch), most_bytes / bytes));
+  uint64_t* mask_in(T* worker_scratch) const {
+    return reinterpret_cast<uint64_t*>(worker_scratch + padded_image);
+  }
+  int64_t* offsets_in(T* worker_scratch) const {
+    return reinterpret_cast<int64_t*>(worker_scratch + padded_image + mask);
   }
 };
 
-int64_t area_of(const MaxPool2d& p) { return p.window.rows * p.window.columns; }
-
-// Rows of windows whose pixels stay in the first-level cache: the longer a filter's list, the less
-// often its run of dweight is loaded and stored.
+// Backward weight: the partial sums of a chunk of the images. Those of the bias begin at `bias`.
 template <class T>
-int64_t band_rows(const Conv2d& s, const MaxPool2d& p, const Sizes<T>& sizes) {
+struct Partials {
+  int64_t bias, size;
+  ImageSplit images;
+
+  Partials(const Conv2d& s, const SparseShape<T>& shape)
+      : bias(s.out * s.window.rows * shape.padded_filter_row),
+        size(round_up(bias + s.out, 16)),
+        images(s.batch, size * static_cast<int64_t>(sizeof(T))) {}
+};
+
+int64_t window_area(const MaxPool2d& p) { return p.window.rows * p.window.columns; }
+
+// Returns the number of window rows whose pixels fit the L1 cache. The more windows a band has, the
+// less often a filter row of dweight is loaded and stored.
+template <class T>
+int64_t band_rows(const Conv2d& s, const MaxPool2d& p, const SparseShape<T>& shape) {
   const int64_t step = p.window.rows * s.window.stride_rows;
-  const int64_t fit = first_level_bytes / larger(1, sizes.row * static_cast<int64_t>(sizeof(T)));
-  return smaller(larger(1, p.out_height), larger(1, (fit - s.window.rows) / step));
+  const int64_t fit = l1_bytes / max(1, shape.input_row * static_cast<int64_t>(sizeof(T)));
+  return min(max(1, p.out_height), max(1, (fit - s.window.rows) / step));
 }
 
 template <class T>
-int64_t sparse_cycles(const Conv2d& s, const MaxPool2d& p, const Sizes<T>& sizes) {
+int64_t sparse_cycles(const Conv2d& s, const MaxPool2d& p, const SparseShape<T>& shape) {
   return s.batch * p.out_height * p.out_width * s.out * s.window.rows *
-         (sizes.run_padded / Vec<T>::width + 2);
+         (shape.padded_filter_row / Vec<T>::width + 2);
 }
 
 template <class T>
-Convolution<T, Pools<T>> pooled_convolution(const Conv2d& s, const MaxPool2d& p, T* y = nullptr,
-                                            uint16_t* argmax = nullptr) {
-  return {forward<T>(s),
+Convolution<T, PoolOutput<T>> pooled_convolution(const Conv2d& s, const MaxPool2d& p,
+                                                 T* y = nullptr, uint16_t* argmax = nullptr) {
+  return {forward_gemm<T>(s),
           s.batch,
           s.height * s.width * s.in,
-          cycles_of(s, Vec<T>::width),
+          convolution_cycles(s, Vec<T>::width),
           {y, argmax, p}};
 }
 
@@ -91,15 +98,15 @@ Convolution<T, Pools<T>> pooled_convolution(const Conv2d& s, const MaxPool2d& p,
 
 template <class T>
 int64_t conv2d_pooled_workspace(const Conv2d& s, const MaxPool2d& p, int workers) {
-  return pooled_convolution<T>(s, p).workspace(workers);
+  return pooled_convolution<T>(s, p).workspace_size(workers);
 }
 
 template <class T>
 void conv2d_pooled(const T* x, const T* weight, const T* bias, T* y, uint16_t* argmax, bool relu,
                    const Conv2d& s, const MaxPool2d& p, const Workspace& workspace) {
-  Convolution<T, Pools<T>> convolution = pooled_convolution(s, p, y, argmax);
-  convolution.direct.bias = bias;
-  convolution.direct.relu = relu;
+  Convolution<T, PoolOutput<T>> convolution = pooled_convolution(s, p, y, argmax);
+  convolution.gemm.bias = bias;
+  convolution.gemm.relu = relu;
   convolution.pack_filters(weight, workspace);
   convolution.run(x, workspace);
 }
@@ -107,18 +114,20 @@ void conv2d_pooled(const T* x, const T* weight, const T* bias, T* y, uint16_t* a
 namespace {
 
 template <class T>
-Own<T> own_of_weight(const Conv2d& s, const MaxPool2d& p, const Sizes<T>& sizes) {
-  const int64_t windows = band_rows(s, p, sizes) * p.out_width;
-  return {sizes, s.out * ceil_div(windows, 64), area_of(p) + windows};
+WorkerScratch<T> backward_weight_scratch(const Conv2d& s, const MaxPool2d& p,
+                                         const SparseShape<T>& shape) {
+  const int64_t windows = band_rows(s, p, shape) * p.out_width;
+  return {shape, s.out * ceil_div(windows, 64), window_area(p) + windows};
 }
 
 }  // namespace
 
 template <class T>
 int64_t conv2d_pooled_backward_weight_workspace(const Conv2d& s, const MaxPool2d& p, int workers) {
-  const Sizes<T> sizes(s);
-  const Partials<T> partials(s, sizes);
-  return (partials.chunks * partials.size + workers * own_of_weight(s, p, sizes).size()) *
+  const SparseShape<T> shape(s);
+  const Partials<T> partials(s, shape);
+  return (partials.images.chunks * partials.size +
+          workers * backward_weight_scratch(s, p, shape).size()) *
          static_cast<int64_t>(sizeof(T));
 }
 
@@ -128,45 +137,47 @@ void conv2d_pooled_backward_weight(const T* dy, const uint16_t* argmax, const T*
                                    const Workspace& workspace) {
   if (s.out == 0) return;  // the batch may be 2^40 empty images
   using V = Vec<T>;
-  const Sizes<T> sizes(s);
-  const Partials<T> partials(s, sizes);
-  const Own<T> own = own_of_weight(s, p, sizes);
-  const int64_t rows = s.window.rows, most = band_rows(s, p, sizes);
-  const Runs<T, OfWindows<T>> runs(rows, sizes.run);
+  const SparseShape<T> shape(s);
+  const Partials<T> partials(s, shape);
+  const WorkerScratch<T> scratch = backward_weight_scratch(s, p, shape);
+  const int64_t rows = s.window.rows, window_rows = band_rows(s, p, shape);
+  const RowAccumulator<T, WindowMask<T>> accumulator(rows, shape.filter_row);
   T* const sums = static_cast<T*>(workspace.data);
-  T* const owned = sums + partials.chunks * partials.size;
-  // A chunk of the images.
+  T* const worker_scratches = sums + partials.images.chunks * partials.size;
+  // A task is a chunk of the images.
   const auto task = [&](int64_t chunk, int w) {
     T* const partial = sums + chunk * partials.size;
-    T* const copy = owned + w * own.size();
-    uint64_t* const words = own.words_in(copy);
-    int64_t* const corners = own.numbers_in(copy);
-    int64_t* const offsets = corners + area_of(p);
-    place_corners(s, p, sizes, corners);
-    for (int64_t i = 0; i < most * p.out_width; ++i) {
-      offsets[i] =
-          corner(s, sizes, i / p.out_width * p.window.rows, i % p.out_width * p.window.columns);
+    T* const copy = worker_scratches + w * scratch.size();
+    uint64_t* const mask = scratch.mask_in(copy);
+    int64_t* const argmax_offsets = scratch.offsets_in(copy);
+    int64_t* const offsets = argmax_offsets + window_area(p);
+    fill_argmax_offsets(s, p, shape, argmax_offsets);
+    for (int64_t i = 0; i < window_rows * p.out_width; ++i) {
+      offsets[i] = window_offset(s, shape, i / p.out_width * p.window.rows,
+                                 i % p.out_width * p.window.columns);
     }
     for (int64_t i = 0; i < partials.size; ++i) partial[i] = T(0);
-    for (int64_t i = sizes.rows_seen * sizes.row; i < sizes.image; ++i) copy[i] = T(0);
-    const int64_t end = (chunk + 1) * s.batch / partials.chunks;
-    for (int64_t image = chunk * s.batch / partials.chunks; image < end; ++image) {
-      copy_rectangle(x + image * s.height * s.width * s.in, Image{s.height, s.width, s.in},
-                     -s.pad_top, -s.pad_left, sizes.rows_seen, sizes.columns_seen, copy);
-      for (int64_t band = 0; band < p.out_height; band += most) {
-        const int64_t windows = smaller(most, p.out_height - band) * p.out_width;
+    for (int64_t i = shape.input_rows * shape.input_row; i < shape.padded_image; ++i)
+      copy[i] = T(0);
+    const int64_t end = partials.images.end(chunk);
+    for (int64_t image = partials.images.begin(chunk); image < end; ++image) {
+      copy_padded(x + image * s.height * s.width * s.in, ImageShape{s.height, s.width, s.in},
+                  -s.pad_top, -s.pad_left, shape.input_rows, shape.input_columns, copy);
+      for (int64_t band = 0; band < p.out_height; band += window_rows) {
+        const int64_t windows = min(window_rows, p.out_height - band) * p.out_width;
         const int64_t first = (image * p.out_height + band) * p.out_width * s.out;
-        sets_of_columns(dy + first, windows, s.out, words, ceil_div(windows, 64));
+        nonzero_mask_of_columns(dy + first, windows, s.out, mask, ceil_div(windows, 64));
         for (int64_t k = 0; k < s.out; ++k) {
-          runs.add({.target = partial + k * rows * sizes.run_padded,
-                    .target_row = sizes.run_padded,
-                    .source = copy + corner(s, sizes, band * p.window.rows, 0),
-                    .source_row = sizes.row,
-                    .words = words + k * ceil_div(windows, 64),
-                    .word_count = ceil_div(windows, 64),
-                    .set = {dy + first + k, argmax + first + k, s.out, offsets, corners}});
+          accumulator.add(
+              {.target = partial + k * rows * shape.padded_filter_row,
+               .target_row_stride = shape.padded_filter_row,
+               .source = copy + window_offset(s, shape, band * p.window.rows, 0),
+               .source_row_stride = shape.input_row,
+               .mask = mask + k * ceil_div(windows, 64),
+               .mask_words = ceil_div(windows, 64),
+               .elements = {dy + first + k, argmax + first + k, s.out, offsets, argmax_offsets}});
         }
-        for_registers<T>(s.out, [&](int64_t k, auto lanes) {
+        for_each_vector<T>(s.out, [&](int64_t k, auto lanes) {
           V total = lanes.load(partial + partials.bias + k);
           for (int64_t i = 0; i < windows; ++i) {
             total = total + lanes.load(dy + first + i * s.out + k);
@@ -176,135 +187,142 @@ void conv2d_pooled_backward_weight(const T* dy, const uint16_t* argmax, const T*
       }
     }
   };
-  parallel(partials.chunks, sparse_cycles(s, p, sizes), workspace.workers, task);
-  parallel(s.out, partials.chunks * partials.size, workspace.workers, [&](int64_t k, int) {
-    const auto add_up = [&](int64_t at, int64_t count, T* to) {
-      for_registers<T>(count, [&](int64_t i, auto lanes) {
-        lanes.store(sum_of_parts(sums + at + i, partials.chunks, partials.size, lanes), to + i);
+  parallel_for(partials.images.chunks, sparse_cycles(s, p, shape), workspace.workers, task);
+  parallel_for(
+      s.out, partials.images.chunks * partials.size, workspace.workers, [&](int64_t k, int) {
+        const auto add_up = [&](int64_t at, int64_t count, T* to) {
+          for_each_vector<T>(count, [&](int64_t i, auto lanes) {
+            lanes.store(sum_partials(sums + at + i, partials.images.chunks, partials.size, lanes),
+                        to + i);
+          });
+        };
+        for (int64_t r = 0; r < rows; ++r) {
+          add_up((k * rows + r) * shape.padded_filter_row, shape.filter_row,
+                 dweight + (k * rows + r) * shape.filter_row);
+        }
+        add_up(partials.bias + k, 1, dbias + k);
       });
-    };
-    for (int64_t r = 0; r < rows; ++r) {
-      add_up((k * rows + r) * sizes.run_padded, sizes.run, dweight + (k * rows + r) * sizes.run);
-    }
-    add_up(partials.bias + k, 1, dbias + k);
-  });
 }
 
 namespace {
 
-// words[place][...]: which filters have their maximum of this window there, and a gradient.
+// Fills mask[position][...] for one window: the filters whose argmax is `position` and whose
+// gradient is nonzero.
 template <class T>
-void set_of_filters(const T* dy, const uint16_t* argmax, int64_t filters, int64_t area,
-                    uint64_t* words) {
+void nonzero_masks_by_argmax(const T* dy, const uint16_t* argmax, int64_t filters, int64_t area,
+                             uint64_t* mask) {
   using V = Vec<T>;
-  const int64_t word_count = ceil_div(filters, 64);
-  for (int64_t i = 0; i < area * word_count; ++i) words[i] = 0;
+  const int64_t mask_words = ceil_div(filters, 64);
+  for (int64_t i = 0; i < area * mask_words; ++i) mask[i] = 0;
   int64_t k = 0;
   if (area <= V::width) {
     for (; k + V::width <= filters; k += V::width) {
-      const auto codes = load_codes<T>(argmax + k);
-      const uint64_t kept = ~bits_of<T>(V::load(dy + k) == V::zero());
-      for (int64_t place = 0; place < area; ++place) {
-        const auto here = codes == static_cast<typename Integer<T>::type>(place);
-        words[place * word_count + k / 64] |= (bits_of<T>(here) & kept) << k % 64;
+      const auto positions = load_uint16<T>(argmax + k);
+      const uint64_t nonzero = ~mask_bits<T>(V::load(dy + k) == V::zero());
+      for (int64_t position = 0; position < area; ++position) {
+        const auto at_position = positions == static_cast<typename Integer<T>::type>(position);
+        mask[position * mask_words + k / 64] |= (mask_bits<T>(at_position) & nonzero) << k % 64;
       }
     }
   }
   for (; k < filters; ++k) {
-    words[argmax[k] * word_count + k / 64] |= static_cast<uint64_t>(!(dy[k] == T(0))) << k % 64;
+    mask[argmax[k] * mask_words + k / 64] |= static_cast<uint64_t>(!(dy[k] == T(0))) << k % 64;
   }
 }
 
-// How a layer's filters lie, and by which loop.
+// The loop for a layer and the layout of its packed filters.
 template <class T>
-struct InputRoad {
-  AddWindow<T> at_once;  // all places of a window, where there is an instance
-  PackedRuns<T> filters;
+struct BackwardInputAlgorithm {
+  AxpyWindowFunction<T> fused_2x2;  // null if there is no instance for the layer
+  PackedFilterRows<T> filters;
 
-  InputRoad(const Conv2d& s, const MaxPool2d& p, const Sizes<T>& sizes)
-      : at_once(window_instance<T>(s, p)), filters(packed_runs(s, sizes)) {
-    if (!at_once) return;
+  BackwardInputAlgorithm(const Conv2d& s, const MaxPool2d& p, const SparseShape<T>& shape)
+      : fused_2x2(window_instance<T>(s, p)), filters(packed_filter_rows(s, shape)) {
+    if (!fused_2x2) return;
     const int64_t before = round_up(s.in, Vec<T>::width);
-    filters = {s.window.rows, before, before + window_vectors<T>(s) * Vec<T>::width};
+    filters = {s.window.rows, before, before + window_row_vectors<T>(s) * Vec<T>::width};
   }
 };
 
 template <class T>
-Own<T> own_of_input(const Conv2d& s, const MaxPool2d& p, const Sizes<T>& sizes) {
-  return {sizes, p.out_width * area_of(p) * ceil_div(s.out, 64), area_of(p)};
+WorkerScratch<T> backward_input_scratch(const Conv2d& s, const MaxPool2d& p,
+                                        const SparseShape<T>& shape) {
+  return {shape, p.out_width * window_area(p) * ceil_div(s.out, 64), window_area(p)};
 }
 
 }  // namespace
 
 template <class T>
 int64_t conv2d_pooled_backward_input_workspace(const Conv2d& s, const MaxPool2d& p, int workers) {
-  const Sizes<T> sizes(s);
-  const int64_t packed = InputRoad<T>(s, p, sizes).filters.size(s);
-  return (packed + workers * own_of_input(s, p, sizes).size()) * static_cast<int64_t>(sizeof(T));
+  const SparseShape<T> shape(s);
+  const int64_t packed = BackwardInputAlgorithm<T>(s, p, shape).filters.size(s);
+  return (packed + workers * backward_input_scratch(s, p, shape).size()) *
+         static_cast<int64_t>(sizeof(T));
 }
 
 template <class T>
 void conv2d_pooled_backward_input(const T* dy, const uint16_t* argmax, const T* weight, T* dx,
                                   const Conv2d& s, const MaxPool2d& p, const Workspace& workspace) {
   if (s.in == 0) return;
-  const Sizes<T> sizes(s);
-  const Own<T> own = own_of_input(s, p, sizes);
-  const int64_t area = area_of(p), rows = s.window.rows, windows = p.out_height * p.out_width;
-  const InputRoad<T> road(s, p, sizes);
-  const PackedRuns<T>& filters = road.filters;
-  const int64_t word_count = ceil_div(s.out, 64);
+  const SparseShape<T> shape(s);
+  const WorkerScratch<T> scratch = backward_input_scratch(s, p, shape);
+  const int64_t area = window_area(p), rows = s.window.rows, windows = p.out_height * p.out_width;
+  const BackwardInputAlgorithm<T> algorithm(s, p, shape);
+  const PackedFilterRows<T>& filters = algorithm.filters;
+  const int64_t mask_words = ceil_div(s.out, 64);
   T* const packed = static_cast<T*>(workspace.data);
-  T* const owned = packed + filters.size(s);
-  parallel(s.out, s.out * rows * sizes.run, workspace.workers,
-           [&](int64_t k, int) { filters.pack(weight, k, s, packed); });
-  parallel(s.batch, sparse_cycles(s, p, sizes), workspace.workers, [&](int64_t image, int w) {
-    T* const copy = owned + w * own.size();
-    uint64_t* const words = own.words_in(copy);
-    int64_t* const corners = own.numbers_in(copy);
-    place_corners(s, p, sizes, corners);
-    for (int64_t i = 0; i < sizes.image; ++i) copy[i] = T(0);
+  T* const worker_scratches = packed + filters.size(s);
+  parallel_for(s.out, s.out * rows * shape.filter_row, workspace.workers,
+               [&](int64_t k, int) { filters.pack(weight, k, s, packed); });
+  parallel_for(s.batch, sparse_cycles(s, p, shape), workspace.workers, [&](int64_t image, int w) {
+    T* const copy = worker_scratches + w * scratch.size();
+    uint64_t* const mask = scratch.mask_in(copy);
+    int64_t* const argmax_offsets = scratch.offsets_in(copy);
+    fill_argmax_offsets(s, p, shape, argmax_offsets);
+    for (int64_t i = 0; i < shape.padded_image; ++i) copy[i] = T(0);
     for (int64_t band = 0; band < p.out_height; ++band) {
       const int64_t first = (image * windows + band * p.out_width) * s.out;
       for (int64_t i = 0; i < p.out_width; ++i) {
-        set_of_filters(dy + first + i * s.out, argmax + first + i * s.out, s.out, area,
-                       words + i * area * word_count);
+        nonzero_masks_by_argmax(dy + first + i * s.out, argmax + first + i * s.out, s.out, area,
+                                mask + i * area * mask_words);
       }
-      if (road.at_once && all_finite(p.out_width * s.out, dy + first)) {
+      if (algorithm.fused_2x2 && all_finite(p.out_width * s.out, dy + first)) {
         for (int64_t i = 0; i < p.out_width; ++i) {
-          road.at_once(
-              {.pixels = copy + corner(s, sizes, band * p.window.rows, i * p.window.columns),
-               .pixel_row = sizes.row,
+          algorithm.fused_2x2(
+              {.pixels = copy + window_offset(s, shape, band * p.window.rows, i * p.window.columns),
+               .pixel_row_stride = shape.input_row,
                .filters = packed + filters.offset(s, 0),
-               .filter = filters.between(s, 0),
-               .filter_row = filters.step,
+               .filter_stride = filters.filter_stride(s, 0),
+               .filter_row_stride = filters.step,
                .channels = s.in,
-               .words = words + i * area * word_count,
-               .word_count = word_count,
+               .mask = mask + i * area * mask_words,
+               .mask_words = mask_words,
                .g = dy + first + i * s.out});
         }
         continue;
       }
-      for (int64_t r = 0; r < rows; r += filters.group) {
-        const int64_t height = smaller(filters.group, rows - r);
-        const Runs<T, OfFilters<T>> runs(height, sizes.run);
+      for (int64_t r = 0; r < rows; r += filters.group_rows) {
+        const int64_t height = min(filters.group_rows, rows - r);
+        const RowAccumulator<T, FilterMask<T>> accumulator(height, shape.filter_row);
         for (int64_t i = 0; i < p.out_width; ++i) {
-          T* const pixels =
-              copy + corner(s, sizes, band * p.window.rows, i * p.window.columns) + r * sizes.row;
-          for (int64_t place = 0; place < area; ++place) {
-            runs.add({.target = pixels + corners[place],
-                      .target_row = sizes.row,
-                      .source = packed + filters.offset(s, r),
-                      .source_row = filters.step,
-                      .words = words + (i * area + place) * word_count,
-                      .word_count = word_count,
-                      .set = {dy + first + i * s.out, filters.between(s, r)}});
+          T* const pixels = copy +
+                            window_offset(s, shape, band * p.window.rows, i * p.window.columns) +
+                            r * shape.input_row;
+          for (int64_t position = 0; position < area; ++position) {
+            accumulator.add({.target = pixels + argmax_offsets[position],
+                             .target_row_stride = shape.input_row,
+                             .source = packed + filters.offset(s, r),
+                             .source_row_stride = filters.step,
+                             .mask = mask + (i * area + position) * mask_words,
+                             .mask_words = mask_words,
+                             .elements = {dy + first + i * s.out, filters.filter_stride(s, r)}});
           }
         }
       }
     }
-    // What no window sees stays zero.
-    copy_rectangle(copy, Image{sizes.rows_seen, sizes.columns_seen, s.in}, s.pad_top, s.pad_left,
-                   s.height, s.width, dx + image * s.height * s.width * s.in);
+    // Pixels under no window stay zero.
+    copy_padded(copy, ImageShape{shape.input_rows, shape.input_columns, s.in}, s.pad_top,
+                s.pad_left, s.height, s.width, dx + image * s.height * s.width * s.in);
   });
 }
 

@@ -1,15 +1,15 @@
-// Random zeros from Philox4x32-10 (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3",
-// 2011): the random word of an element is a function of seed, offset and the element's index, so
-// the mask is the same for any split of the work and on any device, and need not be stored.
+// Dropout with Philox4x32-10 (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", 2011).
+// The random word of an element is a function of seed, offset and index. The mask is therefore the
+// same for any split of the work and on any device, and is not stored.
 //
-// Element e takes word e % 4 of the block with counter (e / 4, offset) under the key `seed`.
+// Element e uses word e % 4 of the block with counter (e / 4, offset) and key `seed`.
 #include "cpu/kernels/kernel.h"
 #include "cpu/simd/words.h"
 
 namespace chainrule::CR_ISA {
 namespace {
 
-constexpr int blocks = 16;  // computed side by side: at least a register of any width
+constexpr int blocks = 16;  // computed together: at least the lanes of the widest vector
 constexpr int64_t words = 4 * blocks;
 
 void philox_words(uint64_t first_block, uint64_t offset, uint64_t seed, uint32_t* out) {
@@ -32,7 +32,7 @@ void philox_words(uint64_t first_block, uint64_t offset, uint64_t seed, uint32_t
       c2 = p0.high ^ c3 ^ k1;
       c3 = p0.low;
       k0 += 0x9E3779B9;  // the golden ratio
-      k1 += 0xBB67AE85;  // the square root of 3, less 1
+      k1 += 0xBB67AE85;  // the square root of 3, minus 1
     }
     store_words(c[0] + i, c0);
     store_words(c[1] + i, c1);
@@ -49,8 +49,8 @@ void philox_words(uint64_t first_block, uint64_t offset, uint64_t seed, uint32_t
 template <class T>
 void dropout(const T* x, T* y, const Dropout& s) {
   using V = Vec<T>;
-  parallel_ranges(s.size, words, 256 * words, 2, [&](int64_t begin, int64_t end) {
-    // Copies of this task's own: read through the capture, they kept the loop from vectorising.
+  parallel_for_ranges(s.size, words, 256 * words, 2, [&](int64_t begin, int64_t end) {
+    // Local copies. Read through the capture, they prevented vectorization of the loop.
     const T scale = static_cast<T>(s.scale);
     const uint32_t threshold = s.threshold;
     uint32_t random[words];
@@ -58,9 +58,9 @@ void dropout(const T* x, T* y, const Dropout& s) {
     for (int64_t first = begin; first < end; first += words) {
       philox_words(static_cast<uint64_t>(first) / 4, s.offset, s.seed, random);
       for (int64_t i = 0; i < words; ++i) factors[i] = random[i] >= threshold ? scale : T(0);
-      const int64_t count = smaller(words, end - first);
+      const int64_t count = min(words, end - first);
       for (int64_t i = 0; i < count; i += V::width) {
-        // Selected, not multiplied away: a dropped NaN is 0.
+        // A dropped element is selected, not multiplied by 0, so a dropped NaN is 0.
         const auto keep = [&](V v) {
           const V factor = V::load(factors + i);
           return select(factor > V::zero(), v * factor, V::zero());

@@ -1,4 +1,4 @@
-// The leaky rectifier of the text after eq. (13): a slight slope below 0, so that no unit is dead.
+// Leaky ReLU, in the text after eq. (13): x above 0, else slope · x.
 #include "cpu/kernels/kernel.h"
 
 namespace chainrule::CR_ISA {
@@ -6,15 +6,15 @@ namespace chainrule::CR_ISA {
 template <class T>
 void leaky_relu(const T* x, T* y, double slope, int64_t n) {
   using V = Vec<T>;
-  const V below = V::set(static_cast<T>(slope));
-  map(n, y, [=](V v) { return select(v > V::zero(), v, below * v); }, x);
+  const V negative_slope = V::set(static_cast<T>(slope));
+  map(n, y, [=](V v) { return select(v > V::zero(), v, negative_slope * v); }, x);
 }
 
 template <class T>
 void leaky_relu_backward(const T* dy, const T* x, T* dx, double slope, int64_t n) {
   using V = Vec<T>;
-  const V below = V::set(static_cast<T>(slope));
-  map(n, dx, [=](V g, V v) { return select(v > V::zero(), g, below * g); }, dy, x);
+  const V negative_slope = V::set(static_cast<T>(slope));
+  map(n, dx, [=](V g, V v) { return select(v > V::zero(), g, negative_slope * g); }, dy, x);
 }
 
 CR_INSTANTIATE(leaky_relu);

@@ -1,5 +1,6 @@
-// y = x · weightᵀ + bias, eq. (32); backward eq. (37) without σ′, (38) and (39), summed over the
-// batch. All three are the product of product.h.
+// Forward: y = x · weightᵀ + bias, eq. (32). Backward: eq. (37) without σ′, (38) and (39), summed
+// over the batch. All three products use gemm.h, or sparse_gemm.h if the left operand has many
+// zeros.
 #include "cpu/kernels/gemm/sparse_gemm.h"
 #include "cpu/kernels/kernel.h"
 
@@ -8,7 +9,7 @@ namespace chainrule::CR_ISA {
 namespace {
 
 template <class T>
-Product<T> forward(const T* x, const T* weight, const T* bias, T* y, bool relu, const Linear& s) {
+Gemm<T> forward_gemm(const T* x, const T* weight, const T* bias, T* y, bool relu, const Linear& s) {
   return {.m = s.batch,
           .n = s.out,
           .k = s.in,
@@ -24,7 +25,7 @@ Product<T> forward(const T* x, const T* weight, const T* bias, T* y, bool relu, 
 }
 
 template <class T>
-Product<T> to_input(const T* dy, const T* weight, T* dx, const Linear& s) {
+Gemm<T> input_gradient(const T* dy, const T* weight, T* dx, const Linear& s) {
   return {.m = s.batch,
           .n = s.in,
           .k = s.out,
@@ -38,7 +39,7 @@ Product<T> to_input(const T* dy, const T* weight, T* dx, const Linear& s) {
 }
 
 template <class T>
-Product<T> to_weight(const T* dy, const T* x, T* dweight, const Linear& s) {
+Gemm<T> weight_gradient(const T* dy, const T* x, T* dweight, const Linear& s) {
   return {.m = s.out,
           .n = s.in,
           .k = s.batch,
@@ -51,9 +52,9 @@ Product<T> to_weight(const T* dy, const T* x, T* dweight, const Linear& s) {
           .c = dweight};
 }
 
-// The same with x and dy changing places: what it gives is dweight's transpose.
+// The same with x and dy exchanged. The result is the transpose of dweight.
 template <class T>
-Product<T> to_weight_turned(const T* dy, const T* x, T* dweight, const Linear& s) {
+Gemm<T> weight_gradient_transposed(const T* dy, const T* x, T* dweight, const Linear& s) {
   return {.m = s.in,
           .n = s.out,
           .k = s.batch,
@@ -67,49 +68,50 @@ Product<T> to_weight_turned(const T* dy, const T* x, T* dweight, const Linear& s
 }
 
 template <class T>
-int64_t most_workspace(const Product<T>& product, int workers) {
-  return larger(product.workspace(workers), SparseProduct<T>(product).workspace(workers));
+int64_t max_workspace(const Gemm<T>& gemm, int workers) {
+  return max(gemm.workspace_size(workers), SparseGemm<T>(gemm).workspace_size(workers));
 }
 
 template <class T>
-void run(const Product<T>& product, double density, const Workspace& lent) {
-  const SparseProduct<T> sparse(product);
-  if (density < sparse.sparse_enough && sparse.possible()) sparse.run(lent);
-  else product.run(lent);
+void run(const Gemm<T>& gemm, double density, const Workspace& workspace) {
+  const SparseGemm<T> sparse(gemm);
+  if (density < sparse.max_density && sparse.supports()) sparse.run(workspace);
+  else gemm.run(workspace);
 }
 
 }  // namespace
 
 template <class T>
 int64_t linear_workspace(const Linear& s, int workers) {
-  return most_workspace(forward<T>(nullptr, nullptr, nullptr, nullptr, false, s), workers);
+  return max_workspace(forward_gemm<T>(nullptr, nullptr, nullptr, nullptr, false, s), workers);
 }
 
 template <class T>
 void linear(const T* x, const T* weight, const T* bias, T* y, bool relu, const Linear& s,
             const Workspace& workspace) {
-  const double density = SparseProduct<T>::density(x, s.batch * s.in);
-  run(forward(x, weight, bias, y, relu, s), density, workspace);
+  const double density = SparseGemm<T>::density(x, s.batch * s.in);
+  run(forward_gemm(x, weight, bias, y, relu, s), density, workspace);
 }
 
 template <class T>
 int64_t linear_backward_workspace(const Linear& s, int workers) {
-  const SparseProduct<T> turned(to_weight_turned<T>(nullptr, nullptr, nullptr, s), true);
-  return larger(turned.workspace(workers),
-                larger(most_workspace(to_input<T>(nullptr, nullptr, nullptr, s), workers),
-                       most_workspace(to_weight<T>(nullptr, nullptr, nullptr, s), workers)));
+  const SparseGemm<T> transposed(weight_gradient_transposed<T>(nullptr, nullptr, nullptr, s), true);
+  return max(transposed.workspace_size(workers),
+             max(max_workspace(input_gradient<T>(nullptr, nullptr, nullptr, s), workers),
+                 max_workspace(weight_gradient<T>(nullptr, nullptr, nullptr, s), workers)));
 }
 
 template <class T>
 void linear_backward(const T* dy, const T* x, const T* weight, T* dx, T* dweight, T* dbias,
                      const Linear& s, const Workspace& workspace) {
-  const double of_dy = SparseProduct<T>::density(dy, s.batch * s.out);
-  if (dx) run(to_input(dy, weight, dx, s), of_dy, workspace);
-  const double of_x = SparseProduct<T>::density(x, s.batch * s.in);
-  const SparseProduct<T> turned(to_weight_turned(dy, x, dweight, s), true);
-  if (of_x < of_dy && of_x < turned.sparse_enough && turned.possible()) turned.run(workspace);
-  else run(to_weight(dy, x, dweight, s), of_dy, workspace);
-  sum_rows(dy, s.batch, s.out, dbias);
+  const double dy_density = SparseGemm<T>::density(dy, s.batch * s.out);
+  if (dx) run(input_gradient(dy, weight, dx, s), dy_density, workspace);
+  const double x_density = SparseGemm<T>::density(x, s.batch * s.in);
+  const SparseGemm<T> transposed(weight_gradient_transposed(dy, x, dweight, s), true);
+  if (x_density < dy_density && x_density < transposed.max_density && transposed.supports())
+    transposed.run(workspace);
+  else run(weight_gradient(dy, x, dweight, s), dy_density, workspace);
+  column_sums(dy, s.batch, s.out, dbias);
 }
 
 CR_INSTANTIATE(linear_workspace);

@@ -1,4 +1,5 @@
-// c = a · b, eq. (53); transposes are read in place or undone while packing, never made.
+// c = a · b, eq. (53). A transposed a is read in place. A transposed b is transposed during
+// packing.
 #include "cpu/kernels/gemm/gemm.h"
 #include "cpu/kernels/kernel.h"
 
@@ -6,7 +7,7 @@ namespace chainrule::CR_ISA {
 namespace {
 
 template <class T>
-Product<T> product(const T* a, const T* b, T* c, const Matmul& s) {
+Gemm<T> gemm(const T* a, const T* b, T* c, const Matmul& s) {
   return {.m = s.m,
           .n = s.n,
           .k = s.k,
@@ -23,12 +24,12 @@ Product<T> product(const T* a, const T* b, T* c, const Matmul& s) {
 
 template <class T>
 int64_t matmul_workspace(const Matmul& s, int workers) {
-  return product<T>(nullptr, nullptr, nullptr, s).workspace(workers);
+  return gemm<T>(nullptr, nullptr, nullptr, s).workspace_size(workers);
 }
 
 template <class T>
 void matmul(const T* a, const T* b, T* c, const Matmul& s, const Workspace& workspace) {
-  product(a, b, c, s).run(workspace);
+  gemm(a, b, c, s).run(workspace);
 }
 
 CR_INSTANTIATE(matmul_workspace);

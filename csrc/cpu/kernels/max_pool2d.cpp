@@ -1,11 +1,11 @@
-// eq. (61)–(63), vectors over channels.
+// Max-pooling, eq. (61)–(63). The lanes of a vector are channels.
 #include "cpu/kernels/kernel.h"
 #include "cpu/kernels/window_max.h"
 
 namespace chainrule::CR_ISA {
 namespace {
 
-bool tiles_exactly(const Window& w) {
+bool stride_equals_window(const Window& w) {
   return w.rows == w.stride_rows && w.columns == w.stride_columns;
 }
 
@@ -16,15 +16,14 @@ void max_pool2d(const T* x, T* y, uint16_t* argmax, const MaxPool2d& s) {
   if (s.channels == 0) return;  // the batch may be 2^40 empty images
   const int64_t out_row = s.out_width * s.channels;
   const int64_t cycles = out_row * s.window.rows * s.window.columns / Vec<T>::width;
-  parallel_ranges(s.batch * s.out_height, 1, 4096 / out_row, larger(1, cycles),
-                  [&](int64_t begin, int64_t end) {
-                    for (int64_t row = begin; row < end; ++row) {
-                      const int64_t image = row / s.out_height,
-                                    top = row % s.out_height * s.window.stride_rows;
-                      pool_row(x + (image * s.height + top) * s.width * s.channels,
-                               y + row * out_row, argmax + row * out_row, s);
-                    }
-                  });
+  parallel_for_ranges(
+      s.batch * s.out_height, 1, 4096 / out_row, max(1, cycles), [&](int64_t begin, int64_t end) {
+        for (int64_t row = begin; row < end; ++row) {
+          const int64_t image = row / s.out_height, top = row % s.out_height * s.window.stride_rows;
+          max_pool_row(x + (image * s.height + top) * s.width * s.channels, y + row * out_row,
+                       argmax + row * out_row, s);
+        }
+      });
 }
 
 template <class T>
@@ -33,31 +32,33 @@ void max_pool2d_backward(const T* dy, const uint16_t* argmax, T* dx, const MaxPo
   const Window& w = s.window;
   const int64_t row_stride = s.width * s.channels;
   const int64_t image_size = s.height * row_stride;
-  // Windows of one image may overlap, so an image is one task, and its windows come in row order.
-  parallel(s.batch, s.batch * image_size, num_threads(), [&](int64_t image, int) {
+  // Windows of an image may overlap, so an image is one task, and its windows are added in row
+  // order.
+  parallel_for(s.batch, s.batch * image_size, num_threads(), [&](int64_t image, int) {
     T* const to = dx + image * image_size;
-    const bool exact = tiles_exactly(w);
-    if (!exact || s.out_height * w.rows != s.height || s.out_width * w.columns != s.width) {
+    const bool adjacent = stride_equals_window(w);
+    if (!adjacent || s.out_height * w.rows != s.height || s.out_width * w.columns != s.width) {
       for (int64_t i = 0; i < image_size; ++i) to[i] = T(0);
     }
     for (int64_t row = 0; row < s.out_height; ++row) {
       for (int64_t column = 0; column < s.out_width; ++column) {
         const int64_t from = ((image * s.out_height + row) * s.out_width + column) * s.channels;
         const T* const g = dy + from;
-        const uint16_t* const codes = argmax + from;
+        const uint16_t* const window_argmax = argmax + from;
         T* const corner =
             to + row * w.stride_rows * row_stride + column * w.stride_columns * s.channels;
-        if (exact) {  // every element of the window is written, zeros too: no scatter
+        if (adjacent) {  // every element of the window is written, zeros too, instead of a scatter
           for (int64_t r = 0; r < w.rows; ++r) {
             for (int64_t q = 0; q < w.columns; ++q) {
-              const uint16_t code = static_cast<uint16_t>(r * w.columns + q);
+              const uint16_t position = static_cast<uint16_t>(r * w.columns + q);
               T* const target = corner + r * row_stride + q * s.channels;
-              for (int64_t c = 0; c < s.channels; ++c) target[c] = codes[c] == code ? g[c] : T(0);
+              for (int64_t c = 0; c < s.channels; ++c)
+                target[c] = window_argmax[c] == position ? g[c] : T(0);
             }
           }
         } else {
           for (int64_t c = 0; c < s.channels; ++c) {
-            const int64_t r = codes[c] / w.columns, q = codes[c] % w.columns;
+            const int64_t r = window_argmax[c] / w.columns, q = window_argmax[c] % w.columns;
             corner[r * row_stride + q * s.channels + c] += g[c];
           }
         }

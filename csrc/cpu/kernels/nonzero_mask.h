@@ -1,4 +1,4 @@
-// Sets of bits that say which elements of a matrix are not zero; NaN is not.
+// Bit masks of the nonzero elements of a matrix. NaN is nonzero.
 #pragma once
 
 #include <type_traits>
@@ -7,43 +7,44 @@
 
 namespace chainrule::CR_ISA {
 
-// Bit j of words[j / 64]: element j of a row.
+// Sets bit j % 64 of mask[j / 64] if element j of the row is nonzero.
 template <class T>
-void set_of_row(const T* row, int64_t length, uint64_t* words) {
+void nonzero_mask_of_row(const T* row, int64_t length, uint64_t* mask) {
   using V = Vec<T>;
   constexpr uint64_t all = (uint64_t{1} << V::width) - 1;
   for (int64_t first = 0; first < length; first += 64) {
     uint64_t word = 0;
-    for_registers<T>(smaller(64, length - first), [&](int64_t j, auto lanes) {
-      const uint64_t zeros = bits_of<T>(lanes.load(row + first + j) == V::zero());
+    for_each_vector<T>(min(64, length - first), [&](int64_t j, auto lanes) {
+      const uint64_t zeros = mask_bits<T>(lanes.load(row + first + j) == V::zero());
       word |= (~zeros & all) << j;
     });
-    words[first / 64] = word;
+    mask[first / 64] = word;
   }
 }
 
-// Bit i of words[j * word_count + i / 64]: element (i, j). A lane is a column, a bit of it a row.
+// Sets bit i % 64 of mask[j * mask_words + i / 64] if element (i, j) is nonzero. In the loop a lane
+// is a column, and a bit of it is a row.
 template <class T>
-void sets_of_columns(const T* matrix, int64_t rows, int64_t columns, uint64_t* words,
-                     int64_t word_count) {
+void nonzero_mask_of_columns(const T* matrix, int64_t rows, int64_t columns, uint64_t* mask,
+                             int64_t mask_words) {
   using V = Vec<T>;
   using Word = typename Integer<T>::type;
   constexpr int64_t bits = 8 * sizeof(Word);
   for (int64_t first = 0; first < rows; first += bits) {
-    const int64_t count = smaller(bits, rows - first);
-    uint64_t* const to = words + first / 64;
-    for_registers<T>(columns, [=](int64_t j, auto lanes) {
-      typename V::Bits found{};
+    const int64_t count = min(bits, rows - first);
+    uint64_t* const to = mask + first / 64;
+    for_each_vector<T>(columns, [=](int64_t j, auto lanes) {
+      typename V::Bits nonzero{};
       for (int64_t i = 0; i < count; ++i) {
         const auto zero = lanes.load(matrix + (first + i) * columns + j) == V::zero();
         const Word bit = static_cast<Word>(uint64_t{1} << i);
-        found |= zero ? typename V::Bits{} : bit - typename V::Bits{};
+        nonzero |= zero ? typename V::Bits{} : bit - typename V::Bits{};
       }
       Word lane[V::width];
-      __builtin_memcpy(lane, &found, sizeof lane);
-      for (int64_t l = 0; l < smaller(V::width, columns - j); ++l) {
+      __builtin_memcpy(lane, &nonzero, sizeof lane);
+      for (int64_t l = 0; l < min(V::width, columns - j); ++l) {
         const uint64_t word = static_cast<std::make_unsigned_t<Word>>(lane[l]);
-        uint64_t& target = to[(j + l) * word_count];
+        uint64_t& target = to[(j + l) * mask_words];
         target = (first % 64 == 0 ? 0 : target) | word << first % 64;
       }
     });

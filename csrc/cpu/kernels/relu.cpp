@@ -1,4 +1,5 @@
-// eq. (15) and (16). Written as "0 where <= 0" so that NaN passes and -0 becomes 0.
+// ReLU, eq. (15), and its backward pass, eq. (16). Values <= 0 become 0. NaN is kept, and -0
+// becomes 0.
 #include "cpu/kernels/kernel.h"
 
 namespace chainrule::CR_ISA {

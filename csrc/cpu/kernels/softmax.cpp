@@ -1,5 +1,6 @@
-// eq. (55)–(57) over rows. Each row's maximum is subtracted first, so no finite row overflows;
-// a row with NaN, with +inf, or of -inf only becomes NaN by inf - inf.
+// Softmax of each row, eq. (55)–(57). The maximum of the row is subtracted first, so a finite row
+// does not overflow. A row with NaN or +inf, or with -inf only, becomes NaN, because inf - inf is
+// NaN.
 #include "cpu/kernels/kernel.h"
 #include "cpu/simd/math.h"
 
@@ -9,26 +10,26 @@ template <class T>
 void softmax(const T* x, T* y, const Rows& s) {
   using V = Vec<T>;
   const int64_t n = s.columns;
-  parallel_rows(s.rows, n, 4, [&](int64_t row) {
+  parallel_for_rows(s.rows, n, 4, [&](int64_t row) {
     const T* const from = x + row * n;
     T* const to = y + row * n;
-    const V top = V::set(row_maximum(from, n));
+    const V top = V::set(row_max(from, n));
     map_row(n, to, [=](V v) { return exp(v - top); }, from);
     const V inverse = V::set(T(1) / row_sum(to, n));
     map_row(n, to, [=](V v) { return v * inverse; }, to);
   });
 }
 
-// dx_i = y_i (dy_i - Σ_k dy_k y_k): eq. (56) and (57) in one line.
+// dx_i = y_i (dy_i - Σ_k dy_k y_k), from eq. (56) and (57).
 template <class T>
 void softmax_backward(const T* dy, const T* y, T* dx, const Rows& s) {
   using V = Vec<T>;
   const int64_t n = s.columns;
-  parallel_rows(s.rows, n, 2, [&](int64_t row) {
+  parallel_for_rows(s.rows, n, 2, [&](int64_t row) {
     const T* const g = dy + row * n;
     const T* const p = y + row * n;
     T* const to = dx + row * n;
-    const V inner = V::set(sum(
+    const V inner = V::set(reduce_sum(
         fold_row(n, V::zero(), T(0), [](V total, V a, V b) { return fma(a, b, total); }, g, p)));
     int64_t i = 0;
     for (; i + V::width <= n; i += V::width) {
@@ -45,14 +46,14 @@ template <class T>
 void log_softmax(const T* x, T* y, const Rows& s) {
   using V = Vec<T>;
   const int64_t n = s.columns;
-  parallel_rows(s.rows, n, 4, [&](int64_t row) {
+  parallel_for_rows(s.rows, n, 4, [&](int64_t row) {
     const T* const from = x + row * n;
     T* const to = y + row * n;
-    const T largest_x = row_maximum(from, n);
-    const V top = V::set(largest_x);
-    // Missing lanes read -inf, whose exponential is 0. The sum comes before y is written, because
-    // y may be x.
-    const T total = sum(fold_row(
+    const T row_maximum = row_max(from, n);
+    const V top = V::set(row_maximum);
+    // Missing lanes are -inf, whose exponential is 0. The sum is computed before y is written,
+    // because y may be x.
+    const T total = reduce_sum(fold_row(
         n, V::zero(), T(-__builtin_inff()), [=](V sum, V v) { return sum + exp(v - top); }, from));
     const V shift = V::set(log(total));
     map_row(n, to, [=](V v) { return v - top - shift; }, from);

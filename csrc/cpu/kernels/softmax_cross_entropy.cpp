@@ -1,6 +1,6 @@
 // Softmax, eq. (55), and cross-entropy, eq. (64)–(67), in one pass over each row:
 //   loss = log Σ_k e^{z_k} - z_c        dlogits = (softmax(z) - onehot(c)) / rows
-// Fused, the loss needs no probability that could underflow to log 0.
+// The fused loss computes no probability, so log 0 by underflow cannot occur.
 #include "cpu/kernels/kernel.h"
 #include "cpu/simd/math.h"
 
@@ -11,18 +11,18 @@ void softmax_cross_entropy(const T* logits, const int64_t* labels, T* losses, T*
                            const Rows& s) {
   using V = Vec<T>;
   const int64_t n = s.columns;
-  const T share = T(1) / static_cast<T>(larger(1, s.rows));
-  parallel_rows(s.rows, n, 4, [&](int64_t row) {
+  const T scale_per_row = T(1) / static_cast<T>(max(1, s.rows));
+  parallel_for_rows(s.rows, n, 4, [&](int64_t row) {
     const T* const z = logits + row * n;
     T* const dz = dlogits + row * n;
     const int64_t correct = labels[row];
-    const T top = row_maximum(z, n);
-    const T distance = top - z[correct];  // read before dz, which may be z, is written
+    const T top = row_max(z, n);
+    const T distance = top - z[correct];  // read before dz is written, because dz may be z
     map_row(n, dz, [top = V::set(top)](V v) { return exp(v - top); }, z);
     const T total = row_sum(dz, n);
     losses[row] = log(total) + distance;
-    map_row(n, dz, [scale = V::set(share / total)](V v) { return v * scale; }, dz);
-    dz[correct] -= share;
+    map_row(n, dz, [scale = V::set(scale_per_row / total)](V v) { return v * scale; }, dz);
+    dz[correct] -= scale_per_row;
   });
 }
 

@@ -1,4 +1,4 @@
-// exp on a register, written once for float and double.
+// exp of a vector, for float and double, and log of a scalar.
 #pragma once
 
 #include "cpu/simd/vec.h"
@@ -10,11 +10,11 @@ struct ExpConstants;
 
 template <>
 struct ExpConstants<float> {
-  // Beyond these the result is exactly 0 or infinity.
+  // Outside this range the result is exactly 0 or infinity.
   static constexpr float lowest = -150.0f, highest = 128.0f;
   // Adding 1.5 · 2^23 leaves the rounded integer in the low bits of the sum.
   static constexpr float shifter = 12582912.0f;
-  // ln 2 in two parts; the first has so few bits that its product with the exponent is exact.
+  // ln 2 in two parts. The first part has few bits, so its product with the exponent is exact.
   static constexpr float ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
   static constexpr int degree = 7, mantissa_bits = 23, bias = 127;
 };
@@ -39,14 +39,15 @@ struct InverseFactorials {
   }
 };
 
-// e^x = 2^k · e^r with |r| <= ln 2 / 2, where the Taylor polynomial of this degree is exact to
-// rounding. NaN gives NaN; subnormal results are right because 2^k is applied in two halves.
+// e^x = 2^k · e^r with |r| <= ln 2 / 2. In this range the error of the Taylor polynomial is below
+// the rounding error. NaN gives NaN. 2^k is applied as two factors, so subnormal results are
+// correct.
 template <class T>
 CR_INLINE Vec<T> exp(Vec<T> x) {
   using C = ExpConstants<T>;
   using V = Vec<T>;
   constexpr InverseFactorials<T> inverse;
-  x = max(V::set(C::lowest), x);  // these argument orders keep NaN
+  x = max(V::set(C::lowest), x);  // with this order of arguments NaN is kept
   x = min(V::set(C::highest), x);
   const V shifted = fma(x, V::set(static_cast<T>(1.4426950408889634074)), V::set(C::shifter));
   const V k = shifted - V::set(C::shifter);

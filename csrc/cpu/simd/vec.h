@@ -1,12 +1,12 @@
 // Vec<T>: one register of float or double, for every instruction set from one source.
 //
-// Arithmetic, comparison and selection are the compiler's vector extension, which GCC and Clang
-// turn into the same instructions that intrinsics would name; a * b + c is contracted to a fused
-// multiply-add where the hardware has one (-ffp-contract=fast). Only partial loads and stores need
-// intrinsics, since the extension has no masks.
+// Arithmetic, comparison and selection use the compiler's vector extension. GCC and Clang compile
+// it to the instructions that intrinsics would name. a * b + c is contracted to a fused
+// multiply-add if the hardware has one (-ffp-contract=fast). The extension has no masks, so partial
+// loads and stores use intrinsics.
 //
-// Everything here lives in the instruction set's own namespace: an inline function that two
-// instruction sets shared would be compiled for both, and the linker would keep either.
+// All names are in the namespace of the instruction set. If two instruction sets shared an inline
+// function, it would be compiled for both, and the linker would keep one of them.
 #pragma once
 
 #include <cstdint>
@@ -56,8 +56,8 @@ struct Vec {
   Register v;
 
   static CR_INLINE Vec zero() { return {Register{}}; }
-  // A scalar operand is broadcast, and x - 0 is x for every x: one instruction, where a loop over
-  // the lanes becomes one masked broadcast a lane (seen with GCC 12).
+  // A scalar operand is broadcast, and x - 0 is x for every x. This compiles to one instruction. A
+  // loop over the lanes compiles to one masked broadcast per lane (GCC 12).
   static CR_INLINE Vec set(T x) { return {x - Register{}}; }
   static CR_INLINE Vec load(const T* p) {
     Vec r;
@@ -87,7 +87,7 @@ CR_INLINE Vec<T> select(typename Vec<T>::Mask mask, Vec<T> yes, Vec<T> no) {
   return {mask ? yes.v : no.v};
 }
 
-// NaN in b is kept, NaN in a is not.
+// Element-wise. NaN in b is kept, NaN in a is not.
 template <class T>
 CR_INLINE Vec<T> max(Vec<T> a, Vec<T> b) {
   return {a.v > b.v ? a.v : b.v};
@@ -112,9 +112,9 @@ CR_INLINE Vec<T> from_bits(typename Vec<T>::Bits b) {
   return r;
 }
 
-// Lanes in order, pairwise: the same bits every time.
+// Returns the pairwise sum of the lanes. The order is fixed, so the bits are reproducible.
 template <class T>
-CR_INLINE T sum(Vec<T> a) {
+CR_INLINE T reduce_sum(Vec<T> a) {
   T lane[Vec<T>::width];
   a.store(lane);
   for (int half = Vec<T>::width / 2; half > 0; half /= 2) {
@@ -123,9 +123,10 @@ CR_INLINE T sum(Vec<T> a) {
   return lane[0];
 }
 
-// NaN if any lane is: a > b is false for both orders, so the test also asks for a != a.
+// Returns the largest lane, or NaN if a lane is NaN. Comparisons with NaN are false, so a != a is
+// tested too.
 template <class T>
-CR_INLINE T largest(Vec<T> a) {
+CR_INLINE T reduce_max(Vec<T> a) {
   T lane[Vec<T>::width];
   a.store(lane);
   T best = lane[0];
@@ -205,7 +206,8 @@ inline void Vec<T>::store(T* p, int64_t n) const {
 
 #endif
 
-// Lane j of row i becomes lane i of row j: halves change places at every distance.
+// Transposes a square of vectors: lane j of row i becomes lane i of row j. Each pass exchanges
+// halves at one distance.
 template <class T>
 CR_INLINE void transpose([[maybe_unused]] Vec<T>* rows) {
 #if CR_VECTOR_BYTES != 0
@@ -218,21 +220,21 @@ CR_INLINE void transpose([[maybe_unused]] Vec<T>* rows) {
       low[i] = static_cast<I>(i & distance ? width + i - distance : i);
       high[i] = static_cast<I>(i & distance ? width + i : i + distance);
     }
-    typename Vec<T>::Bits take_low, take_high;
-    __builtin_memcpy(&take_low, low, sizeof take_low);
-    __builtin_memcpy(&take_high, high, sizeof take_high);
+    typename Vec<T>::Bits low_order, high_order;
+    __builtin_memcpy(&low_order, low, sizeof low_order);
+    __builtin_memcpy(&high_order, high, sizeof high_order);
 #pragma GCC unroll 16
     for (int i = 0; i < width; ++i) {
       if (i & distance) continue;
       const auto a = rows[i].v, b = rows[i + distance].v;
-      rows[i].v = __builtin_shuffle(a, b, take_low);
-      rows[i + distance].v = __builtin_shuffle(a, b, take_high);
+      rows[i].v = __builtin_shuffle(a, b, low_order);
+      rows[i + distance].v = __builtin_shuffle(a, b, high_order);
     }
   }
 #endif
 }
 
-// Lane order[i] of a, for every i.
+// Lane i of the result is lane order[i] of a.
 template <class T>
 CR_INLINE Vec<T> permute(Vec<T> a, [[maybe_unused]] typename Vec<T>::Bits order) {
 #if CR_VECTOR_BYTES == 0
@@ -242,19 +244,19 @@ CR_INLINE Vec<T> permute(Vec<T> a, [[maybe_unused]] typename Vec<T>::Bits order)
 #endif
 }
 
-// a, loaded once: the compiler would read it from memory again for every use, which is slower where
-// loads are what there is too little of.
+// Returns a, and forces the compiler to load it once. Without this it reads a from memory for every
+// use, which is slower if load ports are the bottleneck.
 template <class T>
-CR_INLINE Vec<T> in_register(Vec<T> a) {
+CR_INLINE Vec<T> keep_in_register(Vec<T> a) {
 #if defined(__x86_64__) && CR_VECTOR_BYTES != 0
   asm("" : "+v"(a.v));
 #endif
   return a;
 }
 
-// Bit i says whether lane i is set.
+// Returns the mask as an integer: bit i is set if lane i is set.
 template <class T>
-CR_INLINE uint64_t bits_of(typename Vec<T>::Mask mask) {
+CR_INLINE uint64_t mask_bits(typename Vec<T>::Mask mask) {
 #if defined(CR_ISA_avx512)
   if constexpr (sizeof(T) == 4) return _mm512_movepi32_mask((__m512i)mask);
   else return _mm512_movepi64_mask((__m512i)mask);
@@ -269,9 +271,9 @@ CR_INLINE uint64_t bits_of(typename Vec<T>::Mask mask) {
 #else
   typename Integer<T>::type lane[Vec<T>::width];
   __builtin_memcpy(lane, &mask, sizeof lane);
-  uint64_t found = 0;
-  for (int i = 0; i < Vec<T>::width; ++i) found |= static_cast<uint64_t>(lane[i] & 1) << i;
-  return found;
+  uint64_t result = 0;
+  for (int i = 0; i < Vec<T>::width; ++i) result |= static_cast<uint64_t>(lane[i] & 1) << i;
+  return result;
 #endif
 }
 

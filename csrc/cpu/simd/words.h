@@ -1,5 +1,5 @@
-// Registers of 32-bit words, for random numbers: the compiler's vectors, but for the product of two
-// words to 64 bits, which it would compute as a full 64-bit product.
+// Vectors of 32-bit words, for random numbers. They are the compiler's vectors. Only the 64-bit
+// product of two words uses intrinsics, because the compiler would multiply 64-bit operands.
 #pragma once
 
 #include "cpu/simd/vec.h"
@@ -28,10 +28,10 @@ struct WideProduct {
 
 using Pairs = Native<uint64_t>::type;
 
-// Of the lower words of each pair.
+// The 64-bit products of the lower words of each pair.
 CR_INLINE Pairs multiply_lower(Pairs a, Pairs b) {
 #if defined(CR_ISA_avx512)
-  // Masked, because GCC 12 warns of its own unmasked one.
+  // The masked form, because GCC 12 warns about its own unmasked one.
   return (Pairs)_mm512_maskz_mul_epu32(0xFF, (__m512i)a, (__m512i)b);
 #elif defined(CR_ISA_avx2)
   return (Pairs)_mm256_mul_epu32((__m256i)a, (__m256i)b);

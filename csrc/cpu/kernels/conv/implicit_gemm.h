@@ -1,23 +1,23 @@
-// A window slides over one image, and every position is a dot product with each filter: the
-// product of gemm.h, whose rows of `a` are the pixels under the window where they lie. Forward
-// convolution is this, and so is backward-input, with the gradient as the image.
+// Implicit GEMM of one image, without im2col. Each window position is a row of a, each filter a
+// column of b. The microkernel reads the pixels under the window in place. Forward convolution uses
+// this. Backward input uses it too, with the gradient as the image.
 #pragma once
 
 #include "cpu/kernels/gemm/packing.h"
 
 namespace chainrule::CR_ISA {
 
-struct Image {
+struct ImageShape {
   int64_t height, width, channels;
 };
 
-// Copies the rectangle of `rows` x `columns` pixels whose corner is (top, left); what lies outside
-// the image is zero. With the borders laid out, the inner loops need no test for them.
+// Copies a rectangle of `rows` x `columns` pixels, whose first pixel is (top, left). Pixels outside
+// the image become zero. The inner loops then need no test for the border.
 template <class T>
-void copy_rectangle(const T* image, const Image& s, int64_t top, int64_t left, int64_t rows,
-                    int64_t columns, T* target) {
-  const int64_t first = larger(0, smaller(columns, -left));
-  const int64_t last = larger(first, smaller(columns, s.width - left));
+void copy_padded(const T* image, const ImageShape& s, int64_t top, int64_t left, int64_t rows,
+                 int64_t columns, T* target) {
+  const int64_t first = max(0, min(columns, -left));
+  const int64_t last = max(first, min(columns, s.width - left));
   for (int64_t row = 0; row < rows; ++row, target += columns * s.channels) {
     const int64_t y = top + row;
     const bool inside = y >= 0 && y < s.height;
@@ -33,99 +33,100 @@ void copy_rectangle(const T* image, const Image& s, int64_t top, int64_t left, i
   }
 }
 
-// Output position (i, j), for i in [0, out_rows) and j in [0, out_columns), is the window whose
-// corner is pixel (top + i * step_rows, left + j * step_columns), and is written at
-// target + i * target_row + j * target_column.
+// Output (i, j) has i in [0, out_rows) and j in [0, out_columns). The first pixel of its window is
+// (top + i * stride_rows, left + j * stride_columns). The output is stored at
+// target + i * output_row_stride + j * output_column_stride.
 template <class T>
-struct Correlation {
-  Image image;
+struct ImplicitGemm {
+  ImageShape image;
   int64_t window_rows, window_columns;
-  int64_t top, left, step_rows, step_columns;
+  int64_t top, left, stride_rows, stride_columns;
   int64_t out_rows, out_columns;
-  int64_t target_row, target_column;
-  Packed<T> filters;  // (window_rows, window_columns, channels) x outputs
+  int64_t output_row_stride, output_column_stride;
+  PackedMatrix<T> filters;  // (window_rows, window_columns, channels) x outputs
   const T* bias = nullptr;
   bool relu = false;
 
-  // Rows of output that one task makes: enough pixels to pay for a filter's way into the cache,
-  // few enough that one large image still keeps all threads busy.
+  // A task computes a band of output rows. It has enough pixels to amortize loading the filters
+  // into the cache. It is small enough that one large image still occupies all threads.
   static constexpr int64_t band_pixels = 512;
   int64_t band_rows() const {
-    return smaller(larger(1, out_rows), larger(1, band_pixels / larger(1, out_columns)));
+    return min(max(1, out_rows), max(1, band_pixels / max(1, out_columns)));
   }
-  int64_t bands() const { return ceil_div(out_rows, band_rows()); }
 
-  int64_t columns_seen() const { return (out_columns - 1) * step_columns + window_columns; }
-  int64_t rows_seen(int64_t rows) const { return (rows - 1) * step_rows + window_rows; }
+  int64_t input_columns() const { return (out_columns - 1) * stride_columns + window_columns; }
+  int64_t input_rows(int64_t rows) const { return (rows - 1) * stride_rows + window_rows; }
 
-  bool reaches_outside() const {
-    return top < 0 || left < 0 || top + rows_seen(out_rows) > image.height ||
-           left + columns_seen() > image.width;
+  bool needs_padding() const {
+    return top < 0 || left < 0 || top + input_rows(out_rows) > image.height ||
+           left + input_columns() > image.width;
   }
-  // Elements of the copy that `rows` of output want of their pixels when windows reach over the
+  // Elements of the padded copy of the input of `rows` output rows. 0 if no window crosses the
   // border.
   int64_t copy_size(int64_t rows) const {
-    if (!reaches_outside()) return 0;
-    return round_up(rows_seen(rows) * columns_seen() * image.channels, 16);
+    if (!needs_padding()) return 0;
+    return round_up(input_rows(rows) * input_columns() * image.channels, 16);
   }
 
-  // Rows [first, first + rows) of the output of one image; `target` is where the first goes.
+  // Computes rows [first, first + rows) of the output of one image. Row `first` is stored at
+  // target.
   void run(const T* source, int64_t first, int64_t rows, const T* packed, T* target,
            T* copy) const {
-    const int64_t corner = top + first * step_rows;
-    const bool outside = reaches_outside();
-    const int64_t row_stride = (outside ? columns_seen() : image.width) * image.channels;
-    if (outside) {
-      copy_rectangle(source, image, corner, left, rows_seen(rows), columns_seen(), copy);
+    const int64_t corner = top + first * stride_rows;
+    const bool padded = needs_padding();
+    const int64_t row_stride = (padded ? input_columns() : image.width) * image.channels;
+    if (padded) {
+      copy_padded(source, image, corner, left, input_rows(rows), input_columns(), copy);
     }
-    const T* const pixels = outside ? copy : source + corner * row_stride + left * image.channels;
-    // A group of window rows at a time, so that its part of a sliver of the filters stays in the
-    // second-level cache while all pixels of the band pass by.
-    const int64_t run_length = window_columns * image.channels;
-    const int64_t group = larger(1, 1024 / larger(1, run_length));
-    for (int64_t sliver = 0; sliver < filters.slivers(); ++sliver) {
-      const int64_t step = filters.sliver_step(sliver);
-      const T* b = packed + filters.sliver_offset(sliver);
-      int64_t done = 0;
-      do {  // once even for a window of no rows, whose result is zero
-        const int64_t count = smaller(group, window_rows - done);
-        const Segments segments{count, run_length, 1, row_stride, step, run_length * step};
+    const T* const pixels = padded ? copy : source + corner * row_stride + left * image.channels;
+    // A group of window rows at a time. Its part of a panel of filters then stays in the L2 cache
+    // for all pixels of the band.
+    const int64_t row_length = window_columns * image.channels;
+    const int64_t group = max(1, 1024 / max(1, row_length));
+    for (int64_t panel = 0; panel < filters.panels(); ++panel) {
+      const int64_t step = filters.panel_stride(panel);
+      const T* b = packed + filters.panel_offset(panel);
+      int64_t first_window_row = 0;
+      do {  // once even for a window without rows, whose result is zero
+        const int64_t count = min(group, window_rows - first_window_row);
+        const Segments segments{count, row_length, 1, row_stride, step, row_length * step};
         Epilogue<T> epilogue;
-        epilogue.accumulate = done > 0;
-        if (done + count == window_rows) {
-          epilogue.bias = bias ? bias + sliver * tile_columns<T> : nullptr;
+        epilogue.accumulate = first_window_row > 0;
+        if (first_window_row + count == window_rows) {
+          epilogue.bias = bias ? bias + panel * tile_columns<T> : nullptr;
           epilogue.relu = relu;
         }
-        positions(pixels + done * row_stride, row_stride, rows, b + done * run_length * step,
-                  target + sliver * tile_columns<T>, filters.sliver_columns(sliver), segments,
-                  epilogue);
-        done += count;
-      } while (done < window_rows);
+        multiply_panel(pixels + first_window_row * row_stride, row_stride, rows,
+                       b + first_window_row * row_length * step, target + panel * tile_columns<T>,
+                       filters.panel_columns(panel), segments, epilogue);
+        first_window_row += count;
+      } while (first_window_row < window_rows);
     }
   }
 
  private:
-  void positions(const T* pixels, int64_t row_stride, int64_t rows, const T* b, T* target,
-                 int64_t outputs, const Segments& segments, const Epilogue<T>& epilogue) const {
+  void multiply_panel(const T* pixels, int64_t row_stride, int64_t rows, const T* b, T* target,
+                      int64_t outputs, const Segments& segments,
+                      const Epilogue<T>& epilogue) const {
     const int64_t total = rows * out_columns;
-    const int64_t pixel_row = step_rows * row_stride, pixel = step_columns * image.channels;
-    if (outputs <= strip_vectors * Vec<T>::width) {
-      const Strips<T> strips(out_columns, outputs);
+    const int64_t pixel_row = stride_rows * row_stride, pixel = stride_columns * image.channels;
+    if (outputs <= narrow_vectors * Vec<T>::width) {
+      const NarrowGemm<T> narrow(out_columns, outputs);
       for (int64_t row = 0; row < rows; ++row) {
-        strips.multiply({pixels + row * pixel_row, pixel, 3 * pixel, b, target + row * target_row,
-                         target_column, outputs},
+        narrow.multiply({pixels + row * pixel_row, pixel, 3 * pixel, b,
+                         target + row * output_row_stride, output_column_stride, outputs},
                         segments, epilogue);
       }
       return;
     }
     int64_t i = 0, j = 0;
     for (int64_t position = 0; position < total; position += tile_rows) {
-      const int tile = static_cast<int>(smaller(tile_rows, total - position));
+      const int tile = static_cast<int>(min(tile_rows, total - position));
       const T* a_rows[tile_rows];
       T* c_rows[tile_rows];
       for (int r = 0; r < tile; ++r) {
         a_rows[r] = pixels + i * pixel_row + j * pixel;
-        c_rows[r] = target + i * target_row + j * target_column;
+        c_rows[r] = target + i * output_row_stride + j * output_column_stride;
         if (++j == out_columns) {
           j = 0;
           ++i;
@@ -135,7 +136,7 @@ struct Correlation {
         a_rows[r] = a_rows[tile - 1];
         c_rows[r] = c_rows[tile - 1];
       }
-      multiply_tile(a_rows, b, c_rows, tile, outputs, segments, epilogue);
+      microkernel(a_rows, b, c_rows, tile, outputs, segments, epilogue);
     }
   }
 };

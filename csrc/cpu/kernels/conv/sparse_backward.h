@@ -1,80 +1,84 @@
-// The loop of a convolution's backward passes over a sparse gradient. A filter's row, and the
-// pixels under it, are runs of columns * channels contiguous numbers, and with g the gradient of
-// filter k at a pixel
-//   weight    run (k, r) of dweight += g · the pixels' run          over a filter's pixels
-//   input     the pixels' run       += g · run (k, r) of the weight over a pixel's filters
-// so a block of target runs, of several rows r, is held in registers while the gradients that
-// concern it pass by: 3 rows of 6 registers for 3 x 3 x 32. Which ones do is a set of bits. Each
-// gradient loads as many registers as it multiplies, so the source has to be in the first-level
-// cache.
+// The loop of a convolution's backward passes over a sparse gradient. A filter row has columns *
+// channels contiguous elements. The pixels under it are contiguous too, and are called an input row
+// here. With g the gradient of filter k at a pixel, the passes are
+//
+//   weight    filter row (k, r) of dweight += g · input row, over the pixels of a filter
+//   input     input row of dx += g · filter row (k, r), over the filters of a pixel
+//
+// A block of target rows is held in registers while the gradients that add to it are processed: 3
+// rows of 6 vectors for 3 x 3 x 32. A nonzero mask selects these gradients. Each gradient loads as
+// many vectors as it multiplies, so the source must be in the L1 cache.
 #pragma once
 
 #include "cpu/kernels/conv/implicit_gemm.h"
 
 namespace chainrule::CR_ISA {
 
-constexpr int most_accumulators = CR_REGISTERS == 32 ? 24 : 12;
-// Every pair within these is an instance; one number wide, they would only cost space.
-constexpr int most_rows = CR_VECTOR_BYTES == 0 ? 1 : 5, most_vectors = CR_VECTOR_BYTES == 0 ? 4 : 8;
+constexpr int max_accumulators = CR_REGISTERS == 32 ? 24 : 12;
+// There is an instance for every pair of rows and vectors within these limits. If a vector has one
+// lane, more instances would only make the library larger.
+constexpr int max_block_rows = CR_VECTOR_BYTES == 0 ? 1 : 5;
+constexpr int max_block_vectors = CR_VECTOR_BYTES == 0 ? 4 : 8;
 
-// What the bits of a set mean. Filters at one place of one window:
+// The meaning of the bits of a mask. Here bit i is filter i, at one position of one pooling window.
 template <class T>
-struct OfFilters {
+struct FilterMask {
   const T* g;
-  int64_t run;  // from one filter's runs to the next's
+  int64_t filter_stride;  // from the rows of one filter to those of the next
 
   CR_INLINE T value(int64_t i) const { return g[i]; }
-  CR_INLINE int64_t offset(int64_t i) const { return i * run; }
+  CR_INLINE int64_t offset(int64_t i) const { return i * filter_stride; }
 };
-// Windows of a band, for one filter:
+// Here bit i is pooling window i of a band, for one filter.
 template <class T>
-struct OfWindows {
+struct WindowMask {
   const T* g;
-  const uint16_t* places;
-  int64_t step;  // from one window to the next, of g and places
-  const int64_t* windows;
-  const int64_t* corners;
+  const uint16_t* argmax;
+  int64_t step;  // of g and argmax, from one window to the next
+  const int64_t* window_offsets;
+  const int64_t* argmax_offsets;
 
   CR_INLINE T value(int64_t i) const { return g[i * step]; }
-  CR_INLINE int64_t offset(int64_t i) const { return windows[i] + corners[places[i * step]]; }
+  CR_INLINE int64_t offset(int64_t i) const {
+    return window_offsets[i] + argmax_offsets[argmax[i * step]];
+  }
 };
 
-// A block of runs, rows `target_row` apart, to which Σ value · source[offset ...] is added, rows
-// `source_row` apart, over the set. Of each run's last register only `lanes` are stored; all of it
-// is read.
-template <class T, class Set>
-struct Block {
+// A block of target rows, to which Σ value · source[offset ...] is added over the elements of the
+// mask. All of the last vector of each row is read, but only its first `lanes` lanes are stored.
+template <class T, class Mask>
+struct AxpyBlock {
   T* target;
-  int64_t target_row;
+  int64_t target_row_stride;
   const T* source;
-  int64_t source_row;
-  const uint64_t* words;
-  int64_t word_count;
-  Set set;
+  int64_t source_row_stride;
+  const uint64_t* mask;
+  int64_t mask_words;
+  Mask elements;
   int64_t lanes = 0;
 };
 
-template <int rows, int vectors, class T, class Set>
-void add_block(const Block<T, Set>& block) {
+template <int rows, int vectors, class T, class Mask>
+void axpy_block(const AxpyBlock<T, Mask>& block) {
   using V = Vec<T>;
   V total[rows][vectors];
 #pragma GCC unroll 8
   for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 8
     for (int j = 0; j < vectors; ++j) {
-      total[r][j] = V::load(block.target + r * block.target_row + j * V::width);
+      total[r][j] = V::load(block.target + r * block.target_row_stride + j * V::width);
     }
   }
-  const int64_t source_row = block.source_row;
+  const int64_t source_row_stride = block.source_row_stride;
   const T* const source = block.source;
-  const Set set = block.set;
-  for (int64_t word = 0; word < block.word_count; ++word) {
-    for (uint64_t bits = block.words[word]; bits != 0; bits &= bits - 1) {
+  const Mask elements = block.elements;
+  for (int64_t word = 0; word < block.mask_words; ++word) {
+    for (uint64_t bits = block.mask[word]; bits != 0; bits &= bits - 1) {
       const int64_t i = 64 * word + __builtin_ctzll(bits);
-      const V value = V::set(set.value(i));
-      const T* from = source + set.offset(i);
+      const V value = V::set(elements.value(i));
+      const T* from = source + elements.offset(i);
 #pragma GCC unroll 8
-      for (int r = 0; r < rows; ++r, from += source_row) {
+      for (int r = 0; r < rows; ++r, from += source_row_stride) {
 #pragma GCC unroll 8
         for (int j = 0; j < vectors; ++j) {
           total[r][j] = fma(value, V::load(from + j * V::width), total[r][j]);
@@ -84,7 +88,7 @@ void add_block(const Block<T, Set>& block) {
   }
 #pragma GCC unroll 8
   for (int r = 0; r < rows; ++r) {
-    T* const to = block.target + r * block.target_row;
+    T* const to = block.target + r * block.target_row_stride;
 #pragma GCC unroll 8
     for (int j = 0; j < vectors - 1; ++j) total[r][j].store(to + j * V::width);
     T* const end = to + (vectors - 1) * V::width;
@@ -93,54 +97,57 @@ void add_block(const Block<T, Set>& block) {
   }
 }
 
-template <class T, class Set>
-using AddBlock = void (*)(const Block<T, Set>&);
+template <class T, class Mask>
+using AxpyBlockFunction = void (*)(const AxpyBlock<T, Mask>&);
 
-// The instance for so many rows and registers a run, both within the limits above.
-template <class T, class Set, int rows = most_rows, int vectors = most_vectors>
-AddBlock<T, Set> instance(int64_t wanted_rows, int64_t wanted_vectors) {
-  if constexpr (rows * vectors <= most_accumulators) {
-    if (rows == wanted_rows && vectors == wanted_vectors) return add_block<rows, vectors, T, Set>;
+// Returns the instance for this number of rows and of vectors per row. Both are within the limits
+// above.
+template <class T, class Mask, int rows = max_block_rows, int vectors = max_block_vectors>
+AxpyBlockFunction<T, Mask> axpy_block_instance(int64_t requested_rows, int64_t requested_vectors) {
+  if constexpr (rows * vectors <= max_accumulators) {
+    if (rows == requested_rows && vectors == requested_vectors)
+      return axpy_block<rows, vectors, T, Mask>;
   }
   if constexpr (vectors > 1) {
-    return instance<T, Set, rows, vectors - 1>(wanted_rows, wanted_vectors);
+    return axpy_block_instance<T, Mask, rows, vectors - 1>(requested_rows, requested_vectors);
   } else if constexpr (rows > 1) {
-    return instance<T, Set, rows - 1>(wanted_rows, wanted_vectors);
+    return axpy_block_instance<T, Mask, rows - 1>(requested_rows, requested_vectors);
   } else {
     return nullptr;
   }
 }
 
-// Runs of any number of rows and any length, block by block.
-template <class T, class Set>
-class Runs {
+// Adds to any number of rows of any length, block by block.
+template <class T, class Mask>
+class RowAccumulator {
  public:
-  Runs(int64_t rows, int64_t length) : rows_(rows), length_(length) {
-    const int64_t most = larger(1, ceil_div(length, V::width));
+  RowAccumulator(int64_t rows, int64_t length) : rows_(rows), length_(length) {
+    const int64_t vectors = max(1, ceil_div(length, V::width));
     block_rows_ =
-        smaller(smaller(rows, most_rows), most_accumulators / smaller(most, most_vectors));
+        min(min(rows, max_block_rows), max_accumulators / min(vectors, max_block_vectors));
     for (int last_rows = 0; last_rows < 2; ++last_rows) {
       for (int last = 0; last < 2; ++last) {
         const int64_t r = last_rows ? rows % block_rows_ : block_rows_;
-        const int64_t v = last ? (most - 1) % most_vectors + 1 : smaller(most, most_vectors);
-        add_[last_rows][last] = r > 0 ? instance<T, Set>(r, v) : nullptr;
+        const int64_t v =
+            last ? (vectors - 1) % max_block_vectors + 1 : min(vectors, max_block_vectors);
+        axpy_[last_rows][last] = r > 0 ? axpy_block_instance<T, Mask>(r, v) : nullptr;
       }
     }
   }
 
-  void add(Block<T, Set> block) const {
+  void add(AxpyBlock<T, Mask> block) const {
     uint64_t any = 0;
-    for (int64_t word = 0; word < block.word_count; ++word) any |= block.words[word];
+    for (int64_t word = 0; word < block.mask_words; ++word) any |= block.mask[word];
     if (any == 0) return;
-    constexpr int64_t step = most_vectors * V::width;
+    constexpr int64_t step = max_block_vectors * V::width;
     for (int64_t left = length_; left > 0; left -= step) {
       const bool last = left <= step;
       block.lanes = last ? left - (ceil_div(left, V::width) - 1) * V::width : V::width;
-      Block<T, Set> part = block;
+      AxpyBlock<T, Mask> part = block;
       for (int64_t r = 0; r < rows_; r += block_rows_) {
-        add_[rows_ - r < block_rows_][last](part);
-        part.target += block_rows_ * block.target_row;
-        part.source += block_rows_ * block.source_row;
+        axpy_[rows_ - r < block_rows_][last](part);
+        part.target += block_rows_ * block.target_row_stride;
+        part.source += block_rows_ * block.source_row_stride;
       }
       block.target += step;
       block.source += step;
@@ -150,71 +157,74 @@ class Runs {
  private:
   using V = Vec<T>;
   int64_t rows_, length_, block_rows_;
-  AddBlock<T, Set> add_[2][2];
+  AxpyBlockFunction<T, Mask> axpy_[2][2];
 };
 
-constexpr int64_t first_level_bytes = 28 << 10;
+constexpr int64_t l1_bytes = 28 << 10;
 
-// Sizes that these passes share.
+// Sizes for these passes, in elements if not stated otherwise.
 template <class T>
-struct Sizes {
-  int64_t run, run_padded;          // a filter's row, and with whole registers
-  int64_t rows_seen, columns_seen;  // pixels under any window, the border included
-  int64_t row;                      // elements in a row of them
-  int64_t image;                    // elements of the copy, with what may be read behind it
+struct SparseShape {
+  int64_t filter_row, padded_filter_row;  // without and with padding to full vectors
+  int64_t input_rows, input_columns;      // pixels under all windows, with the border
+  int64_t input_row;
+  int64_t padded_image;  // the copy with its border, and what vectors may read after it
 
-  explicit Sizes(const Conv2d& s) {
-    run = s.window.columns * s.in;
-    run_padded = round_up(run, Vec<T>::width);
-    rows_seen = (s.out_height - 1) * s.window.stride_rows + s.window.rows;
-    columns_seen = (s.out_width - 1) * s.window.stride_columns + s.window.columns;
-    row = columns_seen * s.in;
-    image = round_up(rows_seen * row + run_padded, 16);
+  explicit SparseShape(const Conv2d& s) {
+    filter_row = s.window.columns * s.in;
+    padded_filter_row = round_up(filter_row, Vec<T>::width);
+    input_rows = (s.out_height - 1) * s.window.stride_rows + s.window.rows;
+    input_columns = (s.out_width - 1) * s.window.stride_columns + s.window.columns;
+    input_row = input_columns * s.in;
+    padded_image = round_up(input_rows * input_row + padded_filter_row, 16);
   }
 };
 
-// Where the pixels under a filter at position (row, column) of the convolution's output begin.
+// Returns the offset of the first pixel under the filters at output (row, column) of the
+// convolution.
 template <class T>
-int64_t corner(const Conv2d& s, const Sizes<T>& sizes, int64_t row, int64_t column) {
-  return row * s.window.stride_rows * sizes.row + column * s.window.stride_columns * s.in;
+int64_t window_offset(const Conv2d& s, const SparseShape<T>& shape, int64_t row, int64_t column) {
+  return row * s.window.stride_rows * shape.input_row + column * s.window.stride_columns * s.in;
 }
 
-// Rows of the weight that pass by at a time, so that they stay in the first-level cache.
+// Returns the number of rows of each filter that fit the L1 cache together.
 template <class T>
-int64_t rows_at_once(const Conv2d& s, const Sizes<T>& sizes) {
-  const int64_t bytes = larger(1, s.out * sizes.run_padded * static_cast<int64_t>(sizeof(T)));
-  return smaller(s.window.rows, larger(1, first_level_bytes / bytes));
+int64_t filter_rows_per_pass(const Conv2d& s, const SparseShape<T>& shape) {
+  const int64_t bytes = max(1, s.out * shape.padded_filter_row * static_cast<int64_t>(sizeof(T)));
+  return min(s.window.rows, max(1, l1_bytes / bytes));
 }
 
-// Filters packed as (groups of rows, filters, rows of the group, run), each run behind `before`
-// zeros and padded with zeros.
+// The layout of packed filters: (groups of rows, filters, rows of the group, filter row). Each
+// filter row has `before` zeros before it, and is padded with zeros after it.
 template <class T>
-struct PackedRuns {
-  int64_t group;
-  int64_t before, step;  // elements from one run to the next: zeros, run, zeros
+struct PackedFilterRows {
+  int64_t group_rows;
+  int64_t before, step;  // step is from one filter row to the next
 
   int64_t size(const Conv2d& s) const { return round_up(s.window.rows * s.out * step, 16); }
-  // Where the first run lies of the group that begins with row `first`.
+  // The offset of the first filter row in the group that begins with row `first`.
   int64_t offset(const Conv2d& s, int64_t first) const { return first * s.out * step + before; }
-  // From one filter's runs to the next's in that group.
-  int64_t between(const Conv2d& s, int64_t first) const {
-    return smaller(group, s.window.rows - first) * step;
+  // From the rows of one filter to those of the next in that group.
+  int64_t filter_stride(const Conv2d& s, int64_t first) const {
+    return min(group_rows, s.window.rows - first) * step;
   }
 
+  // Packs filter k.
   void pack(const T* weight, int64_t k, const Conv2d& s, T* packed) const {
-    const int64_t rows = s.window.rows, run = s.window.columns * s.in;
+    const int64_t rows = s.window.rows, filter_row = s.window.columns * s.in;
     for (int64_t r = 0; r < rows; ++r) {
-      const int64_t first = r / group * group;
-      T* const to = packed + offset(s, first) - before + k * between(s, first) + (r - first) * step;
-      const T* const from = weight + (k * rows + r) * run;
+      const int64_t first = r / group_rows * group_rows;
+      T* const to =
+          packed + offset(s, first) - before + k * filter_stride(s, first) + (r - first) * step;
+      const T* const from = weight + (k * rows + r) * filter_row;
       for (int64_t i = 0; i < step; ++i) to[i] = T(0);
-      for (int64_t i = 0; i < run; ++i) to[before + i] = from[i];
+      for (int64_t i = 0; i < filter_row; ++i) to[before + i] = from[i];
     }
   }
 };
 template <class T>
-PackedRuns<T> packed_runs(const Conv2d& s, const Sizes<T>& sizes) {
-  return {rows_at_once(s, sizes), 0, sizes.run_padded};
+PackedFilterRows<T> packed_filter_rows(const Conv2d& s, const SparseShape<T>& shape) {
+  return {filter_rows_per_pass(s, shape), 0, shape.padded_filter_row};
 }
 
 }  // namespace chainrule::CR_ISA

@@ -1,11 +1,11 @@
-// The transforms of Winograd's F(4, 3), along one axis: four outputs of three taps over six pixels
-// from six products.
+// The transforms of Winograd's F(4, 3) along one axis: four outputs of three taps over six pixels,
+// with six products.
 //
 //   y = Aᵀ [(G g) ⊙ (Bᵀ d)],   dg = Gᵀ [(A dy) ⊙ (Bᵀ d)]
 //
-// Pixels, taps and outputs are the coefficients of polynomials that meet at 0, ±a, ±b and infinity
-// (Toom and Cook). With a = 5/8 and b = 3/2 the matrices A and B are exact, and errors are half of
-// those with 1 and 2, on normal data; of the multiples of an eighth no pair does better.
+// Pixels, taps and outputs are coefficients of polynomials, which are evaluated at 0, ±a, ±b and
+// infinity (Toom and Cook). With a = 5/8 and b = 3/2 the matrices A and B are exact. On normal data
+// the errors are half of those with 1 and 2. No other pair of multiples of 1/8 has smaller errors.
 #pragma once
 
 #include "cpu/simd/vec.h"
@@ -13,12 +13,12 @@
 namespace chainrule::CR_ISA {
 
 template <class T>
-struct Transforms {
+struct WinogradTransforms {
   using V = Vec<T>;
   static constexpr int taps = 3, outputs = 4, pixels = 6;
 
-  // Bᵀ
-  static CR_INLINE void of_pixels(const V* d, V* u) {
+  // u = Bᵀ d
+  static CR_INLINE void input(const V* d, V* u) {
     u[0] = fma(V::set(aa * bb), d[0], fma(V::set(-(aa + bb)), d[2], d[4]));
     const V even_a = fma(V::set(-bb), d[2], d[4]), odd_a = fma(V::set(-bb), d[1], d[3]);
     u[1] = fma(V::set(a), odd_a, even_a);
@@ -29,8 +29,8 @@ struct Transforms {
     u[5] = fma(V::set(aa * bb), d[1], fma(V::set(-(aa + bb)), d[3], d[5]));
   }
 
-  // G
-  static CR_INLINE void of_taps(const V* g, V* u) {
+  // u = G g
+  static CR_INLINE void filter(const V* g, V* u) {
     u[0] = V::set(at_zero) * g[0];
     const V even_a = V::set(at_a) * fma(V::set(aa), g[2], g[0]), odd_a = V::set(at_a * a) * g[1];
     u[1] = even_a + odd_a;
@@ -41,8 +41,8 @@ struct Transforms {
     u[5] = g[2];
   }
 
-  // Aᵀ
-  static CR_INLINE void of_products(const V* m, V* y) {
+  // y = Aᵀ m
+  static CR_INLINE void output(const V* m, V* y) {
     const V even_a = m[1] + m[2], odd_a = m[1] - m[2];
     const V even_b = m[3] + m[4], odd_b = m[3] - m[4];
     y[0] = m[0] + (even_a + even_b);
@@ -51,8 +51,8 @@ struct Transforms {
     y[3] = fma(V::set(bb * b), odd_b, fma(V::set(aa * a), odd_a, m[5]));
   }
 
-  // A, of the gradient of the outputs
-  static CR_INLINE void of_gradient(const V* y, V* u) {
+  // u = A y of the gradient y of the outputs
+  static CR_INLINE void output_gradient(const V* y, V* u) {
     u[0] = y[0];
     const V even_a = fma(V::set(aa), y[2], y[0]);
     const V odd_a = fma(V::set(aa * a), y[3], V::set(a) * y[1]);
@@ -65,8 +65,8 @@ struct Transforms {
     u[5] = y[3];
   }
 
-  // Gᵀ, to the gradient of the taps
-  static CR_INLINE void of_sums(const V* u, V* g) {
+  // g = Gᵀ u, the gradient of the taps
+  static CR_INLINE void filter_gradient(const V* u, V* g) {
     const V even_a = V::set(at_a) * (u[1] + u[2]), odd_a = V::set(at_a * a) * (u[1] - u[2]);
     const V even_b = V::set(at_b) * (u[3] + u[4]), odd_b = V::set(at_b * b) * (u[3] - u[4]);
     g[0] = fma(V::set(at_zero), u[0], even_a + even_b);

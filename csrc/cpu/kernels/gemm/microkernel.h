@@ -1,17 +1,18 @@
-// The one hot loop of the library: a tile of c = a · b in registers.
+// The two GEMM microkernels: a tile of c = a · b in registers. They are two of the six hot loops of
+// the library. The others are in gemm/sparse_gemm.h, conv/few_channels.h, conv/sparse_backward.h
+// and conv/sparse_backward_2x2.h.
 //
-//   rows x columns of the tile   tile_rows x (1..tile_vectors registers)
-//   registers                    accumulators + one row of b + one broadcast of a; the
-//                                static_assert below does the sum
+//   wide tile     tile_rows x (1 .. tile_vectors vectors)
+//   registers     accumulators + one row of b + one broadcast of a, see the static_assert below
+//   narrow tile   for at most narrow_vectors vectors of columns, see NarrowTile
 //
-// a is read where it lies, through one pointer a row and a step between the elements of a row: a
-// matrix, its transpose, or the pixels under a sliding window are all the same to it, so nothing
-// is unfolded (im2col) or packed first. b is packed into slivers as wide as a tile: within a
-// sliver, row k is contiguous, padded with zeros to whole registers.
+// a is not packed. The wide tile reads it through one pointer per row and one step between the
+// elements of a row. A matrix, its transpose and the pixels under a sliding window differ only in
+// these, so convolution is an implicit GEMM (no im2col). b is packed into panels, see packing.h.
 //
-// The product runs over segments: `count` runs of `length` elements, a_stride and b_stride apart.
-// A matrix product has one; a convolution has one for every row of its window, since the pixels of
-// a window's row and their channels lie side by side.
+// The sum runs over segments: `count` segments of `length` elements, a_stride and b_stride apart. A
+// matrix product has one segment. A convolution has one per row of its window, because the pixels
+// of a window row and their channels are contiguous.
 #pragma once
 
 #include "core/shape.h"
@@ -32,17 +33,17 @@ struct Segments {
   int64_t b_step, b_stride;
 };
 
-// What becomes of a finished tile: where it goes, and what is added on the way.
+// The last step of a tile, before it is stored.
 template <class T>
 struct Epilogue {
-  const T* bias = nullptr;  // for the tile's columns
-  bool accumulate = false;  // start from what is there
+  const T* bias = nullptr;  // of the tile's columns
+  bool accumulate = false;  // add to the old value of c
   bool relu = false;
 };
 
-// One row of a finished tile.
+// Applies the epilogue to one row of a tile and stores it.
 template <int vectors, class T>
-CR_INLINE void finish_row(const Vec<T>* row, T* c, int64_t columns, const Epilogue<T>& epilogue) {
+CR_INLINE void store_row(const Vec<T>* row, T* c, int64_t columns, const Epilogue<T>& epilogue) {
   using V = Vec<T>;
   constexpr int width = V::width;
 #pragma GCC unroll 8
@@ -64,10 +65,11 @@ CR_INLINE void finish_row(const Vec<T>* row, T* c, int64_t columns, const Epilog
   }
 }
 
-// c[i][0 .. columns) for i in [0, rows). Rows past `rows` repeat the last one and are not stored.
+// Computes c[i][0 .. columns) for i in [0, rows). The pointers of rows past `rows` must repeat the
+// last row. These rows are not stored.
 template <int vectors, class T>
-void multiply_tile(const T* const* a, const T* b, T* const* c, int rows, int64_t columns,
-                   const Segments& s, const Epilogue<T>& epilogue) {
+void microkernel(const T* const* a, const T* b, T* const* c, int rows, int64_t columns,
+                 const Segments& s, const Epilogue<T>& epilogue) {
   using V = Vec<T>;
   constexpr int width = V::width;
   V accumulator[tile_rows][vectors];
@@ -76,8 +78,8 @@ void multiply_tile(const T* const* a, const T* b, T* const* c, int rows, int64_t
 #pragma GCC unroll 4
     for (int j = 0; j < vectors; ++j) {
       accumulator[i][j] = V::zero();
-      // By the time it is written it has come: 4 % of a product of 1024 rows, 8 % of 4096 x 4096
-      // sums over 128, together with fewer passes over c (product.h).
+      // Prefetch c for the store. Together with fewer passes over c (gemm.h) this gains 4 % on a
+      // product of 1024 rows, and 8 % on 4096 x 4096 sums over 128.
       __builtin_prefetch(c[i] + j * width, 1);
     }
   }
@@ -105,40 +107,51 @@ void multiply_tile(const T* const* a, const T* b, T* const* c, int rows, int64_t
 #pragma GCC unroll 8
   for (int i = 0; i < tile_rows; ++i) {
     if (i >= rows) break;
-    finish_row<vectors>(accumulator[i], c[i], columns, epilogue);
+    store_row<vectors>(accumulator[i], c[i], columns, epilogue);
   }
 }
 
-// As many registers as `columns` need: narrow matrices do not pay for a wide tile.
+// Uses as many vectors per row as `columns` need.
 template <class T>
-CR_INLINE void multiply_tile(const T* const* a, const T* b, T* const* c, int rows, int64_t columns,
-                             const Segments& s, const Epilogue<T>& epilogue) {
+CR_INLINE void microkernel(const T* const* a, const T* b, T* const* c, int rows, int64_t columns,
+                           const Segments& s, const Epilogue<T>& epilogue) {
   switch (ceil_div(columns, Vec<T>::width)) {
     case 1:
-      return multiply_tile<1>(a, b, c, rows, columns, s, epilogue);
+      return microkernel<1>(a, b, c, rows, columns, s, epilogue);
     case 2:
-      return multiply_tile<2>(a, b, c, rows, columns, s, epilogue);
+      return microkernel<2>(a, b, c, rows, columns, s, epilogue);
     case 3:
       if constexpr (tile_vectors > 2) {
-        return multiply_tile<3>(a, b, c, rows, columns, s, epilogue);
+        return microkernel<3>(a, b, c, rows, columns, s, epilogue);
       }
       [[fallthrough]];
     default:
       if constexpr (tile_vectors > 2) {
-        return multiply_tile<4>(a, b, c, rows, columns, s, epilogue);
+        return microkernel<4>(a, b, c, rows, columns, s, epilogue);
       }
   }
 }
 
-constexpr int strip_vectors = 2;
+constexpr int narrow_vectors = 2;
 template <int vectors>
-constexpr int strip_rows = CR_REGISTERS == 32 ? (vectors == 1 ? 14 : 12) : (vectors == 1 ? 10 : 5);
+constexpr int narrow_rows = CR_REGISTERS == 32 ? (vectors == 1 ? 14 : 12) : (vectors == 1 ? 10 : 5);
 
+// A tall tile for few columns: one or two vectors wide, with as many rows as there are registers.
+//
+//   rows x columns     14 x 16 or 12 x 32 with 32 registers (float32, AVX-512)
+//                      10 x 8 or 5 x 16 with 16 registers
+//
+// The wide tile has six rows, so with one vector per row only six multiply-adds are in flight. Two
+// per cycle with a latency of four cycles need eight. The wide tile also spends too much time in
+// its prologue and epilogue. Three rows share one pointer, which x86 can address. Fourteen pointers
+// would not fit the general registers. The rows of a group have the same distance, and so have the
+// groups. Tried without success: 28 x 16, whose ten pointers spill (LeNet's first layer 2.5 times
+// slower).
 template <class T>
-struct Strip {
+struct NarrowTile {
   const T* a;
-  int64_t a_row;    // from one row to the next of three
-  int64_t a_three;  // from three to three
+  int64_t a_row;    // from one row of a group to the next
+  int64_t a_group;  // from one group of three rows to the next
   const T* b;
   T* c;
   int64_t c_row;
@@ -146,7 +159,7 @@ struct Strip {
 };
 
 template <int rows, int vectors, class T>
-void multiply_strip(const Strip<T>& strip, const Segments& s, const Epilogue<T>& epilogue) {
+void narrow_microkernel(const NarrowTile<T>& tile, const Segments& s, const Epilogue<T>& epilogue) {
   using V = Vec<T>;
   constexpr int pointers = (rows + 2) / 3;
   V accumulator[rows][vectors];
@@ -155,17 +168,17 @@ void multiply_strip(const Strip<T>& strip, const Segments& s, const Epilogue<T>&
 #pragma GCC unroll 2
     for (int j = 0; j < vectors; ++j) {
       accumulator[i][j] = V::zero();
-      __builtin_prefetch(strip.c + i * strip.c_row + j * V::width, 1);  // as gemm.h does
+      __builtin_prefetch(tile.c + i * tile.c_row + j * V::width, 1);  // as in microkernel()
     }
   }
-  const int64_t a_row = strip.a_row;
+  const int64_t a_row = tile.a_row;
   for (int64_t segment = 0; segment < s.count; ++segment) {
     const T* row[pointers];
 #pragma GCC unroll 8
     for (int p = 0; p < pointers; ++p) {
-      row[p] = strip.a + segment * s.a_stride + p * strip.a_three;
+      row[p] = tile.a + segment * s.a_stride + p * tile.a_group;
     }
-    const T* b_row = strip.b + segment * s.b_stride;
+    const T* b_row = tile.b + segment * s.b_stride;
     for (int64_t k = 0; k < s.length; ++k) {
       V right[vectors];
 #pragma GCC unroll 2
@@ -184,46 +197,46 @@ void multiply_strip(const Strip<T>& strip, const Segments& s, const Epilogue<T>&
   }
 #pragma GCC unroll 16
   for (int i = 0; i < rows; ++i) {
-    finish_row<vectors>(accumulator[i], strip.c + i * strip.c_row, strip.columns, epilogue);
+    store_row<vectors>(accumulator[i], tile.c + i * tile.c_row, tile.columns, epilogue);
   }
 }
 
 template <class T>
-using MultiplyStrip = void (*)(const Strip<T>&, const Segments&, const Epilogue<T>&);
+using NarrowMicrokernel = void (*)(const NarrowTile<T>&, const Segments&, const Epilogue<T>&);
 
-// The instance for so many rows, at most strip_rows<vectors>.
-template <class T, int vectors, int rows = strip_rows<vectors>>
-MultiplyStrip<T> strip_instance(int64_t wanted) {
-  if (rows == wanted) return multiply_strip<rows, vectors, T>;
-  if constexpr (rows > 1) return strip_instance<T, vectors, rows - 1>(wanted);
+// Returns the instance for `requested` rows, which must be at most narrow_rows<vectors>.
+template <class T, int vectors, int rows = narrow_rows<vectors>>
+NarrowMicrokernel<T> narrow_instance(int64_t requested) {
+  if (rows == requested) return narrow_microkernel<rows, vectors, T>;
+  if constexpr (rows > 1) return narrow_instance<T, vectors, rows - 1>(requested);
   return nullptr;
 }
 
-// `length` rows, all the same distance apart, in strips as even as can be: 28 is 14 and 14, 26 is
-// 13 and 13. Other threes only where the rows are few enough for one strip.
+// A GEMM of `length` rows, which are a_row apart, in narrow tiles of about equal height: 28 is 14
+// and 14, 26 is 13 and 13. a_group must be 3 * a_row unless all rows fit one tile.
 template <class T>
-class Strips {
+class NarrowGemm {
  public:
-  Strips(int64_t length, int64_t columns) : length_(length) {
+  NarrowGemm(int64_t length, int64_t columns) : length_(length) {
     const bool one = columns <= Vec<T>::width;
-    const int64_t most = one ? strip_rows<1> : strip_rows<2>;
-    rows_ = larger(1, ceil_div(length, larger(1, ceil_div(length, most))));
-    const int64_t rest = length % rows_;
-    full_ = one ? strip_instance<T, 1>(rows_) : strip_instance<T, 2>(rows_);
-    rest_ = one ? strip_instance<T, 1>(rest) : strip_instance<T, 2>(rest);
+    const int64_t max_rows = one ? narrow_rows<1> : narrow_rows<2>;
+    rows_ = max(1, ceil_div(length, max(1, ceil_div(length, max_rows))));
+    const int64_t last_rows = length % rows_;
+    tile_ = one ? narrow_instance<T, 1>(rows_) : narrow_instance<T, 2>(rows_);
+    last_ = one ? narrow_instance<T, 1>(last_rows) : narrow_instance<T, 2>(last_rows);
   }
 
-  void multiply(Strip<T> strip, const Segments& s, const Epilogue<T>& epilogue) const {
+  void multiply(NarrowTile<T> tile, const Segments& s, const Epilogue<T>& epilogue) const {
     for (int64_t i = 0; i < length_; i += rows_) {
-      (length_ - i < rows_ ? rest_ : full_)(strip, s, epilogue);
-      strip.a += rows_ * strip.a_row;
-      strip.c += rows_ * strip.c_row;
+      (length_ - i < rows_ ? last_ : tile_)(tile, s, epilogue);
+      tile.a += rows_ * tile.a_row;
+      tile.c += rows_ * tile.c_row;
     }
   }
 
  private:
   int64_t length_, rows_;
-  MultiplyStrip<T> full_, rest_;
+  NarrowMicrokernel<T> tile_, last_;
 };
 
 }  // namespace chainrule::CR_ISA

@@ -1,35 +1,39 @@
-// Packing of the right operand of a product for the microkernel.
+// Packing of the right operand of a GEMM for the microkernel.
 #pragma once
 
 #include "cpu/kernels/gemm/microkernel.h"
 
 namespace chainrule::CR_ISA {
 
-// A packed matrix of `depth` rows and `columns` columns: slivers of `wide`, one behind the other,
-// the last one only as wide as it must be.
+// The layout of a packed matrix of depth x columns: panels of `panel_width` columns, one after the
+// other. In a panel each row is contiguous and padded with zeros to full vectors. The last panel
+// has only as many vectors per row as its columns need.
 template <class T>
-struct Packed {
+struct PackedMatrix {
   int64_t depth, columns;
-  int64_t wide = tile_columns<T>;
+  int64_t panel_width = tile_columns<T>;
 
-  int64_t slivers() const { return ceil_div(columns, wide); }
-  int64_t sliver_columns(int64_t sliver) const { return smaller(wide, columns - sliver * wide); }
-  int64_t sliver_step(int64_t sliver) const {
-    return round_up(sliver_columns(sliver), Vec<T>::width);
+  int64_t panels() const { return ceil_div(columns, panel_width); }
+  int64_t panel_columns(int64_t panel) const {
+    return min(panel_width, columns - panel * panel_width);
   }
-  int64_t sliver_offset(int64_t sliver) const { return sliver * wide * depth; }
+  // From one row of a panel to the next.
+  int64_t panel_stride(int64_t panel) const {
+    return round_up(panel_columns(panel), Vec<T>::width);
+  }
+  int64_t panel_offset(int64_t panel) const { return panel * panel_width * depth; }
   int64_t size() const { return depth * round_up(columns, Vec<T>::width); }
 };
 
-// Rows [first, first + count) of one sliver, from a matrix stored as it is (row k at
-// source + k * stride) or transposed (column j at source + j * stride).
+// Packs rows [first, first + count) of one panel. Row k of the source is at source + k * stride. If
+// the source is transposed, column j is at source + j * stride.
 template <class T>
-void pack_sliver(const T* source, int64_t stride, bool transposed, const Packed<T>& packed,
-                 int64_t sliver, int64_t first, int64_t count, T* target) {
-  const int64_t columns = packed.sliver_columns(sliver);
-  const int64_t step = packed.sliver_step(sliver);
-  T* row = target + packed.sliver_offset(sliver) + first * step;
-  const int64_t left = sliver * packed.wide;
+void pack_panel(const T* source, int64_t stride, bool transposed, const PackedMatrix<T>& packed,
+                int64_t panel, int64_t first, int64_t count, T* target) {
+  const int64_t columns = packed.panel_columns(panel);
+  const int64_t step = packed.panel_stride(panel);
+  T* row = target + packed.panel_offset(panel) + first * step;
+  const int64_t left = panel * packed.panel_width;
   if (!transposed) {
     for (int64_t k = 0; k < count; ++k, row += step) {
       const T* from = source + k * stride + left;
@@ -38,7 +42,8 @@ void pack_sliver(const T* source, int64_t stride, bool transposed, const Packed<
     }
     return;
   }
-  // A square of registers at a time: transposed there, it is read and written in whole lines.
+  // A square of vectors is transposed in registers, so that it is read and written in whole cache
+  // lines.
   constexpr int width = Vec<T>::width;
   for (int64_t j = 0; j < step; j += width) {
     const T* const from = source + (left + j) * stride;
