@@ -118,7 +118,7 @@ def measure(seconds: float, tiny: bool) -> Probe:
     n = 32 if tiny else 2048
     random = np.random.default_rng(0)
     matrices = [random.standard_normal((n, n), dtype=np.float32) for _ in range(3)]
-    a, b, out = (devices.on("cuda", one) for one in matrices)
+    a, b, out = (devices.to_device("cuda", one) for one in matrices)
     product = rate(lambda: ops.matmul(a, b, out=out), 2.0 * n**3)
     best = peak()
     whence = "lanes x highest clock" if best else "chainrule's product"

@@ -1,6 +1,6 @@
-#include "bindings/operations.h"
-#include "bindings/parameters.h"
-#include "bindings/windows.h"
+#include "bindings/conv_shapes.h"
+#include "bindings/module.h"
+#include "bindings/scalars.h"
 
 namespace chainrule::bindings {
 namespace {
@@ -11,10 +11,10 @@ Pair conv2d_pooled(const py::object& x_, const py::object& weight_, const py::ob
   Call call("conv2d_pooled");
   const Operand x = call.input("x", x_, 4);
   const Operand weight = call.input("weight", weight_, 4);
-  const Conv2d s = convolution(call, shape_of(x), filters_of(weight), stride, padding);
-  const MaxPool2d p = pooling(call, output_shape(s), window, py::none());
+  const Conv2d s = checked_conv2d_shape(call, shape_of(x), filters_of(weight), stride, padding);
+  const MaxPool2d p = max_pool2d_shape(call, output_shape(s), window, py::none());
   const Operand bias = call.bias(bias_, s.out, "filters");
-  const bool rectify = rectifies(call, activation);
+  const bool relu = is_relu(call, activation);
   const auto given = call.outputs(out, 2);
   const Operand y = call.output(given[0], output_shape(p));
   const Operand argmax = call.output_positions(given[1], output_shape(p));
@@ -23,7 +23,7 @@ Pair conv2d_pooled(const py::object& x_, const py::object& weight_, const py::ob
         [=](const auto& ops, int workers) { return ops.conv2d_pooled_workspace(s, p, workers); },
         [=]<class T>(const Ops<T>& ops, T, const Workspace& workspace) {
           ops.conv2d_pooled(data<T>(x), data<T>(weight), data<T>(bias), mutable_data<T>(y),
-                            mutable_data<uint16_t>(argmax), rectify, s, p, workspace);
+                            mutable_data<uint16_t>(argmax), relu, s, p, workspace);
         });
   }
   return py::make_tuple(y.object(), argmax.object());
@@ -38,8 +38,8 @@ py::object conv2d_pooled_backward_input(const py::object& dy_, const py::object&
   const Operand argmax = call.positions("argmax", argmax_);
   const Operand weight = call.input("weight", weight_, 4);
   const Shape x = image_shape(call, "input_shape", input_shape);
-  const Conv2d s = convolution(call, x, filters_of(weight), stride, padding);
-  const MaxPool2d p = pooling(call, output_shape(s), window, py::none());
+  const Conv2d s = checked_conv2d_shape(call, x, filters_of(weight), stride, padding);
+  const MaxPool2d p = max_pool2d_shape(call, output_shape(s), window, py::none());
   require_shape(call, "dy", dy, output_shape(p));
   require_shape(call, "argmax", argmax, output_shape(p));
   const Operand dx = call.output(out, x);
@@ -67,8 +67,8 @@ Pair conv2d_pooled_backward_weight(const py::object& dy_, const py::object& argm
   const Operand x = call.input("x", x_, 4);
   const auto [rows, columns] = pair(call, "kernel_size", kernel_size, 1, longest_axis);
   const Filters filters{dim(dy, 3), rows, columns, dim(x, 3)};
-  const Conv2d s = convolution(call, shape_of(x), filters, stride, padding);
-  const MaxPool2d p = pooling(call, output_shape(s), window, py::none());
+  const Conv2d s = checked_conv2d_shape(call, shape_of(x), filters, stride, padding);
+  const MaxPool2d p = max_pool2d_shape(call, output_shape(s), window, py::none());
   require_shape(call, "dy", dy, output_shape(p));
   require_shape(call, "argmax", argmax, output_shape(p));
   const auto given = call.outputs(out, 2);

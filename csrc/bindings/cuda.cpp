@@ -1,12 +1,12 @@
 // chainrule.cuda, as far as it is compiled.
 #include <pybind11/stl.h>
 
-#include "bindings/array.h"
+#include "bindings/call.h"
 #include "bindings/cuda_array.h"
-#include "bindings/operations.h"
-#include "bindings/parameters.h"
-#include "cuda/precision.h"
-#include "cuda/runtime.h"
+#include "bindings/module.h"
+#include "bindings/scalars.h"
+#include "cuda/gemm/precision.h"
+#include "cuda/runtime/runtime.h"
 
 namespace chainrule::bindings {
 namespace {
@@ -138,7 +138,7 @@ void bind_cuda(py::module_& m) {
   });
   m.def("cuda_memory", [] {
     require_gpu("cuda.memory");
-    const cuda::Memory memory = cuda::memory();
+    const cuda::MemoryInfo memory = cuda::memory();
     return py::make_tuple(memory.free, memory.total);
   });
   m.def("matmul_precision", [] {

@@ -1,6 +1,6 @@
 #include "bindings/cuda_array.h"
 
-#include "cuda/runtime.h"
+#include "cuda/runtime/runtime.h"
 
 namespace chainrule::bindings {
 namespace {
@@ -38,7 +38,7 @@ py::array CudaArray::numpy() const {
   py::array array(dtype_of(type_), shape_);
   void* const to = array.mutable_data();
   const Unlocked unlocked;
-  cuda::copy_out(to, data_, nbytes(), stream_);
+  cuda::copy_to_host(to, data_, nbytes(), stream_);
   return array;
 }
 
@@ -62,15 +62,15 @@ void CudaArray::fill(const py::object& source) {
       // A copy on the GPU may begin at either end.
       const CudaArray aside = other.copy();
       const Unlocked unlocked;
-      cuda::wait(stream_, aside.stream_);
-      cuda::copy(data_, aside.data_, nbytes(), stream_);
-      cuda::wait(aside.stream_, stream_);
+      cuda::stream_wait(stream_, aside.stream_);
+      cuda::copy_on_device(data_, aside.data_, nbytes(), stream_);
+      cuda::stream_wait(aside.stream_, stream_);
       return;
     }
     const Unlocked unlocked;
-    cuda::wait(stream_, other.stream_);
-    cuda::copy(data_, other.data_, nbytes(), stream_);
-    cuda::wait(other.stream_, stream_);
+    cuda::stream_wait(stream_, other.stream_);
+    cuda::copy_on_device(data_, other.data_, nbytes(), stream_);
+    cuda::stream_wait(other.stream_, stream_);
     return;
   }
   if (!py::isinstance<py::array>(source)) {
@@ -83,15 +83,15 @@ void CudaArray::fill(const py::object& source) {
   const py::array dense = py::array::ensure(given, py::array::c_style);
   const void* const from = dense.data();
   const Unlocked unlocked;
-  cuda::copy_in(data_, from, nbytes(), stream_);
+  cuda::copy_to_device(data_, from, nbytes(), stream_);
 }
 
 CudaArray CudaArray::copy() const {
   CudaArray result(type_, shape_);
   const Unlocked unlocked;
-  cuda::wait(result.stream_, stream_);
-  cuda::copy(result.data_, data_, nbytes(), result.stream_);
-  cuda::wait(stream_, result.stream_);
+  cuda::stream_wait(result.stream_, stream_);
+  cuda::copy_on_device(result.data_, data_, nbytes(), result.stream_);
+  cuda::stream_wait(stream_, result.stream_);
   return result;
 }
 

@@ -4,7 +4,7 @@
 #include <memory>
 
 #include "bindings/device.h"
-#include "cuda/stream.h"
+#include "cuda/runtime/stream.h"
 
 namespace chainrule::bindings {
 

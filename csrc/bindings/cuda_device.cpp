@@ -2,9 +2,9 @@
 #include <cstdlib>
 
 #include "bindings/cuda_array.h"
-#include "cuda/limits.h"
-#include "cuda/precision.h"
-#include "cuda/runtime.h"
+#include "cuda/gemm/precision.h"
+#include "cuda/runtime/limits.h"
+#include "cuda/runtime/runtime.h"
 
 namespace chainrule::bindings {
 namespace {
@@ -48,17 +48,17 @@ class CudaReplay final : public Replay {
     graph_ = cuda::capture([&] {
       for (const Recorded& recorded : steps) {
         recorded.step(Workspace{workspace_.data(), recorded.workers});
-        cuda::finish("Program");
+        cuda::check_launches("Program");
       }
     });
   }
   // On the stream of the thread that recorded it, whoever runs it: its arrays belong there.
   void run() override {
-    for (void* const other : streams_) cuda::wait(stream_, static_cast<Stream>(other));
+    for (void* const other : streams_) cuda::stream_wait(stream_, static_cast<Stream>(other));
     graph_->launch(stream_);
-    for (void* const other : streams_) cuda::wait(static_cast<Stream>(other), stream_);
+    for (void* const other : streams_) cuda::stream_wait(static_cast<Stream>(other), stream_);
     // So that synchronize() in this thread waits for it.
-    cuda::wait(cuda::current_stream(), stream_);
+    cuda::stream_wait(cuda::current_stream(), stream_);
     if (waits_always()) cuda::synchronize(stream_);
   }
 
@@ -73,7 +73,7 @@ class Cuda final : public Device {
  public:
   const char* place() const override { return "the GPU"; }
   const Backend& backend() const override { return cuda::kernels(); }
-  int64_t most_counted() const override { return cuda::most_counted; }
+  int64_t most_counted() const override { return cuda::max_extent; }
 
   Held allocate(Type type, const Shape& shape) const override {
     const py::object array = py::cast(CudaArray(type, shape));
@@ -83,7 +83,7 @@ class Cuda final : public Device {
   Step recordable(Step step) const override {
     return [step = std::move(step),
             precision = cuda::matmul_precision.load()](const Workspace& workspace) {
-      const cuda::FixedPrecision now(precision);
+      const cuda::ScopedPrecision now(precision);
       step(workspace);
     };
   }
@@ -91,15 +91,15 @@ class Cuda final : public Device {
   void run(const char* op, int64_t bytes, int workers, const Work& work,
            std::span<const Held> arrays) const override {
     const Unlocked unlocked;
-    const cuda::OnGpu here;
+    const cuda::DeviceGuard here;
     const Stream stream = cuda::current_stream();
     // Both ways: nobody overwrites or frees an array on its own stream before it was read here.
     for (const Held& held : arrays) wait(stream, held);
     const Workspaces workspace(bytes, stream);
     work(Workspace{workspace.data(), workers});
-    cuda::finish(op);
+    cuda::check_launches(op);
     for (const Held& held : arrays) {
-      if (held.stream) cuda::wait(static_cast<Stream>(held.stream), stream);
+      if (held.stream) cuda::stream_wait(static_cast<Stream>(held.stream), stream);
     }
     if (waits_always()) synchronize(op, stream);
   }
@@ -112,13 +112,13 @@ class Cuda final : public Device {
 
   bool look(const void* from, int64_t bytes, void* to) const override {
     if (capturing) return false;
-    cuda::copy_out(to, from, bytes, cuda::current_stream());
+    cuda::copy_to_host(to, from, bytes, cuda::current_stream());
     return true;
   }
 
  private:
   static void wait(Stream stream, const Held& held) {
-    if (held.stream) cuda::wait(stream, static_cast<Stream>(held.stream));
+    if (held.stream) cuda::stream_wait(stream, static_cast<Stream>(held.stream));
   }
   static void synchronize(const char* op, Stream stream) {
     try {

@@ -1,9 +1,9 @@
 // What a training step on the GPU records beside the operations.
-#include "bindings/array.h"
+#include "bindings/call.h"
 #include "bindings/cuda_array.h"
-#include "bindings/operations.h"
-#include "bindings/parameters.h"
-#include "cuda/runtime.h"
+#include "bindings/module.h"
+#include "bindings/scalars.h"
+#include "cuda/runtime/runtime.h"
 
 namespace chainrule::bindings {
 namespace {
@@ -25,25 +25,25 @@ void begin_step(const py::object& order_, const py::object& rates_, const py::ob
   const Operand chosen = call.fixed("chosen", chosen_, Type::i64, 1);
   const Operand rate = call.fixed("rate", rate_, Type::f64, 1);
   const Operand this_pass = call.fixed("this_pass", this_pass_, Type::u64, 1);
-  cuda::StepBegin s{
+  cuda::BeginStep s{
       .order = data<int64_t>(order),
       .rates = data<double>(rates),
-      .pass = data<uint64_t>(pass),
+      .first_pass = data<uint64_t>(pass),
       .classes = nullptr,
       .position = data<int64_t>(position),
       .batch = integer(call, "batch", batch_, 1, INT64_MAX),
       .count = chosen.size(),
-      .chosen = mutable_data<int64_t>(chosen),
-      .chosen_classes = nullptr,
+      .indices = mutable_data<int64_t>(chosen),
+      .batch_classes = nullptr,
       .rate = mutable_data<double>(rate),
-      .this_pass = mutable_data<uint64_t>(this_pass),
+      .pass = mutable_data<uint64_t>(this_pass),
   };
   if (!classes_.is_none()) {
     s.classes = data<int64_t>(call.fixed("classes", classes_, Type::i64, 1));
-    s.chosen_classes = mutable_data<int64_t>(
+    s.batch_classes = mutable_data<int64_t>(
         call.fixed("chosen_classes", chosen_classes_, Type::i64, chosen.size()));
   }
-  call.run([=](const auto&, auto) { cuda::training().begin(s); });
+  call.run([=](const auto&, auto) { cuda::training_step_kernels().begin(s); });
 }
 
 void end_step(const py::object& losses_, const py::object& output_, const py::object& classes_,
@@ -65,7 +65,7 @@ void end_step(const py::object& losses_, const py::object& output_, const py::ob
     classes = data<int64_t>(call.fixed("classes", classes_, Type::i64, count));
   }
   call.run([=]<class T>(const Ops<T>&, T) {
-    const cuda::StepEnd<T> s{data<T>(losses),
+    const cuda::EndStep<T> s{data<T>(losses),
                              data<T>(output),
                              classes,
                              count,
@@ -76,9 +76,9 @@ void end_step(const py::object& losses_, const py::object& output_, const py::ob
                              mutable_data<int64_t>(stopped),
                              mutable_data<int64_t>(position)};
     if constexpr (single<T>) {
-      cuda::training().end_f32(s);
+      cuda::training_step_kernels().end_f32(s);
     } else {
-      cuda::training().end_f64(s);
+      cuda::training_step_kernels().end_f64(s);
     }
   });
 }
@@ -89,15 +89,15 @@ void norm(const py::object& vector_, const py::object& parts_, const py::object&
   Call call("norm");
   const Operand vector = call.input("vector", vector_);
   const int64_t size = vector.size();
-  const Operand parts = call.fixed("parts", parts_, Type::f64, cuda::norm_parts(size));
+  const Operand parts = call.fixed("parts", parts_, Type::f64, cuda::norm_partials_size(size));
   const Operand result = call.fixed("result", result_, Type::f64, 1);
   call.run([=]<class T>(const Ops<T>&, T) {
     const cuda::Norm<T> s{data<T>(vector), size, mutable_data<double>(parts),
                           mutable_data<double>(result)};
     if constexpr (single<T>) {
-      cuda::training().norm_f32(s);
+      cuda::training_step_kernels().norm_f32(s);
     } else {
-      cuda::training().norm_f64(s);
+      cuda::training_step_kernels().norm_f64(s);
     }
   });
 }
@@ -112,9 +112,9 @@ void clip_to_norm(const py::object& vector_, const py::object& limit_, const py:
   call.run([=]<class T>(const Ops<T>&, T) {
     T* const elements = mutable_data<T>(vector);
     if constexpr (single<T>) {
-      cuda::training().clip_f32(elements, size, limit, data<double>(length));
+      cuda::training_step_kernels().clip_f32(elements, size, limit, data<double>(length));
     } else {
-      cuda::training().clip_f64(elements, size, limit, data<double>(length));
+      cuda::training_step_kernels().clip_f64(elements, size, limit, data<double>(length));
     }
   });
 }
@@ -128,7 +128,7 @@ void bind_cuda_training(py::module_& m) {
   m.def("cuda_end_step", &end_step, py::arg("losses"), py::arg("output"), py::arg("classes"),
         py::arg("sums"), py::arg("right"), py::arg("rate"), py::arg("stopped"),
         py::arg("position"));
-  m.def("cuda_norm_parts", &cuda::norm_parts, py::arg("size"));
+  m.def("cuda_norm_parts", &cuda::norm_partials_size, py::arg("size"));
   m.def("cuda_norm", &norm, py::arg("vector"), py::arg("parts"), py::arg("result"));
   m.def("cuda_clip_to_norm", &clip_to_norm, py::arg("vector"), py::arg("limit"), py::arg("norm"));
 }

@@ -6,10 +6,10 @@
 #include <chrono>
 #include <cstring>
 
-#include "cpu/cpu.h"
+#include "cpu/dispatch.h"
 #include "cpu/float_mode.h"
-#include "cpu/pace.h"
 #include "cpu/scratch.h"
+#include "cpu/thread_count_tuner.h"
 #include "cpu/threads.h"
 
 namespace chainrule::bindings {
@@ -21,20 +21,20 @@ class CpuReplay final : public Replay {
       : steps_(steps), memory_(allocate(static_cast<std::size_t>(bytes))) {}
   void run() override {
     const FlushSubnormals flush;
-    if (pace_.most() != num_threads()) pace_ = Pace(num_threads());
-    const FewerWorkers fewer(pace_.threads());
+    if (tuner_.max_threads() != num_threads()) tuner_ = ThreadCountTuner(num_threads());
+    const ScopedThreadLimit limit(tuner_.threads());
     const auto start = std::chrono::steady_clock::now();
     for (const Recorded& recorded : steps_) {
       recorded.step(Workspace{memory_.get(), recorded.workers});
     }
     const std::chrono::nanoseconds passed = std::chrono::steady_clock::now() - start;
-    pace_.took(passed.count());
+    tuner_.record(passed.count());
   }
 
  private:
   const std::vector<Recorded>& steps_;
-  Memory memory_;
-  Pace pace_{num_threads()};
+  AlignedMemory memory_;
+  ThreadCountTuner tuner_{num_threads()};
 };
 
 class Cpu final : public Device {

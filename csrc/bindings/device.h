@@ -9,7 +9,7 @@
 #include <span>
 #include <vector>
 
-#include "bindings/operand.h"
+#include "bindings/array_view.h"
 #include "core/ops.h"
 
 namespace chainrule::bindings {

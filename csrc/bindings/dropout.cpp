@@ -1,8 +1,8 @@
 #include <cmath>
 
-#include "bindings/array.h"
-#include "bindings/operations.h"
-#include "bindings/parameters.h"
+#include "bindings/call.h"
+#include "bindings/module.h"
+#include "bindings/scalars.h"
 
 namespace chainrule::bindings {
 namespace {
@@ -28,7 +28,7 @@ py::object masked(const char* op, const char* name, const py::object& x_, const 
   call.run([=]<class T>(const Ops<T>& ops, T) {
     Dropout now = s;
     now.offset = offset.get();
-    now.offset_at = offset.address();
+    now.device_offset = offset.address();
     ops.dropout(data<T>(x), mutable_data<T>(y), now);
   });
   return y.object();

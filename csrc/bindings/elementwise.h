@@ -1,7 +1,7 @@
 // The shape that operations on corresponding elements share: y[i] = f(a[i], b[i]).
 #pragma once
 
-#include "bindings/array.h"
+#include "bindings/call.h"
 
 namespace chainrule::bindings {
 

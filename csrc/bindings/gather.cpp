@@ -1,5 +1,5 @@
-#include "bindings/array.h"
-#include "bindings/operations.h"
+#include "bindings/call.h"
+#include "bindings/module.h"
 
 namespace chainrule::bindings {
 namespace {
@@ -12,15 +12,15 @@ py::object gather(const py::object& source_, const py::object& indices_, const p
   const int64_t count = shape[0];
   const Operand indices = call.integers("indices", indices_, count);
   shape[0] = dim(indices, 0);
-  const bool bytes = source.type() == Type::u8;
-  if (bytes) call.type_from(out_);
+  const bool source_is_uint8 = source.type() == Type::u8;
+  if (source_is_uint8) call.type_from(out_);
   const Operand out = call.output(out_, shape);
   const int64_t rows = shape[0];
   // Of an empty source too: where the host cannot see that indices ask for its rows, those get 0.
   const Gather s{rows, rows > 0 ? out.size() / rows : 0, count};
   call.run([=]<class T>(const Ops<T>& ops, T) {
     require_in_range("gather: indices", indices, rows, count);
-    ops.gather(source.data(), bytes, data<int64_t>(indices), mutable_data<T>(out), s);
+    ops.gather(source.data(), source_is_uint8, data<int64_t>(indices), mutable_data<T>(out), s);
   });
   return out.object();
 }

@@ -1,6 +1,6 @@
 #include "bindings/elementwise.h"
-#include "bindings/operations.h"
-#include "bindings/parameters.h"
+#include "bindings/module.h"
+#include "bindings/scalars.h"
 
 namespace chainrule::bindings {
 

@@ -1,6 +1,6 @@
-#include "bindings/array.h"
-#include "bindings/operations.h"
-#include "bindings/parameters.h"
+#include "bindings/call.h"
+#include "bindings/module.h"
+#include "bindings/scalars.h"
 
 namespace chainrule::bindings {
 namespace {
@@ -20,13 +20,13 @@ py::object linear(const py::object& x_, const py::object& weight_, const py::obj
   const Operand weight = call.input("weight", weight_, 2);
   const Linear s = shape_from(call, x, weight);
   const Operand bias = call.bias(bias_, s.out, "outputs");
-  const bool rectify = rectifies(call, activation);
+  const bool relu = is_relu(call, activation);
   const Operand y = call.output(out, {s.batch, s.out});
   if (y.size() > 0) {
     call.run_with_workspace(
         [=](const auto& ops, int workers) { return ops.linear_workspace(s, workers); },
         [=]<class T>(const Ops<T>& ops, T, const Workspace& workspace) {
-          ops.linear(data<T>(x), data<T>(weight), data<T>(bias), mutable_data<T>(y), rectify, s,
+          ops.linear(data<T>(x), data<T>(weight), data<T>(bias), mutable_data<T>(y), relu, s,
                      workspace);
         });
   }

@@ -1,5 +1,5 @@
-#include "bindings/array.h"
-#include "bindings/operations.h"
+#include "bindings/call.h"
+#include "bindings/module.h"
 
 namespace chainrule::bindings {
 namespace {

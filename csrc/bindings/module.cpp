@@ -1,4 +1,4 @@
-#include "bindings/operations.h"
+#include "bindings/module.h"
 
 PYBIND11_MODULE(_core, m) {
   namespace b = chainrule::bindings;

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "bindings/operations.h"
+#include "bindings/module.h"
 
 namespace chainrule::bindings {
 namespace {

@@ -1,8 +1,8 @@
 #include <cmath>
 
 #include "bindings/elementwise.h"
-#include "bindings/operations.h"
-#include "bindings/parameters.h"
+#include "bindings/module.h"
+#include "bindings/scalars.h"
 
 namespace chainrule::bindings {
 
@@ -35,7 +35,7 @@ void bind_sgd(py::module_& m) {
         call.run([=]<class T>(const Ops<T>& ops, T) {
           Sgd now = s;
           now.learning_rate = learning_rate.get();
-          now.learning_rate_at = learning_rate.address();
+          now.device_learning_rate = learning_rate.address();
           if (!std::isfinite(now.learning_rate)) {
             throw py::value_error("sgd: learning_rate must be finite, got " +
                                   std::to_string(now.learning_rate));

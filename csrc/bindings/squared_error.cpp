@@ -1,5 +1,5 @@
 #include "bindings/elementwise.h"
-#include "bindings/operations.h"
+#include "bindings/module.h"
 
 namespace chainrule::bindings {
 

@@ -4,11 +4,11 @@
 #include <climits>
 #include <cstdlib>
 
-#include "bindings/array.h"
-#include "bindings/operations.h"
-#include "bindings/parameters.h"
-#include "cpu/cpu.h"
-#include "cpu/pace.h"
+#include "bindings/call.h"
+#include "bindings/module.h"
+#include "bindings/scalars.h"
+#include "cpu/dispatch.h"
+#include "cpu/thread_count_tuner.h"
 
 namespace chainrule::bindings {
 namespace {
@@ -43,7 +43,7 @@ std::string compiler() {
 }
 
 // A misspelt variable must not silently run something else.
-void obey_environment() {
+void apply_environment() {
   if (const char* const name = std::getenv("CHAINRULE_BACKEND"); name && *name) {
     if (!select_backend(name)) throw py::import_error(impossible("CHAINRULE_BACKEND", name));
   }
@@ -80,14 +80,14 @@ void bind_system(py::module_& m) {
       },
       py::arg("n"));
   m.def("available_cpus", &available_cpus);
-  py::class_<Pace>(m, "Pace")
-      .def(py::init<int>(), py::arg("most"))
-      .def("threads", &Pace::threads)
-      .def("took", &Pace::took, py::arg("nanoseconds"));
+  py::class_<ThreadCountTuner>(m, "ThreadCountTuner")
+      .def(py::init<int>(), py::arg("max_threads"))
+      .def("threads", &ThreadCountTuner::threads)
+      .def("record", &ThreadCountTuner::record, py::arg("nanoseconds"));
   m.def("compiler", &compiler);
   m.def("version", [] { return std::string(CHAINRULE_VERSION); });
-  if (!survive_forks()) throw std::bad_alloc();
-  obey_environment();
+  if (!install_fork_handler()) throw std::bad_alloc();
+  apply_environment();
 }
 
 }  // namespace chainrule::bindings

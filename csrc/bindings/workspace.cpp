@@ -1,10 +1,10 @@
 // What operations would need as workspace: asked before there is any array to run them on.
 #include <algorithm>
 
+#include "bindings/conv_shapes.h"
 #include "bindings/cuda_array.h"
-#include "bindings/operations.h"
-#include "bindings/parameters.h"
-#include "bindings/windows.h"
+#include "bindings/module.h"
+#include "bindings/scalars.h"
 
 namespace chainrule::bindings {
 namespace {
@@ -34,7 +34,7 @@ int64_t convolution_workspace(const py::object& x, const py::object& weight,
   const Call call("conv2d", &device(on_gpu));
   const Shape w = image_shape(call, "weight", weight);
   const Filters filters{w[0], w[1], w[2], w[3]};
-  const Conv2d s = convolution(call, image_shape(call, "x", x), filters, stride, padding);
+  const Conv2d s = checked_conv2d_shape(call, image_shape(call, "x", x), filters, stride, padding);
   if (window.is_none()) {
     return ask(on_gpu, float64, [&](const auto& ops, int workers) {
       return std::max({ops.conv2d_workspace(s, workers),
@@ -42,7 +42,7 @@ int64_t convolution_workspace(const py::object& x, const py::object& weight,
                        ops.conv2d_backward_weight_workspace(s, workers)});
     });
   }
-  const MaxPool2d p = pooling(call, output_shape(s), window, py::none());
+  const MaxPool2d p = max_pool2d_shape(call, output_shape(s), window, py::none());
   return ask(on_gpu, float64, [&](const auto& ops, int workers) {
     return std::max({ops.conv2d_pooled_workspace(s, p, workers),
                      need_dx ? ops.conv2d_pooled_backward_input_workspace(s, p, workers) : 0,

@@ -1,4 +1,4 @@
-// The table of one backend: a pointer for every line of ops.def, for each element type.
+// The table of a backend: one function pointer per line of ops.def and element type.
 #pragma once
 
 #include "core/shape.h"

@@ -1,19 +1,19 @@
-// Shapes as plain numbers. The bindings fill them once, checked; kernels only read them.
-// No functions here: an inline one would be compiled per instruction set and picked by the linker
-// for everybody.
+// The shape of each operation as plain numbers. The bindings check and fill them. Kernels read
+// them. This file must not define functions. An inline function would be compiled for each
+// instruction set, and the linker would keep one copy for all.
 #pragma once
 
 #include <cstdint>
 
 namespace chainrule {
 
-// c (m, n) = a (m, k) · b (k, n). An operand marked transposed is stored as (k, m) or (n, k).
+// c (m, n) = a (m, k) · b (k, n). A transposed operand is stored as (k, m) or (n, k).
 struct Matmul {
   int64_t m, n, k;
   bool transpose_a, transpose_b;
 };
 
-// x (batch, in) · weightᵀ + bias -> y (batch, out); weight is (out, in).
+// y (batch, out) = x (batch, in) · weightᵀ + bias. weight is (out, in).
 struct Linear {
   int64_t batch, in, out;
 };
@@ -25,7 +25,7 @@ struct Window {
 };
 
 // x (batch, height, width, in), weight (out, rows, columns, in), y (batch, out_height, out_width,
-// out). Padding at the bottom and the right follows from the output's size.
+// out). Padding at the bottom and at the right follows from the size of the output.
 struct Conv2d {
   int64_t batch, height, width, in, out;
   Window window;
@@ -40,35 +40,35 @@ struct MaxPool2d {
   int64_t out_height, out_width;
 };
 
-// A matrix of independent rows: softmax and the losses work on each by itself.
+// A matrix of independent rows, for softmax and the losses.
 struct Rows {
   int64_t rows, columns;
 };
 
-// y (rows, columns) from a source of (source_rows, columns).
+// y (rows, columns), source (source_rows, columns).
 struct Gather {
   int64_t rows, columns, source_rows;
 };
 
-// A number that changes between replays may stand in the GPU's memory: where its `_at` is not null,
-// the kernel reads it there. The CPU's kernels are only handed numbers.
+// A scalar that changes between replays may be stored in GPU memory. If its device pointer is not
+// null, the CUDA kernel reads the scalar there. CPU kernels ignore device pointers.
 struct Dropout {
   int64_t size;
   uint64_t seed, offset;
-  uint32_t threshold;  // an element is kept when its random word is at least this
+  uint32_t threshold;  // an element is kept if its random word is at least this
   double scale;        // 1 / (1 - rate)
-  const uint64_t* offset_at = nullptr;
+  const uint64_t* device_offset = nullptr;
 };
 
 struct Sgd {
   int64_t size;
   double learning_rate, momentum, l2;
   bool nesterov;
-  // Where it holds a number that is not finite, the step leaves everything as it was.
-  const double* learning_rate_at = nullptr;
+  // If the value is not finite, the step changes nothing.
+  const double* device_learning_rate = nullptr;
 };
 
-// Memory that the caller lends to one kernel call, and how many threads may share it.
+// Memory of the caller for one kernel call, and the number of threads that may share it.
 struct Workspace {
   void* data;
   int workers;

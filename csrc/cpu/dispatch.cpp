@@ -1,6 +1,6 @@
-#include <atomic>
+#include "cpu/dispatch.h"
 
-#include "cpu/cpu.h"
+#include <atomic>
 
 namespace chainrule {
 
@@ -25,8 +25,8 @@ struct Candidate {
   bool (*runs_here)();
 };
 
-// Worst to best: the last one that runs here is chosen. The compiler's builtin also asks whether
-// the operating system saves the registers.
+// Worst to best: the last one that runs here is chosen. The compiler's builtin also checks that the
+// operating system saves the registers.
 const Candidate candidates[] = {
     {&scalar::backend, [] { return true; }},
 #if defined(__x86_64__)

@@ -1,16 +1,17 @@
-// Subnormal numbers cost tens of cycles an operation on many CPUs, and a network that has converged
-// is full of them. A program flushes them to zero while it runs, on every thread that works for it.
+// The floating-point mode of a thread. Subnormal numbers cost tens of cycles per operation on many
+// CPUs, and a converged network has many of them. A replayed program flushes them to zero on every
+// thread that runs it.
 #pragma once
 
 #include <cstdint>
 
 namespace chainrule {
 
-// The calling thread's floating-point control register.
+// The floating-point control register of the calling thread.
 uint64_t float_mode() noexcept;
 void set_float_mode(uint64_t mode) noexcept;
 
-// Flushes subnormals while it lives, then restores what was.
+// Flushes subnormals to zero in its scope. The destructor restores the previous mode.
 class FlushSubnormals {
  public:
   FlushSubnormals() noexcept;

@@ -1,4 +1,4 @@
-// Working memory.
+// Scratch memory for kernels.
 #pragma once
 
 #include <cstddef>
@@ -10,17 +10,18 @@ namespace chainrule {
 struct FreeMemory {
   void operator()(void* memory) const noexcept { std::free(memory); }
 };
-using Memory = std::unique_ptr<void, FreeMemory>;
+using AlignedMemory = std::unique_ptr<void, FreeMemory>;
 
-// At least `bytes` bytes, aligned to a cache line. Much of it lies on pages of 2 MiB where the
-// system gives them. Throws std::bad_alloc.
-Memory allocate(std::size_t bytes);
+// Returns at least `bytes` bytes, aligned to a cache line. Large blocks use pages of 2 MiB if the
+// system provides them. Throws std::bad_alloc.
+AlignedMemory allocate(std::size_t bytes);
 
-// The calling thread's own, which grows to the largest request and is used again: valid until its
-// next call. Throws std::bad_alloc, and is then as it was.
+// Returns the calling thread's scratch memory, which grows to the largest request and is reused. It
+// is valid until the thread's next call. If it throws std::bad_alloc, the memory stays unchanged.
 //
-// With CHAINRULE_FENCE in the environment, for tests: it ends at a forbidden page, so what goes too
-// far ends the process, and holds NaN, so what reads before it writes shows.
+// The environment variable CHAINRULE_FENCE is for tests. If it is set, the memory ends at a
+// protected page, so an access past the end ends the process. The memory is filled with NaN, so a
+// read before a write changes the result.
 void* scratch(std::size_t bytes);
 
 }  // namespace chainrule

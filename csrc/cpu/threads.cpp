@@ -21,12 +21,12 @@
 namespace chainrule {
 namespace {
 
-// Below this a wake-up (a few microseconds when the workers sleep) costs more than it brings; below
-// the other even workers that watch do.
-constexpr int64_t worthwhile_cycles = 30'000, worthwhile_awake = 5'000;
-constexpr int64_t soon_nanoseconds = 20'000;
-// About 30 microseconds of watching for the next call before a worker sleeps: longer than the
-// pause between two operations of a training step, too short to be seen as load.
+// With less work than the first, waking a sleeping worker (a few microseconds) costs more than it
+// gains. With less than the second, even a spinning worker costs more than it gains.
+constexpr int64_t min_cycles = 30'000, min_cycles_spinning = 5'000;
+constexpr int64_t short_gap_nanoseconds = 20'000;
+// A worker spins for about 30 microseconds before it sleeps. This is longer than the pause between
+// two operations of a training step, and too short to be visible as load.
 constexpr int spin_rounds = 1'000;
 
 void pause() noexcept {
@@ -37,26 +37,27 @@ void pause() noexcept {
 #endif
 }
 
-// One call's work. Workers join while the gate is open; the caller closes it and waits for those
-// who joined, so a worker that wakes late delays nobody.
+// The work of one call. Workers join while the gate is open. The caller closes the gate and waits
+// for the workers that joined, so a worker that wakes late delays no call.
 class Pool {
  public:
-  // A small call has come. Whether it finds workers that watch, or comes so soon after another one
-  // that waking them will pay: they then watch for the next.
-  bool small_call_pays() noexcept {
+  // Returns true if the previous small call, or the end of the previous work, was less than
+  // short_gap_nanoseconds ago. The workers are then still spinning, or waking them gains time,
+  // because they will spin for the next call.
+  bool small_call_gains() noexcept {
     const int64_t stamp = nanoseconds();
-    return stamp - last_.exchange(stamp, std::memory_order_relaxed) < soon_nanoseconds;
+    return stamp - last_.exchange(stamp, std::memory_order_relaxed) < short_gap_nanoseconds;
   }
 
   bool try_run(int64_t tasks, int workers, Task task, void* context) noexcept {
     std::unique_lock<std::mutex> lock(busy_, std::try_to_lock);
     if (!lock.owns_lock()) return false;
-    const int most = num_threads();
-    resize(most - 1);
+    const int max_threads = num_threads();
+    resize(max_threads - 1);
     if (!shares_) return false;
     task_ = task;
     context_ = context;
-    limit_ = std::min(workers, most);
+    limit_ = std::min(workers, max_threads);
     float_mode_ = float_mode();
     for (int worker = 0; worker < limit_; ++worker) {
       shares_[worker].next.store(first_of(worker, tasks), std::memory_order_relaxed);
@@ -86,9 +87,10 @@ class Pool {
     return std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();
   }
 
-  // A worker's own tasks: one part of all, the same from call to call, so that what it left in its
-  // caches is found there again. An update of 1.2 million parameters takes 120 us so, 148 us where
-  // tasks go to whoever comes first; a product of 1024 rows 12.1 and 12.7 ms.
+  // The tasks of one worker: a contiguous part of all tasks, which is the same in every call. Its
+  // data is then still in the worker's caches. An update of 1.2 million parameters takes 120 us
+  // with it, and 148 us if each task goes to the first free worker. A product of 1024 rows
+  // takes 12.1 ms and 12.7 ms.
   struct alignas(64) Share {
     std::atomic<int64_t> next{0};
     int64_t end = 0;
@@ -99,7 +101,7 @@ class Pool {
     return worker * whole + std::min<int64_t>(worker, rest);
   }
 
-  // Its own share, then what is left of the others'.
+  // Runs the worker's own share, then the remaining tasks of the other shares.
   void work(int worker) noexcept {
     for (int i = 0; i < limit_; ++i) {
       Share& share = shares_[(worker + i) % limit_];
@@ -143,10 +145,10 @@ class Pool {
     }
   }
 
-  // Only the holder of busy_ comes here, so no call is under way.
+  // The caller holds busy_, so no other call is running.
   void resize(int count) noexcept {
-    if (count == wanted_) return;
-    wanted_ = count;
+    if (count == requested_) return;
+    requested_ = count;
     stop_.store(true, std::memory_order_release);
     epoch_.fetch_add(1, std::memory_order_seq_cst);
     {
@@ -158,18 +160,18 @@ class Pool {
     stop_.store(false, std::memory_order_release);
     epoch_.store(0, std::memory_order_release);
     shares_.reset(new (std::nothrow) Share[static_cast<std::size_t>(count) + 1]);
-    // Signals belong to the interpreter's threads: a handler on a worker would delay Ctrl-C.
+    // Workers block all signals. A signal handler on a worker would delay Ctrl-C.
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    // With fewer CPUs than threads a spinning worker takes time from one that has work.
+    // If there are fewer CPUs than threads, a spinning worker takes time from a working one.
     const int spins = count < available_cpus() ? spin_rounds : 0;
     try {
       for (int worker = 1; worker <= count; ++worker) {
         threads_.emplace_back([this, worker, spins] { serve(worker, spins); });
       }
     } catch (...) {
-      // The system refused a thread or its memory: those that exist do the work.
+      // The system could not create a thread. The existing threads do the work.
     }
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
   }
@@ -177,12 +179,12 @@ class Pool {
   std::mutex busy_;
   std::vector<std::thread> threads_;
   std::unique_ptr<Share[]> shares_;
-  int wanted_ = 0;  // of which the system may have refused some
+  int requested_ = 0;  // threads; the system may have created fewer
   Task task_ = nullptr;
   void* context_ = nullptr;
   int limit_ = 1;
-  uint64_t float_mode_ = 0;       // the caller's: a task computes the same on any thread
-  std::atomic<int64_t> last_{0};  // when a small call came, or a call's work ended
+  uint64_t float_mode_ = 0;       // of the caller, so that a task gives the same bits on any thread
+  std::atomic<int64_t> last_{0};  // time of the last small call, or of the end of the last work
   std::atomic<bool> stop_{false};
   std::mutex sleep_;
   std::condition_variable wake_;
@@ -191,14 +193,14 @@ class Pool {
   alignas(64) std::atomic<uint32_t> gate_{0};
 };
 
-// Never destroyed: at interpreter exit a daemon thread may still be inside a kernel.
+// Never destroyed, because at interpreter exit a daemon thread may still run a kernel.
 std::atomic<Pool*> current_pool{nullptr};
-std::atomic<int> threads_wanted{0};
-thread_local int most_workers = INT_MAX;
+std::atomic<int> requested_threads{0};
+thread_local int thread_limit = INT_MAX;
 
-// The child of a fork has none of the pool's threads, and its locks may be held by threads that
-// no longer exist. It forgets the pool, and the next call makes a new one.
-void forget_pool() noexcept { current_pool.store(nullptr, std::memory_order_release); }
+// After a fork the child has no threads of the pool, and threads that no longer exist may hold its
+// locks. The child drops the pool, and the next call creates a new one.
+void drop_pool() noexcept { current_pool.store(nullptr, std::memory_order_release); }
 
 Pool* pool() noexcept {
   Pool* existing = current_pool.load(std::memory_order_acquire);
@@ -212,7 +214,8 @@ Pool* pool() noexcept {
   return existing;
 }
 
-// cgroup v2 writes "quota period" or "max period" there, in microseconds.
+// Returns the CPU quota of the cgroup, rounded up, or 0 if there is no quota. The file of cgroup v2
+// holds "quota period" or "max period", in microseconds.
 int cgroup_cpus() noexcept {
   int cpus = 0;
   if (std::FILE* file = std::fopen("/sys/fs/cgroup/cpu.max", "re")) {
@@ -227,7 +230,7 @@ int cgroup_cpus() noexcept {
 
 }  // namespace
 
-bool survive_forks() noexcept { return pthread_atfork(nullptr, nullptr, forget_pool) == 0; }
+bool install_fork_handler() noexcept { return pthread_atfork(nullptr, nullptr, drop_pool) == 0; }
 
 int available_cpus() noexcept {
   cpu_set_t mask;
@@ -239,25 +242,27 @@ int available_cpus() noexcept {
 }
 
 int num_threads() noexcept {
-  int wanted = threads_wanted.load(std::memory_order_relaxed);
-  if (wanted == 0) {
-    wanted = available_cpus();
-    threads_wanted.store(wanted, std::memory_order_relaxed);
+  int threads = requested_threads.load(std::memory_order_relaxed);
+  if (threads == 0) {
+    threads = available_cpus();
+    requested_threads.store(threads, std::memory_order_relaxed);
   }
-  return wanted;
+  return threads;
 }
 
-void set_num_threads(int n) noexcept { threads_wanted.store(n, std::memory_order_relaxed); }
+void set_num_threads(int n) noexcept { requested_threads.store(n, std::memory_order_relaxed); }
 
-FewerWorkers::FewerWorkers(int most) noexcept : before_(most_workers) { most_workers = most; }
-FewerWorkers::~FewerWorkers() { most_workers = before_; }
+ScopedThreadLimit::ScopedThreadLimit(int max_threads) noexcept : before_(thread_limit) {
+  thread_limit = max_threads;
+}
+ScopedThreadLimit::~ScopedThreadLimit() { thread_limit = before_; }
 
 void run_tasks(int64_t tasks, int64_t cycles, int workers, Task task, void* context) noexcept {
-  workers = std::min(workers, most_workers);
-  if (tasks > 1 && workers > 1 && cycles >= worthwhile_awake) {
+  workers = std::min(workers, thread_limit);
+  if (tasks > 1 && workers > 1 && cycles >= min_cycles_spinning) {
     Pool* const shared = pool();
-    const bool pays = shared && (cycles >= worthwhile_cycles || shared->small_call_pays());
-    if (pays && shared->try_run(tasks, workers, task, context)) return;
+    const bool gains = shared && (cycles >= min_cycles || shared->small_call_gains());
+    if (gains && shared->try_run(tasks, workers, task, context)) return;
   }
   for (int64_t index = 0; index < tasks; ++index) task(context, index, 0);
 }

@@ -1,5 +1,5 @@
-// The library's own thread pool: no OpenMP, whose runtime hangs after fork and clashes with the
-// copy that other packages bring along.
+// The library's own thread pool. OpenMP is not used, because its runtime hangs after fork and
+// conflicts with the copies that other packages load.
 #pragma once
 
 #include <cstdint>
@@ -7,32 +7,34 @@
 namespace chainrule {
 
 // Calls task(context, index, worker) once for every index in [0, tasks), on at most `workers`
-// threads, and returns when all are done. worker < workers tells the calls that run at the same
-// time apart. The caller is worker 0. A call that finds the pool busy, or whose `cycles` of work
-// (a rough estimate for one core) are not worth a wake-up, runs all tasks itself. So nothing a
-// task computes may depend on which worker runs it.
+// threads, and returns when all calls are done. Concurrent calls have different numbers `worker`,
+// which are below `workers`. The caller is worker 0. `cycles` is a rough estimate of the work on
+// one core. If the pool is busy, or if the work is too short to wake a worker, the caller runs all
+// tasks. The result of a task must therefore not depend on its worker.
 using Task = void (*)(void* context, int64_t index, int worker);
 void run_tasks(int64_t tasks, int64_t cycles, int workers, Task task, void* context) noexcept;
 
-// To be called once, before any other thread can fork or run tasks. False if memory is out.
-bool survive_forks() noexcept;
+// Makes a forked child start with a new pool. Call it once, before another thread can fork or run
+// tasks. Returns false if memory is exhausted.
+bool install_fork_handler() noexcept;
 
-// Keeps the calling thread's calls to so many workers while it lives.
-class FewerWorkers {
+// Limits the calling thread's calls of run_tasks to `max_threads` threads in its scope.
+class ScopedThreadLimit {
  public:
-  explicit FewerWorkers(int most) noexcept;
-  ~FewerWorkers();
-  FewerWorkers(const FewerWorkers&) = delete;
-  FewerWorkers& operator=(const FewerWorkers&) = delete;
+  explicit ScopedThreadLimit(int max_threads) noexcept;
+  ~ScopedThreadLimit();
+  ScopedThreadLimit(const ScopedThreadLimit&) = delete;
+  ScopedThreadLimit& operator=(const ScopedThreadLimit&) = delete;
 
  private:
   int before_;
 };
 
 int num_threads() noexcept;
-// n is at least 1; takes effect with the next call.
+// n must be at least 1. It takes effect with the next call of run_tasks.
 void set_num_threads(int n) noexcept;
-// CPUs that this process may use: its affinity mask and its cgroup's quota.
+// Returns the number of CPUs that this process may use: the minimum of its affinity mask and its
+// cgroup quota.
 int available_cpus() noexcept;
 
 }  // namespace chainrule

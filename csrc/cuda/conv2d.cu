@@ -1,13 +1,12 @@
-// Convolution, eq. (58)-(60), and its two backward passes, as products whose operands are read
-// under the sliding window.
+// Convolution, eq. (58)-(60), and its backward passes, as implicit GEMMs over a sliding window:
 //
-// forward          y[p, :] = sum over the window of x[p + (r, s), :] · weight[:, r, s, :]
-// transposed backward input   the same over dy with each filter turned about, for each phase of the
-// stride backward weight  dweight[:, r, s, c] = sum over p of dy[p, :] · x[p + (r, s), c]
+//  - forward: y[p, :] = sum over (r, s) of x[p + (r, s), :] · weight[:, r, s, :], transposed;
+//  - backward input: the same over dy with flipped filters, once per phase of the stride;
+//  - backward weight: dweight[:, r, s, c] = sum over p of dy[p, :] · x[p + (r, s), c].
 //
-// Few channels are done without the product, see direct.h.
-#include "cuda/conv2d.h"
-#include "cuda/direct_weight.h"
+// Inputs with few channels use conv/few_channels.h instead of a GEMM.
+#include "cuda/conv/backward_input.h"
+#include "cuda/conv/few_channels_backward_weight.h"
 #include "cuda/kernel.h"
 
 namespace chainrule::cuda {
@@ -15,15 +14,15 @@ namespace {
 
 int64_t filter_size(const Conv2d& s) { return s.window.rows * s.window.columns * s.in; }
 
-Walk outputs(const Conv2d& s) { return {s.batch, s.out_height, s.out_width}; }
+PixelIndexer outputs(const Conv2d& s) { return {s.batch, s.out_height, s.out_width}; }
 
 template <class T>
-Plan<T> forward_plan(const Conv2d& s) {
+GemmConfig<T> forward_config(const Conv2d& s) {
   return {outputs(s).count(), s.out, filter_size(s)};
 }
 
 template <class T>
-Plan<T> weight_plan(const Conv2d& s) {
+GemmConfig<T> backward_weight_config(const Conv2d& s) {
   return {s.out, filter_size(s), outputs(s).count()};
 }
 
@@ -31,17 +30,17 @@ Plan<T> weight_plan(const Conv2d& s) {
 
 template <class T>
 int64_t conv2d_workspace(const Conv2d& s, int) {
-  return forward_plan<T>(s).workspace();
+  return forward_config<T>(s).workspace_bytes();
 }
 
 template <class T>
-void conv2d(const T* x, const T* weight, const T* bias, T* y, bool rectify, const Conv2d& s,
+void conv2d(const T* x, const T* weight, const T* bias, T* y, bool relu, const Conv2d& s,
             const Workspace& workspace) {
   const int64_t size = filter_size(s);
-  const MatrixResult<T> result(y, s.out, {bias, rectify});
-  if (forward_directly(x, weight, s, unpooled(s), result)) return;
-  multiply(forward_plan<T>(s), WindowRows<T>{sliding(x, s, outputs(s))},
-           Matrix<T, true>(weight, s.out, size), result, static_cast<T*>(workspace.data));
+  const MatrixOutput<T> output(y, s.out, {bias, relu});
+  if (try_few_channels(x, weight, s, unit_windows(s), output)) return;
+  run_gemm(forward_config<T>(s), WindowRowLoader<T>{make_sliding_window(x, s, outputs(s))},
+           MatrixLoader<T, true>(weight, s.out, size), output, static_cast<T*>(workspace.data));
 }
 
 template <class T>
@@ -52,30 +51,32 @@ int64_t conv2d_backward_input_workspace(const Conv2d& s, int) {
 template <class T>
 void conv2d_backward_input(const T* dy, const T* weight, T* dx, const Conv2d& s,
                            const Workspace& workspace) {
-  backward_input(weight, dx, s, static_cast<T*>(workspace.data), [=](Sliding<T> window) {
+  backward_input(weight, dx, s, static_cast<T*>(workspace.data), [=](SlidingWindow<T> window) {
     window.data = dy;
-    return WindowRows<T>{window};
+    return WindowRowLoader<T>{window};
   });
 }
 
 template <class T>
 int64_t conv2d_backward_weight_workspace(const Conv2d& s, int) {
-  const int64_t sums = ColumnSums<T>(outputs(s).count(), s.out).workspace();
-  const DirectWeight<T> direct(nullptr, s, unpooled(s));
-  return larger(sums, direct.bands.fit ? direct.workspace() : weight_plan<T>(s).workspace());
+  const int64_t sums = ColumnSums<T>(outputs(s).count(), s.out).workspace_bytes();
+  const FewChannelsBackwardWeight<T> few_channels(nullptr, s, unit_windows(s));
+  return max(sums, few_channels.bands.supported ? few_channels.workspace_bytes()
+                                                : backward_weight_config<T>(s).workspace_bytes());
 }
 
 template <class T>
 void conv2d_backward_weight(const T* dy, const T* x, T* dweight, T* dbias, const Conv2d& s,
                             const Workspace& workspace) {
-  T* const partial = static_cast<T*>(workspace.data);
-  const Walk walk = outputs(s);
-  if (!weight_directly<false>(dy, nullptr, x, dweight, s, unpooled(s), partial)) {
-    multiply(weight_plan<T>(s), Matrix<T, false>(dy, s.out, s.out),
-             WindowColumns<T>(sliding(x, s, walk)), MatrixResult<T>(dweight, filter_size(s)),
-             partial);
+  T* const partials = static_cast<T*>(workspace.data);
+  const PixelIndexer indexer = outputs(s);
+  if (!try_few_channels_backward_weight<false>(dy, nullptr, x, dweight, s, unit_windows(s),
+                                               partials)) {
+    run_gemm(backward_weight_config<T>(s), MatrixLoader<T, false>(dy, s.out, s.out),
+             WindowColumnLoader<T>(make_sliding_window(x, s, indexer)),
+             MatrixOutput<T>(dweight, filter_size(s)), partials);
   }
-  ColumnSums<T>(walk.count(), s.out).run(dy, dbias, partial);
+  ColumnSums<T>(indexer.count(), s.out).run(dy, dbias, partials);
 }
 
 CR_INSTANTIATE(conv2d_workspace);

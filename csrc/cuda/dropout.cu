@@ -1,7 +1,7 @@
-// Random zeros from Philox4x32-10 (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3",
-// 2011), the CPU's to the bit: element e takes word e % 4 of the block with counter (e / 4, offset)
-// under the key `seed`. So a four of elements is a block of words.
-#include "cuda/elements.h"
+// Dropout mask from Philox4x32-10 (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3",
+// 2011), bit-identical to the CPU. Element e uses word e % 4 of the block with counter (e / 4,
+// offset) and key `seed`. So one vec4 uses one block of four words.
+#include "cuda/elementwise.h"
 #include "cuda/kernel.h"
 
 namespace chainrule::cuda {
@@ -24,37 +24,38 @@ __device__ __forceinline__ void philox_words(uint64_t block, uint64_t offset, ui
     c[1] = low(p1);
     c[2] = high(p0) ^ c[3] ^ k1;
     c[3] = low(p0);
-    k0 += 0x9E3779B9;  // the golden ratio
-    k1 += 0xBB67AE85;  // the square root of 3, less 1
+    k0 += 0x9E3779B9;  // golden ratio
+    k1 += 0xBB67AE85;  // square root of 3, minus 1
   }
 }
 
 template <class T>
-struct Mask {
+struct DropoutFunctor {
   const T* x;
   T* y;
   uint64_t seed, offset;
-  const uint64_t* offset_at;
+  const uint64_t* device_offset;
   uint32_t threshold;
   T scale;
 
-  struct Held {
+  struct Registers {
     T x[4];
     uint64_t offset;
   };
-  template <bool whole>
-  __device__ __forceinline__ void load(const Four<whole>& four, Held& held) const {
-    four.load(x, held.x);
-    held.offset = offset_at ? *offset_at : offset;
+  template <bool full>
+  __device__ __forceinline__ void load(const Vec4<full>& vec4, Registers& registers) const {
+    vec4.load(x, registers.x);
+    registers.offset = device_offset ? *device_offset : offset;
   }
-  template <bool whole>
-  __device__ __forceinline__ void store(const Four<whole>& four, Held& held) const {
+  template <bool full>
+  __device__ __forceinline__ void store(const Vec4<full>& vec4, Registers& registers) const {
     uint32_t random[4];
-    philox_words(static_cast<uint64_t>(four.first) / 4, held.offset, seed, random);
-    // Selected, not multiplied away: a dropped NaN is 0.
+    philox_words(static_cast<uint64_t>(vec4.first) / 4, registers.offset, seed, random);
+    // A selection, not a product: a dropped NaN becomes 0.
 #pragma unroll
-    for (int i = 0; i < 4; ++i) held.x[i] = random[i] >= threshold ? held.x[i] * scale : T(0);
-    four.store(held.x, y);
+    for (int i = 0; i < 4; ++i)
+      registers.x[i] = random[i] >= threshold ? registers.x[i] * scale : T(0);
+    vec4.store(registers.x, y);
   }
 };
 
@@ -62,14 +63,14 @@ struct Mask {
 
 template <class T>
 void dropout(const T* x, T* y, const Dropout& s) {
-  for_fours(Mask<T>{.x = x,
-                    .y = y,
-                    .seed = s.seed,
-                    .offset = s.offset,
-                    .offset_at = s.offset_at,
-                    .threshold = s.threshold,
-                    .scale = static_cast<T>(s.scale)},
-            Fours::from_zero(s.size, {x, y}));
+  launch_elementwise(DropoutFunctor<T>{.x = x,
+                                       .y = y,
+                                       .seed = s.seed,
+                                       .offset = s.offset,
+                                       .device_offset = s.device_offset,
+                                       .threshold = s.threshold,
+                                       .scale = static_cast<T>(s.scale)},
+                     Vec4Layout::starting_at_zero(s.size, {x, y}));
 }
 
 CR_INSTANTIATE(dropout);

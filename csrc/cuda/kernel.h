@@ -1,15 +1,10 @@
-// What every operation's file includes: the operations' signatures, and their instances.
+// Included by every operation's file: the declarations of the operations, and CR_INSTANTIATE.
 #pragma once
 
 #include "core/shape.h"
 
 namespace chainrule::cuda {
 
-#include "core/backend.inc"
+#include "core/declarations.inc"
 
 }  // namespace chainrule::cuda
-
-// Both element types, with the signature that ops.def declared.
-#define CR_INSTANTIATE(name)                  \
-  template decltype(name<float>) name<float>; \
-  template decltype(name<double>) name<double>

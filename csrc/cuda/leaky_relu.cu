@@ -1,12 +1,12 @@
-// The leaky rectifier of the text after eq. (13): a slight slope below 0, so that no unit is dead.
-#include "cuda/elements.h"
+// Leaky ReLU (text after eq. 13): a small slope below 0, so that no unit stops learning.
+#include "cuda/elementwise.h"
 #include "cuda/kernel.h"
 
 namespace chainrule::cuda {
 namespace {
 
 template <class T>
-struct Bend {
+struct LeakyReluFunctor {
   T slope;
 
   __device__ T operator()(T v) const { return v > T(0) ? v : slope * v; }
@@ -17,12 +17,12 @@ struct Bend {
 
 template <class T>
 void leaky_relu(const T* x, T* y, double slope, int64_t n) {
-  map(n, y, Bend<T>{static_cast<T>(slope)}, x);
+  map(n, y, LeakyReluFunctor<T>{static_cast<T>(slope)}, x);
 }
 
 template <class T>
 void leaky_relu_backward(const T* dy, const T* x, T* dx, double slope, int64_t n) {
-  map(n, dx, Bend<T>{static_cast<T>(slope)}, dy, x);
+  map(n, dx, LeakyReluFunctor<T>{static_cast<T>(slope)}, dy, x);
 }
 
 CR_INSTANTIATE(leaky_relu);

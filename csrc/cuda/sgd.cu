@@ -1,51 +1,52 @@
-// Gradient descent, eq. (6), with the L2 term of eq. (8) and (42), and momentum:
-//   g = gradient + 2 λ θ      v = μ v + g      θ = θ - η v, or θ - η (g + μ v) after Nesterov
-#include "cuda/elements.h"
+// SGD, eq. (6), with the L2 term of eq. (8) and (42), and momentum:
+//    g = gradient + 2 λ θ      v = μ v + g      θ = θ - η v, or θ - η (g + μ v) with Nesterov
+#include "cuda/elementwise.h"
 #include "cuda/kernel.h"
 
 namespace chainrule::cuda {
 namespace {
 
 template <class T>
-struct Step {
+struct SgdFunctor {
   T* parameters;
   const T* gradient;
   T* velocity;
-  T decay, momentum;
+  T weight_decay, momentum;
   double learning_rate;
-  const double* learning_rate_at;
+  const double* device_learning_rate;
   bool nesterov;
 
-  struct Held {
+  struct Registers {
     T theta[4], gradient[4], velocity[4];
     double learning_rate;
   };
-  template <bool whole>
-  __device__ __forceinline__ void load(const Four<whole>& four, Held& held) const {
-    four.load(parameters, held.theta);
-    four.load(gradient, held.gradient);
-    if (velocity) four.load(velocity, held.velocity);
-    held.learning_rate = learning_rate_at ? *learning_rate_at : learning_rate;
+  template <bool full>
+  __device__ __forceinline__ void load(const Vec4<full>& vec4, Registers& registers) const {
+    vec4.load(parameters, registers.theta);
+    vec4.load(gradient, registers.gradient);
+    if (velocity) vec4.load(velocity, registers.velocity);
+    registers.learning_rate = device_learning_rate ? *device_learning_rate : learning_rate;
   }
-  template <bool whole>
-  __device__ __forceinline__ void store(const Four<whole>& four, Held& held) const {
-    if (!(held.learning_rate - held.learning_rate == 0)) return;
-    const T step = static_cast<T>(-held.learning_rate);
+  template <bool full>
+  __device__ __forceinline__ void store(const Vec4<full>& vec4, Registers& registers) const {
+    if (!(registers.learning_rate - registers.learning_rate == 0)) return;
+    const T step = static_cast<T>(-registers.learning_rate);
     T direction[4];
 #pragma unroll
-    for (int i = 0; i < 4; ++i) direction[i] = fma(decay, held.theta[i], held.gradient[i]);
+    for (int i = 0; i < 4; ++i)
+      direction[i] = fma(weight_decay, registers.theta[i], registers.gradient[i]);
     if (velocity) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        const T g = direction[i], v = fma(momentum, held.velocity[i], g);
-        held.velocity[i] = v;
+        const T g = direction[i], v = fma(momentum, registers.velocity[i], g);
+        registers.velocity[i] = v;
         direction[i] = nesterov ? fma(momentum, v, g) : v;
       }
-      four.store(held.velocity, velocity);
+      vec4.store(registers.velocity, velocity);
     }
 #pragma unroll
-    for (int i = 0; i < 4; ++i) held.theta[i] = fma(step, direction[i], held.theta[i]);
-    four.store(held.theta, parameters);
+    for (int i = 0; i < 4; ++i) registers.theta[i] = fma(step, direction[i], registers.theta[i]);
+    vec4.store(registers.theta, parameters);
   }
 };
 
@@ -53,16 +54,17 @@ struct Step {
 
 template <class T>
 void sgd(T* parameters, const T* gradient, T* velocity, const Sgd& s) {
-  const T* const moved = velocity ? velocity : parameters;
-  for_fours(Step<T>{.parameters = parameters,
+  const T* const velocity_or_parameters = velocity ? velocity : parameters;
+  launch_elementwise(
+      SgdFunctor<T>{.parameters = parameters,
                     .gradient = gradient,
                     .velocity = velocity,
-                    .decay = static_cast<T>(2 * s.l2),
+                    .weight_decay = static_cast<T>(2 * s.l2),
                     .momentum = static_cast<T>(s.momentum),
                     .learning_rate = s.learning_rate,
-                    .learning_rate_at = s.learning_rate_at,
+                    .device_learning_rate = s.device_learning_rate,
                     .nesterov = s.nesterov},
-            Fours::anywhere<T>(s.size, {parameters, gradient, moved}));
+      Vec4Layout::starting_aligned<T>(s.size, {parameters, gradient, velocity_or_parameters}));
 }
 
 CR_INSTANTIATE(sgd);

@@ -1,10 +1,10 @@
-// eq. (55)–(57) over rows. Each row's maximum is subtracted first, so no finite row overflows;
-// a row with NaN, with +inf, or of -inf only becomes NaN by inf - inf. The padding behind a row is
-// -inf, whose exponential is 0.
+// Softmax over rows, eq. (55)-(57). Each row's maximum is subtracted first, so no finite row
+// overflows. A row with NaN, with +inf, or of only -inf becomes NaN by inf - inf. The padding past
+// a row is -inf, and its exponential is 0.
 #include <cmath>
 
 #include "cuda/kernel.h"
-#include "cuda/rows.h"
+#include "cuda/row_reduce.h"
 
 namespace chainrule::cuda {
 namespace {
@@ -16,21 +16,21 @@ struct Softmax {
 
   template <class Row>
   __device__ void operator()(Row& row) const {
-    const T* const from = x + row.number * row.columns;
-    T* const to = y + row.number * row.columns;
+    const T* const from = x + row.index * row.columns;
+    T* const to = y + row.index * row.columns;
     const auto values = row.values(T(-INFINITY), [=](int64_t i) { return from[i]; });
     T top = T(-INFINITY);
     values.fold([&](T v) { top = fmax(top, v); });
     top = row.group.maximum(top);
-    const auto powers = values.mapped([=](T v) { return exp(v - top); });
+    const auto powers = values.map([=](T v) { return exp(v - top); });
     T total = T(0);
     powers.fold([&](T v) { total += v; });
     const T inverse = T(1) / row.group.sum(total);
-    powers.each([=](T v, int64_t i) { to[i] = v * inverse; });
+    powers.for_each([=](T v, int64_t i) { to[i] = v * inverse; });
   }
 };
 
-// dx_i = y_i (dy_i - Σ_k dy_k y_k): eq. (56) and (57) in one line.
+// dx_i = y_i (dy_i - Σ_k dy_k y_k): eq. (56) and (57) combined.
 template <class T>
 struct SoftmaxBackward {
   const T* dy;
@@ -43,14 +43,14 @@ struct SoftmaxBackward {
 
   template <class Row>
   __device__ void operator()(Row& row) const {
-    const T* const g = dy + row.number * row.columns;
-    const T* const p = y + row.number * row.columns;
-    T* const to = dx + row.number * row.columns;
+    const T* const g = dy + row.index * row.columns;
+    const T* const p = y + row.index * row.columns;
+    T* const to = dx + row.index * row.columns;
     const auto values = row.values(Both{T(0), T(0)}, [=](int64_t i) { return Both{g[i], p[i]}; });
     T inner = T(0);
     values.fold([&](Both v) { inner = fma(v.g, v.p, inner); });
     inner = row.group.sum(inner);
-    values.each([=](Both v, int64_t i) { to[i] = v.p * (v.g - inner); });
+    values.for_each([=](Both v, int64_t i) { to[i] = v.p * (v.g - inner); });
   }
 };
 
@@ -61,8 +61,8 @@ struct LogSoftmax {
 
   template <class Row>
   __device__ void operator()(Row& row) const {
-    const T* const from = x + row.number * row.columns;
-    T* const to = y + row.number * row.columns;
+    const T* const from = x + row.index * row.columns;
+    T* const to = y + row.index * row.columns;
     const auto values = row.values(T(-INFINITY), [=](int64_t i) { return from[i]; });
     T top = T(-INFINITY);
     values.fold([&](T v) { top = fmax(top, v); });
@@ -70,7 +70,7 @@ struct LogSoftmax {
     T total = T(0);
     values.fold([&](T v) { total += exp(v - top); });
     const T shift = log(row.group.sum(total));
-    values.each([=](T v, int64_t i) { to[i] = v - top - shift; });
+    values.for_each([=](T v, int64_t i) { to[i] = v - top - shift; });
   }
 };
 
@@ -78,17 +78,17 @@ struct LogSoftmax {
 
 template <class T>
 void softmax(const T* x, T* y, const Rows& s) {
-  over_rows<T>(s, Softmax<T>{x, y});
+  for_each_row<T>(s, Softmax<T>{x, y});
 }
 
 template <class T>
 void softmax_backward(const T* dy, const T* y, T* dx, const Rows& s) {
-  over_rows<T>(s, SoftmaxBackward<T>{dy, y, dx});
+  for_each_row<T>(s, SoftmaxBackward<T>{dy, y, dx});
 }
 
 template <class T>
 void log_softmax(const T* x, T* y, const Rows& s) {
-  over_rows<T>(s, LogSoftmax<T>{x, y});
+  for_each_row<T>(s, LogSoftmax<T>{x, y});
 }
 
 CR_INSTANTIATE(softmax);

@@ -1,6 +1,6 @@
-// eq. (35): losses = Σ_i (ŷ_i - y_i)², and eq. (22) for the mean over the rows.
+// Squared error, eq. (35): losses = Σ_i (ŷ_i - y_i)². Gradient of the mean over the rows, eq. (22).
 #include "cuda/kernel.h"
-#include "cuda/rows.h"
+#include "cuda/row_reduce.h"
 
 namespace chainrule::cuda {
 namespace {
@@ -15,17 +15,17 @@ struct SquaredError {
 
   template <class Row>
   __device__ void operator()(Row& row) const {
-    const T* const a = prediction + row.number * row.columns;
-    const T* const b = target + row.number * row.columns;
-    T* const to = dprediction + row.number * row.columns;
+    const T* const a = prediction + row.index * row.columns;
+    const T* const b = target + row.index * row.columns;
+    T* const to = dprediction + row.index * row.columns;
     const auto errors = row.values(T(0), [=](int64_t i) { return a[i] - b[i]; });
     T total = T(0);
-    errors.each([&, factor = share](T error, int64_t i) {
+    errors.for_each([&, factor = share](T error, int64_t i) {
       total = fma(error, error, total);
       to[i] = factor * error;
     });
     total = row.group.sum(total);
-    if (row.leads()) losses[row.number] = total;
+    if (row.is_leader()) losses[row.index] = total;
   }
 };
 
@@ -33,8 +33,8 @@ struct SquaredError {
 
 template <class T>
 void squared_error(const T* prediction, const T* target, T* losses, T* dprediction, const Rows& s) {
-  const T share = T(2) / static_cast<T>(larger(1, s.rows));
-  over_rows<T>(s, SquaredError<T>{prediction, target, losses, dprediction, share});
+  const T share = T(2) / static_cast<T>(max(1, s.rows));
+  for_each_row<T>(s, SquaredError<T>{prediction, target, losses, dprediction, share});
 }
 
 CR_INSTANTIATE(squared_error);

@@ -1,22 +1,11 @@
-// The GPU's table, derived from ops.def: constant data, nothing runs at load.
+// The table of the CUDA backend.
 #include "core/ops.h"
 #include "cuda/kernel.h"
 
+#define CR_BACKEND_NAME "cuda"
+
 namespace chainrule::cuda {
 
-extern const Backend backend;
-const Backend backend = {
-    "cuda",
-    {
-#define CR_OP(name, parameters) name<float>,
-#define CR_WORKSPACE(name, parameters) name<float>,
-#include "core/ops.def"
-    },
-    {
-#define CR_OP(name, parameters) name<double>,
-#define CR_WORKSPACE(name, parameters) name<double>,
-#include "core/ops.def"
-    },
-};
+#include "core/table.inc"
 
 }  // namespace chainrule::cuda

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 OVERRIDE = "CHAINRULE_MEMORY"
@@ -26,36 +25,6 @@ class Available(NamedTuple):
 
     nbytes: int
     source: str
-
-
-@dataclass(frozen=True)
-class Memory:
-    """What training holds, in bytes.
-
-    Attributes
-    ----------
-    parameters, gradients : int, the vectors of all weights and biases, padding included
-    velocities : int, 0 without momentum
-    activations : int, all buffers of a step: inputs, outputs, gradients that flow back, targets
-    workspace : int, what kernels work in
-    copies : int, what stopping rules keep
-    """
-
-    parameters: int = 0
-    gradients: int = 0
-    velocities: int = 0
-    activations: int = 0
-    workspace: int = 0
-    copies: int = 0
-
-    @property
-    def total(self) -> int:
-        return sum(getattr(self, item.name) for item in fields(self))
-
-    def parts(self) -> str:
-        """Every part that is not 0, as "4.0 MiB parameters, 4.0 MiB gradients"."""
-        sizes = [(getattr(self, item.name), item.name) for item in fields(self)]
-        return ", ".join(f"{in_bytes(size)} {name}" for size, name in sizes if size)
 
 
 def in_bytes(count: int) -> str:

@@ -35,7 +35,7 @@ def zeros(device: str, nbytes: int, what: str) -> Array:
     """
     if device == "cuda":
         require(device, what, nbytes)
-        return as_array(cuda.zeros(nbytes, np.uint8))
+        return typed(cuda.zeros(nbytes, np.uint8))
     available_memory.require(what, nbytes)
     if nbytes > sys.maxsize - ALIGNMENT:
         raise MemoryError(
@@ -59,23 +59,23 @@ def require(device: str, what: str, nbytes: int, parts: str = "", more: str = ""
         )
 
 
-def part(arena: Array, offset: int, shape: Shape, dtype: np.dtype[Any]) -> Array:
+def view(arena: Array, offset: int, shape: Shape, dtype: np.dtype[Any]) -> Array:
     """An array in the memory of another."""
     if isinstance(arena, cuda.Array):
-        return as_array(arena.part(offset, shape, dtype))
+        return typed(arena.part(offset, shape, dtype))
     nbytes = math.prod(shape) * dtype.itemsize
     return arena[offset : offset + nbytes].view(dtype).reshape(shape)
 
 
-def whole(arena: Array, dtype: np.dtype[Any]) -> Array:
+def flat_view(arena: Array, dtype: np.dtype[Any]) -> Array:
     """All of an arena as a vector."""
-    return part(arena, 0, (arena.nbytes // dtype.itemsize,), dtype)
+    return view(arena, 0, (arena.nbytes // dtype.itemsize,), dtype)
 
 
-def on(device: str, array: Array) -> Array:
+def to_device(device: str, array: Array) -> Array:
     """The array itself where it lies there, else a copy there."""
     if device == "cuda":
-        return as_array(cuda.array(array))
+        return typed(cuda.array(array))
     return to_numpy(array)
 
 
@@ -93,6 +93,6 @@ def write(array: Array, value: Array | float) -> None:
         array[...] = value.numpy() if isinstance(value, cuda.Array) else value
 
 
-def as_array(array: Any) -> Array:
+def typed(array: Any) -> Array:
     """What lies on a GPU, for code that only hands it on."""
     return array  # type: ignore[no-any-return]

@@ -243,7 +243,7 @@ def test_pointing_at_the_digit_tells_the_number_there(tab: Tab) -> None:
     assert said.startswith("Row 9, column 11 ")
     assert said.endswith(f"z = {value:.2f}.".replace("-", "−"))
     # And that number is the library's.
-    from chainrule.tutorial.convolution import INDEX, digit, edges
+    from chainrule.tutorial.ch6_layers import INDEX, digit, edges
 
     wanted = (digit(INDEX)[0, 8:11, 10:13, 0] * edges()[0, :, :, 0]).sum()
     assert value == pytest.approx(wanted, abs=1e-3)

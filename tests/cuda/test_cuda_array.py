@@ -161,7 +161,7 @@ def test_memory_is_freed_with_the_last_reference() -> None:
 def test_when_memory_ends_work_goes_on() -> None:
     _, total = cuda.memory()
     with pytest.raises(
-        MemoryError, match=r"^cuda: \d+ MiB do not fit: \d+ (MiB )?of \d+ MiB are free"
+        MemoryError, match=r"^cuda: out of memory: \d+ MiB requested, \d+ MiB of \d+ MiB free"
     ):
         cuda.empty(total + 2**20, np.uint8)
     a = some((5,))

@@ -76,13 +76,13 @@ def test_a_program_that_meets_indices_out_of_range_says_so() -> None:
         ops.softmax_cross_entropy(cuda.array(normal(seeded(0), (3, 5), np.float32)), labels)
     indices.fill(np.array([0, 4, 0]))
     gathered.run()
-    text = "gather: indices must lie in [0, rows of the source): a program met another"
+    text = "gather: index out of range [0, rows) while running a Program"
     with refused(ValueError, text):
         cuda.synchronize()
     cuda.synchronize()
     labels.fill(np.array([0, 0, -1]))
     compared.run()
-    text = "softmax_cross_entropy: labels must lie in [0, classes): a program met another"
+    text = "softmax_cross_entropy: label out of range [0, classes) while running a Program"
     with refused(ValueError, text):
         cuda.synchronize()
 
@@ -123,7 +123,7 @@ def test_a_program_that_meets_places_out_of_range_says_so(
             wrong.flat[place], without.flat[place] = bad, 0
             places.fill(wrong)
             program.run()
-            text = f"{op}: argmax must lie in [0, elements of a window): a program met another"
+            text = f"{op}: argmax out of range [0, window elements) while running a Program"
             with refused(ValueError, text):
                 cuda.synchronize()
             want = call(cuda.array(without), cuda.array(good)).numpy()
@@ -159,7 +159,7 @@ def test_mistakes_are_told_to_the_thread_that_ran_the_program() -> None:
     assert indices.numpy().tolist() == [0, 4, 0]
     has_waited.set()
     thread.join()
-    assert told == ["gather: indices must lie in [0, rows of the source): a program met another"]
+    assert told == ["gather: index out of range [0, rows) while running a Program"]
 
 
 def test_mistakes_of_a_program_that_is_gone() -> None:
@@ -171,7 +171,7 @@ def test_mistakes_of_a_program_that_is_gone() -> None:
     del program
     with refused(
         ValueError,
-        "softmax_cross_entropy: labels must lie in [0, classes): a program met another",
+        "softmax_cross_entropy: label out of range [0, classes) while running a Program",
     ):
         cuda.synchronize()
     cuda.synchronize()

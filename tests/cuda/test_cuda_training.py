@@ -147,7 +147,7 @@ def test_summary_and_calculus() -> None:
     net = network("float32", dropout=0.0).to("cuda")
     same = network("float32", dropout=0.0)
     assert str(net.summary()).splitlines()[:12] == str(same.summary()).splitlines()[:12]
-    assert net.summary().memory.parameters == net.weights.nbytes
+    assert net.summary().memory.parameters == net.storage.weights.nbytes
     trace = cr.calculus.trace(net, x[0], labels[0], cr.CrossEntropy())
     want = cr.calculus.trace(same, x[0], labels[0], cr.CrossEntropy())
     assert str(trace) == str(want)

@@ -1,5 +1,7 @@
-"""The fibers that stand in for a GPU: what they compute, and what they refuse. Needs a C++
-compiler."""
+"""The fiber emulation of CUDA in tests/simt: results, scheduling orders and errors.
+
+Needs a C++ compiler.
+"""
 
 from __future__ import annotations
 
@@ -35,13 +37,13 @@ def run(program: Path, kernel: str, threads: int, order: str = "forward") -> str
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_threads_wait_and_exchange(program: Path, order: str) -> None:
+def test_barriers_and_shuffles(program: Path, order: str) -> None:
     assert run(program, "reversed", 64, order).split() == [str(i) for i in reversed(range(64))]
     sums = [sum(range(32 * warp, 32 * warp + 32)) for warp in range(4)]
     assert run(program, "sums", 128, order).split() == [str(sums[i // 32]) for i in range(128)]
 
 
-def test_orders_show_a_race(program: Path) -> None:
+def test_scheduling_orders_reveal_a_race(program: Path) -> None:
     assert len({run(program, "race", 64, order) for order in ORDERS}) == len(ORDERS)
     assert run(program, "overtaken", 64, "forward").split() == ["1"] * 32 + ["2"] * 32
 
@@ -50,30 +52,34 @@ def test_orders_show_a_race(program: Path) -> None:
 @pytest.mark.parametrize(
     ("kernel", "threads", "message"),
     [
-        ("barrier_for_some", 64, "wait for each other in vain"),
-        ("two_barriers", 64, "wait for each other in vain"),
-        ("warp_for_some", 32, "wait for each other in vain"),
-        ("absent_lane", 40, "reads from lane"),
-        ("unnamed_lane", 32, "its mask does not name the lane that calls it"),
-        ("masks_differ", 32, "with different masks"),
+        ("barrier_for_some", 64, "deadlock"),
+        ("two_barriers", 64, "deadlock"),
+        ("warp_for_some", 32, "deadlock"),
+        ("absent_lane", 40, "source lane must be in the mask"),
+        ("unnamed_lane", 32, "mask must include the calling lane"),
+        ("masks_differ", 32, "mask must be the same in all lanes of a warp"),
         ("past_the_end", 32, "wrote past its dynamic shared memory"),
-        ("reversed", 2048, "a block has 1 to 1024 threads, 64 in z, got (2048, 1, 1)"),
+        (
+            "reversed",
+            2048,
+            "a block must have 1 to 1024 threads and at most 64 in z, got (2048, 1, 1)",
+        ),
     ],
 )
-def test_misuse_is_an_error(
+def test_invalid_use_raises(
     program: Path, kernel: str, threads: int, message: str, order: str
 ) -> None:
     assert message in run(program, kernel, threads, order)
 
 
-def test_an_error_says_who_waits_where(program: Path) -> None:
+def test_deadlock_error_names_threads_and_locations(program: Path) -> None:
     assert run(program, "barrier_for_some", 64).strip() == (
-        "kernel: threads of block (0, 0, 0) wait for each other in vain: thread (0, 0, 0) waits in "
-        "__syncthreads at misuse.cpp:12, thread (5, 0, 0) has returned"
+        "kernel: block (0, 0, 0): deadlock: thread (0, 0, 0) waits in "
+        "__syncthreads at misuse.cpp:13, thread (5, 0, 0) has returned"
     )
 
 
-def test_an_unknown_order_is_refused(program: Path) -> None:
+def test_unknown_order_raises(program: Path) -> None:
     assert "must be forward, backward or shuffled, got sideways" in run(
         program, "reversed", 64, "sideways"
     )

@@ -302,7 +302,7 @@ def test_digits() -> None:
 @pytest.mark.skipif(not REAL, reason="CHAINRULE_DATA names no copy of MNIST")
 def test_digits_are_what_their_script_chooses_from_mnist() -> None:
     spec = importlib.util.spec_from_file_location(
-        "make_digits", Path(data.__file__).parent / "digits" / "make.py"
+        "make_digits", Path(__file__).with_name("make_digits.py")
     )
     assert spec is not None
     assert spec.loader is not None

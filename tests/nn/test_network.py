@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import chainrule as cr
-from chainrule.nn.plan import ALIGNMENT
+from chainrule.devices import ALIGNMENT
 
 SMALL = (cr.Conv2d(2, 3), cr.ReLU(), cr.MaxPool2d(2), cr.Dropout(0.3), cr.Flatten(), cr.Linear(3))
 
@@ -64,7 +64,7 @@ def test_repr_reads_as_the_call(dtype: str) -> None:
 @pytest.mark.parametrize(
     ("layers", "arguments", "error", "message"),
     [
-        ([], {}, ValueError, "Sequential: needs at least one layer, got none"),
+        ([], {}, ValueError, "Sequential: layers must be at least 1, got 0"),
         ([cr.ReLU], {}, TypeError, r"layer 0 must be a layer .*: write ReLU\(\.\.\.\)"),
         (["relu"], {}, TypeError, r"layer 0 must be a layer \(Linear, Conv2d, .*\), got 'relu'"),
         (

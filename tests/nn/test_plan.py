@@ -10,8 +10,9 @@ import pytest
 
 import chainrule as cr
 from chainrule.available_memory import in_bytes
+from chainrule.devices import ALIGNMENT
+from chainrule.nn.architecture import Architecture, Mode
 from chainrule.nn.layers import Layer
-from chainrule.nn.plan import ALIGNMENT, Mode, Plan, draw, pooled_convolutions
 
 SMALL = (cr.Conv2d(2, 3), cr.ReLU(), cr.MaxPool2d(2), cr.Dropout(0.3), cr.Flatten(), cr.Linear(3))
 
@@ -34,7 +35,8 @@ def test_prediction_memory_is_bounded() -> None:
     )
     x = np.zeros((2000, 64, 64, 1), np.uint8)
     batch = net.prediction_batch("predict", None)
-    assert draw(net, batch, Mode()).nbytes <= 64 * 2**20 < draw(net, 2 * batch, Mode()).nbytes
+    layout = net.architecture.layout
+    assert layout(batch, Mode()).nbytes <= 64 * 2**20 < layout(2 * batch, Mode()).nbytes
     tracemalloc.start()
     net.predict(x[:1], batch_size=1)
     net.predict(x)
@@ -45,16 +47,20 @@ def test_prediction_memory_is_bounded() -> None:
 
 def test_a_plan_is_one_aligned_arena_and_its_step_allocates_no_array() -> None:
     net = small()
-    plan = Plan(net, 512, Mode(backward=True, dropout=True))
+    plan = net.new_plan(512, Mode(backward=True, dropout=True))
     views = [plan.input, plan.output, plan.losses, plan.doutput]
-    for slot in plan._forward:
-        views += [slot.x, *(slot.pooled[:2] if slot.pooled else [slot.y]), *slot.kept.values()]
-    for slot in plan._backward:
-        views += [slot.dy, *([] if slot.dx is None else [slot.dx])]
+    for context in plan._forward:
+        views += [
+            context.x,
+            *(context.pooled[:2] if context.pooled else [context.y]),
+            *context.saved.values(),
+        ]
+    for context in plan._backward:
+        views += [context.dy, *([] if context.dx is None else [context.dx])]
     for view in views:
         assert np.shares_memory(view, plan.arena)
         assert view.ctypes.data % ALIGNMENT == 0
-    assert plan.arena.size == draw(net, 512, plan.mode).nbytes
+    assert plan.arena.size == net.architecture.layout(512, plan.mode).nbytes
     x, labels, loss = plan.input.copy(), np.zeros(512, np.int64), cr.CrossEntropy()
 
     def step() -> None:
@@ -75,7 +81,7 @@ def test_a_plan_is_one_aligned_arena_and_its_step_allocates_no_array() -> None:
 
 def test_fused_layers_store_no_preactivation_and_the_first_layer_no_dx() -> None:
     net = small()
-    plan = Plan(net, 4, Mode(backward=True, dropout=True))
+    plan = net.new_plan(4, Mode(backward=True, dropout=True))
     convolution, behind, *_ = plan._forward
     assert convolution.activation == "relu"
     # Convolution, rectifier and pooling are one kernel, whose only output is the pooled one.
@@ -91,7 +97,7 @@ def test_fused_layers_store_no_preactivation_and_the_first_layer_no_dx() -> None
     assert np.shares_memory(relu.dy, last.dy)
     assert last.dy.shape == pool.y.shape
     dense = cr.Sequential(cr.Linear(4), cr.ReLU(), cr.ReLU(), input_shape=(3,))
-    linear, unfused = Plan(dense, 4, Mode())._forward
+    linear, unfused = dense.new_plan(4, Mode())._forward
     assert (linear.activation, unfused.activation) == ("relu", None)
 
 
@@ -99,11 +105,11 @@ def test_each_of_the_two_gradient_buffers_is_as_large_as_what_it_holds() -> None
     """Sizes 4 <- 100 <- 7 <- 50 <- 9: one buffer takes 4, 7 and 9, the other 100 and 50."""
     layers = [cr.Linear(9), cr.Linear(50), cr.ReLU(), cr.Linear(7), cr.Linear(100), cr.Linear(4)]
     net = cr.Sequential(*layers, input_shape=(2000,))
-    one, other = draw(net, 16, Mode(backward=True)).gradients
+    one, other = net.architecture.layout(16, Mode(backward=True)).gradients
     assert (one.shape, other.shape) == ((16 * 9,), (16 * 100,))
     # All but the last convolution's gradient is that of its pooled output.
     net = cr.Sequential(CONV, cr.ReLU(), *SMALL, input_shape=(10, 10, 1))
-    one, other = draw(net, 2, Mode(backward=True, dropout=True)).gradients
+    one, other = net.architecture.layout(2, Mode(backward=True, dropout=True)).gradients
     assert (one.shape, other.shape) == ((2 * 8 * 8 * 3,), (2 * 3 * 3 * 2,))
 
 
@@ -137,7 +143,7 @@ CONV = cr.Conv2d(3, 3)
 )  # fmt: skip
 def test_pooled_convolutions(layers: list[Layer], found: dict[int, tuple[int, Any]]) -> None:
     net = cr.Sequential(*layers, input_shape=(18, 17, 2))
-    assert pooled_convolutions(net) == found
+    assert net.architecture.pooled_convolutions == found
 
 
 def test_other_classes_are_not_mistaken_for_the_layers_they_extend() -> None:
@@ -145,7 +151,7 @@ def test_other_classes_are_not_mistaken_for_the_layers_they_extend() -> None:
         pass
 
     net = cr.Sequential(Own(3, 3), cr.ReLU(), cr.MaxPool2d(2), input_shape=(8, 8, 1))
-    assert pooled_convolutions(net) == {}
+    assert net.architecture.pooled_convolutions == {}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -162,10 +168,10 @@ def test_the_dense_way_back_has_the_same_gradient(
         )  # fmt: skip
         x = np.random.default_rng(0).normal(size=(5, 20, 19, 1)).astype(dtype)
         _, found = net.loss_and_gradient(x, np.arange(5) % 3, cr.CrossEntropy(), training=True)
-        return found, draw(net, 5, Mode(backward=True, dropout=True)).nbytes
+        return found, net.architecture.layout(5, Mode(backward=True, dropout=True)).nbytes
 
     sparse, less = gradients()
-    monkeypatch.setattr("chainrule.nn.plan.pooled_convolutions", lambda network: {})
+    monkeypatch.setattr(Architecture, "pooled_convolutions", {})
     dense, more = gradients()
     assert less < more
     eps = np.finfo(dtype).eps

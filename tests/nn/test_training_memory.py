@@ -14,7 +14,8 @@ import pytest
 import chainrule as cr
 from chainrule import available_memory
 from chainrule.available_memory import OVERRIDE, Available, available, in_bytes, require
-from chainrule.nn.plan import Plan, step_extras
+from chainrule.nn.architecture import step_extras
+from chainrule.nn.plan import Plan
 from chainrule.nn.training_memory import training_memory
 from run_subprocess import run_child
 
@@ -74,8 +75,8 @@ def test_the_prediction_is_the_size_of_the_arrays(dtype: str, momentum: float) -
     )  # fmt: skip
     optimizer = cr.SGD(0.1, momentum=momentum)
     found = net.summary(32, optimizer, cr.CrossEntropy()).memory
-    assert not net.weights.made
-    assert not net.dweights.made
+    assert not net.storage.weights.allocated
+    assert not net.storage.gradients.allocated
     descent = optimizer.start(net)
     assert found.parameters == net.vector.nbytes
     assert found.gradients == net.dvector.nbytes
@@ -152,8 +153,8 @@ def test_a_network_too_large_to_exist_has_a_summary_and_is_refused() -> None:
         match=r"fit: training on batches of 8 needs 32\.0 EiB of memory \(16\.0 EiB par",
     ):
         fit(net)
-    assert not net.weights.made
-    assert not net.dweights.made
+    assert not net.storage.weights.allocated
+    assert not net.storage.gradients.allocated
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2**20
@@ -176,7 +177,9 @@ def test_not_even_an_override_makes_it_fit(monkeypatch: pytest.MonkeyPatch) -> N
 def test_what_does_not_fit_is_refused_with_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     net = middling()
     optimizer = cr.SGD(0.01, momentum=0.9)
-    predicted = training_memory(net, 8, optimizer, True, step_extras((), np.dtype(np.int64)))
+    predicted = training_memory(
+        net.architecture, net.storage, 8, optimizer, True, step_extras((), np.dtype(np.int64))
+    )
     monkeypatch.setattr(
         available_memory, "available", lambda: Available(predicted.total - 1, "a test")
     )
@@ -189,7 +192,7 @@ def test_what_does_not_fit_is_refused_with_the_numbers(monkeypatch: pytest.Monke
     )
     with pytest.raises(MemoryError, match=message):
         fit(net, optimizer=optimizer)
-    assert not net.weights.made
+    assert not net.storage.weights.allocated
     monkeypatch.setattr(available_memory, "available", lambda: Available(predicted.total, "a test"))
     fit(net, optimizer=optimizer)
     # The weights and gradients are there now; the rest would be new.
@@ -336,10 +339,10 @@ def test_the_limit_of_the_address_space(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_predicting_needs_no_gradients() -> None:
     net = middling()
-    assert not net.weights.made
+    assert not net.storage.weights.allocated
     net.predict(batch(net)[0])
-    assert net.weights.made
-    assert not net.dweights.made
+    assert net.storage.weights.allocated
+    assert not net.storage.gradients.allocated
 
 
 def test_threads_that_come_first_together_get_the_same_weights() -> None:
@@ -367,7 +370,7 @@ def test_a_filling_that_fails_leaves_nothing_half_done(monkeypatch: pytest.Monke
         patch.setattr(np.random, "Philox", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             print(net.vector)
-    assert not net.weights.made
+    assert not net.storage.weights.allocated
     assert np.array_equal(net.vector, whole)
 
 

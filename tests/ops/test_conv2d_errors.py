@@ -98,9 +98,9 @@ def test_padding_by_an_unknown_name(op: str, call: Any) -> None:
 
 
 @EACH
-@pytest.mark.parametrize(("stride", "came"), [(2, "2x2"), ((1, 2), "1x2")])
+@pytest.mark.parametrize(("stride", "came"), [(2, "(2, 2)"), ((1, 2), "(1, 2)")])
 def test_same_wants_stride_one(op: str, call: Any, stride: Any, came: str) -> None:
-    with refused(ValueError, f'{op}: padding="same" wants stride 1, got {came}'):
+    with refused(ValueError, f'{op}: stride must be 1 with padding="same", got {came}'):
         call(padding="same", stride=stride)
 
 
@@ -134,19 +134,19 @@ def test_axes() -> None:
 
 def test_kernel_larger_than_the_image() -> None:
     weight = ones(4, 5, 6, 3)
-    text = "conv2d: kernel 5x6 is larger than the padded input 4x7"
+    text = "conv2d: kernel must fit in the padded input (4, 7), got (5, 6)"
     with refused(ValueError, text):
         ops.conv2d(ones(1, 4, 7, 3), weight)
-    text = "conv2d: kernel 5x6 is larger than the padded input 6x5"
+    text = "conv2d: kernel must fit in the padded input (6, 5), got (5, 6)"
     with refused(ValueError, text):
         ops.conv2d(ones(1, 4, 5, 3), weight, padding=(1, 0))
-    text = "conv2d_backward_input: kernel 5x6 is larger than the padded input 4x7"
+    text = "conv2d_backward_input: kernel must fit in the padded input (4, 7), got (5, 6)"
     with refused(ValueError, text):
         ops.conv2d_backward_input(ones(1, 1, 2, 4), weight, (1, 4, 7, 3))
-    text = "conv2d_backward_weight: kernel 5x6 is larger than the padded input 4x7"
+    text = "conv2d_backward_weight: kernel must fit in the padded input (4, 7), got (5, 6)"
     with refused(ValueError, text):
         ops.conv2d_backward_weight(ones(1, 1, 2, 4), ones(1, 4, 7, 3), (5, 6))
-    with refused(ValueError, "conv2d: kernel 3x3 is larger than the padded input 0x8"):
+    with refused(ValueError, "conv2d: kernel must fit in the padded input (0, 8), got (3, 3)"):
         ops.conv2d(ones(1, 0, 8, 3), WEIGHT)
 
 
@@ -158,7 +158,7 @@ def test_kernel_below_one(kernel: Any, came: int) -> None:
 
 
 def test_weight_without_rows() -> None:
-    with refused(ValueError, "conv2d: weight must have at least one row and column, got 0x3"):
+    with refused(ValueError, "conv2d: kernel must have at least 1 row and 1 column, got (0, 3)"):
         ops.conv2d(X, ones(4, 0, 3, 3))
 
 

@@ -125,14 +125,14 @@ def test_other_shapes_that_do_not_fit() -> None:
         ops.conv2d_pooled_backward_input(DY, ARGMAX, ones(3, 3), X.shape, 2)
     with refused(ValueError, f"{INPUT}: dy must have shape (2, 2, 3, 5), got (2, 2, 3, 4)"):
         ops.conv2d_pooled_backward_input(DY, ARGMAX, ones(5, 3, 3, 3), X.shape, 2)
-    with refused(ValueError, f"{INPUT}: weight must have at least one row and column, got 0x3"):
+    with refused(ValueError, f"{INPUT}: kernel must have at least 1 row and 1 column, got (0, 3)"):
         ops.conv2d_pooled_backward_input(DY, ARGMAX, ones(4, 0, 3, 3), X.shape, 2)
     with refused(ValueError, f"{OF_WEIGHT}: x must have 4 dimensions, got 2"):
         ops.conv2d_pooled_backward_weight(DY, ARGMAX, ones(3, 3), 3, 2)
-    text = f"{INPUT}: kernel 3x3 is larger than the padded input 2x8"
+    text = f"{INPUT}: kernel must fit in the padded input (2, 8), got (3, 3)"
     with refused(ValueError, text):
         ops.conv2d_pooled_backward_input(DY, ARGMAX, WEIGHT, (2, 2, 8, 3), 2)
-    text = f"{OF_WEIGHT}: kernel 8x3 is larger than the padded input 7x8"
+    text = f"{OF_WEIGHT}: kernel must fit in the padded input (7, 8), got (8, 3)"
     with refused(ValueError, text):
         ops.conv2d_pooled_backward_weight(DY, ARGMAX, X, (8, 3), 2)
     text = f"{OF_WEIGHT}: kernel_size must be at least 1, got 0"
@@ -151,15 +151,15 @@ def test_input_shape_is_no_image(shape: Any) -> None:
 
 @EACH
 @pytest.mark.parametrize(
-    ("window", "came"), [(6, "6x6"), ((1, 7), "1x7"), (2**40, f"{2**40}x{2**40}")]
+    ("window", "came"), [(6, "(6, 6)"), ((1, 7), "(1, 7)"), (2**40, f"({2**40}, {2**40})")]
 )
 def test_window_larger_than_what_is_pooled(op: str, call: Any, window: Any, came: str) -> None:
-    with refused(ValueError, f"{op}: window {came} is larger than the input 5x6"):
+    with refused(ValueError, f"{op}: window must fit in the input (5, 6), got {came}"):
         call(window=window)
 
 
 def test_window_too_large_for_16_bits() -> None:
-    text = f"{OF_WEIGHT}: window must have at most 65535 elements, got 256x256"
+    text = f"{OF_WEIGHT}: window must have at most 65535 elements, got (256, 256)"
     with refused(ValueError, text):
         ops.conv2d_pooled_backward_weight(
             ones(1, 1, 1, 1), np.zeros((1, 1, 1, 1), np.uint16), ones(1, 256, 256, 1), 1, 256
@@ -190,7 +190,7 @@ def test_bad_parameters(op: str, call: Any, name: str, least: int) -> None:
 def test_padding_by_name(op: str, call: Any) -> None:
     with refused(ValueError, f'{op}: padding must be an integer, a pair or "same", got "valid"'):
         call(padding="valid")
-    with refused(ValueError, f'{op}: padding="same" wants stride 1, got 2x2'):
+    with refused(ValueError, f'{op}: stride must be 1 with padding="same", got (2, 2)'):
         call(padding="same", stride=2)
 
 

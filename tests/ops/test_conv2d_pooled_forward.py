@@ -96,7 +96,7 @@ def test_what_does_not_fit_is_refused() -> None:
     x, weight = np.ones((2, 7, 8, 3), np.float32), np.ones((4, 3, 3, 3), np.float32)
     with refused(ValueError, "conv2d_pooled: weight has 3 input channels, x has 2"):
         ops.conv2d_pooled(x[..., :2], weight, window=2)
-    with refused(ValueError, "conv2d_pooled: window 6x2 is larger than the input 5x6"):
+    with refused(ValueError, "conv2d_pooled: window must fit in the input (5, 6), got (6, 2)"):
         ops.conv2d_pooled(x, weight, window=(6, 2))
     with refused(ValueError, "conv2d_pooled: bias has 3 elements, weight has 4 filters"):
         ops.conv2d_pooled(x, weight, np.ones(3, np.float32), window=2)

@@ -21,8 +21,7 @@ from assertions import DTYPES, misaligned, same_bits, spread
 from cases import normal, seeded, subnormals
 from chainrule import Program, ops
 from chainrule._types import Shape
-from chainrule.nn.layers import Layer
-from chainrule.nn.slot import Slot
+from chainrule.nn.layers import Layer, LayerContext
 from full_step import Chain, assert_same, recorded
 from run_subprocess import run_child
 
@@ -344,11 +343,11 @@ def test_training_runs_a_layer_of_ones_own_every_time() -> None:
         def build(self, shape: Shape) -> Shape:
             return shape
 
-        def forward(self, slot: Slot) -> None:
+        def forward(self, slot: LayerContext) -> None:
             calls.append("forward")
             np.copyto(slot.y, slot.x)
 
-        def backward(self, slot: Slot) -> None:
+        def backward(self, slot: LayerContext) -> None:
             calls.append("backward")
             np.copyto(slot.dx, slot.dy)
 

@@ -15,11 +15,11 @@ from chainrule import Program, _core, get_num_threads, ops, set_num_threads
 
 def course(most: int, microseconds: Callable[[int, int], float], runs: int) -> list[int]:
     """The threads of each run, where run i on n threads takes ``microseconds(n, i)``."""
-    pace = _core.Pace(most)
+    tuner = _core.ThreadCountTuner(most)
     threads = []
     for i in range(runs):
-        threads.append(pace.threads())
-        pace.took(round(1000 * microseconds(threads[-1], i)))
+        threads.append(tuner.threads())
+        tuner.record(round(1000 * microseconds(threads[-1], i)))
     return threads
 
 

@@ -1,10 +1,11 @@
-// Kernels that no GPU would run as they are meant, each by its name: prints what the fibers say.
+// Kernels with invalid synchronization or out-of-bounds writes, run by name. Prints the emulation's
+// error, or the kernel's output.
 #include <cstdio>
 #include <exception>
 #include <map>
 #include <string>
 
-#include "cuda/launch.h"
+#include "cuda/runtime/launch.h"
 
 namespace chainrule::cuda {
 
@@ -42,14 +43,14 @@ __global__ void reversed(int* out) {
   out[threadIdx.x] = values[63 - threadIdx.x];
 }
 
-// A race: what a thread reads depends on who came first.
+// A race: the value read depends on the order of the threads.
 __global__ void race(int* out) {
   __shared__ int values[64];
   values[threadIdx.x] = static_cast<int>(threadIdx.x);
   out[threadIdx.x] = values[63 - threadIdx.x] == static_cast<int>(63 - threadIdx.x);
 }
 
-// Another: a warp may be as far ahead as the next barrier of the block.
+// A race at a missing barrier: one warp can run ahead of another up to the next block barrier.
 __global__ void overtaken(int* out) {
   __shared__ int value;
   if (threadIdx.x == 0) value = 1;

@@ -1,6 +1,7 @@
-// The fibers under shim.h: threads that run until they wait, and a loop that wakes them. Forward
-// and backward a warp goes as far as it can, to the block's barrier, before another begins, so that
-// what one overwrites too early is seen; shuffled, all threads go one step at a time.
+// Scheduler of the emulation in shim.h. Each CUDA thread is a fiber that runs until it waits, and a
+// loop resumes the fibers that are ready. In the orders forward and backward, a warp runs as far as
+// the block's barrier before another warp starts, which reveals data that is overwritten too early.
+// In the order shuffled, all threads advance one step at a time.
 #include "simt/shim.h"
 
 #include <setjmp.h>
@@ -18,7 +19,7 @@
 #include <utility>
 #include <vector>
 
-// What the sanitizer finds ends the process by a signal, so that Python's fault handler says where.
+// A sanitizer error ends the process by a signal, so that Python's faulthandler prints the stack.
 extern "C" __attribute__((visibility("default"))) const char* __ubsan_default_options() {
   return "abort_on_error=1";
 }
@@ -32,14 +33,14 @@ namespace {
 
 constexpr int warp_size = 32;
 constexpr std::size_t stack_bytes = 256 * 1024, page = 4096;
-// What an H100 grants.
-constexpr unsigned most_threads = 1024, most_blocks_aside = 65535;
-constexpr std::size_t most_dynamic_bytes = 227 * 1024;
+// Limits of an H100.
+constexpr unsigned max_threads = 1024, max_blocks_yz = 65535;
+constexpr std::size_t max_dynamic_bytes = 227 * 1024;
 
-enum class State { ready, at_block, at_warp, done };
+enum class State { ready, waiting_for_block, waiting_for_warp, done };
 
-// A stack that a thread of a block runs on, one block after another. The first time it is entered
-// through ucontext, which asks the kernel for each switch; after that by longjmp, which does not.
+// Stack of one thread of a block, reused from block to block. The first entry uses ucontext, which
+// makes a system call per switch. Later switches use longjmp, which makes none.
 class Fiber {
  public:
   Fiber() {
@@ -47,16 +48,16 @@ class Fiber {
                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) throw std::bad_alloc();
     stack_ = static_cast<char*>(memory);
-    mprotect(stack_, page, PROT_NONE);  // an overflow ends here
+    mprotect(stack_, page, PROT_NONE);  // guard page: a stack overflow faults here
   }
   ~Fiber() { munmap(stack_, stack_bytes); }
   Fiber(const Fiber&) = delete;
   Fiber& operator=(const Fiber&) = delete;
 
-  // What was left on the stack in the middle is given up.
+  // Discards a thread that did not finish.
   void abandon() { entered_ = false; }
 
-  // From the loop into the fiber, until it calls `leave`.
+  // Switches from the scheduler to the fiber, until it calls `leave`.
   void enter(void (*main)());
   void leave();
 
@@ -68,29 +69,29 @@ class Fiber {
 
 struct Thread {
   State state = State::ready;
-  const char* what = "";  // it waits for, and where
-  Where where;
+  const char* function = "";  // intrinsic in which it waits
+  Location location;
 };
 
-// Values that lanes exchange. Two sets: a lane that runs ahead writes to the other one, and cannot
-// come to the third before all have read the first.
+// Values that lanes exchange, double-buffered. A lane that runs ahead writes the other buffer. It
+// cannot reach the next use of this buffer before all lanes have read it.
 struct Warp {
   unsigned arrived = 0, mask = 0;
   int set = 0;
-  Slot slots[2][warp_size];
+  LaneValue values[2][warp_size];
 };
 
-std::mutex one_at_a_time;
-jmp_buf loop;
+std::mutex launch_lock;
+jmp_buf scheduler;
 std::vector<std::unique_ptr<Fiber>> fibers;
 std::vector<Thread> threads;
 std::vector<Warp> warps;
 unsigned current = 0;
-const std::function<void()>* body = nullptr;
-std::string failure;
+const std::function<void()>* kernel_thread = nullptr;
+std::string error;
 
 void Fiber::enter(void (*main)()) {
-  if (_setjmp(loop) != 0) return;
+  if (_setjmp(scheduler) != 0) return;
   if (entered_) _longjmp(inside_, 1);
   entered_ = true;
   ucontext_t start;
@@ -103,25 +104,25 @@ void Fiber::enter(void (*main)()) {
 }
 
 void Fiber::leave() {
-  if (_setjmp(inside_) == 0) _longjmp(loop, 1);
+  if (_setjmp(inside_) == 0) _longjmp(scheduler, 1);
 }
 
 void fiber_main() {
   for (;;) {
-    (*body)();
+    (*kernel_thread)();
     threads[current].state = State::done;
     fibers[current]->leave();
   }
 }
 
-void leave_as(State state, const char* what, const Where& where) {
+void leave(State state, const char* function, const Location& location) {
   threads[current].state = state;
-  threads[current].what = what;
-  threads[current].where = where;
+  threads[current].function = function;
+  threads[current].location = location;
   fibers[current]->leave();
 }
 
-std::string name_of(const dim3& at) {
+std::string to_string(const dim3& at) {
   char text[64];
   std::snprintf(text, sizeof text, "(%u, %u, %u)", at.x, at.y, at.z);
   return text;
@@ -132,26 +133,26 @@ dim3 thread_at(unsigned number) {
   return dim3(number % size.x, number / size.x % size.y, number / size.x / size.y);
 }
 
-std::string place_of(const Where& where) {
-  const std::string file = where.file_name();
-  return file.substr(file.rfind('/') + 1) + ":" + std::to_string(where.line());
+std::string to_string(const Location& location) {
+  const std::string file = location.file_name();
+  return file.substr(file.rfind('/') + 1) + ":" + std::to_string(location.line());
 }
 
-bool same_place(const Where& a, const Where& b) {
+bool same_location(const Location& a, const Location& b) {
   return a.line() == b.line() && a.column() == b.column() &&
          std::strcmp(a.file_name(), b.file_name()) == 0;
 }
 
 std::string description(unsigned number) {
   const Thread& thread = threads[number];
-  const std::string who = "thread " + name_of(thread_at(number));
+  const std::string who = "thread " + to_string(thread_at(number));
   if (thread.state == State::done) return who + " has returned";
-  return who + " waits in " + thread.what + " at " + place_of(thread.where);
+  return who + " waits in " + thread.function + " at " + to_string(thread.location);
 }
 
-// The running thread did what a GPU's could not: it never goes on.
-[[noreturn]] void fail(const std::string& what) {
-  failure = what;
+// Stores the error and never resumes the running thread.
+[[noreturn]] void fail_thread(const std::string& message) {
+  error = message;
   for (;;) fibers[current]->leave();
 }
 
@@ -161,21 +162,22 @@ void make_current(unsigned number) {
   index.lane = static_cast<int>(number % warp_size);
 }
 
-// Every thread waits for the block at the same place, or all have returned, or `failure` says what
-// is the matter. True where the block is done.
-bool settled() {
+// Returns true if all threads have returned, and false if all wait at the same block barrier.
+// Otherwise sets `error`.
+bool block_finished() {
   const Thread& first = threads[0];
-  unsigned odd = 0;  // a thread that is elsewhere; of those, one that does not wait for a warp
+  // A thread in another state; preferably one that does not wait for its warp.
+  unsigned other_thread = 0;
   for (unsigned i = 1; i < threads.size(); ++i) {
     const Thread& other = threads[i];
-    const bool together = first.state == other.state &&
-                          (first.state == State::done || same_place(first.where, other.where));
-    if (!together && (odd == 0 || threads[odd].state == State::at_warp)) odd = i;
+    const bool same = first.state == other.state &&
+                      (first.state == State::done || same_location(first.location, other.location));
+    if (!same && (other_thread == 0 || threads[other_thread].state == State::waiting_for_warp))
+      other_thread = i;
   }
-  if (odd > 0 || first.state == State::at_warp) {
-    failure = "threads of block " + name_of(index.block) +
-              " wait for each other in vain: " + description(0) +
-              (odd > 0 ? ", " + description(odd) : "");
+  if (other_thread > 0 || first.state == State::waiting_for_warp) {
+    error = "block " + to_string(index.block) + ": deadlock: " + description(0) +
+            (other_thread > 0 ? ", " + description(other_thread) : "");
   }
   return first.state == State::done;
 }
@@ -183,8 +185,8 @@ bool settled() {
 class Order {
  public:
   explicit Order(std::size_t count) : order_(count) {
-    const char* const wanted = std::getenv("CHAINRULE_SIMT_ORDER");
-    const std::string name = wanted && *wanted ? wanted : "forward";
+    const char* const value = std::getenv("CHAINRULE_SIMT_ORDER");
+    const std::string name = value && *value ? value : "forward";
     std::iota(order_.begin(), order_.end(), 0u);
     if (name == "backward") {
       for (std::size_t i = 0; i < count; ++i) order_[i] = static_cast<unsigned>(count - 1 - i);
@@ -195,15 +197,16 @@ class Order {
                                name);
     }
   }
-  // Anew each time where it is shuffled, but the same from run to run.
-  const std::vector<unsigned>& next() {
+  // Returns the next order. Shuffled orders differ from block to block, but are the same in every
+  // run.
+  const std::vector<unsigned>& next_order() {
     if (shuffled_) {
       for (std::size_t i = order_.size(); i > 1; --i) std::swap(order_[i - 1], order_[draw() % i]);
     }
     return order_;
   }
-  // So many go as far as they can before the next ones begin; shuffled, all go one step.
-  std::size_t together() const { return shuffled_ ? order_.size() : warp_size; }
+  // Number of threads that run as far as they can before the next ones start.
+  std::size_t batch_size() const { return shuffled_ ? order_.size() : warp_size; }
 
  private:
   std::size_t draw() {
@@ -215,10 +218,10 @@ class Order {
   uint64_t state_ = 1;
 };
 
-// Once each of `count` threads that are ready; whether any was.
+// Resumes each ready thread of the batch once. Returns true if there was one.
 bool run_ready(const unsigned* numbers, std::size_t count) {
   bool any = false;
-  for (std::size_t i = 0; i < count && failure.empty(); ++i) {
+  for (std::size_t i = 0; i < count && error.empty(); ++i) {
     if (threads[numbers[i]].state != State::ready) continue;
     any = true;
     make_current(numbers[i]);
@@ -231,29 +234,30 @@ void run_block(Order& order) {
   for (Thread& thread : threads) thread.state = State::ready;
   for (Warp& warp : warps) warp.arrived = 0;
   for (;;) {
-    const std::vector<unsigned>& turns = order.next();
+    const std::vector<unsigned>& turns = order.next_order();
     bool moved = false;
-    for (std::size_t i = 0; i < turns.size(); i += order.together()) {
-      const std::size_t count = std::min(order.together(), turns.size() - i);
+    for (std::size_t i = 0; i < turns.size(); i += order.batch_size()) {
+      const std::size_t count = std::min(order.batch_size(), turns.size() - i);
       while (run_ready(&turns[i], count)) {
         moved = true;
         if (count == turns.size()) break;
       }
     }
-    if (!failure.empty()) return;
+    if (!error.empty()) return;
     if (moved) continue;
-    if (settled() || !failure.empty()) return;
+    if (block_finished() || !error.empty()) return;
     for (Thread& thread : threads) thread.state = State::ready;
   }
 }
 
-// Dynamic shared memory of exactly the size asked for, unset, and what lies behind it.
-class Shared {
+// Dynamic shared memory of exactly the requested size, uninitialized (filled with 0xff), followed
+// by a guard area.
+class DynamicShared {
  public:
-  explicit Shared(std::size_t bytes) : bytes_(bytes), memory_((bytes + guard + 15) / 16) {
+  explicit DynamicShared(std::size_t bytes) : bytes_(bytes), memory_((bytes + guard + 15) / 16) {
     dynamic_shared = reinterpret_cast<unsigned char*>(memory_.data());
   }
-  ~Shared() { dynamic_shared = nullptr; }
+  ~DynamicShared() { dynamic_shared = nullptr; }
   void poison() { std::memset(memory_.data(), 0xff, memory_.size() * 16); }
   bool overrun() const {
     for (std::size_t i = bytes_; i < bytes_ + guard; ++i) {
@@ -268,17 +272,18 @@ class Shared {
   std::vector<uint4> memory_;
 };
 
-void require_possible(const dim3& grid, const dim3& block, std::size_t bytes) {
+void require_valid_launch(const dim3& grid, const dim3& block, std::size_t bytes) {
   const uint64_t count = uint64_t{block.x} * block.y * block.z;
-  if (count == 0 || count > most_threads || block.z > 64) {
-    throw std::runtime_error("a block has 1 to 1024 threads, 64 in z, got " + name_of(block));
+  if (count == 0 || count > max_threads || block.z > 64) {
+    throw std::runtime_error("a block must have 1 to 1024 threads and at most 64 in z, got " +
+                             to_string(block));
   }
-  if (grid.x > 0x7fffffffu || grid.y > most_blocks_aside || grid.z > most_blocks_aside) {
-    throw std::runtime_error("a grid has at most 2^31 - 1, 65535, 65535 blocks, got " +
-                             name_of(grid));
+  if (grid.x > 0x7fffffffu || grid.y > max_blocks_yz || grid.z > max_blocks_yz) {
+    throw std::runtime_error("a grid must have at most 2^31 - 1, 65535 and 65535 blocks, got " +
+                             to_string(grid));
   }
-  if (bytes > most_dynamic_bytes) {
-    throw std::runtime_error("a block has at most 227 KiB of shared memory, got " +
+  if (bytes > max_dynamic_bytes) {
+    throw std::runtime_error("dynamic shared memory must be at most 227 KiB per block, got " +
                              std::to_string(bytes) + " bytes");
   }
 }
@@ -287,82 +292,84 @@ void require_possible(const dim3& grid, const dim3& block, std::size_t bytes) {
 
 void run(dim3 grid, dim3 block, std::size_t dynamic_shared_bytes,
          const std::function<void()>& thread) {
-  require_possible(grid, block, dynamic_shared_bytes);
-  const std::lock_guard guard(one_at_a_time);
+  require_valid_launch(grid, block, dynamic_shared_bytes);
+  const std::lock_guard guard(launch_lock);
   const std::size_t count = std::size_t{block.x} * block.y * block.z;
   while (fibers.size() < count) fibers.push_back(std::make_unique<Fiber>());
   threads.assign(count, {});
   warps.resize((count + warp_size - 1) / warp_size);
   index.block_size = block;
   index.grid_size = grid;
-  body = &thread;
-  failure.clear();
-  Shared shared(dynamic_shared_bytes);
-  Order blocks(std::size_t{grid.x} * grid.y * grid.z), turns(count);
-  for (const unsigned number : blocks.next()) {
+  kernel_thread = &thread;
+  error.clear();
+  DynamicShared shared(dynamic_shared_bytes);
+  Order blocks(std::size_t{grid.x} * grid.y * grid.z), order(count);
+  for (const unsigned number : blocks.next_order()) {
     index.block = dim3(number % grid.x, number / grid.x % grid.y, number / grid.x / grid.y);
     shared.poison();
-    run_block(turns);
-    if (failure.empty() && shared.overrun()) {
-      failure = "block " + name_of(index.block) + " wrote past its dynamic shared memory";
+    run_block(order);
+    if (error.empty() && shared.overrun()) {
+      error = "block " + to_string(index.block) + " wrote past its dynamic shared memory";
     }
-    if (!failure.empty()) {
+    if (!error.empty()) {
       for (std::size_t i = 0; i < count; ++i) fibers[i]->abandon();
-      throw std::runtime_error("kernel: " + failure);
+      throw std::runtime_error("kernel: " + error);
     }
   }
 }
 
-void wait_for_block(const char* what, const Where& where) {
-  leave_as(State::at_block, what, where);
+void wait_for_block(const char* function, const Location& location) {
+  leave(State::waiting_for_block, function, location);
 }
 
-const Slot* exchange(const char* what, unsigned mask, const Slot& own, const Where& where) {
+const LaneValue* exchange(const char* function, unsigned mask, const LaneValue& own_value,
+                          const Location& location) {
   const unsigned first = current / warp_size * warp_size;
   const unsigned bit = 1u << index.lane;
   Warp& warp = warps[current / warp_size];
-  const auto refuse = [&](const std::string& why) {
-    fail(std::string(what) + " at " + place_of(where) + ": " + why);
+  const auto fail_exchange = [&](const std::string& why) {
+    fail_thread(std::string(function) + " at " + to_string(location) + ": " + why);
   };
-  if (!(mask & bit)) refuse("its mask does not name the lane that calls it");
-  // Lanes that a last, smaller warp lacks are not waited for.
-  const std::size_t there = threads.size() - first;
-  const unsigned wanted = there < warp_size ? mask & ((1u << there) - 1) : mask;
+  if (!(mask & bit)) fail_exchange("mask must include the calling lane");
+  // A last, partial warp does not wait for its missing lanes.
+  const std::size_t present = threads.size() - first;
+  const unsigned expected = present < warp_size ? mask & ((1u << present) - 1) : mask;
   if (warp.arrived == 0) {
     warp.mask = mask;
     warp.set ^= 1;
   } else if (warp.mask != mask) {
-    refuse("lanes of one warp call it with different masks");
+    fail_exchange("mask must be the same in all lanes of a warp");
   }
-  const Slot* const result = warp.slots[warp.set];
-  warp.slots[warp.set][index.lane] = own;
+  const LaneValue* const result = warp.values[warp.set];
+  warp.values[warp.set][index.lane] = own_value;
   warp.arrived |= bit;
-  if (warp.arrived != wanted) {
-    leave_as(State::at_warp, what, where);
+  if (warp.arrived != expected) {
+    leave(State::waiting_for_warp, function, location);
     return result;
   }
   warp.arrived = 0;
-  for (unsigned i = first; i < first + there && i < first + warp_size; ++i) {
+  for (unsigned i = first; i < first + present && i < first + warp_size; ++i) {
     Thread& other = threads[i];
-    if (i == current || !(wanted & (1u << (i - first)))) continue;
-    if (!same_place(other.where, where)) refuse("but " + description(i));
+    if (i == current || !(expected & (1u << (i - first)))) continue;
+    if (!same_location(other.location, location))
+      fail_exchange("all lanes of the mask must call it, got " + description(i));
     other.state = State::ready;
   }
   return result;
 }
 
-void require_lane(const char* what, unsigned mask, int lane, const Where& where) {
+void require_lane(const char* function, unsigned mask, int lane, const Location& location) {
   const std::size_t number = current / warp_size * warp_size + static_cast<unsigned>(lane);
   if (lane < 0 || lane >= warp_size || number >= threads.size() || !(mask & (1u << lane))) {
-    fail(std::string(what) + " at " + place_of(where) + ": reads from lane " +
-         std::to_string(lane) + ", which takes no part");
+    fail_thread(std::string(function) + " at " + to_string(location) +
+                ": source lane must be in the mask, got lane " + std::to_string(lane));
   }
 }
 
-unsigned ballot(const char* what, unsigned mask, bool predicate, const Where& where) {
-  Slot slot{};
-  slot.bytes[0] = predicate;
-  const Slot* const all = exchange(what, mask, slot, where);
+unsigned ballot(const char* function, unsigned mask, bool predicate, const Location& location) {
+  LaneValue value{};
+  value.bytes[0] = predicate;
+  const LaneValue* const all = exchange(function, mask, value, location);
   const unsigned first = current / warp_size * warp_size;
   unsigned votes = 0;
   for (unsigned i = 0; i < warp_size && first + i < threads.size(); ++i) {

@@ -1,9 +1,9 @@
-// The words of CUDA that kernels are written in, over fibers on the CPU: the blocks of a grid one
-// after another, the threads of a block in turns, each on a stack of its own until it waits. What a
-// GPU would leave undefined where threads wait for each other is an error here that says where.
+// CUDA keywords and intrinsics over fibers on the CPU, so that kernels compile as C++. Blocks of a
+// grid run one after another. Threads of a block take turns, each on its own stack until it waits.
+// Invalid synchronization, undefined on a GPU, is an error here that gives the source location.
 //
-// Races show only as a difference between orders: CHAINRULE_SIMT_ORDER is `forward` (the default),
-// `backward` or `shuffled`, for blocks and for the threads of a block.
+// Races show as differences between scheduling orders. CHAINRULE_SIMT_ORDER is `forward` (the
+// default), `backward` or `shuffled`, for blocks and for the threads of a block.
 #pragma once
 
 #include <math.h>
@@ -19,7 +19,7 @@
 #define __host__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
-// One block runs at a time, in the whole process.
+// Static is enough: one block runs at a time in the whole process.
 #define __shared__ static
 
 struct dim3 {
@@ -33,46 +33,48 @@ struct alignas(16) uint4 {
 
 namespace simt {
 
-using Where = std::source_location;
+using Location = std::source_location;
 
-// What the running thread is.
+// Built-in variables of the running thread.
 struct Index {
   dim3 thread{0, 0, 0}, block{0, 0, 0}, block_size, grid_size;
   int lane = 0;
 };
 extern Index index;
 
-// Calls `thread` as every thread of every block. std::runtime_error where they do what a GPU's
-// could not.
+// Calls `thread` as every thread of every block. Throws std::runtime_error on an invalid launch or
+// invalid synchronization.
 void run(dim3 grid, dim3 block, std::size_t dynamic_shared_bytes,
          const std::function<void()>& thread);
 
 extern unsigned char* dynamic_shared;
 
-void wait_for_block(const char* what, const Where& where);
+void wait_for_block(const char* function, const Location& location);
 
-// A lane's value as the other lanes of its warp see it.
-struct Slot {
+// A value that a lane shares with the other lanes of its warp.
+struct LaneValue {
   alignas(8) unsigned char bytes[8];
 };
-// Waits until every lane that `mask` names has come with its value; theirs, by lane. They are valid
-// until the next call of this lane.
-const Slot* exchange(const char* what, unsigned mask, const Slot& own, const Where& where);
-// The running thread reads from `lane`, which has to have come.
-void require_lane(const char* what, unsigned mask, int lane, const Where& where);
+// Waits until every lane of `mask` has called it. Returns their values, indexed by lane, valid
+// until the calling lane's next exchange.
+const LaneValue* exchange(const char* function, unsigned mask, const LaneValue& own_value,
+                          const Location& location);
+// Fails unless `lane` is in the mask and the warp.
+void require_lane(const char* function, unsigned mask, int lane, const Location& location);
 
 template <class T>
-T value_of(const char* what, unsigned mask, T own, int lane, const Where& where) {
+T exchange_value(const char* function, unsigned mask, T own_value, int lane,
+                 const Location& location) {
   static_assert(sizeof(T) == 4 || sizeof(T) == 8);
-  Slot slot{};
-  std::memcpy(slot.bytes, &own, sizeof own);
-  const Slot* const all = exchange(what, mask, slot, where);
-  require_lane(what, mask, lane, where);
-  std::memcpy(&own, all[lane].bytes, sizeof own);
-  return own;
+  LaneValue value{};
+  std::memcpy(value.bytes, &own_value, sizeof own_value);
+  const LaneValue* const all = exchange(function, mask, value, location);
+  require_lane(function, mask, lane, location);
+  std::memcpy(&own_value, all[lane].bytes, sizeof own_value);
+  return own_value;
 }
 
-unsigned ballot(const char* what, unsigned mask, bool predicate, const Where& where);
+unsigned ballot(const char* function, unsigned mask, bool predicate, const Location& location);
 
 }  // namespace simt
 
@@ -90,42 +92,42 @@ T* dynamic_shared() {
 
 }  // namespace chainrule::cuda
 
-inline void __syncthreads(const simt::Where& where = simt::Where::current()) {
-  simt::wait_for_block("__syncthreads", where);
+inline void __syncthreads(const simt::Location& location = simt::Location::current()) {
+  simt::wait_for_block("__syncthreads", location);
 }
 inline void __syncwarp(unsigned mask = 0xffffffffu,
-                       const simt::Where& where = simt::Where::current()) {
-  simt::exchange("__syncwarp", mask, {}, where);
+                       const simt::Location& location = simt::Location::current()) {
+  simt::exchange("__syncwarp", mask, {}, location);
 }
 
-// Lanes beyond the end of a group of `width` give a thread its own value back.
+// If the source is outside the group of `width` lanes, returns the thread's own value.
 template <class T>
 T __shfl_sync(unsigned mask, T value, int source, int width = 32,
-              const simt::Where& where = simt::Where::current()) {
+              const simt::Location& location = simt::Location::current()) {
   const int first = simt::index.lane & ~(width - 1);
-  return simt::value_of("__shfl_sync", mask, value, first + (source & (width - 1)), where);
+  return simt::exchange_value("__shfl_sync", mask, value, first + (source & (width - 1)), location);
 }
 template <class T>
 T __shfl_xor_sync(unsigned mask, T value, int distance, int width = 32,
-                  const simt::Where& where = simt::Where::current()) {
+                  const simt::Location& location = simt::Location::current()) {
   const int lane = simt::index.lane, source = lane ^ distance;
   const bool inside = source < (lane & ~(width - 1)) + width;
-  return simt::value_of("__shfl_xor_sync", mask, value, inside ? source : lane, where);
+  return simt::exchange_value("__shfl_xor_sync", mask, value, inside ? source : lane, location);
 }
 template <class T>
 T __shfl_down_sync(unsigned mask, T value, int distance, int width = 32,
-                   const simt::Where& where = simt::Where::current()) {
+                   const simt::Location& location = simt::Location::current()) {
   const int lane = simt::index.lane, source = lane + distance;
   const bool inside = source < (lane & ~(width - 1)) + width;
-  return simt::value_of("__shfl_down_sync", mask, value, inside ? source : lane, where);
+  return simt::exchange_value("__shfl_down_sync", mask, value, inside ? source : lane, location);
 }
 inline unsigned __ballot_sync(unsigned mask, int predicate,
-                              const simt::Where& where = simt::Where::current()) {
-  return simt::ballot("__ballot_sync", mask, predicate != 0, where);
+                              const simt::Location& location = simt::Location::current()) {
+  return simt::ballot("__ballot_sync", mask, predicate != 0, location);
 }
 inline int __any_sync(unsigned mask, int predicate,
-                      const simt::Where& where = simt::Where::current()) {
-  return simt::ballot("__any_sync", mask, predicate != 0, where) != 0;
+                      const simt::Location& location = simt::Location::current()) {
+  return simt::ballot("__any_sync", mask, predicate != 0, location) != 0;
 }
 
 inline int atomicOr(int* cell, int bits) {

@@ -7,11 +7,11 @@
 //                  taps of a filter, so each phase is a plain correlation with these taps only
 // backward weight  dweight[:, r, s, c] = Σ_p dy[p, :] x[p + (r, s), c]: rows of the product are
 //                  (r, s, c), columns are filters, and the sum runs over the pixels of an image
-#include "cpu/kernels/convolution.h"
+#include "cpu/kernels/conv/backward_weight.h"
+#include "cpu/kernels/conv/convolution.h"
+#include "cpu/kernels/conv/sparse_backward.h"
+#include "cpu/kernels/conv/winograd_backward_weight.h"
 #include "cpu/kernels/kernel.h"
-#include "cpu/kernels/runs.h"
-#include "cpu/kernels/weight.h"
-#include "cpu/kernels/winograd_weight.h"
 
 namespace chainrule::CR_ISA {
 namespace {
@@ -93,11 +93,11 @@ int64_t conv2d_workspace(const Conv2d& s, int workers) {
 }
 
 template <class T>
-void conv2d(const T* x, const T* weight, const T* bias, T* y, bool rectify, const Conv2d& s,
+void conv2d(const T* x, const T* weight, const T* bias, T* y, bool relu, const Conv2d& s,
             const Workspace& workspace) {
   Convolution<T, Pixels<T>> convolution = forward_convolution<T>(s, y);
   convolution.direct.bias = bias;
-  convolution.direct.rectify = rectify;
+  convolution.direct.relu = relu;
   convolution.pack_filters(weight, workspace);
   convolution.run(x, workspace);
 }

@@ -11,11 +11,11 @@
 // Both are the one loop of runs.h over the elements that are not zero, which are found as sets of
 // bits: writing lists of them took as long as working them off. Backward input has a second loop,
 // windows.h, for small layers.
-#include "cpu/kernels/convolution.h"
+#include "cpu/kernels/conv/convolution.h"
+#include "cpu/kernels/conv/sparse_backward.h"
+#include "cpu/kernels/conv/sparse_backward_2x2.h"
 #include "cpu/kernels/kernel.h"
-#include "cpu/kernels/runs.h"
-#include "cpu/kernels/sets.h"
-#include "cpu/kernels/windows.h"
+#include "cpu/kernels/nonzero_mask.h"
 
 namespace chainrule::CR_ISA {
 namespace {
@@ -95,11 +95,11 @@ int64_t conv2d_pooled_workspace(const Conv2d& s, const MaxPool2d& p, int workers
 }
 
 template <class T>
-void conv2d_pooled(const T* x, const T* weight, const T* bias, T* y, uint16_t* argmax, bool rectify,
+void conv2d_pooled(const T* x, const T* weight, const T* bias, T* y, uint16_t* argmax, bool relu,
                    const Conv2d& s, const MaxPool2d& p, const Workspace& workspace) {
   Convolution<T, Pools<T>> convolution = pooled_convolution(s, p, y, argmax);
   convolution.direct.bias = bias;
-  convolution.direct.rectify = rectify;
+  convolution.direct.relu = relu;
   convolution.pack_filters(weight, workspace);
   convolution.run(x, workspace);
 }

@@ -1,6 +1,5 @@
 // Rows by their indices: a batch from the data set, its pixels turned from bytes to [0, 1].
 #include "cpu/kernels/kernel.h"
-#include "cpu/kernels/rows.h"
 
 namespace chainrule::CR_ISA {
 
@@ -15,12 +14,13 @@ CR_INLINE T share_of_255(uint8_t x) {
 }
 
 template <class T>
-void gather(const void* source, bool bytes, const int64_t* indices, T* y, const Gather& s) {
+void gather(const void* source, bool source_is_uint8, const int64_t* indices, T* y,
+            const Gather& s) {
   const int64_t n = s.columns;
   parallel_rows(s.rows, n, 1, [&](int64_t row) {
     const int64_t start = indices[row] * n;
     T* const to = y + row * n;
-    if (bytes) {
+    if (source_is_uint8) {
       const uint8_t* const from = static_cast<const uint8_t*>(source) + start;
       for (int64_t i = 0; i < n; ++i) to[i] = share_of_255<T>(from[i]);
     } else {

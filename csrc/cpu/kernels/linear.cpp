@@ -1,15 +1,14 @@
 // y = x · weightᵀ + bias, eq. (32); backward eq. (37) without σ′, (38) and (39), summed over the
 // batch. All three are the product of product.h.
+#include "cpu/kernels/gemm/sparse_gemm.h"
 #include "cpu/kernels/kernel.h"
-#include "cpu/kernels/sparse.h"
 
 namespace chainrule::CR_ISA {
 
 namespace {
 
 template <class T>
-Product<T> forward(const T* x, const T* weight, const T* bias, T* y, bool rectify,
-                   const Linear& s) {
+Product<T> forward(const T* x, const T* weight, const T* bias, T* y, bool relu, const Linear& s) {
   return {.m = s.batch,
           .n = s.out,
           .k = s.in,
@@ -21,7 +20,7 @@ Product<T> forward(const T* x, const T* weight, const T* bias, T* y, bool rectif
           .b_transposed = true,
           .c = y,
           .bias = bias,
-          .rectify = rectify};
+          .relu = relu};
 }
 
 template <class T>
@@ -87,10 +86,10 @@ int64_t linear_workspace(const Linear& s, int workers) {
 }
 
 template <class T>
-void linear(const T* x, const T* weight, const T* bias, T* y, bool rectify, const Linear& s,
+void linear(const T* x, const T* weight, const T* bias, T* y, bool relu, const Linear& s,
             const Workspace& workspace) {
   const double density = SparseProduct<T>::density(x, s.batch * s.in);
-  run(forward(x, weight, bias, y, rectify, s), density, workspace);
+  run(forward(x, weight, bias, y, relu, s), density, workspace);
 }
 
 template <class T>

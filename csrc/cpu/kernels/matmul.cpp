@@ -1,6 +1,6 @@
 // c = a · b, eq. (53); transposes are read in place or undone while packing, never made.
+#include "cpu/kernels/gemm/gemm.h"
 #include "cpu/kernels/kernel.h"
-#include "cpu/kernels/product.h"
 
 namespace chainrule::CR_ISA {
 namespace {

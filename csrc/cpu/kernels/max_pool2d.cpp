@@ -1,6 +1,6 @@
 // eq. (61)–(63), vectors over channels.
 #include "cpu/kernels/kernel.h"
-#include "cpu/kernels/largest.h"
+#include "cpu/kernels/window_max.h"
 
 namespace chainrule::CR_ISA {
 namespace {

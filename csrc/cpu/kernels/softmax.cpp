@@ -1,7 +1,6 @@
 // eq. (55)–(57) over rows. Each row's maximum is subtracted first, so no finite row overflows;
 // a row with NaN, with +inf, or of -inf only becomes NaN by inf - inf.
 #include "cpu/kernels/kernel.h"
-#include "cpu/kernels/rows.h"
 #include "cpu/simd/math.h"
 
 namespace chainrule::CR_ISA {

@@ -2,7 +2,6 @@
 //   loss = log Σ_k e^{z_k} - z_c        dlogits = (softmax(z) - onehot(c)) / rows
 // Fused, the loss needs no probability that could underflow to log 0.
 #include "cpu/kernels/kernel.h"
-#include "cpu/kernels/rows.h"
 #include "cpu/simd/math.h"
 
 namespace chainrule::CR_ISA {

@@ -1,6 +1,5 @@
 // eq. (35): losses = Σ_i (ŷ_i - y_i)², and eq. (22) for the mean over the rows.
 #include "cpu/kernels/kernel.h"
-#include "cpu/kernels/rows.h"
 
 namespace chainrule::CR_ISA {
 

@@ -16,10 +16,9 @@ import numpy as np
 
 from .. import ops
 from .._types import Array
-from ..nn.layers import Layer, Softmax
+from ..nn.layers import Layer, LayerContext, Softmax
 from ..nn.losses import CrossEntropy, Loss
 from ..nn.network import Sequential
-from ..nn.slot import Slot
 
 FLOAT: np.dtype[Any] = np.dtype(np.float64)
 
@@ -101,7 +100,7 @@ class Walk:
     ----------
     parameters : list of dict, each layer's, in float64
     values : list of ndarray, the input and every layer's output
-    slots : list of Slot, what each layer saw
+    slots : list of LayerContext, what each layer saw
     """
 
     def __init__(self, network: Sequential, x: Array, offset: int | None = None) -> None:
@@ -111,7 +110,7 @@ class Walk:
             for i in range(len(network.layers))
         ]
         self.values: list[Array] = [x]
-        self.slots: list[Slot] = []
+        self.slots: list[LayerContext] = []
         self.resume(0)
 
     def resume(self, start: int) -> Array:
@@ -136,18 +135,18 @@ def run(
     parameters: Mapping[str, Array],
     seed: int = 0,
     offset: int | None = None,
-) -> Slot:
+) -> LayerContext:
     """Run one layer forward on arrays of its own; ``offset`` None leaves dropout out."""
     shape = layer.build(x.shape[1:])
     if layer.reshapes_only(offset is not None):
-        return Slot(layer, x, x.reshape(len(x), *shape))
+        return LayerContext(layer, x, x.reshape(len(x), *shape))
     declared = layer.buffers(x.shape[1:], len(x))
-    slot = Slot(
+    slot = LayerContext(
         layer,
         x,
         np.empty((len(x), *shape), FLOAT),
         parameters=parameters,
-        kept={name: np.empty(*what) for name, what in declared.items()},
+        saved={name: np.empty(*what) for name, what in declared.items()},
         seed=seed,
         offset=offset or 0,
     )
@@ -155,7 +154,7 @@ def run(
     return slot
 
 
-def run_back(slot: Slot, dy: Array) -> tuple[Array, dict[str, Array]]:
+def run_back(slot: LayerContext, dy: Array) -> tuple[Array, dict[str, Array]]:
     """Run one layer back from ``dy``.
 
     Returns
@@ -172,7 +171,7 @@ def run_back(slot: Slot, dy: Array) -> tuple[Array, dict[str, Array]]:
     return dx, gradients
 
 
-def copies(slot: Slot, count: int) -> Slot:
+def copies(slot: LayerContext, count: int) -> LayerContext:
     """A batch of ``count`` copies of the one instance that the layer saw."""
     chosen = np.zeros(count, np.intp)
     x = slot.x[chosen]
@@ -181,7 +180,7 @@ def copies(slot: Slot, count: int) -> Slot:
         if np.may_share_memory(slot.x, slot.y)
         else slot.y[chosen]
     )
-    return replace(slot, x=x, y=y, kept={name: kept[chosen] for name, kept in slot.kept.items()})
+    return replace(slot, x=x, y=y, saved={name: kept[chosen] for name, kept in slot.saved.items()})
 
 
 def twin(network: Sequential) -> Sequential:

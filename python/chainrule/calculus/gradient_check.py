@@ -11,10 +11,10 @@ import numpy as np
 from .._random import generator
 from .._types import Array
 from .._validation import integer, number
+from ..nn.architecture import Mode
 from ..nn.layers import LeakyReLU, MaxPool2d, ReLU
 from ..nn.losses import Loss
 from ..nn.network import Sequential
-from ..nn.plan import Mode
 from ._passes import FLOAT, Ending, Walk, checked_network, instances, run_back, targets, twin
 
 # Relative errors above this fail. Right gradients stay orders of magnitude below; wrong ones,
@@ -249,7 +249,7 @@ class _Probe:
             if isinstance(slot.layer, ReLU | LeakyReLU):
                 found.append(slot.x > 0)
             elif isinstance(slot.layer, MaxPool2d):
-                found.append(slot.kept["argmax"])
+                found.append(slot.saved["argmax"])
         return found
 
     def _at(self, array: Array, index: tuple[int, ...], value: float) -> tuple[Array, bool]:

@@ -9,9 +9,8 @@ from typing import Literal, overload
 import numpy as np
 
 from .._types import Array
-from ..nn.layers import Layer
+from ..nn.layers import Layer, LayerContext
 from ..nn.network import Sequential
-from ..nn.slot import Slot
 from ._passes import Walk, checked_network, copies, instances, numbers, run, run_back
 from .matrices import stacked
 from .sparse import SparseMatrix
@@ -46,7 +45,7 @@ def _room(operation: str, rows: int, columns: int) -> Array:
     return np.empty((rows, columns))
 
 
-def _passes(slot: Slot) -> Iterator[tuple[slice, Array]]:
+def _passes(slot: LayerContext) -> Iterator[tuple[slice, Array]]:
     """Rows of a layer's Jacobian, by backward passes on batches of copies of one instance."""
     for rows in _chunks(slot.y[0].size, max(slot.x[0].size, slot.y[0].size)):
         seeds = _seeds(rows, slot.y.shape[1:])
@@ -54,7 +53,7 @@ def _passes(slot: Slot) -> Iterator[tuple[slice, Array]]:
         yield rows, dx.reshape(len(dx), -1)
 
 
-def by_input(operation: str, slot: Slot) -> Array:
+def by_input(operation: str, slot: LayerContext) -> Array:
     """Output by input of a layer that saw one instance."""
     matrix = _room(operation, slot.y[0].size, slot.x[0].size)
     for rows, dx in _passes(slot):
@@ -62,7 +61,7 @@ def by_input(operation: str, slot: Slot) -> Array:
     return matrix
 
 
-def by_parameters(operation: str, slot: Slot) -> Array:
+def by_parameters(operation: str, slot: LayerContext) -> Array:
     """Output by the layer's own weights, in the order of eq. (43).
 
     A kernel sums the weights' gradients over the batch, so that each row is a pass of its own.
@@ -214,7 +213,9 @@ def layer_parameter_jacobian(layer: Layer, x: object, parameters: Mapping[str, A
     return by_parameters("layer_parameter_jacobian", slot)
 
 
-def _slot(operation: str, layer: Layer, x: object, parameters: Mapping[str, Array] | None) -> Slot:
+def _slot(
+    operation: str, layer: Layer, x: object, parameters: Mapping[str, Array] | None
+) -> LayerContext:
     if not isinstance(layer, Layer):
         raise TypeError(f"{operation}: layer must be a layer such as ReLU(), got {layer!r}")
     array = numbers(operation, "x", x)

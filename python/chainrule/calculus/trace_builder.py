@@ -9,10 +9,19 @@ import numpy as np
 
 from .._types import Array
 from .._validation import both
-from ..nn.layers import Dropout, Flatten, Layer, LeakyReLU, Linear, MaxPool2d, ReLU, Softmax
+from ..nn.layers import (
+    Dropout,
+    Flatten,
+    Layer,
+    LayerContext,
+    LeakyReLU,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Softmax,
+)
 from ..nn.losses import CrossEntropy, Loss, SquaredError
 from ..nn.network import Sequential
-from ..nn.slot import Slot
 from ._passes import Ending, Walk, run_back
 from .entries import ELEMENTS, Entry
 from .formulas import Formula, formula
@@ -218,7 +227,7 @@ class Steps:
             mean = np.array(self.ending.losses.mean())
             self._add(MEAN, mean, "(40)", step, formula("mean of ", LOSS), batch=False)
 
-    def _plain(self, i: int, slot: Slot) -> tuple[Formula, Details]:
+    def _plain(self, i: int, slot: LayerContext) -> tuple[Formula, Details]:
         before = self.symbols[i]
         details: Details = {}
         if slot.y.ndim == 2 and isinstance(slot.layer, ReLU | LeakyReLU):
@@ -227,7 +236,7 @@ class Steps:
             )
         return _forward_formula(slot.layer, before, self.dropout), details
 
-    def _weighted(self, i: int, slot: Slot) -> tuple[Formula, Details]:
+    def _weighted(self, i: int, slot: LayerContext) -> tuple[Formula, Details]:
         before, weights = self.symbols[i], self.weights[i]
         assert weights is not None, "asked for layers with weights only"
         if not isinstance(slot.layer, Linear):
@@ -278,7 +287,7 @@ class Steps:
                     self._to_input(i, slot, dx)
             dy = dx
 
-    def _through(self, i: int, slot: Slot, dx: Array) -> None:
+    def _through(self, i: int, slot: LayerContext, dx: Array) -> None:
         above, below = self.symbols[i + 1].by(), self.symbols[i]
         title = _THROUGH.get(type(slot.layer), type(slot.layer).__name__)
         equation = cited(slot.layer).back
@@ -297,7 +306,7 @@ class Steps:
         step = self._step(f"through {title} of layer {below.layer}")
         self._add(below.by(), dx, equation, step, right, details=details)
 
-    def _by_weights(self, i: int, slot: Slot, matrix: Array) -> None:
+    def _by_weights(self, i: int, slot: LayerContext, matrix: Array) -> None:
         above, below, weights = self.symbols[i + 1].by(), self.symbols[i], self.weights[i]
         assert weights is not None, "asked for layers with weights only"
         details: Details = {}
@@ -319,7 +328,7 @@ class Steps:
         right = formula(*parts)
         self._add(name, matrix, equation, step, right, alias, details=details, batch=False)
 
-    def _to_input(self, i: int, slot: Slot, dx: Array) -> None:
+    def _to_input(self, i: int, slot: LayerContext, dx: Array) -> None:
         above, below, weights = self.symbols[i + 1].by(), self.symbols[i], self.weights[i]
         assert weights is not None, "asked for layers with weights only"
         details: Details = {}

@@ -1,26 +1,253 @@
-"""What follows from a list of layers and an input shape alone, before any memory is allocated."""
+"""Everything known about a network before memory exists: shapes, fusion rules, buffer layout."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from .._types import Shape
-from .._validation import LARGEST, integer
-from .layers import KINDS, Layer
+from .. import devices
+from .._types import Array, Pair, Shape
+from .._validation import LARGEST, both, integer
+from ..devices import ALIGNMENT
+from .layers import KINDS, Conv2d, Layer, MaxPool2d, ReLU, Softmax
 
 MOST_AXES = 8
+# Layouts that an architecture keeps. One `fit` with validation uses six.
+LAYOUTS_KEPT = 16
+
+# Name -> (shape of one instance, dtype) of buffers beside the network's own.
+Extras: TypeAlias = Mapping[str, tuple[Shape, np.dtype[Any]]]
 
 
-def build(layers: Sequence[Layer], input_shape: Shape) -> list[Shape]:
-    """Return the shape of an instance before each layer, and after the last.
+class Mode(NamedTuple):
+    """The kind of pass that a plan is made for.
+
+    Attributes
+    ----------
+    backward : bool
+        Whether a backward pass follows the forward pass.
+    dropout : bool
+        Whether dropout is active.
+    logits : bool
+        Whether a final softmax is left out because the loss includes it.
+    """
+
+    backward: bool = False
+    dropout: bool = False
+    logits: bool = False
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """An array's position in an arena.
+
+    Attributes
+    ----------
+    offset : int
+        Bytes from the arena's start.
+    shape : tuple of int
+    dtype : numpy.dtype
+    """
+
+    offset: int
+    shape: Shape
+    dtype: np.dtype[Any]
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def reshaped(self, shape: Shape) -> Buffer:
+        """Return the same memory with another shape, which may have fewer elements."""
+        return Buffer(self.offset, shape, self.dtype)
+
+    def view(self, arena: Array) -> Array:
+        """Return the array at this position of ``arena``."""
+        return devices.view(arena, self.offset, self.shape, self.dtype)
+
+
+@dataclass(frozen=True)
+class BufferLayout:
+    """The position of every buffer of a plan. Lists have one item per layer.
+
+    Attributes
+    ----------
+    input, output : Buffer
+        The network's input and output.
+    outputs : list of Buffer or None
+        The output of each layer; None if it exists only inside a fused kernel.
+    saved : list of dict of name -> Buffer
+        The arrays of `Layer.buffers`.
+    losses : Buffer
+        One loss per instance.
+    gradients : tuple of two Buffers
+        The gradients of the backward pass alternate between these.
+    extras : dict of name -> Buffer
+        The caller's own buffers.
+    nbytes : int
+        Size of the arena, in bytes.
+    """
+
+    input: Buffer
+    output: Buffer
+    outputs: list[Buffer | None]
+    saved: list[dict[str, Buffer]]
+    losses: Buffer
+    gradients: tuple[Buffer, Buffer]
+    extras: dict[str, Buffer]
+    nbytes: int
+
+
+class FusedPool(NamedTuple):
+    """A max-pooling that runs in the kernel of a convolution before it.
+
+    Attributes
+    ----------
+    convolution : int
+        Index of the convolution.
+    window : int or (rows, columns)
+        The pooling's window, in pixels.
+    """
+
+    convolution: int
+    window: Pair
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Layers, shapes and dtype of a network. It holds no weights and allocates nothing.
+
+    Fusion rules are computed once per architecture. A buffer layout is computed once per
+    combination of batch size, mode and extras, and kept.
+
+    Parameters
+    ----------
+    layers : tuple of Layer
+    shapes : tuple of tuple of int
+        The shape of one instance before each layer, and after the last.
+    dtype : numpy.dtype
+        float32 or float64.
+    """
+
+    layers: tuple[Layer, ...]
+    shapes: tuple[Shape, ...]
+    dtype: np.dtype[Any]
+    _layouts: dict[object, BufferLayout] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    @classmethod
+    def build(cls, layers: Sequence[Layer], input_shape: Shape, dtype: object) -> Architecture:
+        """Return the architecture of ``layers`` that read instances of ``input_shape``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is invalid, or if a layer does not accept the shape before it. The
+            message contains the layer's index and arguments.
+        """
+        return cls(tuple(layers), infer_shapes(layers, input_shape), network_dtype(dtype))
+
+    @cached_property
+    def parameter_shapes(self) -> dict[str, Shape]:
+        """The shapes of all parameters, named as in PyTorch's Sequential: "0.weight"."""
+        return {
+            f"{i}.{name}": shape
+            for i, layer in enumerate(self.layers)
+            for name, shape in layer.parameter_shapes(self.shapes[i]).items()
+        }
+
+    @cached_property
+    def first_with_parameters(self) -> int:
+        """Index of the first layer with parameters; the backward pass stops there."""
+        for i, (layer, shape) in enumerate(zip(self.layers, self.shapes, strict=False)):
+            if layer.parameter_shapes(shape):
+                return i
+        return len(self.layers)
+
+    @cached_property
+    def fused_relus(self) -> list[bool]:
+        """Per layer: whether it is a ReLU that the kernel of the layer before it applies."""
+        return [
+            type(layer).__name__ == "ReLU" and i > 0 and self.layers[i - 1].fuses_relu
+            for i, layer in enumerate(self.layers)
+        ]
+
+    @cached_property
+    def pooled_convolutions(self) -> dict[int, FusedPool]:
+        """Index of a max-pooling -> the convolution that one kernel computes with it.
+
+        Both passes are fused: the backward pass reads the pooled gradient. The windows must be
+        adjacent, and only a ReLU may lie between the two layers.
+        """
+        found = {}
+        for i, layer in enumerate(self.layers):
+            if type(layer) is not MaxPool2d:
+                continue
+            window = both(layer.window)
+            before = i - 1 - (i > 0 and type(self.layers[i - 1]) is ReLU)
+            adjacent = layer.stride is None or both(layer.stride) == window
+            follows = before >= 0 and type(self.layers[before]) is Conv2d
+            # In a smaller window, too few gradients are zero to pay for the lists of the others.
+            if follows and adjacent and math.prod(window) >= 4:
+                found[i] = FusedPool(before, layer.window)
+        return found
+
+    def layers_run(self, mode: Mode) -> int:
+        """Return the number of layers that run: all, or all but a final softmax with ``logits``."""
+        return len(self.layers) - (mode.logits and isinstance(self.layers[-1], Softmax))
+
+    def layers_writing_dx(self, mode: Mode) -> list[int]:
+        """Return the layers, last to first, whose backward pass switches gradient buffers.
+
+        Layers that overwrite ``dy``, that only reshape, or that lie between a convolution and its
+        fused pooling do not.
+        """
+        skipped = {
+            i
+            for pool, fused in self.pooled_convolutions.items()
+            for i in range(fused.convolution + 1, pool + 1)
+        }
+        return [
+            i
+            for i in range(self.layers_run(mode) - 1, self.first_with_parameters, -1)
+            if i not in skipped
+            and not self.layers[i].in_place_backward
+            and not self.layers[i].reshapes_only(mode.dropout)
+        ]
+
+    def layout(self, batch: int, mode: Mode, extras: Extras | None = None) -> BufferLayout:
+        """Return the layout of a plan, computed on the first call for these arguments.
+
+        Parameters
+        ----------
+        batch : int
+            Number of instances, at least 1.
+        mode : Mode
+        extras : mapping of name -> (shape of one instance, dtype)
+            Buffers for the caller's own use.
+        """
+        key = (batch, mode, tuple((extras or {}).items()))
+        found = self._layouts.get(key)
+        if found is None:
+            if len(self._layouts) >= LAYOUTS_KEPT:
+                self._layouts.clear()
+            found = self._layouts[key] = layout_buffers(self, batch, mode, extras or {})
+        return found
+
+
+def infer_shapes(layers: Sequence[Layer], input_shape: Shape) -> tuple[Shape, ...]:
+    """Return the shape of one instance before each layer, and after the last.
 
     Raises
     ------
     TypeError, ValueError
-        Naming the layer by its index and arguments, what it expects and what came.
+        As `Architecture.build`.
     """
     if not isinstance(input_shape, tuple | list) or not input_shape:
         raise TypeError(
@@ -32,7 +259,7 @@ def build(layers: Sequence[Layer], input_shape: Shape) -> list[Shape]:
         )
     shape = tuple(integer("Sequential", "input_shape", size, 1) for size in input_shape)
     if not layers:
-        raise ValueError("Sequential: needs at least one layer, got none")
+        raise ValueError("Sequential: layers must be at least 1, got 0")
     shapes = [shape]
     for i, layer in enumerate(layers):
         if not isinstance(layer, Layer):
@@ -46,22 +273,104 @@ def build(layers: Sequence[Layer], input_shape: Shape) -> list[Shape]:
             raise ValueError(f"Sequential: layer {i}, {layer!r}, {error}") from None
         if max(shapes[-1]) > LARGEST:
             raise ValueError(f"Sequential: layer {i}, {layer!r}, gives {shapes[-1]}: too large")
-    return shapes
-
-
-def parameter_shapes(layers: Sequence[Layer], shapes: Sequence[Shape]) -> dict[str, Shape]:
-    """Return the shapes of all parameters, named as PyTorch's Sequential names them: "0.weight"."""
-    return {
-        f"{i}.{name}": shape
-        for i, layer in enumerate(layers)
-        for name, shape in layer.parameter_shapes(shapes[i]).items()
-    }
+    return tuple(shapes)
 
 
 def network_dtype(dtype: object) -> np.dtype[Any]:
-    """Return ``dtype`` as float32 or float64; TypeError for all others."""
+    """Return ``dtype`` as float32 or float64; raise TypeError for all others."""
     for known in (np.dtype(np.float32), np.dtype(np.float64)):
-        # None means float64 to NumPy; here it is a mistake.
+        # NumPy reads None as float64. Here it is an error.
         if dtype is not None and dtype == known:
             return known
     raise TypeError(f'Sequential: dtype must be "float32" or "float64", got {dtype!r}')
+
+
+@dataclass
+class _Allocator:
+    """Assigns aligned positions, one after another."""
+
+    nbytes: int = 0
+
+    def buffer(self, shape: Shape, dtype: np.dtype[Any]) -> Buffer:
+        new = Buffer(self.nbytes, shape, dtype)
+        self.nbytes += -(-new.nbytes // ALIGNMENT) * ALIGNMENT
+        return new
+
+
+def layout_buffers(
+    architecture: Architecture, batch: int, mode: Mode, extras: Extras
+) -> BufferLayout:
+    """Return the layout of a plan without allocating anything.
+
+    With a backward pass, each layer's output has a buffer. Without one, the outputs alternate
+    between two buffers. Gradients of the backward pass always alternate between two buffers. Each
+    of these has the size of the largest array that it will hold.
+    """
+    arena = _Allocator()
+    dtype, shapes = architecture.dtype, architecture.shapes
+    count, fused = architecture.layers_run(mode), architecture.fused_relus
+
+    def largest(candidates: Sequence[Shape]) -> Shape:
+        return (batch * max((math.prod(shape) for shape in candidates), default=0),)
+
+    current = source = arena.buffer((batch, *shapes[0]), dtype)
+    pingpong = (
+        ()
+        if mode.backward
+        else tuple(arena.buffer(largest(shapes[1 : count + 1]), dtype) for _ in range(2))
+    )
+    # Between a convolution and its pooling there is no output and no gradient.
+    skipped = {
+        i
+        for pool, fused_pool in architecture.pooled_convolutions.items()
+        for i in range(fused_pool.convolution, pool)
+    }
+    outputs: list[Buffer | None] = []
+    saved, turn = [], 0
+    for i, layer in enumerate(architecture.layers[:count]):
+        shape = (batch, *shapes[i + 1])
+        declared = layer.buffers(shapes[i], batch)
+        saved.append({name: arena.buffer(*array) for name, array in declared.items()})
+        if i in skipped:
+            outputs.append(None)
+            continue
+        if layer.reshapes_only(mode.dropout) or fused[i]:
+            current = current.reshaped(shape)
+        elif mode.backward:
+            current = arena.buffer(shape, dtype)
+        else:
+            current, turn = pingpong[turn].reshaped(shape), 1 - turn
+        outputs.append(current)
+
+    # Without a backward pass, one gradient buffer remains: the loss's kernel always writes one.
+    dx_shapes = [shapes[i] for i in architecture.layers_writing_dx(mode)] if mode.backward else []
+    gradient = arena.buffer(largest([shapes[count], *dx_shapes[1::2]]), dtype)
+    other = arena.buffer(largest(dx_shapes[::2]), dtype) if mode.backward else gradient
+    losses = arena.buffer((batch,), dtype)
+    own = {name: arena.buffer((batch, *shape), kind) for name, (shape, kind) in extras.items()}
+    return BufferLayout(
+        source, current, outputs, saved, losses, (gradient, other), own, arena.nbytes
+    )
+
+
+def layout_parameters(
+    shapes: Mapping[str, Shape], dtype: np.dtype[Any]
+) -> tuple[dict[str, Buffer], int]:
+    """Return aligned positions in one vector, and the vector's size in bytes."""
+    vector = _Allocator()
+    return {name: vector.buffer(shape, dtype) for name, shape in shapes.items()}, vector.nbytes
+
+
+def step_extras(target: Shape, dtype: np.dtype[Any]) -> Extras:
+    """Return the buffers of a training step beside the network's own.
+
+    Per instance: its index, its target, its true and its predicted class, and whether the two
+    agree.
+    """
+    return {
+        "indices": ((), np.dtype(np.int64)),
+        "target": (target, dtype),
+        "classes": ((), np.dtype(np.int64)),
+        "predicted": ((), np.dtype(np.intp)),
+        "correct": ((), np.dtype(np.bool_)),
+    }

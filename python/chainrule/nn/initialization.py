@@ -33,6 +33,7 @@ import numpy as np
 
 from .._random import generator
 from .._types import Array, Shape
+from .architecture import Architecture
 from .layers import Dropout, Flatten, Layer, LeakyReLU, Linear, ReLU, Softmax
 
 RULES = ("he", "looks_linear")
@@ -42,13 +43,13 @@ PIECE = 2**18
 COLUMNS = 64
 
 
-class Start:
+class Initializer:
     """The first values of a network's parameters: called with their arrays, it fills them.
 
     Parameters
     ----------
     rule : one of `RULES`
-    layers, shapes : of the network
+    architecture : Architecture
     seed : int
 
     Raises
@@ -57,13 +58,12 @@ class Start:
         If the rule is unknown, or not for such a network.
     """
 
-    def __init__(
-        self, rule: str, layers: Sequence[Layer], shapes: Sequence[Shape], seed: int
-    ) -> None:
+    def __init__(self, rule: str, architecture: Architecture, seed: int) -> None:
         if rule not in RULES:
             names = " or ".join(f'"{name}"' for name in RULES)
             raise ValueError(f"Sequential: init must be {names}, got {rule!r}")
-        self.dense = looks_linear_plan(layers, shapes) if rule == "looks_linear" else {}
+        layers, shapes = architecture.layers, architecture.shapes
+        self.dense = paired_layers(layers, shapes) if rule == "looks_linear" else {}
         self.fan_ins = [layer.fan_in(shape) for layer, shape in zip(layers, shapes, strict=False)]
         self.seed = seed
 
@@ -106,7 +106,7 @@ def _normal(random: np.random.Generator, weight: Array, scale: float) -> None:
         part[...] = random.normal(scale=scale, size=part.size)
 
 
-def looks_linear_plan(layers: Sequence[Layer], shapes: Sequence[Shape]) -> dict[int, Dense]:
+def paired_layers(layers: Sequence[Layer], shapes: Sequence[Shape]) -> dict[int, Dense]:
     """Return how each `Linear` layer starts, by its place.
 
     Raises

@@ -8,15 +8,65 @@ as a `Slot`. So one network can serve several threads at once.
 from __future__ import annotations
 
 import math
-from dataclasses import MISSING, dataclass, fields
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from .. import ops
-from .._types import Pair, Shape
+from .._types import Array, Pair, Shape
 from .._validation import both, integer, number, pair
-from .slot import Slot
+
+
+class Pooled(NamedTuple):
+    """Output, argmax and window of the max-pooling that a convolution's kernel computes."""
+
+    y: Array
+    argmax: Array
+    window: Pair
+
+
+# Replaces a buffer that this plan does not have. A kernel that receives it raises an error.
+NO_BUFFER: Array = np.empty(0)
+
+
+@dataclass(slots=True, eq=False)
+class LayerContext:
+    """The arrays of one layer at one batch size: views of a plan's arena, and the parameters.
+
+    Attributes
+    ----------
+    layer : Layer
+    x, y : ndarray, (N, *input shape) and (N, *output shape)
+        Input and output.
+    dy, dx : ndarray
+        Gradients of the loss by y and by x. ``dx`` is None if it is not needed.
+    parameters, gradients : mapping of name -> ndarray
+        By the names of `Layer.parameter_shapes`.
+    saved : mapping of name -> ndarray
+        Arrays that forward writes and backward reads, by the names of `Layer.buffers`.
+    pooled : Pooled
+        The `MaxPool2d` that this convolution's kernel includes. The convolution then has no ``y``,
+        and its ``dy`` is the gradient by the pooled output.
+    activation : str
+        "relu" if this layer's kernel applies the ReLU of the next layer.
+    seed, offset : int
+        Key and counter of the dropout mask. ``offset`` may be an array of no dimensions.
+    """
+
+    layer: Layer
+    x: Array
+    y: Array
+    dy: Array = field(default_factory=lambda: NO_BUFFER)
+    dx: Array | None = None
+    parameters: Mapping[str, Array] = field(default_factory=dict)
+    gradients: Mapping[str, Array] = field(default_factory=dict)
+    saved: Mapping[str, Array] = field(default_factory=dict)
+    pooled: Pooled | None = None
+    activation: str | None = None
+    seed: int = 0
+    offset: int | Array = 0
 
 
 @dataclass(frozen=True, repr=False)
@@ -52,10 +102,10 @@ class Layer:
         """Whether y is x under another shape, so that no kernel runs and no memory is used."""
         return False
 
-    def forward(self, slot: Slot) -> None:
+    def forward(self, context: LayerContext) -> None:
         raise NotImplementedError
 
-    def backward(self, slot: Slot) -> None:
+    def backward(self, context: LayerContext) -> None:
         raise NotImplementedError
 
     def __repr__(self) -> str:
@@ -107,19 +157,19 @@ class Linear(Layer):
     def flops(self, input_shape: Shape) -> int:
         return 2 * self.out * input_shape[0]
 
-    def forward(self, slot: Slot) -> None:
-        weight, bias = slot.parameters["weight"], slot.parameters["bias"]
-        ops.linear(slot.x, weight, bias, activation=slot.activation, out=slot.y)
+    def forward(self, context: LayerContext) -> None:
+        weight, bias = context.parameters["weight"], context.parameters["bias"]
+        ops.linear(context.x, weight, bias, activation=context.activation, out=context.y)
 
-    def backward(self, slot: Slot) -> None:
+    def backward(self, context: LayerContext) -> None:
         """Eq. (37) without its rectifier, (38), (39)."""
-        dweight, dbias = slot.gradients["weight"], slot.gradients["bias"]
+        dweight, dbias = context.gradients["weight"], context.gradients["bias"]
         ops.linear_backward(
-            slot.dy,
-            slot.x,
-            slot.parameters["weight"],
-            need_dx=slot.dx is not None,
-            out=(slot.dx, dweight, dbias),
+            context.dy,
+            context.x,
+            context.parameters["weight"],
+            need_dx=context.dx is not None,
+            out=(context.dx, dweight, dbias),
         )
 
 
@@ -185,31 +235,36 @@ class Conv2d(Layer):
     def flops(self, input_shape: Shape) -> int:
         return 2 * math.prod(self.build(input_shape)) * self.fan_in(input_shape)
 
-    def forward(self, slot: Slot) -> None:
-        weight, bias = slot.parameters["weight"], slot.parameters["bias"]
+    def forward(self, context: LayerContext) -> None:
+        weight, bias = context.parameters["weight"], context.parameters["bias"]
         options: dict[str, Any] = {"stride": self.stride, "padding": self.padding}
-        options["activation"] = slot.activation
-        if slot.pooled is None:
-            ops.conv2d(slot.x, weight, bias, out=slot.y, **options)
+        options["activation"] = context.activation
+        if context.pooled is None:
+            ops.conv2d(context.x, weight, bias, out=context.y, **options)
         else:
-            y, argmax, window = slot.pooled
-            ops.conv2d_pooled(slot.x, weight, bias, window=window, out=(y, argmax), **options)
+            y, argmax, window = context.pooled
+            ops.conv2d_pooled(context.x, weight, bias, window=window, out=(y, argmax), **options)
 
-    def backward(self, slot: Slot) -> None:
-        shape, size = slot.x.shape, both(self.kernel_size)
+    def backward(self, context: LayerContext) -> None:
+        shape, size = context.x.shape, both(self.kernel_size)
         options: dict[str, Any] = {"stride": self.stride, "padding": self.padding}
-        weight, out = slot.parameters["weight"], (slot.gradients["weight"], slot.gradients["bias"])
-        if slot.pooled is None:
-            if slot.dx is not None:
-                ops.conv2d_backward_input(slot.dy, weight, shape, out=slot.dx, **options)
-            ops.conv2d_backward_weight(slot.dy, slot.x, size, out=out, **options)
+        weight, out = (
+            context.parameters["weight"],
+            (context.gradients["weight"], context.gradients["bias"]),
+        )
+        if context.pooled is None:
+            if context.dx is not None:
+                ops.conv2d_backward_input(context.dy, weight, shape, out=context.dx, **options)
+            ops.conv2d_backward_weight(context.dy, context.x, size, out=out, **options)
             return
-        _, argmax, window = slot.pooled
-        if slot.dx is not None:
+        _, argmax, window = context.pooled
+        if context.dx is not None:
             ops.conv2d_pooled_backward_input(
-                slot.dy, argmax, weight, shape, window, out=slot.dx, **options
+                context.dy, argmax, weight, shape, window, out=context.dx, **options
             )
-        ops.conv2d_pooled_backward_weight(slot.dy, argmax, slot.x, size, window, out=out, **options)
+        ops.conv2d_pooled_backward_weight(
+            context.dy, argmax, context.x, size, window, out=out, **options
+        )
 
 
 @dataclass(frozen=True, repr=False)
@@ -250,13 +305,20 @@ class MaxPool2d(Layer):
     def buffers(self, input_shape: Shape, batch: int) -> dict[str, tuple[Shape, np.dtype[Any]]]:
         return {"argmax": ((batch, *self.build(input_shape)), np.dtype(np.uint16))}
 
-    def forward(self, slot: Slot) -> None:
-        ops.max_pool2d(slot.x, self.window, self.stride, out=(slot.y, slot.kept["argmax"]))
+    def forward(self, context: LayerContext) -> None:
+        ops.max_pool2d(
+            context.x, self.window, self.stride, out=(context.y, context.saved["argmax"])
+        )
 
-    def backward(self, slot: Slot) -> None:
-        assert slot.dx is not None, "a plan gives every layer without parameters its dx"
+    def backward(self, context: LayerContext) -> None:
+        assert context.dx is not None, "a plan gives every layer without parameters its dx"
         ops.max_pool2d_backward(
-            slot.dy, slot.kept["argmax"], slot.x.shape, self.window, self.stride, out=slot.dx
+            context.dy,
+            context.saved["argmax"],
+            context.x.shape,
+            self.window,
+            self.stride,
+            out=context.dx,
         )
 
 
@@ -269,12 +331,12 @@ class ReLU(Layer):
     def flops(self, input_shape: Shape) -> int:
         return math.prod(input_shape)
 
-    def forward(self, slot: Slot) -> None:
-        ops.relu(slot.x, out=slot.y)
+    def forward(self, context: LayerContext) -> None:
+        ops.relu(context.x, out=context.y)
 
-    def backward(self, slot: Slot) -> None:
+    def backward(self, context: LayerContext) -> None:
         """Eq. (23), (26); reads y alone, so that a fused z need never be stored."""
-        ops.relu_backward(slot.dy, slot.y, out=slot.dy)
+        ops.relu_backward(context.dy, context.y, out=context.dy)
 
 
 @dataclass(frozen=True, repr=False)
@@ -295,11 +357,11 @@ class LeakyReLU(Layer):
     def flops(self, input_shape: Shape) -> int:
         return 2 * math.prod(input_shape)
 
-    def forward(self, slot: Slot) -> None:
-        ops.leaky_relu(slot.x, self.slope, out=slot.y)
+    def forward(self, context: LayerContext) -> None:
+        ops.leaky_relu(context.x, self.slope, out=context.y)
 
-    def backward(self, slot: Slot) -> None:
-        ops.leaky_relu_backward(slot.dy, slot.x, self.slope, out=slot.dy)
+    def backward(self, context: LayerContext) -> None:
+        ops.leaky_relu_backward(context.dy, context.x, self.slope, out=context.dy)
 
 
 @dataclass(frozen=True, repr=False)
@@ -314,12 +376,12 @@ class Softmax(Layer):
     def flops(self, input_shape: Shape) -> int:
         return 4 * math.prod(input_shape)
 
-    def forward(self, slot: Slot) -> None:
-        ops.softmax(slot.x, out=slot.y)
+    def forward(self, context: LayerContext) -> None:
+        ops.softmax(context.x, out=context.y)
 
-    def backward(self, slot: Slot) -> None:
+    def backward(self, context: LayerContext) -> None:
         """Eq. (56)-(57)."""
-        ops.softmax_backward(slot.dy, slot.y, out=slot.dy)
+        ops.softmax_backward(context.dy, context.y, out=context.dy)
 
 
 @dataclass(frozen=True, repr=False)
@@ -344,11 +406,13 @@ class Dropout(Layer):
     def reshapes_only(self, dropout: bool) -> bool:
         return not dropout or self.rate == 0
 
-    def forward(self, slot: Slot) -> None:
-        ops.dropout(slot.x, self.rate, seed=slot.seed, offset=slot.offset, out=slot.y)
+    def forward(self, context: LayerContext) -> None:
+        ops.dropout(context.x, self.rate, seed=context.seed, offset=context.offset, out=context.y)
 
-    def backward(self, slot: Slot) -> None:
-        ops.dropout_backward(slot.dy, self.rate, seed=slot.seed, offset=slot.offset, out=slot.dy)
+    def backward(self, context: LayerContext) -> None:
+        ops.dropout_backward(
+            context.dy, self.rate, seed=context.seed, offset=context.offset, out=context.dy
+        )
 
 
 @dataclass(frozen=True, repr=False)

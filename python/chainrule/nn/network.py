@@ -8,25 +8,21 @@ import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from .. import cuda, devices
-from .._random import stream
 from .._types import Array, Shape
 from .._validation import integer
-from .architecture import build, network_dtype, parameter_shapes
-from .initialization import Start
+from .architecture import Architecture, Extras, Mode
+from .initialization import Initializer
 from .layers import Layer
 from .losses import Loss
-from .parameters import Weights
-from .plan import Mode, Plan, draw
-from .plan_cache import Pool
+from .parameters import Parameters
+from .plan import Plan, PlanCache
 from .summary import Summary, summarize
-
-if TYPE_CHECKING:
-    from ..training.optimizers import SGD
+from .training_memory import HasMomentum
 
 # predict's activations stay below this.
 PREDICT_BYTES = 64 * 2**20
@@ -80,30 +76,35 @@ class Sequential:
         dtype: object = "float32",
         init: str = "he",
     ) -> None:
-        self._build(layers, input_shape, seed, dtype, init)
+        self._build(Architecture.build(layers, input_shape, dtype), seed, init)
 
-    def _build(
-        self,
-        layers: tuple[Layer, ...],
-        input_shape: Shape,
-        seed: int,
-        dtype: object,
-        init: str | None,
-    ) -> None:
-        self.layers = layers
-        self.shapes = build(layers, input_shape)
-        self.seed = integer("Sequential", "seed", seed, 0, 2**64 - 1)
-        self.dtype = network_dtype(dtype)
-        start = None if init is None else Start(init, self.layers, self.shapes, self.seed)
+    def _build(self, architecture: Architecture, seed: int, init: str | None) -> None:
+        seed = integer("Sequential", "seed", seed, 0, 2**64 - 1)
+        fill = None if init is None else Initializer(init, architecture, seed)
+        self.architecture = architecture
         self.init = "he" if init is None else init
+        self.storage = Parameters(architecture, seed, fill)
         self._count = 0
-        shapes = parameter_shapes(self.layers, self.shapes)
-        self.weights = Weights("Sequential: its parameters need", shapes, self.dtype, start)
-        self.dweights = Weights("Sequential: its gradients need", shapes, self.dtype)
-        self._unlock()
+        self._reset_locks()
         _networks.add(self)
 
     # What it is
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        return self.architecture.layers
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        return self.architecture.shapes
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.architecture.dtype
+
+    @property
+    def seed(self) -> int:
+        return self.storage.seed
 
     @property
     def input_shape(self) -> Shape:
@@ -128,7 +129,7 @@ class Sequential:
         return "\n    ".join(["Sequential(", *lines, *([line] if line else []), end + ")"])
 
     def summary(
-        self, batch_size: int = 128, optimizer: SGD | None = None, loss: Loss | None = None
+        self, batch_size: int = 128, optimizer: HasMomentum | None = None, loss: Loss | None = None
     ) -> Summary:
         """Return a table of shapes, parameters, FLOPs and memory, for print or a notebook.
 
@@ -141,46 +142,46 @@ class Sequential:
         loss : Loss, whose targets take memory; None: `CrossEntropy`
         """
         batch_size = integer("summary", "batch_size", batch_size, 1)
-        return summarize(self, batch_size, optimizer, loss)
+        return summarize(self.architecture, self.storage, batch_size, optimizer, loss)
 
     # Parameters
 
     @property
     def vector(self) -> Array:
-        return self.weights.vector
+        return self.storage.weights.vector
 
     @property
     def dvector(self) -> Array:
-        return self.dweights.vector
+        return self.storage.gradients.vector
 
     @property
     def parameters(self) -> Mapping[str, Array]:
         """Name -> array, as "0.weight": views, so that writing into one changes the network."""
-        return MappingProxyType(self.weights.named)
+        return MappingProxyType(self.storage.weights.arrays)
 
     @property
     def gradients(self) -> Mapping[str, Array]:
         """Name -> array: views of the gradient that was computed last."""
-        return MappingProxyType(self.dweights.named)
+        return MappingProxyType(self.storage.gradients.arrays)
 
     @property
     def parameter_vector(self) -> Array:
         """All parameters in the order of eq. (43): layer after layer, neuron after neuron (or
         filter after filter), the bias first. A copy; assign to it to set them."""
-        return self.weights.in_order()
+        return self.storage.weights.in_order()
 
     @parameter_vector.setter
     def parameter_vector(self, value: Array) -> None:
-        self.weights.set_in_order(value)
+        self.storage.weights.set_in_order(value)
 
     @property
     def gradient_vector(self) -> Array:
         """The gradient of the last `loss_and_gradient`, eq. (2), in the order of (44). A copy."""
-        return self.dweights.in_order()
+        return self.storage.gradients.in_order()
 
     @property
     def device(self) -> str:
-        return self.weights.device
+        return self.storage.device
 
     def to(self, device: str) -> Sequential:
         """Move the network to the CPU ("cpu") or to a GPU ("cuda"), and return it.
@@ -199,31 +200,21 @@ class Sequential:
         """
         devices.check("to", device)
         with self.training("to"), self.gradient_lock:
-            before = self.device
-            self.weights.to(device)
-            try:
-                self.dweights.to(device)
-            except MemoryError:
-                self.weights.to(before)
-                raise
+            self.storage.to(device)
             self.plans.clear()
         return self
 
     def layer_parameters(self, index: int) -> dict[str, Array]:
         """Return the parameters of layer ``index``, under the layer's own names."""
-        return self._of_layer(self.weights.named, index)
+        return self.storage.of_layer(index)
 
     def layer_gradients(self, index: int) -> dict[str, Array]:
         """Return the gradients of layer ``index``, under the layer's own names."""
-        return self._of_layer(self.dweights.named, index)
+        return self.storage.gradients_of_layer(index)
 
     def dropout_seed(self, index: int) -> int:
         """Return the seed of the masks of layer ``index``."""
-        return int(stream(self.seed, 1, index).generate_state(1, np.uint64)[0])
-
-    def _of_layer(self, arrays: Mapping[str, Array], index: int) -> dict[str, Array]:
-        names = self.layers[index].parameter_shapes(self.shapes[index])
-        return {name: arrays[f"{index}.{name}"] for name in names}
+        return self.storage.dropout_seed(index)
 
     # Running it
 
@@ -297,10 +288,10 @@ class Sequential:
         with self.plan(len(x), mode) as plan, self.gradient_lock:
             plan.load(x)
             output = plan.forward(self.count_pass() if training else 0)
-            loss.compare(output, devices.on(self.device, target), plan.losses, plan.doutput)
+            loss.compare(output, devices.to_device(self.device, target), plan.losses, plan.doutput)
             plan.backward()
             value = float(devices.to_numpy(plan.losses).sum(dtype=np.float64)) / len(x)
-            named = self.dweights.named
+            named = self.storage.gradients.arrays
             return value, {name: devices.to_numpy(array.copy()) for name, array in named.items()}
 
     def checked(self, operation: str, x: object) -> Array:
@@ -338,23 +329,28 @@ class Sequential:
         """Return ``batch_size``, or the one that keeps a plan within `PREDICT_BYTES`."""
         if batch_size is not None:
             return integer(operation, "batch_size", batch_size, 1)
-        one, two = (draw(self, batch, mode).nbytes for batch in (1, 2))
+        one, two = (self.architecture.layout(batch, mode).nbytes for batch in (1, 2))
         return int(min(PREDICT_BATCH, max(1, PREDICT_BYTES // max(1, two - one, one // 2))))
 
     # Plans and locks
 
-    def _unlock(self) -> None:
-        self.weights.unlock()
-        self.dweights.unlock()
+    def _reset_locks(self) -> None:
+        self.storage.reset_locks()
         self._training = threading.Lock()
-        # Held by whoever fills `gradients` or uses them up.
+        # Held by the thread that fills `gradients` or reads them.
         self.gradient_lock = threading.RLock()
         self._count_lock = threading.Lock()
-        self.plans = Pool(self)
+        self.plans = PlanCache(self.architecture, self.storage)
 
     def plan(self, batch: int, mode: Mode) -> AbstractContextManager[Plan]:
-        """Lend a plan to one thread; see `Pool`."""
+        """Borrow a plan for one thread; see `PlanCache`."""
         return self.plans.plan(batch, mode)
+
+    def new_plan(
+        self, batch: int, mode: Mode, extras: Extras | None = None, arena: Array | None = None
+    ) -> Plan:
+        """Allocate a plan that the caller owns; see `Plan`."""
+        return Plan(self.architecture, self.storage, batch, mode, extras, arena)
 
     @contextmanager
     def training(self, operation: str) -> Iterator[None]:
@@ -373,7 +369,9 @@ class Sequential:
         # Only here: what reads and writes files takes a fifth of importing the package.
         from . import serialization
 
-        serialization.write(path, self)
+        stored = serialization.Stored(self.architecture, self.seed)
+        arrays = {name: devices.to_numpy(array) for name, array in self.parameters.items()}
+        serialization.write(path, stored, arrays)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Sequential:
@@ -382,7 +380,7 @@ class Sequential:
 
         stored, arrays = serialization.read(path)
         network = cls.__new__(cls)
-        network._build(stored.layers, stored.input_shape, stored.seed, stored.dtype, None)
+        network._build(stored.architecture, stored.seed, None)
         for name, array in network.parameters.items():
             np.copyto(array, arrays.pop(name))
         return network
@@ -394,7 +392,7 @@ _networks: weakref.WeakSet[Sequential] = weakref.WeakSet()
 def _after_fork() -> None:
     # A lock that another thread held at the fork would never be released in the child.
     for network in _networks:
-        network._unlock()
+        network._reset_locks()
 
 
 os.register_at_fork(after_in_child=_after_fork)

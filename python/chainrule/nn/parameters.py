@@ -1,112 +1,118 @@
-"""A network's parameters, or their gradients: named arrays in one vector, made when first used."""
+"""A network's weights and gradients: named arrays in one vector, allocated when first used."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from .. import devices
+from .._random import stream
 from .._types import Array, Shape
-from .plan import carved
+from .architecture import Architecture, layout_parameters
 
-Named = dict[str, Array]
+Named: TypeAlias = dict[str, Array]
 
 
-class Weights:
-    """Views into one vector of zeros, which is allocated when first used.
+class ParameterVector:
+    """Named views of one vector of zeros, which is allocated when first used.
 
-    So a network too large for any memory can be described and measured, and one that only predicts
-    has no gradients.
+    A network too large for any memory can therefore be described and measured. A network that only
+    predicts has no gradients.
 
     Parameters
     ----------
-    what : str, the beginning of the message where memory does not suffice, "... need"
+    error_prefix : str
+        Start of the message if memory does not suffice, "... need".
     shapes : mapping of name -> shape
     dtype : numpy.dtype
-    fill : callable, handed the named arrays once they are there
+    fill : callable
+        Called once with the named arrays after they are allocated.
     """
 
     def __init__(
         self,
-        what: str,
+        error_prefix: str,
         shapes: Mapping[str, Shape],
         dtype: np.dtype[Any],
         fill: Callable[[Named], None] | None = None,
     ) -> None:
-        self._what, self._dtype, self._fill = what, dtype, fill
-        self._places, self.nbytes = carved(shapes, dtype)
-        self._made: tuple[Array, Named] | None = None
+        self._error_prefix, self._dtype, self._fill = error_prefix, dtype, fill
+        self._buffers, self.nbytes = layout_parameters(shapes, dtype)
+        self._memory: tuple[Array, Named] | None = None
         self.device = "cpu"
-        self.unlock()
+        self.reset_lock()
 
-    def unlock(self) -> None:
-        """Start with a lock that nobody holds."""
+    def reset_lock(self) -> None:
+        """Replace the lock by an open one."""
         self._lock = threading.Lock()
 
     @property
-    def made(self) -> bool:
-        """Whether they have been allocated."""
-        return self._made is not None
+    def allocated(self) -> bool:
+        """Whether the memory exists."""
+        return self._memory is not None
 
     @property
     def vector(self) -> Array:
         """The memory of all arrays in turn, with zeros between them."""
-        return self.make()[0]
+        return self.allocate()[0]
 
     @property
-    def named(self) -> Named:
-        return self.make()[1]
+    def arrays(self) -> Named:
+        """Name -> view of the vector."""
+        return self.allocate()[1]
 
-    def make(self) -> tuple[Array, Named]:
-        """Allocate and fill them, once; return the vector and the views.
+    def allocate(self) -> tuple[Array, Named]:
+        """Allocate and fill the memory on the first call; return the vector and the views.
 
         Raises
         ------
         MemoryError
-            Where they do not fit, with the numbers.
+            If the vector does not fit, with the numbers.
         """
-        if self._made is None:
+        if self._memory is None:
             with self._lock:
-                if self._made is None:
-                    # Always on the CPU first, so that the numbers are those of any device.
+                if self._memory is None:
+                    # Initial values are drawn on the CPU, so that they are equal on all devices.
                     device = self.device if self._fill is None else "cpu"
-                    vector, named = self._allocate(device)
+                    vector, arrays = self._zeros(device)
                     if self._fill is not None:
-                        self._fill(named)
-                    # Last, so that nobody sees arrays half filled.
-                    self._made = self._moved(vector) if device != self.device else (vector, named)
-        return self._made
+                        self._fill(arrays)
+                    # Assigned last: no thread sees partly filled arrays.
+                    self._memory = (
+                        self._moved(vector) if device != self.device else (vector, arrays)
+                    )
+        return self._memory
 
     def to(self, device: str) -> None:
-        """Move them, if they are made; arrays that were handed out stay where they are."""
+        """Move the memory, if it is allocated. Arrays obtained earlier stay on their device."""
         with self._lock:
             if device == self.device:
                 return
             before, self.device = self.device, device
-            if self._made is not None:
+            if self._memory is not None:
                 try:
-                    self._made = self._moved(self._made[0])
+                    self._memory = self._moved(self._memory[0])
                 except BaseException:
                     self.device = before
                     raise
 
-    def _allocate(self, device: str) -> tuple[Array, Named]:
-        memory = devices.zeros(device, self.nbytes, self._what)
-        named = {name: where.view(memory) for name, where in self._places.items()}
-        return devices.whole(memory, self._dtype), named
+    def _zeros(self, device: str) -> tuple[Array, Named]:
+        memory = devices.zeros(device, self.nbytes, self._error_prefix)
+        arrays = {name: buffer.view(memory) for name, buffer in self._buffers.items()}
+        return devices.flat_view(memory, self._dtype), arrays
 
     def _moved(self, vector: Array) -> tuple[Array, Named]:
-        made = self._allocate(self.device)
-        devices.write(made[0], vector)
-        return made
+        memory = self._zeros(self.device)
+        devices.write(memory[0], vector)
+        return memory
 
     # In the tutorial's order, eq. (43): layer after layer, neuron after neuron, its bias first
 
     def in_order(self) -> Array:
-        """Return all values in the tutorial's order, a copy."""
+        """Return a copy of all values in the tutorial's order."""
         rows = [
             np.concatenate([bias[:, None], weight.reshape(len(bias), -1)], axis=1).ravel()
             for bias, weight in (map(devices.to_numpy, pair) for pair in self._pairs())
@@ -114,8 +120,8 @@ class Weights:
         return np.concatenate(rows) if rows else np.empty(0, self._dtype)
 
     def set_in_order(self, value: Array) -> None:
-        """Take over all values from a vector in the tutorial's order."""
-        size = sum(array.size for array in self.named.values())
+        """Copy all values from a vector in the tutorial's order."""
+        size = sum(array.size for array in self.arrays.values())
         if not isinstance(value, np.ndarray) or value.dtype != self._dtype:
             got = getattr(value, "dtype", type(value).__name__)
             raise TypeError(f"parameter_vector: must be a {self._dtype} array, got {got}")
@@ -129,6 +135,79 @@ class Weights:
             start += rows.size
 
     def _pairs(self) -> Iterator[tuple[Array, Array]]:
-        for name, array in self.named.items():
+        for name, array in self.arrays.items():
             if name.endswith(".weight"):
-                yield self.named[name.removesuffix("weight") + "bias"], array
+                yield self.arrays[name.removesuffix("weight") + "bias"], array
+
+
+class Parameters:
+    """The weights of a network and their gradients, on one device.
+
+    Parameters
+    ----------
+    architecture : Architecture
+    seed : int
+        Seed of the dropout masks.
+    initializer : callable
+        Fills the named weights after they are allocated; None leaves zeros.
+
+    Attributes
+    ----------
+    weights, gradients : ParameterVector
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        seed: int,
+        initializer: Callable[[Named], None] | None = None,
+    ) -> None:
+        self.architecture, self.seed = architecture, seed
+        shapes, dtype = architecture.parameter_shapes, architecture.dtype
+        self.weights = ParameterVector(
+            "Sequential: its parameters need", shapes, dtype, initializer
+        )
+        self.gradients = ParameterVector("Sequential: its gradients need", shapes, dtype)
+
+    @property
+    def device(self) -> str:
+        """ "cpu" or "cuda"."""
+        return self.weights.device
+
+    def to(self, device: str) -> None:
+        """Move weights and gradients.
+
+        Raises
+        ------
+        MemoryError
+            If they do not fit. Both are then on the device where they were.
+        """
+        before = self.device
+        self.weights.to(device)
+        try:
+            self.gradients.to(device)
+        except MemoryError:
+            self.weights.to(before)
+            raise
+
+    def reset_locks(self) -> None:
+        """Replace all locks by open ones."""
+        self.weights.reset_lock()
+        self.gradients.reset_lock()
+
+    def of_layer(self, index: int) -> Named:
+        """Return the weights of layer ``index`` by the layer's own names."""
+        return self._of_layer(self.weights.arrays, index)
+
+    def gradients_of_layer(self, index: int) -> Named:
+        """Return the gradients of layer ``index`` by the layer's own names."""
+        return self._of_layer(self.gradients.arrays, index)
+
+    def dropout_seed(self, index: int) -> int:
+        """Return the seed of the masks of layer ``index``."""
+        return int(stream(self.seed, 1, index).generate_state(1, np.uint64)[0])
+
+    def _of_layer(self, arrays: Mapping[str, Array], index: int) -> Named:
+        layers, shapes = self.architecture.layers, self.architecture.shapes
+        names = layers[index].parameter_shapes(shapes[index])
+        return {name: arrays[f"{index}.{name}"] for name in names}

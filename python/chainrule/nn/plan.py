@@ -1,345 +1,231 @@
-"""The plan: every buffer that a network needs at one batch size, laid out once in one arena.
+"""Plans: the allocated buffers of a network at one batch size, and the two walks over them.
 
-A step in steady state runs the same kernels on the same memory and allocates nothing. The layout
-is drawn before anything is allocated, so that `draw` alone also predicts memory.
+A training step in steady state runs the same kernels on the same memory and allocates nothing.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
 from .. import devices, ops
-from .._types import Array, Pair, Shape
-from .._validation import both
-from ..devices import ALIGNMENT
-from .layers import Conv2d, MaxPool2d, ReLU, Softmax
-from .slot import ABSENT, Pooled, Slot
+from .._types import Array
+from .architecture import Architecture, Buffer, BufferLayout, Extras, Mode
+from .layers import NO_BUFFER, LayerContext, Pooled
+from .parameters import Parameters
 
-if TYPE_CHECKING:
-    from .network import Sequential
-
-
-class Mode(NamedTuple):
-    """With a backward pass or not; with dropout active; with a final softmax left out."""
-
-    backward: bool = False
-    dropout: bool = False
-    logits: bool = False
-
-
-@dataclass(frozen=True)
-class Place:
-    """An array's place in the arena."""
-
-    offset: int
-    shape: Shape
-    dtype: np.dtype[Any]
-
-    @property
-    def nbytes(self) -> int:
-        return math.prod(self.shape) * self.dtype.itemsize
-
-    def reshaped(self, shape: Shape) -> Place:
-        """The same memory under another shape, which may be smaller."""
-        return Place(self.offset, shape, self.dtype)
-
-    def view(self, arena: Array) -> Array:
-        return devices.part(arena, self.offset, self.shape, self.dtype)
-
-
-@dataclass
-class Drawing:
-    """The layout of a plan. Lists run over layers; an output that only exists in a kernel has no
-    place."""
-
-    input: Place
-    output: Place
-    outputs: list[Place | None]
-    kept: list[dict[str, Place]]
-    fused: list[bool]
-    losses: Place
-    gradients: tuple[Place, Place]
-    extras: dict[str, Place]
-    nbytes: int = 0
-
-
-@dataclass
-class _Layout:
-    nbytes: int = 0
-
-    def place(self, shape: Shape, dtype: np.dtype[Any]) -> Place:
-        new = Place(self.nbytes, shape, dtype)
-        self.nbytes += -(-new.nbytes // ALIGNMENT) * ALIGNMENT
-        return new
-
-
-Extras = Mapping[str, tuple[Shape, "np.dtype[Any]"]]
-
-
-def fused_relus(network: Sequential) -> list[bool]:
-    """Whether layer i is a ReLU that the kernel of layer i - 1 applies."""
-    names = [type(layer).__name__ for layer in network.layers]
-    return [
-        name == "ReLU" and i > 0 and network.layers[i - 1].fuses_relu
-        for i, name in enumerate(names)
-    ]
-
-
-class Behind(NamedTuple):
-    """The convolution that a max-pooling stands behind, and the pooling's window."""
-
-    convolution: int
-    window: Pair
-
-
-def pooled_convolutions(network: Sequential) -> dict[int, Behind]:
-    """Pooling layer -> the convolution before it, where one kernel does both, and the way back
-    starts from the pooled gradient: windows side by side, and nothing but a ReLU in between."""
-    found = {}
-    for i, layer in enumerate(network.layers):
-        if type(layer) is not MaxPool2d:
-            continue
-        window = both(layer.window)
-        before = i - 1 - (i > 0 and type(network.layers[i - 1]) is ReLU)
-        side_by_side = layer.stride is None or both(layer.stride) == window
-        # In a smaller window too few gradients are zero to pay for the lists of the others.
-        behind = before >= 0 and type(network.layers[before]) is Conv2d
-        if behind and side_by_side and math.prod(window) >= 4:
-            found[i] = Behind(before, layer.window)
-    return found
-
-
-def first_with_parameters(network: Sequential) -> int:
-    """The layer where the way back ends: nothing before it has a gradient that anybody reads."""
-    for i, (layer, shape) in enumerate(zip(network.layers, network.shapes, strict=False)):
-        if layer.parameter_shapes(shape):
-            return i
-    return len(network.layers)
-
-
-def layers_run(network: Sequential, mode: Mode) -> int:
-    """The number of layers that run: all, or all but a final softmax that the loss takes over."""
-    count = len(network.layers)
-    return count - (mode.logits and isinstance(network.layers[-1], Softmax))
-
-
-def handing_down(network: Sequential, mode: Mode) -> list[int]:
-    """The layers, from the last to the first, that write the gradient by their input into the other
-    one of two buffers: not those that overwrite, only reshape, or lie between a convolution and its
-    pooling."""
-    count, first = layers_run(network, mode), first_with_parameters(network)
-    skipped = {
-        i
-        for pool, behind in pooled_convolutions(network).items()
-        for i in range(behind.convolution + 1, pool + 1)
-    }
-    return [
-        i
-        for i in range(count - 1, first, -1)
-        if i not in skipped
-        and not network.layers[i].in_place_backward
-        and not network.layers[i].reshapes_only(mode.dropout)
-    ]
-
-
-def draw(network: Sequential, batch: int, mode: Mode, extras: Extras | None = None) -> Drawing:
-    """Lay out a plan without allocating anything.
-
-    With a backward pass every layer keeps its output; without, the outputs alternate between two
-    buffers. Gradients that flow back alternate between two buffers in any case, each as large as
-    the largest that it will hold.
-    """
-    layout = _Layout()
-    dtype, shapes = network.dtype, network.shapes
-    count, fused = layers_run(network, mode), fused_relus(network)
-
-    def largest(wanted: Sequence[Shape]) -> Shape:
-        return (batch * max((math.prod(shape) for shape in wanted), default=0),)
-
-    current = source = layout.place((batch, *shapes[0]), dtype)
-    pingpong = (
-        ()
-        if mode.backward
-        else tuple(layout.place(largest(shapes[1 : count + 1]), dtype) for _ in range(2))
-    )
-    pooled = pooled_convolutions(network).items()
-    # Between a convolution and its pooling: no output forward, no gradient backward.
-    skipped = {i for pool, behind in pooled for i in range(behind.convolution, pool)}
-    outputs: list[Place | None] = []
-    kept, turn = [], 0
-    for i, layer in enumerate(network.layers[:count]):
-        shape = (batch, *shapes[i + 1])
-        declared = layer.buffers(shapes[i], batch)
-        kept.append({name: layout.place(*what) for name, what in declared.items()})
-        if i in skipped:
-            outputs.append(None)
-            continue
-        if layer.reshapes_only(mode.dropout) or fused[i]:
-            current = current.reshaped(shape)
-        elif mode.backward:
-            current = layout.place(shape, dtype)
-        else:
-            current, turn = pingpong[turn].reshaped(shape), 1 - turn
-        outputs.append(current)
-
-    # Without a way back one buffer is left: the loss's kernel returns a gradient in any case.
-    down = [shapes[i] for i in handing_down(network, mode)] if mode.backward else []
-    gradient = layout.place(largest([shapes[count], *down[1::2]]), dtype)
-    other = layout.place(largest(down[::2]), dtype) if mode.backward else gradient
-    losses = layout.place((batch,), dtype)
-    placed = {
-        name: layout.place((batch, *shape), kind) for name, (shape, kind) in (extras or {}).items()
-    }
-    return Drawing(
-        source, current, outputs, kept, fused, losses, (gradient, other), placed, layout.nbytes
-    )
-
-
-def carved(shapes: Mapping[str, Shape], dtype: np.dtype[Any]) -> tuple[dict[str, Place], int]:
-    """Aligned places in one vector, and its size in bytes."""
-    layout = _Layout()
-    return {name: layout.place(shape, dtype) for name, shape in shapes.items()}, layout.nbytes
-
-
-def step_extras(target: Shape, dtype: np.dtype[Any]) -> Extras:
-    """What a training step needs beside the network's own buffers, an instance: its position, its
-    target, and its class, as it is and as it was predicted."""
-    return {
-        "chosen": ((), np.dtype(np.int64)),
-        "target": (target, dtype),
-        "classes": ((), np.dtype(np.int64)),
-        "predicted": ((), np.dtype(np.intp)),
-        "right": ((), np.dtype(np.bool_)),
-    }
+# Idle plans together hold at most this much, except for a single larger one.
+IDLE_BYTES = 64 * 2**20
+IDLE_PLANS = 8
 
 
 class Plan:
-    """A network's buffers at one batch size, and the two walks over them.
+    """A network's buffers at one batch size in one arena, and the two walks over them.
 
     Parameters
     ----------
-    network : Sequential
-    batch : int, at least 1
+    architecture : Architecture
+    parameters : Parameters
+    batch : int
+        Number of instances, at least 1.
     mode : Mode
-    extras : mapping of name -> (shape of one instance, dtype), buffers for the caller's own use
-    arena : the memory of a larger plan that is never used at the same time
+    extras : mapping of name -> (shape of one instance, dtype)
+        Buffers for the caller's own use.
+    arena : ndarray
+        The memory of a larger plan that is never used at the same time.
 
     Attributes
     ----------
     input, output : ndarray, (N, *input shape) and (N, *output shape)
     losses : ndarray (N,)
-    doutput : ndarray like output, where a loss writes its gradient
+    doutput : ndarray like output
+        A loss writes its gradient here.
     extras : mapping of name -> ndarray
+
+    Raises
+    ------
+    MemoryError
+        If parameters or buffers do not fit, with the numbers.
     """
 
     def __init__(
         self,
-        network: Sequential,
+        architecture: Architecture,
+        parameters: Parameters,
         batch: int,
         mode: Mode,
         extras: Extras | None = None,
         arena: Array | None = None,
     ) -> None:
-        # First, so that what is refused is a network too large, not its batch.
-        network.weights.make()
+        # Parameters first: if the network itself is too large, the error must not name the batch.
+        parameters.weights.allocate()
         if mode.backward:
-            network.dweights.make()
-        drawing = draw(network, batch, mode, extras)
-        self.batch, self.mode, self.device = batch, mode, network.device
+            parameters.gradients.allocate()
+        layout = architecture.layout(batch, mode, extras)
+        self.batch, self.mode, self.device = batch, mode, parameters.device
         if arena is None:
-            what = f"{type(network).__name__}: a batch of {batch} needs"
-            arena = devices.zeros(network.device, drawing.nbytes, what)
+            prefix = f"Sequential: a batch of {batch} needs"
+            arena = devices.zeros(self.device, layout.nbytes, prefix)
         self.arena = arena
-        self.input = drawing.input.view(self.arena)
-        self.output = drawing.output.view(self.arena)
-        self.losses = drawing.losses.view(self.arena)
-        self.extras = {name: place.view(self.arena) for name, place in drawing.extras.items()}
-        pooled = pooled_convolutions(network)
-        slots = self._slots(network, drawing)
-        for pool, behind in pooled.items():
-            y, argmax = slots[pool].y, slots[pool].kept["argmax"]
-            slots[behind.convolution].pooled = Pooled(y, argmax, behind.window)
+        self.input = layout.input.view(arena)
+        self.output = layout.output.view(arena)
+        self.losses = layout.losses.view(arena)
+        self.extras = {name: buffer.view(arena) for name, buffer in layout.extras.items()}
+        fused_relus, pools = architecture.fused_relus, architecture.pooled_convolutions
+        contexts = self._contexts(architecture, parameters, layout)
+        for pool, fused in pools.items():
+            y, argmax = contexts[pool].y, contexts[pool].saved["argmax"]
+            contexts[fused.convolution].pooled = Pooled(y, argmax, fused.window)
         self._forward = [
-            slot
-            for i, slot in enumerate(slots)
-            if not (drawing.fused[i] or i in pooled or slot.layer.reshapes_only(mode.dropout))
+            context
+            for i, context in enumerate(contexts)
+            if not (fused_relus[i] or i in pools or context.layer.reshapes_only(mode.dropout))
         ]
-        dy = drawing.gradients[0].reshaped(self.output.shape)
-        self.doutput = dy.view(self.arena)
-        self._backward = self._way_back(network, slots, drawing, dy) if mode.backward else []
+        dy = layout.gradients[0].reshaped(self.output.shape)
+        self.doutput = dy.view(arena)
+        self._backward = (
+            self._backward_walk(architecture, contexts, layout, dy) if mode.backward else []
+        )
 
-    def _slots(self, network: Sequential, drawing: Drawing) -> list[Slot]:
-        slots: list[Slot] = []
-        x: Place | None = drawing.input
-        for i, (y, kept) in enumerate(zip(drawing.outputs, drawing.kept, strict=True)):
-            slots.append(
-                Slot(
-                    network.layers[i],
-                    x.view(self.arena) if x else ABSENT,
-                    y.view(self.arena) if y else ABSENT,
-                    parameters=network.layer_parameters(i),
-                    gradients=network.layer_gradients(i) if self.mode.backward else {},
-                    kept={name: place.view(self.arena) for name, place in kept.items()},
-                    seed=network.dropout_seed(i),
+    def _contexts(
+        self, architecture: Architecture, parameters: Parameters, layout: BufferLayout
+    ) -> list[LayerContext]:
+        contexts: list[LayerContext] = []
+        x: Buffer | None = layout.input
+        for i, (y, saved) in enumerate(zip(layout.outputs, layout.saved, strict=True)):
+            contexts.append(
+                LayerContext(
+                    architecture.layers[i],
+                    x.view(self.arena) if x else NO_BUFFER,
+                    y.view(self.arena) if y else NO_BUFFER,
+                    parameters=parameters.of_layer(i),
+                    gradients=parameters.gradients_of_layer(i) if self.mode.backward else {},
+                    saved={name: buffer.view(self.arena) for name, buffer in saved.items()},
+                    seed=parameters.dropout_seed(i),
                 )
             )
-            if drawing.fused[i]:
-                slots[i - 1].activation = "relu"
+            if architecture.fused_relus[i]:
+                contexts[i - 1].activation = "relu"
             x = y
-        return slots
+        return contexts
 
-    def _way_back(
-        self, network: Sequential, slots: list[Slot], drawing: Drawing, dy: Place
-    ) -> list[Slot]:
-        first, turn, walk = first_with_parameters(network), 0, []
-        pooled, skipped = pooled_convolutions(network), range(0)
-        down = handing_down(network, self.mode)
-        for i in range(len(slots) - 1, first - 1, -1):
-            slot = slots[i]
-            if i in pooled:
-                convolution = pooled[i].convolution
+    def _backward_walk(
+        self,
+        architecture: Architecture,
+        contexts: list[LayerContext],
+        layout: BufferLayout,
+        dy: Buffer,
+    ) -> list[LayerContext]:
+        """Return the contexts of the backward pass in order, each with its gradient buffers."""
+        first, turn, walk = architecture.first_with_parameters, 0, []
+        pools, skipped = architecture.pooled_convolutions, range(0)
+        writing_dx = architecture.layers_writing_dx(self.mode)
+        for i in range(len(contexts) - 1, first - 1, -1):
+            context = contexts[i]
+            if i in pools:
+                convolution = pools[i].convolution
                 skipped = range(convolution + 1, i + 1)
                 if convolution < i - 1:
-                    # Maximum and rectifier commute: the pooled output tells which gradients pass.
-                    relu = slots[i - 1].layer
-                    walk.append(Slot(relu, slot.y, slot.y, dy=dy.view(self.arena)))
+                    # Maximum and ReLU commute: ReLU's backward pass runs on the pooled output.
+                    relu = contexts[i - 1].layer
+                    walk.append(LayerContext(relu, context.y, context.y, dy=dy.view(self.arena)))
             if i in skipped:
                 continue
-            if slot.layer.reshapes_only(self.mode.dropout):
-                dy = dy.reshaped(slot.x.shape)
+            if context.layer.reshapes_only(self.mode.dropout):
+                dy = dy.reshaped(context.x.shape)
                 continue
-            slot.dy = dy.view(self.arena)
-            if i in down:
+            context.dy = dy.view(self.arena)
+            if i in writing_dx:
                 turn = 1 - turn
-                dy = drawing.gradients[turn].reshaped(slot.x.shape)
-                slot.dx = dy.view(self.arena)
-            walk.append(slot)
+                dy = layout.gradients[turn].reshaped(context.x.shape)
+                context.dx = dy.view(self.arena)
+            walk.append(context)
         return walk
 
     def load(self, x: Array) -> None:
-        """Copy instances in; uint8 becomes value / 255, the library's only cast."""
+        """Copy instances to ``input``; uint8 becomes value / 255, the library's only cast."""
         if not isinstance(self.input, np.ndarray):
-            rows = devices.on("cuda", np.arange(len(x)))
-            ops.gather(devices.on("cuda", x), rows, out=self.input)
+            rows = devices.to_device("cuda", np.arange(len(x)))
+            ops.gather(devices.to_device("cuda", x), rows, out=self.input)
         elif x.dtype == np.uint8:
             np.divide(x, self.input.dtype.type(255), out=self.input, dtype=self.input.dtype)
         else:
             np.copyto(self.input, x)
 
     def forward(self, count: int | Array = 0) -> Array:
-        """Walk forward from ``input``; ``count`` numbers the training pass, for dropout's masks. A
-        program that records this reads it anew from an array of no dimensions."""
-        for slot in self._forward:
-            slot.offset = count
-            slot.layer.forward(slot)
+        """Run the forward pass from ``input``; return ``output``.
+
+        Parameters
+        ----------
+        count : int, or ndarray of no dimensions
+            The number of the training pass, for dropout's masks. A program that records this call
+            reads an array at each replay.
+        """
+        for context in self._forward:
+            context.offset = count
+            context.layer.forward(context)
         return self.output
 
     def backward(self) -> None:
-        """Walk back from ``doutput``; fills the network's gradients (eq. (41)-(42), without L2)."""
-        for slot in self._backward:
-            slot.layer.backward(slot)
+        """Run the backward pass from ``doutput``; fill the gradients, eq. (41)-(42) without L2."""
+        for context in self._backward:
+            context.layer.backward(context)
+
+
+class PlanCache:
+    """Idle plans of one network. Each thread borrows the plan that it uses.
+
+    Parameters
+    ----------
+    architecture : Architecture
+    parameters : Parameters
+    """
+
+    def __init__(self, architecture: Architecture, parameters: Parameters) -> None:
+        self._architecture, self._parameters = architecture, parameters
+        self._lock = threading.Lock()
+        self.idle: list[Plan] = []
+
+    def clear(self) -> None:
+        """Drop all idle plans. A borrowed plan of another device is dropped when returned."""
+        with self._lock:
+            self.idle = []
+
+    @contextmanager
+    def plan(self, batch: int, mode: Mode) -> Iterator[Plan]:
+        """Borrow a plan for one thread: an idle one if one fits, else a new one."""
+        with self._lock:
+            fits = [idle for idle in self.idle if (idle.batch, idle.mode) == (batch, mode)]
+            if fits:
+                self.idle.remove(fits[0])
+        plan = fits[0] if fits else self._new(batch, mode)
+        try:
+            yield plan
+        finally:
+            with self._lock:
+                if plan.device == self._parameters.device:
+                    self.idle.append(plan)
+                while len(self.idle) > 1 and (
+                    len(self.idle) > IDLE_PLANS
+                    or sum(idle.arena.nbytes for idle in self.idle) > IDLE_BYTES
+                ):
+                    del self.idle[0]
+
+    def batches(self, count: int, batch: int, mode: Mode) -> Iterator[tuple[slice, Plan]]:
+        """Yield a slice of the ``count`` instances and a plan, batch by batch, in one arena."""
+        if count == 0:
+            return
+        with self.plan(min(batch, count), mode) as plan:
+            for start in range(0, count, batch):
+                size = min(batch, count - start)
+                fits = size == plan.batch
+                yield (
+                    slice(start, start + size),
+                    plan if fits else self._new(size, mode, arena=plan.arena),
+                )
+
+    def _new(self, batch: int, mode: Mode, arena: Array | None = None) -> Plan:
+        return Plan(self._architecture, self._parameters, batch, mode, arena=arena)

@@ -16,20 +16,16 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 
-from .. import devices
-from .._types import Array, Shape
+from .._types import Array
 from .._validation import integer
-from .architecture import build, network_dtype, parameter_shapes
+from .architecture import Architecture
 from .layers import KINDS, Layer
-
-if TYPE_CHECKING:
-    from .network import Sequential
 
 FORMAT_VERSION = 1
 KEY = "chainrule"
@@ -51,15 +47,13 @@ _deserialize: Callable[[bytes], list[tuple[str, dict[str, Any]]]] = safetensors.
 
 @dataclass(frozen=True)
 class Stored:
-    """What a file says of a network, its weights apart."""
+    """The content of a file, except for the weights."""
 
-    layers: tuple[Layer, ...]
-    input_shape: Shape
+    architecture: Architecture
     seed: int
-    dtype: str
 
 
-def write(path: str | os.PathLike[str], network: Sequential) -> None:
+def write(path: str | os.PathLike[str], stored: Stored, arrays: Mapping[str, Array]) -> None:
     """Write a network, wholly or not at all.
 
     The bytes go to a temporary file in the same folder, are flushed to the disk with the folder,
@@ -79,24 +73,23 @@ def write(path: str | os.PathLike[str], network: Sequential) -> None:
             f"save: the format is safetensors, so {target.name} should end in .safetensors, "
             f"not in {target.suffix}"
         )
-    architecture = {
+    architecture = stored.architecture
+    document = {
         "version": FORMAT_VERSION,
-        "input_shape": network.input_shape,
-        "seed": network.seed,
-        "dtype": str(network.dtype),
+        "input_shape": architecture.shapes[0],
+        "seed": stored.seed,
+        "dtype": str(architecture.dtype),
         "layers": [
             {"kind": type(layer).__name__}
             | {item.name: getattr(layer, item.name) for item in fields(layer)}
-            for layer in network.layers
+            for layer in architecture.layers
         ],
     }
-    # safetensors 0.8.0 writes any array that is not C-contiguous wrongly, without an error, and its
-    # own file writer neither flushes nor respects the umask: so C order, and bytes only.
-    arrays = {
-        name: np.ascontiguousarray(devices.to_numpy(array))
-        for name, array in network.weights.named.items()
-    }
-    data = safetensors.numpy.save(arrays, metadata={KEY: json.dumps(architecture)})
+    # safetensors 0.8.0 writes an array that is not C-contiguous wrongly, without an error. Its own
+    # file writer neither flushes nor respects the umask. So arrays are in C order, and it returns
+    # bytes only.
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    data = safetensors.numpy.save(contiguous, metadata={KEY: json.dumps(document)})
     _replace(target, data)
 
 
@@ -169,20 +162,20 @@ def read(path: str | os.PathLike[str]) -> tuple[Stored, dict[str, Array]]:
     if KEY not in metadata:
         _refuse(f"{source.name} has no chainrule architecture in its metadata, only tensors")
     try:
-        stored, shapes = _architecture(json.loads(metadata[KEY]))
+        stored = _stored(json.loads(metadata[KEY]))
     except (TypeError, ValueError, RecursionError) as error:
         text = str(error)
         _refuse(text.removeprefix("load: "))
-    return stored, _arrays(tensors, shapes, stored.dtype)
+    return stored, _arrays(tensors, stored.architecture)
 
 
 def _refuse(text: str) -> NoReturn:
     raise ValueError(f"load: {text}") from None
 
 
-def _arrays(
-    tensors: dict[str, dict[str, Any]], shapes: Mapping[str, Shape], dtype: str
-) -> dict[str, Array]:
+def _arrays(tensors: dict[str, dict[str, Any]], architecture: Architecture) -> dict[str, Array]:
+    shapes, dtype = architecture.parameter_shapes, architecture.dtype
+    expected = DTYPES[str(dtype)]
     # Before anything is allocated: what the architecture wants is what the file holds.
     if set(tensors) != set(shapes):
         odd = sorted(set(tensors) ^ set(shapes))[0]
@@ -190,17 +183,15 @@ def _arrays(
         _refuse(f"the file {state} parameter {odd!r}")
     for name, shape in shapes.items():
         got, kind = tuple(tensors[name]["shape"]), tensors[name]["dtype"]
-        if got != shape or kind != DTYPES[dtype]:
-            _refuse(
-                f"parameter {name!r} must be {DTYPES[dtype]} of shape {shape}, got {kind} of {got}"
-            )
+        if got != shape or kind != expected:
+            _refuse(f"parameter {name!r} must be {expected} of shape {shape}, got {kind} of {got}")
     return {
-        name: np.frombuffer(tensor["data"], np.dtype(dtype).newbyteorder("<")).reshape(shapes[name])
+        name: np.frombuffer(tensor["data"], dtype.newbyteorder("<")).reshape(shapes[name])
         for name, tensor in tensors.items()
     }
 
 
-def _architecture(document: object) -> tuple[Stored, dict[str, Shape]]:
+def _stored(document: object) -> Stored:
     if not isinstance(document, dict):
         raise ValueError(f"the architecture must be a JSON object, got {type(document).__name__}")
     version = document.get("version")
@@ -215,14 +206,13 @@ def _architecture(document: object) -> tuple[Stored, dict[str, Shape]]:
         raise ValueError(f"layers must be a list of 1 to {MOST_LAYERS} layers")
     if not isinstance(dtype, str) or dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
-    network_dtype(dtype)
     layers = tuple(_layer(i, item) for i, item in enumerate(listed))
-    shapes = build(layers, shape)
+    architecture = Architecture.build(layers, shape, dtype)
     seed = integer("Sequential", "seed", document["seed"], 0, 2**64 - 1)
-    wanted = parameter_shapes(layers, shapes)
-    if sum(map(math.prod, wanted.values())) * np.dtype(dtype).itemsize > 2**63:
+    count = sum(map(math.prod, architecture.parameter_shapes.values()))
+    if count * architecture.dtype.itemsize > 2**63:
         raise ValueError("the architecture has more parameters than any file can hold")
-    return Stored(layers, shapes[0], seed, dtype), wanted
+    return Stored(architecture, seed)
 
 
 def _layer(index: int, item: object) -> Layer:

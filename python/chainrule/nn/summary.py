@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..available_memory import Memory, in_bytes
+from ..available_memory import in_bytes
+from .architecture import Architecture, Extras, Mode, step_extras
 from .losses import Loss, SquaredError
-from .plan import Extras, Mode, draw, first_with_parameters, fused_relus, step_extras
-from .training_memory import training_memory
-
-if TYPE_CHECKING:
-    from ..training.optimizers import SGD
-    from .network import Sequential
+from .parameters import Parameters
+from .training_memory import HasMomentum, Memory, training_memory
 
 HEADERS = ("", "layer", "output shape", "parameters", "FLOPs", "activations")
 
@@ -111,37 +107,41 @@ class Summary:
 
 
 def summarize(
-    network: Sequential, batch_size: int, optimizer: SGD | None, loss: Loss | None
+    architecture: Architecture,
+    parameters: Parameters,
+    batch_size: int,
+    optimizer: HasMomentum | None,
+    loss: Loss | None,
 ) -> Summary:
-    """Make the table; memory comes from the layout that a plan would have."""
+    """Return the table. Memory is computed from the layout that a plan would have."""
     label: Extras = step_extras((), np.dtype(np.int64))
-    like_output: Extras = step_extras(network.output_shape, network.dtype)
+    like_output: Extras = step_extras(architecture.shapes[-1], architecture.dtype)
     memory = training_memory(
-        network,
+        architecture,
+        parameters,
         batch_size,
         optimizer,
         loss is None or loss.takes_logits,
         like_output if isinstance(loss, SquaredError) else label,
     )
-    mode = Mode(backward=True, dropout=True)
-    one = draw(network, 1, mode)
-    fused, first = fused_relus(network), first_with_parameters(network)
+    layout = architecture.layout(1, Mode(backward=True, dropout=True))
+    fused, first = architecture.fused_relus, architecture.first_with_parameters
     rows, training = [], 0
-    for i, (layer, shape) in enumerate(zip(network.layers, network.shapes, strict=False)):
+    for i, (layer, shape) in enumerate(zip(architecture.layers, architecture.shapes, strict=False)):
         flops = layer.flops(shape)
-        parameters = sum(math.prod(s) for s in layer.parameter_shapes(shape).values())
-        # Backward costs a product for the weights and one for dx, which the first layer leaves out.
-        back = 0 if i < first else 2 if parameters and i > first else 1
+        count = sum(math.prod(s) for s in layer.parameter_shapes(shape).values())
+        # The backward pass costs one product for the weights and one for dx. The first layer with
+        # parameters needs no dx.
+        back = 0 if i < first else 2 if count and i > first else 1
         training += flops * (1 + back)
         stored_next = i + 1 < len(fused) and fused[i + 1]
-        output = one.outputs[i]
+        output = layout.outputs[i]
         own = output.nbytes if output and not (stored_next or layer.reshapes_only(True)) else 0
-        kept = sum(place.nbytes for place in one.kept[i].values())
-        rows.append(Row(i, repr(layer), network.shapes[i + 1], parameters, flops, own + kept))
-    parameters = sum(row.parameters for row in rows)
+        saved = sum(buffer.nbytes for buffer in layout.saved[i].values())
+        rows.append(Row(i, repr(layer), architecture.shapes[i + 1], count, flops, own + saved))
     return Summary(
         tuple(rows),
-        parameters,
+        sum(row.parameters for row in rows),
         sum(row.flops for row in rows),
         training,
         batch_size,

@@ -1,73 +1,161 @@
-"""What training holds in memory, from shapes alone; and its refusal where that does not fit."""
+"""The memory that training holds, computed from shapes; and the error raised if it does not fit."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields, replace
+from typing import Protocol
+
+import numpy as np
+
+import chainrule._core as _core
 
 from .. import devices
-from ..available_memory import Memory
-from .losses import Loss
-from .plan import Extras, Mode, draw
-from .workspace import workspace
+from .._validation import both
+from ..available_memory import in_bytes
+from .architecture import Architecture, Extras, Mode
+from .layers import Conv2d, Linear
+from .parameters import Parameters
 
-if TYPE_CHECKING:
-    from ..training.optimizers import SGD
-    from .network import Sequential
+
+class HasMomentum(Protocol):
+    """An optimizer, as far as its memory is concerned."""
+
+    @property
+    def momentum(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The memory that training holds, in bytes.
+
+    Attributes
+    ----------
+    parameters, gradients : int
+        The vectors of all weights and biases, padding included.
+    velocities : int
+        0 without momentum.
+    activations : int
+        All buffers of a step: inputs, outputs, gradients of the backward pass, targets.
+    workspace : int
+        Scratch memory of kernels.
+    copies : int
+        Copies that stopping rules keep.
+    """
+
+    parameters: int = 0
+    gradients: int = 0
+    velocities: int = 0
+    activations: int = 0
+    workspace: int = 0
+    copies: int = 0
+
+    @property
+    def total(self) -> int:
+        """The sum of all parts."""
+        return sum(getattr(self, item.name) for item in fields(self))
+
+    def parts(self) -> str:
+        """Return each part that is not 0, as "4.0 MiB parameters, 4.0 MiB gradients"."""
+        sizes = [(getattr(self, item.name), item.name) for item in fields(self)]
+        return ", ".join(f"{in_bytes(size)} {name}" for size, name in sizes if size)
+
+
+def step_workspace(architecture: Architecture, batch: int, device: str) -> int:
+    """Return the largest workspace any kernel of a training step needs, in bytes.
+
+    Kernels share one workspace. Its size depends on the backend and slightly on the number of
+    threads.
+    """
+    windows = {
+        fused.convolution: fused.window for fused in architecture.pooled_convolutions.values()
+    }
+    float64, on_gpu = architecture.dtype == np.float64, device != "cpu"
+    first, largest = architecture.first_with_parameters, 0
+    for i, (layer, shape) in enumerate(zip(architecture.layers, architecture.shapes, strict=False)):
+        needed = 0
+        try:
+            if isinstance(layer, Linear):
+                needed = _core.linear_workspace(batch, shape[0], layer.out, float64, on_gpu)
+            elif isinstance(layer, Conv2d):
+                window = both(windows[i]) if i in windows else None
+                weight = layer.parameter_shapes(shape)["weight"]
+                image = (batch, shape[0], shape[1], shape[2])
+                needed = _core.conv2d_workspace(
+                    image, weight, layer.stride, layer.padding, window, i > first, float64, on_gpu
+                )
+        except ValueError:
+            pass  # A product of the sizes overflows 63 bits. Such a network never runs.
+        largest = max(largest, needed)
+    return largest
 
 
 def training_memory(
-    network: Sequential,
+    architecture: Architecture,
+    parameters: Parameters,
     batch: int,
-    optimizer: SGD | None,
+    optimizer: HasMomentum | None,
     logits: bool,
     extras: Extras,
 ) -> Memory:
-    """Return what training holds at a batch size, from shapes alone.
+    """Return the memory that training holds at a batch size. Nothing is allocated.
 
     Parameters
     ----------
-    network : Sequential, whose weights need not be there
+    architecture : Architecture
+    parameters : Parameters
+        They need not be allocated.
     batch : int
-    optimizer : SGD; None: one without momentum
-    logits : bool, whether the loss takes over a final softmax
-    extras : buffers of a step beside the network's own, as `plan.step_extras`
+        Instances per step.
+    optimizer : SGD
+        None means without momentum.
+    logits : bool
+        Whether the loss includes a final softmax.
+    extras : mapping of name -> (shape of one instance, dtype)
+        Buffers of a step beside the network's own, as `architecture.step_extras` returns.
     """
-    vector = network.weights.nbytes
+    vector = parameters.weights.nbytes
     mode = Mode(backward=True, dropout=True, logits=logits)
     return Memory(
         parameters=vector,
         gradients=vector,
         velocities=vector if optimizer is not None and optimizer.momentum else 0,
-        activations=draw(network, batch, mode, extras).nbytes,
-        # A program brings its own, beside that of the thread that recorded it.
-        workspace=2 * workspace(network, batch),
+        activations=architecture.layout(batch, mode, extras).nbytes,
+        # A program has its own workspace, beside that of the thread that recorded it.
+        workspace=2 * step_workspace(architecture, batch, parameters.device),
     )
 
 
 def require_training(
-    network: Sequential,
+    architecture: Architecture,
+    parameters: Parameters,
     batch: int,
-    optimizer: SGD,
-    loss: Loss,
+    optimizer: HasMomentum,
+    logits: bool,
     extras: Extras,
     copies: int,
 ) -> None:
-    """Refuse training that does not fit before any of it is allocated.
+    """Raise MemoryError if training does not fit, before any of it is allocated.
 
-    ``copies``: the bytes that stopping rules keep; all else as in `training_memory`.
+    Parameters
+    ----------
+    copies : int
+        Bytes that stopping rules keep. The other parameters are those of `training_memory`.
 
     Raises
     ------
     MemoryError
-        With what each part needs, and what is available.
+        The message contains the size of each part and what is available.
     """
-    needed = training_memory(network, batch, optimizer, loss.takes_logits, extras)
-    there = [
+    needed = training_memory(architecture, parameters, batch, optimizer, logits, extras)
+    allocated = [
         name
-        for name, weights in (("parameters", network.weights), ("gradients", network.dweights))
-        if weights.made
+        for name, vector in (
+            ("parameters", parameters.weights),
+            ("gradients", parameters.gradients),
+        )
+        if vector.allocated
     ]
-    needed = replace(needed, copies=copies, **dict.fromkeys(there, 0))
-    what = f"fit: training on batches of {batch} needs"
-    devices.require(network.device, what, needed.total, needed.parts(), " more" if there else "")
+    needed = replace(needed, copies=copies, **dict.fromkeys(allocated, 0))
+    prefix = f"fit: training on batches of {batch} needs"
+    more = " more" if allocated else ""
+    devices.require(parameters.device, prefix, needed.total, needed.parts(), more)

@@ -10,10 +10,11 @@ import numpy as np
 
 from .. import ops
 from .._types import Array
+from ..nn.architecture import Mode, step_extras
 from ..nn.layers import KINDS
 from ..nn.losses import LOSSES, Loss
 from ..nn.network import Sequential
-from ..nn.plan import Mode, Plan, step_extras
+from ..nn.plan import Plan
 from ..program import Program
 from .optimizers import SGD, Descent
 from .progress import Interrupt, Progress
@@ -82,10 +83,10 @@ class Steps:
         self.network, self.examples, self.loss = network, examples, loss
         mode = Mode(backward=True, dropout=True, logits=loss.takes_logits)
         extras = step_extras(examples.target.shape[1:], examples.target.dtype)
-        full = Plan(network, batch, mode, extras)
+        full = network.new_plan(batch, mode, extras)
         self._plans = {batch: full}
         if count % batch:
-            ragged = Plan(network, count % batch, mode, extras, arena=full.arena)
+            ragged = network.new_plan(count % batch, mode, extras, arena=full.arena)
             self._plans[count % batch] = ragged
         self._replays = replays(network, loss)
         self._programs: dict[int, Program] = {}
@@ -95,7 +96,7 @@ class Steps:
         """Fill the network's gradients; return the sum of losses and the count of right answers."""
         plan, examples = self._plans[len(chosen)], self.examples
         extras = plan.extras
-        np.copyto(extras["chosen"], chosen)
+        np.copyto(extras["indices"], chosen)
         # mode="clip" because the default buffers `out`; the indices are in range by construction.
         # Methods, because NumPy's functions of the same names take half a microsecond more each.
         examples.target.take(chosen, 0, extras["target"], "clip")
@@ -114,12 +115,12 @@ class Steps:
             if examples.classes is not examples.target:
                 classes = examples.classes.take(chosen, 0, extras["classes"], "clip")
             plan.output.argmax(1, extras["predicted"])
-            np.equal(extras["predicted"], classes, extras["right"])
-            right = int(np.count_nonzero(extras["right"]))
+            np.equal(extras["predicted"], classes, extras["correct"])
+            right = int(np.count_nonzero(extras["correct"]))
         return float(np.add.reduce(plan.losses, dtype=np.float64)), right
 
     def _walk(self, plan: Plan) -> None:
-        ops.gather(self.examples.x, plan.extras["chosen"], out=plan.input)
+        ops.gather(self.examples.x, plan.extras["indices"], out=plan.input)
         output = plan.forward(self._count)
         self.loss.compare(output, plan.extras["target"], plan.losses, plan.doutput)
         plan.backward()

@@ -15,9 +15,10 @@ import numpy as np
 
 from .. import cuda, devices, ops
 from .._types import Array, Shape
+from ..nn.architecture import Extras, Mode
 from ..nn.losses import CrossEntropy, Loss
 from ..nn.network import Sequential
-from ..nn.plan import Extras, Mode, Plan
+from ..nn.plan import Plan
 from ..program import Program
 from .epoch import Examples, Run, replays
 from .optimizers import Descent
@@ -31,7 +32,7 @@ def resident_extras(loss: Loss, target: Shape, dtype: np.dtype[Any]) -> Extras:
     """What a step needs beside the network's own buffers, an instance."""
     integers = np.dtype(np.int64)
     extras: dict[str, tuple[Shape, np.dtype[Any]]] = {
-        "chosen": ((), integers),
+        "indices": ((), integers),
         "classes": ((), integers),
     }
     if not isinstance(loss, CrossEntropy):
@@ -58,19 +59,19 @@ class ResidentSteps:
             )
         self.network, self.descent, self.loss = network, descent, loss
         self.examples, self.batch, self.count = examples, batch, count
-        self._x = devices.on("cuda", examples.x)
+        self._x = devices.to_device("cuda", examples.x)
         self._classes = None
         if examples.classes is not None:
-            self._classes = devices.on("cuda", examples.classes)
+            self._classes = devices.to_device("cuda", examples.classes)
         self._target = None
         if not isinstance(loss, CrossEntropy):
-            self._target = devices.on("cuda", examples.target)
+            self._target = devices.to_device("cuda", examples.target)
         mode = Mode(backward=True, dropout=True, logits=loss.takes_logits)
         extras = resident_extras(loss, examples.target.shape[1:], examples.target.dtype)
-        full = Plan(network, batch, mode, extras)
+        full = network.new_plan(batch, mode, extras)
         self._plans = {batch: full}
         if count % batch:
-            ragged = Plan(network, count % batch, mode, extras, arena=full.arena)
+            ragged = network.new_plan(count % batch, mode, extras, arena=full.arena)
             self._plans[count % batch] = ragged
         self._programs: dict[int, Program] = {}
         self._order = cuda.zeros(count, np.int64)
@@ -114,16 +115,16 @@ class ResidentSteps:
             self._classes,
             self._position,
             self.batch,
-            extras["chosen"],
+            extras["indices"],
             classes,
             rate,
             self._pass,
         )
-        ops.gather(self._x, extras["chosen"], out=plan.input)
+        ops.gather(self._x, extras["indices"], out=plan.input)
         target = extras["classes"]
         if self._target is not None:
-            target = ops.gather(self._target, extras["chosen"], out=extras["target"])
-        output = plan.forward(devices.as_array(self._pass))
+            target = ops.gather(self._target, extras["indices"], out=extras["target"])
+        output = plan.forward(devices.typed(self._pass))
         self.loss.compare(output, target, plan.losses, plan.doutput)
         cuda.end_step(
             plan.losses,

@@ -13,9 +13,9 @@ from .. import devices
 from .._random import generator
 from .._types import Array
 from .._validation import integer, number
+from ..nn.architecture import Mode, step_extras
 from ..nn.losses import CrossEntropy, Loss, SquaredError
 from ..nn.network import Sequential
-from ..nn.plan import Mode, step_extras
 from ..nn.training_memory import require_training
 from .epoch import Data, DivergenceError, Examples, Run, pair_of
 from .epoch_cuda import ResidentRun
@@ -104,7 +104,15 @@ def fit(
         on_gpu = network.device != "cpu"
         if on_gpu:
             copies += examples.nbytes
-        require_training(network, batch, optimizer, loss, extras, copies)
+        require_training(
+            network.architecture,
+            network.storage,
+            batch,
+            optimizer,
+            loss.takes_logits,
+            extras,
+            copies,
+        )
         descent = optimizer.start(network)
         watches = [rule.watch(network, descent, held_out is not None) for rule in rules]
         kind = ResidentRun if on_gpu else Run
@@ -234,7 +242,7 @@ def _measure(
         output = devices.to_numpy(plan.forward())
         if examples.classes is not None:
             predicted[part] = output.argmax(axis=1)
-        target = devices.on(network.device, examples.target[part])
+        target = devices.to_device(network.device, examples.target[part])
         loss.compare(plan.output, target, plan.losses, plan.doutput)
         total += float(devices.to_numpy(plan.losses).sum(dtype=np.float64))
     mean = total / len(examples)

@@ -12,7 +12,7 @@ import numpy as np
 from .. import cuda, devices, ops
 from .._types import Array
 from .._validation import number
-from ..nn.parameters import Weights
+from ..nn.parameters import ParameterVector
 from ..program import Program
 
 if TYPE_CHECKING:
@@ -210,11 +210,11 @@ class Descent:
         velocities = None
         if optimizer.momentum:
             shapes = {name: array.shape for name, array in network.parameters.items()}
-            velocities = Weights("SGD: its velocities need", shapes, network.dtype)
+            velocities = ParameterVector("SGD: its velocities need", shapes, network.dtype)
             velocities.to(network.device)
-            self.velocity = velocities.named
+            self.velocity = velocities.arrays
         # Where the kernels read the learning rate.
-        self.rate = devices.on(network.device, np.zeros(()))
+        self.rate = devices.to_device(network.device, np.zeros(()))
         self._program: Program | None = None
         self._arrays = [
             (array, network.gradients[name], self.velocity.get(name), self.l2(name))

@@ -61,7 +61,7 @@ class GradientBelow:
 
     def copies(self, network: Sequential) -> int:
         """Return the bytes of the mean gradient and its scratch, both float64."""
-        return 2 * 8 * network.weights.nbytes // network.dtype.itemsize
+        return 2 * 8 * network.storage.weights.nbytes // network.dtype.itemsize
 
     def watch(self, network: Sequential, descent: Descent, validation: bool) -> Watch:
         if network.device != "cpu":
@@ -116,7 +116,7 @@ class EarlyStopping:
 
     def copies(self, network: Sequential) -> int:
         """Return the bytes of the best weights."""
-        return network.weights.nbytes
+        return network.storage.weights.nbytes
 
     def watch(self, network: Sequential, descent: Descent, validation: bool) -> Watch:
         if not validation:

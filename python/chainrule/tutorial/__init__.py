@@ -13,15 +13,15 @@ from itertools import count
 
 from .. import __version__, info
 from . import (
-    convolution,
-    depth,
-    descent,
-    jacobians,
-    names,
-    neuron,
-    practice,
-    recogniser,
-    three_units,
+    ch1_descent,
+    ch2_neuron,
+    ch3_three_units,
+    ch4_depth,
+    ch5_jacobians,
+    ch6_layers,
+    ch7_practice,
+    ch8_digits,
+    ch9_equation_index,
 )
 from .page import Chapter, page
 
@@ -39,15 +39,15 @@ made, by the code that is folded up below the figure. Unfold it, copy it, change
 
 # Anchor, title, what writes it, and its share of the time that the page takes.
 CHAPTERS: tuple[tuple[str, str, Callable[[Chapter, bool], None], int], ...] = (
-    ("descent", "Learning is walking downhill", descent.write, 2),
-    ("neuron", "One neuron, and how it dies", neuron.write, 2),
-    ("three-units", "Three units, forward and back", three_units.write, 1),
-    ("depth", "Deep and wide", depth.write, 10),
-    ("jacobians", "The gradient is a product of matrices", jacobians.write, 1),
-    ("layers", "Softmax, filters and pooling", convolution.write, 5),
-    ("practice", "Training in practice", practice.write, 30),
-    ("digits", "Reading handwritten digits", recogniser.write, 50),
-    ("names", "Every equation is a name", names.write, 1),
+    ("descent", "Learning is walking downhill", ch1_descent.write, 2),
+    ("neuron", "One neuron, and how it dies", ch2_neuron.write, 2),
+    ("three-units", "Three units, forward and back", ch3_three_units.write, 1),
+    ("depth", "Deep and wide", ch4_depth.write, 10),
+    ("jacobians", "The gradient is a product of matrices", ch5_jacobians.write, 1),
+    ("layers", "Softmax, filters and pooling", ch6_layers.write, 5),
+    ("practice", "Training in practice", ch7_practice.write, 30),
+    ("digits", "Reading handwritten digits", ch8_digits.write, 50),
+    ("names", "Every equation is a name", ch9_equation_index.write, 1),
 )
 
 

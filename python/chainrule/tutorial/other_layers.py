@@ -11,7 +11,7 @@ import chainrule as cr
 
 from .._types import Array
 from ..plots.style import BLUE, GREY, INK, ORANGE, dress, new_figure
-from .heat import scale
+from .heatmap import scale
 from .page import Chapter, Panel, Slider
 from .svg import frame
 
