@@ -9,4 +9,4 @@ from numpy.typing import NDArray
 Array: TypeAlias = NDArray[Any]
 Shape: TypeAlias = tuple[int, ...]
 # One value for rows and columns, or (rows, columns).
-Pair: TypeAlias = "int | tuple[int, int]"
+Pair: TypeAlias = int | tuple[int, int]
