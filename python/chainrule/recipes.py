@@ -1,12 +1,20 @@
-"""Three networks for MNIST and how each is trained.
+"""Three networks for MNIST, and the training of each.
 
-`cnn`, `lenet` and `mlp` build the networks; `RECIPES` holds, under the same names, the training
-that the command line uses by default. A recipe is plain data, so that a script can start from one
-and change a number::
+`cnn`, `lenet` and `mlp` build the networks. `RECIPES` contains, by the same names, the training
+that the command line uses by default. A recipe is plain data, so a script can start from one and
+change a number.
 
-    recipe = RECIPES["lenet"]
-    network = recipe.network(seed=1)
-    fit(network, train, loss=CrossEntropy(), optimizer=recipe.optimizer(), epochs=recipe.epochs)
+Examples
+--------
+>>> import chainrule as cr
+>>> recipe = cr.recipes.RECIPES["mlp"]
+>>> network, (train, _) = recipe.network(seed=1), cr.data.digits()
+>>> history = cr.fit(
+...     network, train[:640], loss=cr.CrossEntropy(), optimizer=recipe.optimizer(),
+...     batch_size=recipe.batch_size, epochs=1, progress=False,
+... )
+>>> len(history.epochs)
+1
 """
 
 from __future__ import annotations
@@ -38,6 +46,12 @@ def cnn(seed: int = 0, dtype: str = "float32") -> Sequential:
     -------
     Sequential
         From images (N, 28, 28, 1) to logits (N, 10).
+
+    Examples
+    --------
+    >>> from chainrule import recipes
+    >>> recipes.cnn().output_shape
+    (10,)
     """
     return Sequential(
         Conv2d(32, 3),
@@ -58,9 +72,15 @@ def cnn(seed: int = 0, dtype: str = "float32") -> Sequential:
 
 
 def lenet(seed: int = 0, dtype: str = "float32") -> Sequential:
-    """Build LeNet-5 with ReLU and max-pooling in place of the original's: 61,706 parameters.
+    """Build LeNet-5 with ReLU and max-pooling instead of the original's: 61,706 parameters.
 
     Parameters and return value are those of `cnn`.
+
+    Examples
+    --------
+    >>> from chainrule import recipes
+    >>> recipes.lenet().parameter_vector.size
+    61706
     """
     return Sequential(
         Conv2d(6, 5, padding="same"),
@@ -82,9 +102,15 @@ def lenet(seed: int = 0, dtype: str = "float32") -> Sequential:
 
 
 def mlp(seed: int = 0, dtype: str = "float32") -> Sequential:
-    """Build the network with one hidden layer of 128 neurons: 101,770 parameters.
+    """Build a network with one hidden layer of 128 neurons: 101,770 parameters.
 
     Parameters and return value are those of `cnn`.
+
+    Examples
+    --------
+    >>> from chainrule import recipes
+    >>> recipes.mlp().parameter_vector.size
+    101770
     """
     return Sequential(
         Flatten(),
@@ -99,7 +125,7 @@ def mlp(seed: int = 0, dtype: str = "float32") -> Sequential:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained on MNIST.
+    """A network and its training on MNIST.
 
     Attributes
     ----------
@@ -108,9 +134,9 @@ class Recipe:
     epochs : int
         Passes over the full training set (60,000 images).
     epochs_embedded : int
-        Passes over the embedded subset (6,000 images), where a pass has a tenth of the steps.
+        Passes over the embedded subset (6,000 images). A pass has a tenth of the steps.
     batch_size : int
-        Instances a step.
+        Instances per step.
     peak : float
         Highest learning rate of the one-cycle schedule.
     momentum : float
@@ -118,7 +144,13 @@ class Recipe:
     l2 : float
         λ of eq. (40).
     validation : float
-        Share of the training set that is set aside to validate on: 5,000 of 60,000.
+        Fraction of the training set used for validation: 5,000 of 60,000.
+
+    Examples
+    --------
+    >>> from chainrule.recipes import RECIPES
+    >>> RECIPES["lenet"].optimizer().momentum
+    0.9
     """
 
     network: Callable[..., Sequential]
@@ -131,14 +163,14 @@ class Recipe:
     validation: float = 1.0 / 12.0
 
     def optimizer(self, peak: float | None = None) -> SGD:
-        """Return a fresh optimizer, with another peak of the learning rate if one is given."""
+        """Return a new optimizer. ``peak`` replaces the peak of the learning rate, if given."""
         schedule = OneCycle(self.peak if peak is None else peak)
         return SGD(learning_rate=schedule, momentum=self.momentum, l2=self.l2)
 
 
 RECIPES: dict[str, Recipe] = {
     "cnn": Recipe(cnn, epochs=6, epochs_embedded=12, l2=1e-4),
-    # At a peak of 0.1 one seed in four dies within three epochs of the embedded subset.
+    # At a peak of 0.1, one seed in four diverges within three epochs of the embedded subset.
     "lenet": Recipe(lenet, epochs=8, epochs_embedded=20, peak=0.05),
     "mlp": Recipe(mlp, epochs=10, epochs_embedded=20),
 }

@@ -14,7 +14,7 @@ import pytest
 
 import chainrule as cr
 from run_subprocess import run_child
-from subprocess_tasks import NETWORKS, conv_network, fit_steps, mlp_network, trained_bits
+from subprocess_tasks import NETWORKS, conv_network, fit_steps, trained_bits
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
@@ -131,7 +131,7 @@ def test_eight_threads_train_their_own_networks_as_one_does() -> None:
 
 
 def test_a_second_fit_of_a_network_in_training_is_refused() -> None:
-    network = mlp_network()
+    network = cr.recipes.mlp(7)
     begun, release = threading.Event(), threading.Event()
 
     def hold(*_: Any) -> None:

@@ -36,24 +36,10 @@ def conv_network() -> cr.Sequential:
     )  # fmt: skip
 
 
-def mlp_network() -> cr.Sequential:
-    """The mlp of the command line."""
-    return cr.Sequential(
-        cr.Flatten(), cr.Linear(128), cr.ReLU(), cr.Linear(10), input_shape=(28, 28, 1), seed=7
-    )
-
-
-def lenet_network() -> cr.Sequential:
-    """The lenet of the command line."""
-    return cr.Sequential(
-        cr.Conv2d(6, 5, padding="same"), cr.ReLU(), cr.MaxPool2d(2),
-        cr.Conv2d(16, 5), cr.ReLU(), cr.MaxPool2d(2),
-        cr.Flatten(), cr.Linear(120), cr.ReLU(), cr.Linear(84), cr.ReLU(), cr.Linear(10),
-        input_shape=(28, 28, 1), seed=7,
-    )  # fmt: skip
-
-
-NETWORKS: dict[str, Callable[[], cr.Sequential]] = {"conv": conv_network, "mlp": mlp_network}
+NETWORKS: dict[str, Callable[[], cr.Sequential]] = {
+    "conv": conv_network,
+    "mlp": lambda: cr.recipes.mlp(7),
+}
 
 
 def fit_steps(network: cr.Sequential, steps: int, seed: int = 11) -> None:
@@ -172,7 +158,7 @@ def busy_thread(task: Callable[[], object], stop: threading.Event) -> threading.
 
 def fork_during_kernel(children: str) -> None:
     """Fork while another thread is inside a kernel, so that the pool's locks may be held."""
-    network = mlp_network()
+    network = cr.recipes.mlp(7)
     images = cr.data.digits()[1].images[:64]
     a, b = operands()
     want = work(network, images, a, b)
@@ -209,7 +195,7 @@ def fork_after_record() -> None:
 
 def resize_during_kernels(changes: str) -> None:
     """Change the number of threads while four Python threads compute; every answer stays."""
-    network = mlp_network()
+    network = cr.recipes.mlp(7)
     images = cr.data.digits()[1].images[:64]
     a, b = operands(256)
     want = work(network, images, a, b)
@@ -250,7 +236,7 @@ def exit_while_busy() -> None:
 
 def emulated() -> None:
     """``info()`` and two training steps of lenet; print both as JSON."""
-    network = lenet_network()
+    network = cr.recipes.lenet(7)
     train, _ = cr.data.digits()
     x, y = train.images[:8], train.labels[:8]
     before, _ = network.loss_and_gradient(x, y, cr.CrossEntropy())

@@ -23,28 +23,12 @@ def embedded() -> tuple[traces.ByteArray, traces.ByteArray]:
     return train.images, train.labels
 
 
-def layer(spec: traces.Layer) -> cr.Layer:
-    """The chainrule layer of the same meaning."""
-    match spec.kind:
-        case "conv2d":
-            return cr.Conv2d(spec.size, spec.kernel, padding=spec.padding)
-        case "relu":
-            return cr.ReLU()
-        case "max_pool2d":
-            return cr.MaxPool2d(spec.size)
-        case "flatten":
-            return cr.Flatten()
-        case "linear":
-            return cr.Linear(spec.size)
-
-
 def build(name: str, dtype: str) -> cr.Sequential:
-    """The network with its golden weights."""
-    network = traces.NETWORKS[name]
-    built = cr.Sequential(
-        *(layer(spec) for spec in network.layers), input_shape=traces.INPUT_SHAPE, dtype=dtype
-    )
-    initial = traces.initial_parameters(network)
+    """Return the recipe's network without dropout, with its golden weights."""
+    recipe = cr.recipes.RECIPES[name].network()
+    layers = [layer for layer in recipe.layers if not isinstance(layer, cr.Dropout)]
+    built = cr.Sequential(*layers, input_shape=traces.INPUT_SHAPE, dtype=dtype)
+    initial = traces.initial_parameters(traces.NETWORKS[name])
     assert set(built.parameters) == set(initial)
     for parameter, values in initial.items():
         built.parameters[parameter][...] = values
