@@ -17,17 +17,10 @@ import numpy as np
 from .. import ops
 from .._types import Array
 from ..nn.layers import Layer, LayerContext, Softmax
-from ..nn.losses import CrossEntropy, Loss
+from ..nn.losses import CrossEntropy, Loss, checked_loss
 from ..nn.network import Sequential
 
 FLOAT64: np.dtype[Any] = np.dtype(np.float64)
-
-
-def checked_network(operation: str, network: object) -> Sequential:
-    """Return ``network``. Raise TypeError if it is not a `Sequential`."""
-    if not isinstance(network, Sequential):
-        raise TypeError(f"{operation}: network must be a Sequential, got {type(network).__name__}")
-    return network
 
 
 def real_array(operation: str, name: str, value: object) -> Array:
@@ -73,8 +66,7 @@ def checked_targets(
     operation: str, network: Sequential, y: object, loss: object, count: int, single: bool
 ) -> Array:
     """Return the targets of ``count`` instances in the form that the float64 loss kernel needs."""
-    if not isinstance(loss, Loss):
-        raise TypeError(f"{operation}: loss must be CrossEntropy() or SquaredError(), got {loss!r}")
+    loss = checked_loss(operation, loss)
     target = real_array(operation, "y", y)
     one_output = math.prod(network.output_shape) == 1 and not loss.takes_logits
     if single and one_output and target.size == 1:

@@ -12,12 +12,11 @@ from .._types import Array
 from .._validation import integer
 from ..nn.layers import Softmax
 from ..nn.losses import Loss
-from ..nn.network import Sequential
+from ..nn.network import Sequential, checked_network
 from ._passes import (
     ForwardPass,
     LossHead,
     checked_batch,
-    checked_network,
     checked_targets,
     float64_copy,
 )

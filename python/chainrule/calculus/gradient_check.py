@@ -14,13 +14,12 @@ from .._validation import integer, number
 from ..nn.architecture import Mode
 from ..nn.layers import LeakyReLU, MaxPool2d, ReLU
 from ..nn.losses import Loss
-from ..nn.network import Sequential
+from ..nn.network import Sequential, checked_network
 from ._passes import (
     FLOAT64,
     ForwardPass,
     LossHead,
     checked_batch,
-    checked_network,
     checked_targets,
     float64_copy,
     run_backward,

@@ -11,11 +11,10 @@ import numpy as np
 
 from .._types import Array
 from ..nn.layers import Layer, LayerContext
-from ..nn.network import Sequential
+from ..nn.network import Sequential, checked_network
 from ._passes import (
     ForwardPass,
     checked_batch,
-    checked_network,
     float64_array,
     repeat_instance,
     run_backward,

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from .._types import Array
-from ..nn.network import Sequential
-from ._passes import checked_network, real_array
+from ..nn.network import Sequential, checked_network
+from ._passes import real_array
 
 
 def stacked(arrays: Mapping[str, Array]) -> Array:

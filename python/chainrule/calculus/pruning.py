@@ -10,8 +10,8 @@ import numpy as np
 from .._types import Array
 from .._validation import number
 from ..nn.layers import ReLU
-from ..nn.network import Sequential
-from ._passes import ForwardPass, checked_batch, checked_network, real_array
+from ..nn.network import Sequential, checked_network
+from ._passes import ForwardPass, checked_batch, real_array
 from .matrices import layers_with_weights, vec, weight_matrices
 
 # Instances per forward pass. A `ForwardPass` keeps the output of every layer.

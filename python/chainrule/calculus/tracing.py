@@ -8,9 +8,9 @@ import numpy as np
 
 from .._types import Array
 from ..nn.losses import Loss
-from ..nn.network import Sequential
+from ..nn.network import Sequential, checked_network
 from . import trace_format
-from ._passes import ForwardPass, checked_batch, checked_network, checked_targets
+from ._passes import ForwardPass, checked_batch, checked_targets
 from .symbols import Entry, ascii_key, split_index
 from .trace_builder import TraceBuilder
 

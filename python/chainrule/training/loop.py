@@ -14,7 +14,7 @@ from .._random import generator
 from .._types import Array
 from .._validation import integer, number
 from ..nn.architecture import Mode, step_extras
-from ..nn.losses import Loss
+from ..nn.losses import Loss, checked_loss
 from ..nn.network import Sequential
 from ..nn.training_memory import require_training
 from .epoch import DivergenceError, EpochRunner, TrainStep
@@ -115,8 +115,7 @@ def fit(
     True
     """
     epochs = integer("fit", "epochs", epochs, 1)
-    if loss is None:
-        raise TypeError("fit: loss must be CrossEntropy() or SquaredError(), got None")
+    checked_loss("fit", loss)
     training_data = TrainingData("fit", network, data, loss)
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"fit: optimizer must be an optimizer such as SGD(0.1), got {optimizer!r}")

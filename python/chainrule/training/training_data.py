@@ -7,8 +7,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from .._types import Array
-from ..nn.losses import CrossEntropy, Loss, SquaredError
-from ..nn.network import Sequential
+from ..nn.losses import CrossEntropy, Loss, SquaredError, checked_loss
+from ..nn.network import Sequential, checked_network
 
 # An object with `.images` and `.labels`, or a pair (x, y).
 Data: TypeAlias = Any
@@ -44,17 +44,11 @@ class TrainingData:
     def __init__(
         self, operation: str, network: Sequential, data: Data, loss: Loss | None = None
     ) -> None:
-        if not isinstance(network, Sequential):
-            raise TypeError(
-                f"{operation}: network must be a Sequential, got {type(network).__name__}"
-            )
+        checked_network(operation, network)
         x, y = _pair(operation, data)
         if loss is None:
             loss = CrossEntropy() if np.asarray(y).dtype.kind in "iu" else SquaredError()
-        if not isinstance(loss, Loss):
-            raise TypeError(
-                f"{operation}: loss must be CrossEntropy() or SquaredError(), got {loss!r}"
-            )
+        checked_loss(operation, loss)
         # `ops.gather` copies any other layout in every step.
         self.x = np.require(network.checked(operation, x), requirements=["C", "A"])
         self.target = loss.check(y, len(self.x), network.output_shape, network.dtype)
