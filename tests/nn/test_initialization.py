@@ -1,4 +1,4 @@
-"""Where weights start: He's rule to the bit, and the looks-linear one by what it promises."""
+"""Initial weights: He's rule to the bit, and the properties of the looks-linear rule."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def whole_rotation(rows: int, columns: int, seed: int = 0) -> np.ndarray:
     return whole
 
 
-def dense(depth: int, width: int, rectifier: Layer, inputs: int, **options: Any) -> cr.Sequential:
-    """``depth`` layers with weights, from ``inputs`` values to as many."""
-    hidden = [layer for _ in range(depth - 1) for layer in (cr.Linear(width), rectifier)]
+def dense(depth: int, width: int, activation: Layer, inputs: int, **options: Any) -> cr.Sequential:
+    """Return ``depth`` layers with weights, from ``inputs`` values to the same number."""
+    hidden = [layer for _ in range(depth - 1) for layer in (cr.Linear(width), activation)]
     return cr.Sequential(
         *hidden, cr.Linear(inputs), input_shape=(inputs,), init="looks_linear", **options
     )
@@ -36,9 +36,7 @@ def dense(depth: int, width: int, rectifier: Layer, inputs: int, **options: Any)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_he_draws_in_pieces_what_it_would_draw_at_once(
-    dtype: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_he_drawn_in_pieces_equals_one_draw(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     weight = np.zeros((7, 11), dtype)
     monkeypatch.setattr(initialization, "PIECE", 10)
     he(generator(5, 0, 1), weight, 11)
@@ -46,10 +44,10 @@ def test_he_draws_in_pieces_what_it_would_draw_at_once(
     assert np.array_equal(weight, expected.astype(dtype))
 
 
-def test_each_layer_with_weights_has_a_stream_of_its_own() -> None:
+def test_each_layer_with_weights_has_its_own_random_stream() -> None:
     net = cr.Sequential(cr.ReLU(), cr.Linear(3), cr.ReLU(), cr.Linear(2), input_shape=(4,), seed=9)
-    for place, (index, fan_in, shape) in enumerate([(1, 4, (3, 4)), (3, 3, (2, 3))]):
-        expected = generator(9, 0, place).normal(scale=math.sqrt(2 / fan_in), size=shape)
+    for stream, (index, fan_in, shape) in enumerate([(1, 4, (3, 4)), (3, 3, (2, 3))]):
+        expected = generator(9, 0, stream).normal(scale=math.sqrt(2 / fan_in), size=shape)
         assert np.array_equal(net.parameters[f"{index}.weight"], expected.astype(np.float32))
         assert not net.parameters[f"{index}.bias"].any()
 
@@ -64,15 +62,15 @@ def test_each_layer_with_weights_has_a_stream_of_its_own() -> None:
 def test_rows_or_columns_are_orthonormal(rows: int, columns: int) -> None:
     q = whole_rotation(rows, columns)
     products = q @ q.T if rows <= columns else q.T @ q
-    # A handful of rounds of rotations, each with a relative error of eps.
+    # A few rounds of rotations, each with a relative error of eps.
     np.testing.assert_allclose(products, np.eye(len(products)), rtol=0, atol=1e-13)
 
 
-def test_rotations_bear_no_trace_of_where_they_began() -> None:
-    """Entries like those of a random direction, on the diagonal too, and as often negative."""
+def test_rotations_contain_no_trace_of_the_identity() -> None:
+    """Elements are distributed as in a random direction, on the diagonal too; half are negative."""
     size = 128
     q = whole_rotation(size, size)
-    # A direction's entries are nearly normal, of variance 1/n: of n² hardly one is beyond 5.5.
+    # Elements of a direction are nearly normal with variance 1/n. Among n², about none exceeds 5.5.
     assert np.abs(q).max() < 5.5 / math.sqrt(size)
     assert 0.6 < size * np.mean(np.diag(q) ** 2) < 1.4
     assert 0.48 < np.mean(q > 0) < 0.52
@@ -80,20 +78,20 @@ def test_rotations_bear_no_trace_of_where_they_began() -> None:
     assert not np.array_equal(q, whole_rotation(size, size, seed=1))
 
 
-# What it promises
+# Properties of the looks-linear rule
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("rectifier", [cr.ReLU(), cr.LeakyReLU(0.1), cr.LeakyReLU(-0.5)], ids=repr)
+@pytest.mark.parametrize("activation", [cr.ReLU(), cr.LeakyReLU(0.1), cr.LeakyReLU(-0.5)], ids=repr)
 @pytest.mark.parametrize("width", [64, 33])
 @pytest.mark.usefixtures("backend")
-def test_the_network_starts_linear(dtype: str, rectifier: Layer, width: int) -> None:
+def test_the_initial_network_is_linear(dtype: str, activation: Layer, width: int) -> None:
     depth, inputs = 20, 24
-    net = dense(depth, width, rectifier, inputs, dtype=dtype)
+    net = dense(depth, width, activation, inputs, dtype=dtype)
     random = np.random.default_rng(0)
     x, y = random.normal(size=(2, 10, inputs)).astype(dtype)
     fx, fy = net.forward(x), net.forward(y)
-    # Each layer rounds sums of `width` products, and slopes below 0 make the pairs larger.
+    # Each layer rounds sums of `width` products. Negative slopes make the pairs larger.
     bound = 10 * depth * width * np.finfo(dtype).eps * np.abs([fx, fy]).max()
     assert np.abs(fx).max() > 0.1
     np.testing.assert_allclose(net.forward(-x), -fx, rtol=0, atol=bound)
@@ -103,8 +101,8 @@ def test_the_network_starts_linear(dtype: str, rectifier: Layer, width: int) -> 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("depth", [2, 200, 500])
 @pytest.mark.usefixtures("backend")
-def test_lengths_are_kept_forward_and_backward_at_any_depth(dtype: str, depth: int) -> None:
-    """The map is a rotation; the gradient of each layer's weights has one and the same norm."""
+def test_lengths_are_preserved_forward_and_backward_at_any_depth(dtype: str, depth: int) -> None:
+    """The map is a rotation. The gradients of all layers' weights have the same norm."""
     size = 32
     net = dense(depth, 2 * size, cr.ReLU(), size, dtype=dtype)
     random = np.random.default_rng(1)
@@ -113,15 +111,15 @@ def test_lengths_are_kept_forward_and_backward_at_any_depth(dtype: str, depth: i
     output = net.forward(x)
     assert np.linalg.norm(output) == pytest.approx(np.linalg.norm(x), rel=tolerance)
     _, gradients = net.loss_and_gradient(x, target, cr.SquaredError())
-    # ||a|| of every layer is ||x||, and ||delta|| of every layer that of the loss's derivative.
+    # In every layer, ||a|| is ||x||, and ||delta|| is the norm of the loss's derivative.
     expected = np.linalg.norm(x) * 2 * np.linalg.norm(output - target)
     for name, gradient in gradients.items():
         if name.endswith("weight"):
             assert np.linalg.norm(gradient) == pytest.approx(expected, rel=4 * tolerance), name
 
 
-def test_angles_survive_that_he_loses() -> None:
-    """After 200 layers of He's rule two random inputs look the same."""
+def test_angles_are_preserved_unlike_with_he() -> None:
+    """After 200 layers initialized by He's rule, two random inputs have the same direction."""
     x = np.random.default_rng(2).normal(size=(2, 32)).astype(np.float32)
 
     def cosine(net: cr.Sequential) -> float:
@@ -168,12 +166,12 @@ def test_seeds_and_representation() -> None:
         ([cr.Linear(1), cr.ReLU(), cr.Linear(2)], r"at least 2 neurons, got Linear\(1\) as"),
     ],
 )  # fmt: skip
-def test_networks_that_cannot_look_linear(layers: list[Layer], message: str) -> None:
+def test_layers_for_which_looks_linear_raises(layers: list[Layer], message: str) -> None:
     with pytest.raises(ValueError, match=r'^Sequential: with init="looks_linear", .*' + message):
         cr.Sequential(*layers, input_shape=(3,), init="looks_linear")
 
 
-def test_convolutions_cannot_look_linear_and_rules_have_names() -> None:
+def test_looks_linear_raises_for_convolutions_and_unknown_rules_raise() -> None:
     with pytest.raises(
         ValueError, match=r"layers must be Linear, .* got Conv2d\(2, 3\) as layer 0"
     ):

@@ -78,7 +78,7 @@ def test_repr_reads_as_the_call(layer: Layer, text: str) -> None:
         ),
     ],
 )
-def test_arguments_are_refused(make: Any, error: type[Exception], message: str) -> None:
+def test_invalid_arguments_raise(make: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make()
 
@@ -130,7 +130,7 @@ ROUND = [
             cr.ReLU(),
         ],
     ),
-    # Convolutions whose backward pass starts from the pooled gradient, and some where it may not.
+    # Convolutions with and without a fused pooling.
     ((6, 5, 2), [CONV, cr.ReLU(), cr.MaxPool2d(2)]),
     ((6, 5, 2), [CONV, cr.MaxPool2d(2), cr.Conv2d(2, 1), cr.ReLU(), cr.MaxPool2d((1, 2))]),
     ((9, 9, 1), [CONV, cr.ReLU(), CONV, cr.ReLU(), cr.MaxPool2d((2, 3), (2, 3)), cr.Flatten()]),
@@ -168,11 +168,11 @@ def test_whole_networks_against_central_differences(
             ends.append(net.loss_and_gradient(x, target, cr.SquaredError())[0])
         measured[i] = (ends[0] - ends[1]) / (2 * step)
     assert np.count_nonzero(gradient) > gradient.size / 3
-    # The difference quotient's own error: rounding of the loss over the step.
+    # The error of the difference quotient is the rounding of the loss divided by the step.
     np.testing.assert_allclose(gradient, measured, rtol=1e-6, atol=1e-6 * abs(gradient).max())
 
 
-def test_dropout_masks_differ_by_layer_and_pass_and_return_with_the_seed() -> None:
+def test_dropout_masks_differ_by_layer_and_pass_and_depend_on_the_seed() -> None:
     def outputs(seed: int) -> list[np.ndarray]:
         net = cr.Sequential(cr.Dropout(0.5), cr.Dropout(0.5), input_shape=(1000,), seed=seed)
         one = cr.Sequential(cr.Dropout(0.5), input_shape=(1000,), seed=seed)
@@ -180,7 +180,7 @@ def test_dropout_masks_differ_by_layer_and_pass_and_return_with_the_seed() -> No
         return [*(net.forward(ones, training=True) for _ in range(2)), one.forward(ones, True)]
 
     first = outputs(0)
-    # Two equal masks in a row would keep a half, two independent ones a quarter.
+    # Two equal masks would keep a half, two independent masks a quarter.
     assert 150 < np.count_nonzero(first[0]) < 350
     assert set(np.unique(first[0])) == {0, 4}
     assert not np.array_equal(first[0], first[1])

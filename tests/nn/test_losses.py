@@ -1,4 +1,4 @@
-"""Losses: values from their definitions, both ways to write a softmax, and every refusal."""
+"""Losses: values by their definitions, logits and final softmax, and all errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def linear(*tail: Any, dtype: str = "float64") -> cr.Sequential:
 
 
 @pytest.mark.usefixtures("backend")
-def test_cross_entropy_is_minus_the_log_of_the_right_probability() -> None:
+def test_cross_entropy_is_minus_the_log_of_the_true_class_probability() -> None:
     net = linear(cr.Softmax())
     probabilities = net.predict(X)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-14)
@@ -39,7 +39,7 @@ def test_cross_entropy_of_logits_and_of_a_final_softmax_agree_to_the_bit() -> No
     assert np.array_equal(first.confusion, second.confusion)
 
 
-def test_cross_entropy_behind_a_softmax_survives_huge_logits() -> None:
+def test_cross_entropy_after_a_softmax_is_finite_for_huge_logits() -> None:
     net = linear(cr.Softmax())
     net.parameters["0.weight"][...] = 1e4 * np.eye(3)
     loss, gradients = net.loss_and_gradient(np.eye(3), np.array([1, 2, 0]), cr.CrossEntropy())
@@ -126,7 +126,9 @@ def test_labels_of_any_integer_dtype(dtype: Any) -> None:
         ),
     ],
 )
-def test_targets_are_refused(loss: Any, target: Any, error: type[Exception], message: str) -> None:
+def test_invalid_targets_raise(
+    loss: Any, target: Any, error: type[Exception], message: str
+) -> None:
     net = linear()
     with pytest.raises(error, match=message):
         net.loss_and_gradient(X, target, loss)
@@ -136,7 +138,7 @@ def test_targets_are_refused(loss: Any, target: Any, error: type[Exception], mes
         cr.evaluate(net, (X, target), loss=loss)
 
 
-def test_cross_entropy_wants_one_score_a_class() -> None:
+def test_cross_entropy_requires_one_logit_per_class() -> None:
     net = cr.Sequential(cr.Conv2d(2, 3), input_shape=(5, 5, 1))
     with pytest.raises(
         ValueError, match=r"output must have shape \(classes,\), got \(3, 3, 2\): end it with Fla"

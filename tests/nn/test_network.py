@@ -1,4 +1,4 @@
-"""The network: construction, order of parameters, bounded prediction, threads, plans, summary."""
+"""The network: construction, parameters, inputs, prediction, gradients, threads."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_repr_reads_as_the_call(dtype: str) -> None:
         ([cr.Flatten()], {"dtype": None}, TypeError, "dtype must be .*, got None"),
     ],
 )
-def test_construction_is_refused(
+def test_invalid_construction_raises(
     layers: Any, arguments: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
@@ -145,7 +145,7 @@ def test_initial_weights_follow_he_and_the_seed() -> None:
     other = cr.Sequential(*net.layers, input_shape=(200,), seed=2)
     assert np.array_equal(same.parameter_vector, net.parameter_vector)
     assert not np.array_equal(other.parameter_vector, net.parameter_vector)
-    # A layer without weights leaves the others' weights as they were, and float64 rounds to them.
+    # Layers without weights do not change other weights. Rounding float64 weights gives these.
     more = cr.Sequential(
         cr.Linear(400),
         cr.Dropout(0.5),
@@ -180,7 +180,7 @@ def test_parameter_vector_has_the_tutorials_order() -> None:
     assert convolution.parameters["0.weight"][1].ravel().tolist() == list(range(11, 20))
 
 
-def test_parameter_vector_refuses() -> None:
+def test_invalid_parameter_vectors_raise() -> None:
     net = small()
     with pytest.raises(ValueError, match=r"parameter_vector: must have shape \(47,\), got \(46,\)"):
         net.parameter_vector = np.zeros(46, np.float32)
@@ -198,7 +198,7 @@ def test_uint8_means_fractions_of_255() -> None:
     assert np.array_equal(double.forward(x), double.forward(x / 255))
 
 
-@pytest.mark.parametrize("call", ["forward", "predict"])
+@pytest.mark.parametrize("call", ["forward", "predict", "predict_proba"])
 @pytest.mark.parametrize(
     ("x", "error", "message"),
     [
@@ -220,12 +220,12 @@ def test_uint8_means_fractions_of_255() -> None:
         (np.zeros((), np.uint8), ValueError, r"got \(\)"),
     ],
 )
-def test_inputs_are_refused(call: str, x: Any, error: type[Exception], message: str) -> None:
+def test_invalid_inputs_raise(call: str, x: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=f"{call}: .*{message}"):
         getattr(small(), call)(x)
 
 
-def test_loss_and_gradient_refuses() -> None:
+def test_invalid_arguments_of_loss_and_gradient_raise() -> None:
     net = small()
     with pytest.raises(TypeError, match=r"loss must be CrossEntropy\(\) or SquaredError\(\), got"):
         net.loss_and_gradient(images(1), np.zeros(1, int), "mse")  # type: ignore[arg-type]
@@ -237,18 +237,29 @@ def test_loss_and_gradient_refuses() -> None:
 
 @pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("count", [0, 1, 2, 7, 33])
-def test_any_batching_gives_one_answer(count: int) -> None:
+def test_results_do_not_depend_on_batching(count: int) -> None:
     net, x = small(), images(count)
     whole = net.forward(x)
     assert whole.shape == (count, 3)
     assert whole.dtype == np.float32
     for size in (None, 1, 2, 5, 100):
-        # Batches of other sizes may be summed in another order.
+        # Kernels may sum in another order for another batch size.
         np.testing.assert_allclose(net.predict(x, size), whole, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(net.predict(x[::-1]), net.predict(x[::-1].copy()))
 
 
-def test_results_are_the_callers_own() -> None:
+@pytest.mark.usefixtures("backend")
+@pytest.mark.parametrize("count", [0, 1, 7])
+def test_predict_proba_is_the_softmax_of_the_logits(count: int) -> None:
+    net, x = small(), images(count)
+    probabilities = net.predict_proba(x, batch_size=2)
+    assert probabilities.shape == (count, 3)
+    assert np.array_equal(probabilities, cr.ops.softmax(net.predict(x, batch_size=2)))
+    ending = cr.Sequential(*SMALL, cr.Softmax(), input_shape=(6, 6, 1))
+    assert np.array_equal(ending.predict_proba(x), ending.predict(x))
+
+
+def test_results_are_copies() -> None:
     net, x = small(), images(4)
     first = net.forward(x)
     kept = first.copy()
@@ -268,7 +279,7 @@ def test_results_are_the_callers_own() -> None:
 def test_eight_threads_agree() -> None:
     net, x = small(), images(64)
     want = net.predict(x)
-    # Labels differ from thread to thread, so that one thread's gradient is wrong in another.
+    # Labels differ per thread, so one thread's gradient is wrong in another.
     labels = [np.full(64, number % 3) for number in range(8)]
     wanted = [net.loss_and_gradient(x, y, cr.CrossEntropy()) for y in labels]
     wrong: list[str] = []
@@ -299,7 +310,7 @@ def test_eight_threads_agree() -> None:
     assert not wrong
 
 
-def test_arrays_of_other_libraries_are_taken() -> None:
+def test_arrays_of_other_libraries_are_accepted() -> None:
     class Foreign:
         def __init__(self, array: np.ndarray) -> None:
             self.array = array
@@ -314,7 +325,7 @@ def test_arrays_of_other_libraries_are_taken() -> None:
     assert np.array_equal(net.forward(Foreign(x)), net.forward(x))  # type: ignore[arg-type]
 
 
-def test_depth_and_width_are_carried() -> None:
+def test_deep_and_wide_networks_run() -> None:
     layers = [layer for _ in range(200) for layer in (cr.Linear(8), cr.ReLU())]
     deep = cr.Sequential(*layers, cr.Linear(2), input_shape=(8,))
     loss, gradients = deep.loss_and_gradient(

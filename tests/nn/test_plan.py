@@ -1,4 +1,4 @@
-"""Plans: one arena, nothing allocated in steady state, fused kernels; and the summary."""
+"""Plans: one arena, no allocation in steady state, fused kernels; and the summary."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 import chainrule as cr
 from chainrule.available_memory import in_bytes
 from chainrule.devices import ALIGNMENT
-from chainrule.nn.architecture import Architecture, Mode
+from chainrule.nn import architecture
+from chainrule.nn.architecture import Architecture, BufferLayout, Extras, Mode
 from chainrule.nn.layers import Layer
 
 SMALL = (cr.Conv2d(2, 3), cr.ReLU(), cr.MaxPool2d(2), cr.Dropout(0.3), cr.Flatten(), cr.Linear(3))
@@ -75,24 +76,24 @@ def test_a_plan_is_one_aligned_arena_and_its_step_allocates_no_array() -> None:
     step()
     peak = tracemalloc.get_traced_memory()[1] - before
     tracemalloc.stop()
-    # Of this batch the smallest activation, the logits, is 6 KiB.
+    # The smallest activation of this batch, the logits, has 6 KiB.
     assert peak < 512 * 3 * 4
 
 
 def test_fused_layers_store_no_preactivation_and_the_first_layer_no_dx() -> None:
     net = small()
     plan = net.new_plan(4, Mode(backward=True, dropout=True))
-    convolution, behind, *_ = plan._forward
+    convolution, following, *_ = plan._forward
     assert convolution.activation == "relu"
-    # Convolution, rectifier and pooling are one kernel, whose only output is the pooled one.
+    # One kernel computes convolution, ReLU and pooling. Its only output is the pooled one.
     pool = convolution.pooled
     assert pool is not None
     assert convolution.y.size == 0
-    assert np.shares_memory(pool.y, behind.x)
+    assert np.shares_memory(pool.y, following.x)
     relu, last = plan._backward[-2:]
     assert last.layer == SMALL[0]
     assert last.dx is None
-    # The way back skips the convolution's own output: maximum and rectifier commute.
+    # The backward pass does not read the convolution's own output: maximum and ReLU commute.
     assert np.shares_memory(relu.y, pool.y)
     assert np.shares_memory(relu.dy, last.dy)
     assert last.dy.shape == pool.y.shape
@@ -101,13 +102,13 @@ def test_fused_layers_store_no_preactivation_and_the_first_layer_no_dx() -> None
     assert (linear.activation, unfused.activation) == ("relu", None)
 
 
-def test_each_of_the_two_gradient_buffers_is_as_large_as_what_it_holds() -> None:
-    """Sizes 4 <- 100 <- 7 <- 50 <- 9: one buffer takes 4, 7 and 9, the other 100 and 50."""
+def test_each_gradient_buffer_has_the_size_of_its_largest_array() -> None:
+    """With sizes 4 <- 100 <- 7 <- 50 <- 9, one buffer holds 4, 7 and 9, the other 100 and 50."""
     layers = [cr.Linear(9), cr.Linear(50), cr.ReLU(), cr.Linear(7), cr.Linear(100), cr.Linear(4)]
     net = cr.Sequential(*layers, input_shape=(2000,))
     one, other = net.architecture.layout(16, Mode(backward=True)).gradients
     assert (one.shape, other.shape) == ((16 * 9,), (16 * 100,))
-    # All but the last convolution's gradient is that of its pooled output.
+    # The last convolution has the gradient of its pooled output only.
     net = cr.Sequential(CONV, cr.ReLU(), *SMALL, input_shape=(10, 10, 1))
     one, other = net.architecture.layout(2, Mode(backward=True, dropout=True)).gradients
     assert (one.shape, other.shape) == ((2 * 8 * 8 * 3,), (2 * 3 * 3 * 2,))
@@ -130,7 +131,7 @@ CONV = cr.Conv2d(3, 3)
         ([CONV, cr.MaxPool2d(2, stride=3)], {}),
         ([CONV, cr.MaxPool2d((1, 3))], {}),
         ([CONV, cr.MaxPool2d(1)], {}),
-        # something else in between, or no convolution
+        # another layer in between, or no convolution
         ([CONV, cr.LeakyReLU(), cr.MaxPool2d(2)], {}),
         ([CONV, cr.Dropout(0.5), cr.MaxPool2d(2)], {}),
         ([CONV, cr.ReLU(), cr.ReLU(), cr.MaxPool2d(2)], {}),
@@ -146,7 +147,7 @@ def test_pooled_convolutions(layers: list[Layer], found: dict[int, tuple[int, An
     assert net.architecture.pooled_convolutions == found
 
 
-def test_other_classes_are_not_mistaken_for_the_layers_they_extend() -> None:
+def test_subclasses_of_layers_are_not_fused() -> None:
     class Own(cr.Conv2d):
         pass
 
@@ -155,10 +156,10 @@ def test_other_classes_are_not_mistaken_for_the_layers_they_extend() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_the_dense_way_back_has_the_same_gradient(
+def test_the_unfused_backward_pass_has_the_same_gradient(
     dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Dropout included: within the rounding of a sum, and with less memory."""
+    """Fused, it needs less memory and agrees within the rounding of a sum, dropout included."""
 
     def gradients() -> tuple[dict[str, np.ndarray], int]:
         net = cr.Sequential(
@@ -170,18 +171,18 @@ def test_the_dense_way_back_has_the_same_gradient(
         _, found = net.loss_and_gradient(x, np.arange(5) % 3, cr.CrossEntropy(), training=True)
         return found, net.architecture.layout(5, Mode(backward=True, dropout=True)).nbytes
 
-    sparse, less = gradients()
+    fused, fewer_bytes = gradients()
     monkeypatch.setattr(Architecture, "pooled_convolutions", {})
-    dense, more = gradients()
-    assert less < more
+    unfused, more_bytes = gradients()
+    assert fewer_bytes < more_bytes
     eps = np.finfo(dtype).eps
-    for name, want in dense.items():
+    for name, want in unfused.items():
         assert np.count_nonzero(want)
         scale = 1000 * eps * np.abs(want).max()
-        np.testing.assert_allclose(sparse[name], want, rtol=0, atol=scale, err_msg=name)
+        np.testing.assert_allclose(fused[name], want, rtol=0, atol=scale, err_msg=name)
 
 
-def test_plans_are_used_again() -> None:
+def test_idle_plans_are_reused() -> None:
     net, x = small(), images(8)
     with net.plan(8, Mode()) as first:
         pass
@@ -193,12 +194,31 @@ def test_plans_are_used_again() -> None:
     assert len(net.plans.idle) <= 8
 
 
+def test_a_fit_computes_each_layout_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three epochs with a smaller last batch, in training and in validation."""
+    computed: list[object] = []
+
+    layout_buffers = architecture.layout_buffers
+
+    def recording(network: Architecture, batch: int, mode: Mode, extras: Extras) -> BufferLayout:
+        computed.append((batch, mode, tuple(extras)))
+        return layout_buffers(network, batch, mode, extras)
+
+    monkeypatch.setattr(architecture, "layout_buffers", recording)
+    net, x = small(), images(20)
+    cr.fit(
+        net, (x, np.zeros(20, np.int64)), loss=cr.CrossEntropy(), optimizer=cr.SGD(0.1), epochs=3,
+        batch_size=8, validation=0.25, progress=False,
+    )  # fmt: skip
+    assert len(computed) == len(set(computed)) > 3
+
+
 def test_summary() -> None:
     summary = small().summary(batch_size=10)
     assert summary.parameters == small().parameter_vector.size == 47
     assert [row.parameters for row in summary.rows] == [20, 0, 0, 0, 0, 27]
     assert summary.rows[0].flops == 2 * 4 * 4 * 2 * 9
-    # What is pooled at once is not stored; the maxima's positions are two bytes each.
+    # A fused convolution's own output is not stored. Each argmax has two bytes.
     assert [row.nbytes for row in summary.rows] == [0, 0, 8 * (4 + 2), 32, 0, 12]
     assert summary.flops < summary.training_flops < 3 * summary.flops
     text = str(summary)

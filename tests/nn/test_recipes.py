@@ -1,4 +1,4 @@
-"""The three networks are what the field calls by these names, and their recipes train."""
+"""The three networks have the published architectures, and their recipes train."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import chainrule as cr
 from chainrule import data, recipes
 from chainrule.recipes import RECIPES
 
-# Counted by hand from the layers' sizes, weights and biases.
+# Computed by hand from the sizes of the layers.
 PARAMETERS = {
     "cnn": (32 * 9 + 32) + (64 * 32 * 9 + 64) + (128 * 64 * 12 * 12 + 128) + (10 * 128 + 10),
     "lenet": (6 * 25 + 6) + (16 * 6 * 25 + 16) + (120 * 400 + 120) + (84 * 120 + 84) + (850),
@@ -25,7 +25,7 @@ def test_a_network_has_the_parameters_of_its_layers(name: str) -> None:
     assert network.output_shape == (10,)
 
 
-def test_the_architectures_read_as_specified() -> None:
+def test_architectures() -> None:
     assert [type(layer).__name__ for layer in recipes.cnn().layers] == [
         "Conv2d",
         "ReLU",
@@ -65,7 +65,7 @@ def test_seed_and_dtype_reach_the_network(name: str) -> None:
     assert build(dtype="float64").dtype == np.float64
 
 
-def test_an_optimizer_is_the_recipe_s_with_another_peak_where_given() -> None:
+def test_the_optimizer_has_the_values_of_the_recipe_and_a_given_peak() -> None:
     recipe = RECIPES["mlp"]
     optimizer = recipe.optimizer()
     assert optimizer == cr.SGD(cr.OneCycle(recipe.peak), momentum=recipe.momentum, l2=recipe.l2)

@@ -1,4 +1,4 @@
-"""Networks on disk: exact, atomic, and closed to whatever else a file may hold."""
+"""Network files: exact, atomic, and an error for any other content."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def tiny() -> cr.Sequential:
 
 
 def parts(path: Path) -> tuple[dict[str, Any], bytes]:
-    """Header and data of a safetensors file."""
+    """Return header and data of a safetensors file."""
     data = path.read_bytes()
     end = 8 + struct.unpack("<Q", data[:8])[0]
     return json.loads(data[8:end]), data[end:]
@@ -66,7 +66,7 @@ def test_round_trip_to_the_bit(tmp_path: Path, dtype: str) -> None:
         x = np.random.default_rng(0).integers(0, 256, (5, 7, 6, 1), np.uint8)
         assert np.array_equal(again.predict(x), net.predict(x))
         assert np.array_equal(again.forward(x, training=True), network(dtype).forward(x, True))
-        # What was loaded can be trained, and does not touch the file.
+        # The loaded network can be trained. This does not change the file.
         cr.fit(
             again,
             (x, np.zeros(5, int)),
@@ -140,7 +140,7 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(
     assert os.listdir(tmp_path) == [path.name]
 
 
-def test_strays_of_killed_processes_are_cleaned(tmp_path: Path) -> None:
+def test_temporary_files_of_killed_processes_are_removed(tmp_path: Path) -> None:
     stray = tmp_path / f".net[1].safetensors.{'0' * 16}.tmp"
     young = tmp_path / f".net[1].safetensors.{'1' * 16}.tmp"
     other = tmp_path / f".net1.safetensors.{'0' * 16}.tmp"
@@ -189,7 +189,7 @@ KILLED = textwrap.dedent(
 )
 
 
-def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path: Path) -> None:
+def test_a_kill_at_any_moment_leaves_a_complete_file(tmp_path: Path) -> None:
     path = tmp_path / "net.safetensors"
     for attempt in range(8):
         with subprocess.Popen(
@@ -204,7 +204,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path: Path) -> None:
         assert values[0] >= 3
 
 
-def test_every_truncation_is_refused(tmp_path: Path) -> None:
+def test_every_truncation_raises(tmp_path: Path) -> None:
     path = tmp_path / "net.safetensors"
     tiny().save(path)
     data = path.read_bytes()
@@ -217,12 +217,12 @@ def test_every_truncation_is_refused(tmp_path: Path) -> None:
         cr.load(path)
 
 
-def test_flipped_bytes_are_refused_or_are_weights(tmp_path: Path) -> None:
+def test_flipped_bytes_raise_or_change_weights(tmp_path: Path) -> None:
     path = tmp_path / "net.safetensors"
     tiny().save(path)
     data = path.read_bytes()
     rng = np.random.default_rng(0)
-    refused = 0
+    raised = 0
     for position in range(len(data)):
         for value in rng.integers(0, 256, 3):
             path.write_bytes(data[:position] + bytes([value]) + data[position + 1 :])
@@ -230,10 +230,10 @@ def test_flipped_bytes_are_refused_or_are_weights(tmp_path: Path) -> None:
                 net = cr.load(path)
             except ValueError as error:
                 assert str(error).startswith("load: ")  # noqa: PT017  # some flips are legal
-                refused += 1
+                raised += 1
             else:
                 assert net.output_shape == (2,)
-    assert refused > len(data)
+    assert raised > len(data)
 
 
 def change(**changes: Any) -> Any:
@@ -296,7 +296,7 @@ def layer(index: int, **changes: Any) -> Any:
         (layer(1, kind="MaxPool2d", window=[1, 2, 3]), "window must be an integer or a pair"),
     ],
 )
-def test_the_architectures_schema_is_closed(tmp_path: Path, edit: Any, message: str) -> None:
+def test_an_architecture_outside_the_schema_raises(tmp_path: Path, edit: Any, message: str) -> None:
     path = tmp_path / "net.safetensors"
     tiny().save(path)
     header, data = parts(path)
@@ -316,7 +316,7 @@ def test_the_architectures_schema_is_closed(tmp_path: Path, edit: Any, message: 
         ('{"version": 1' + "0" * 5000 + "}", ""),
     ],
 )
-def test_metadata_that_is_no_json(tmp_path: Path, text: str, message: str) -> None:
+def test_metadata_that_is_not_json_raises(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "net.safetensors"
     tiny().save(path)
     header, data = parts(path)
@@ -326,7 +326,7 @@ def test_metadata_that_is_no_json(tmp_path: Path, text: str, message: str) -> No
         cr.load(path)
 
 
-def test_foreign_safetensors_files(tmp_path: Path) -> None:
+def test_other_safetensors_files_raise(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     for metadata in (None, {}, {"format": "pt"}):
         safetensors.numpy.save_file({"a": np.zeros(3, np.float32)}, path, metadata)
@@ -349,7 +349,7 @@ def test_foreign_safetensors_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["pt", "pth", "pkl", "pickle", "npz", "npy"])
-def test_other_formats_are_refused_by_name(tmp_path: Path, suffix: str) -> None:
+def test_other_formats_raise_by_suffix(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"net.{suffix}"
     with pytest.raises(ValueError, match=rf"^load: net\.{suffix} is a \w+ file, .* safetensors"):
         cr.load(path)

@@ -1,4 +1,4 @@
-"""Memory: predicted before anything is allocated, right within a tenth, refused where short."""
+"""Training memory: predicted before allocation, within 10 %, and an error if it does not fit."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ needs_proc = pytest.mark.skipif(
 
 
 @pytest.fixture(autouse=True)
-def not_overruled(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_override(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(OVERRIDE, raising=False)
 
 
 def giant() -> cr.Sequential:
-    """A network of 18 exabytes."""
+    """Return a network of 18 exabytes."""
     wide = 2**31 - 1
     return cr.Sequential(
         cr.Linear(wide), cr.ReLU(), cr.Linear(wide), cr.ReLU(), cr.Linear(10), input_shape=(5,)
@@ -39,7 +39,7 @@ def giant() -> cr.Sequential:
 
 
 def middling() -> cr.Sequential:
-    """A network of 8 MiB."""
+    """Return a network of 8 MiB."""
     return cr.Sequential(cr.Linear(1024), cr.ReLU(), cr.Linear(10), input_shape=(2048,))
 
 
@@ -54,13 +54,13 @@ def fit(network: cr.Sequential, count: int = 8, **changed: Any) -> cr.History:
     return cr.fit(network, batch(network, count), **{**options, **changed})
 
 
-# What it predicts
+# The prediction
 
 
 @needs_proc
 @pytest.mark.parametrize("kind", ["dense", "conv", "pooled", "squared"])
-def test_the_prediction_is_right_within_a_tenth(kind: str) -> None:
-    """Beside what became resident in a process of its own."""
+def test_the_prediction_agrees_with_resident_memory_within_ten_percent(kind: str) -> None:
+    """Resident memory is measured in a separate process."""
     measured = json.loads(run_child("resident", kind))
     assert measured["predicted"] > 40 * 2**20
     assert 0.9 < measured["predicted"] / measured["resident"] < 1.1, measured
@@ -96,11 +96,11 @@ def living_plans(network: cr.Sequential) -> list[Plan]:
 
     shape = (32, *network.input_shape)
     return [found for found in gc.get_objects() if isinstance(found, Plan)
-            and hasattr(found, "mode")  # one that was refused, kept by its traceback, has none
+            and hasattr(found, "mode")  # one that raised, referenced by its traceback, has none
             and found.mode.backward and found.input.shape == shape]  # fmt: skip
 
 
-def test_targets_and_momentum_count() -> None:
+def test_targets_and_momentum_are_included() -> None:
     net = cr.Sequential(cr.Linear(1000), input_shape=(10,))
     plain = net.summary(64)
     assert net.summary(64, loss=cr.CrossEntropy()).memory == plain.memory
@@ -111,7 +111,7 @@ def test_targets_and_momentum_count() -> None:
     assert squared - plain.memory.activations == 64 * (1000 * 4 - 8)
 
 
-def test_the_workspace_is_what_the_greediest_kernel_wants() -> None:
+def test_the_workspace_is_that_of_the_largest_kernel() -> None:
     small = cr.Sequential(cr.Linear(64), input_shape=(64,))
     large = cr.Sequential(cr.Linear(64), cr.Linear(4096), input_shape=(64,))
     assert 0 < small.summary(8).memory.workspace < large.summary(8).memory.workspace
@@ -121,16 +121,16 @@ def test_the_workspace_is_what_the_greediest_kernel_wants() -> None:
     assert conv.summary(8).memory.workspace > 9 * 64 * 64 * 4
 
 
-def test_sizes_read_as_sizes() -> None:
+def test_sizes_have_units() -> None:
     assert [in_bytes(n) for n in (0, 1023, 1024, 5 * 2**29, 2**61)] == [
         "0 B", "1023 B", "1.0 KiB", "2.5 GiB", "2.0 EiB"
     ]  # fmt: skip
 
 
-# A network too large to exist
+# A network too large for any memory
 
 
-def test_a_network_too_large_to_exist_has_a_summary_and_is_refused() -> None:
+def test_a_network_too_large_for_memory_has_a_summary_and_raises() -> None:
     tracemalloc.start()
     net = giant()
     summary = net.summary(128, cr.SGD(0.1, momentum=0.9))
@@ -160,21 +160,23 @@ def test_a_network_too_large_to_exist_has_a_summary_and_is_refused() -> None:
     assert peak < 2**20
 
 
-def test_a_convolution_that_no_kernel_takes_has_a_summary() -> None:
+def test_a_convolution_too_large_for_any_kernel_has_a_summary() -> None:
     net = cr.Sequential(cr.Conv2d(2**31 - 1, 9, padding="same"), input_shape=(9, 9, 2**31 - 1))
     assert net.summary().parameters > 2**62
 
 
-def test_not_even_an_override_makes_it_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_override_does_not_make_it_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(OVERRIDE, "unlimited")
     with pytest.raises(MemoryError, match=r"parameters need .* of memory: no array is so large"):
         print(giant().vector)
 
 
-# What is refused, and what is not
+# Errors
 
 
-def test_what_does_not_fit_is_refused_with_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_that_does_not_fit_raises_with_the_numbers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     net = middling()
     optimizer = cr.SGD(0.01, momentum=0.9)
     predicted = training_memory(
@@ -195,7 +197,7 @@ def test_what_does_not_fit_is_refused_with_the_numbers(monkeypatch: pytest.Monke
     assert not net.storage.weights.allocated
     monkeypatch.setattr(available_memory, "available", lambda: Available(predicted.total, "a test"))
     fit(net, optimizer=optimizer)
-    # The weights and gradients are there now; the rest would be new.
+    # Weights and gradients are allocated now. The other parts would be new.
     left = predicted.total - predicted.parameters - predicted.gradients
     monkeypatch.setattr(available_memory, "available", lambda: Available(left - 1, "a test"))
     with pytest.raises(MemoryError, match=rf"needs {in_bytes(left)} of more memory \(8.0 MiB vel"):
@@ -204,7 +206,7 @@ def test_what_does_not_fit_is_refused_with_the_numbers(monkeypatch: pytest.Monke
     fit(net, optimizer=optimizer)
 
 
-def test_copies_of_stopping_rules_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copies_of_stopping_rules_are_included(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(available_memory, "available", lambda: Available(0, "a test"))
     rules = [cr.EarlyStopping(1), cr.GradientBelow(1e-3)]
     for stop, copies in ((rules[0], 8), (rules[1], 32), (rules, 40)):
@@ -212,7 +214,7 @@ def test_copies_of_stopping_rules_count(monkeypatch: pytest.MonkeyPatch) -> None
             fit(middling(), 8, stop=stop, validation=0.25)
 
 
-def test_activations_alone_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_activations_that_do_not_fit_raise(monkeypatch: pytest.MonkeyPatch) -> None:
     net = cr.Sequential(cr.Linear(4), input_shape=(2,))
     print(net.vector)
     monkeypatch.setattr(available_memory, "available", lambda: Available(1000, "a test"))
@@ -227,7 +229,7 @@ def test_the_override(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(OVERRIDE, "1GiB")
     there = available()
     assert there is not None
-    # What the process holds already is part of it.
+    # The memory that the process holds already is included.
     assert 0 < there.nbytes < GIB
     assert there.source == "CHAINRULE_MEMORY"
     monkeypatch.setenv(OVERRIDE, "1 MiB")
@@ -240,7 +242,7 @@ def test_the_override(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "much", "-1", "64GB", "1e9", "nan", "GiB"])
-def test_an_override_that_is_no_size(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_override_raises(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(OVERRIDE, text)
     with pytest.raises(
         ValueError, match="CHAINRULE_MEMORY: must be a number of bytes, a size such"
@@ -248,7 +250,7 @@ def test_an_override_that_is_no_size(text: str, monkeypatch: pytest.MonkeyPatch)
         require("this needs", 1)
 
 
-# Who says how much there is
+# Sources of the available memory
 
 
 def tree(root: Path, files: dict[str, str]) -> Path:
@@ -281,15 +283,15 @@ def group(path: str, limit: str, used: int, stat: str = "") -> dict[str, str]:
     [
         ({}, 8, "MemAvailable of /proc/meminfo"),
         ({"proc/sys/vm/overcommit_memory": "2\n"}, 4, "CommitLimit of /proc/meminfo"),
-        # A container with a view of its own, and one that sees the host's path.
+        # A container with its own view, and one that sees the host's path.
         ({"proc/self/cgroup": "0::/\n", **group("", f"{3 * GIB}", GIB)},
          2, "memory.max of the control group"),
         ({"proc/self/cgroup": "0::/docker/abc\n", **group("", f"{3 * GIB}", GIB)},
          2, "memory.max of the control group"),
-        # Cached files are dropped when memory is wanted.
+        # The kernel drops cached files when memory is short.
         ({"proc/self/cgroup": "0::/\n", **group("", f"{3 * GIB}", 2 * GIB, STAT)},
          2, "memory.max of the control group"),
-        # The tightest of all groups above; "max" is no limit.
+        # The smallest limit of all groups above; "max" is no limit.
         ({"proc/self/cgroup": "0::/a/b\n", **group("a/b/", "max", GIB),
           **group("a/", f"{5 * GIB}", 4 * GIB), **group("", f"{9 * GIB}", 4 * GIB)},
          1, "memory.max of the control group"),
@@ -297,7 +299,7 @@ def group(path: str, limit: str, used: int, stat: str = "") -> dict[str, str]:
          8, "MemAvailable of /proc/meminfo"),
         ({"proc/self/cgroup": "0::/a\n", **group("a/", f"{GIB}", 2 * GIB)},
          0, "memory.max of the control group"),
-        # Version 1, alone and beside an empty version 2.
+        # Version 1, alone and together with an empty version 2.
         ({"proc/self/cgroup": "5:cpu,cpuacct:/\n4:memory:/a\n0::/\n",
           **group("memory/a/", f"{7 * GIB}", 4 * GIB, STAT)},
          5, "memory.limit_in_bytes of the control group"),
@@ -305,18 +307,18 @@ def group(path: str, limit: str, used: int, stat: str = "") -> dict[str, str]:
          8, "MemAvailable of /proc/meminfo"),
     ],
 )  # fmt: skip
-def test_the_smallest_limit_decides(
+def test_the_smallest_limit_is_available(
     files: dict[str, str], gib: int, source: str, tmp_path: Path
 ) -> None:
     assert available(tree(tmp_path, {**MACHINE, **files})) == (gib * GIB, source)
 
 
-def test_nobody_says(tmp_path: Path) -> None:
+def test_no_limit_is_known(tmp_path: Path) -> None:
     assert available(tmp_path) is None
 
 
 @needs_proc
-def test_this_machine_says() -> None:
+def test_this_machine_has_a_limit() -> None:
     there = available()
     assert there is not None
     assert there.nbytes > 2**20
@@ -334,7 +336,7 @@ def test_the_limit_of_the_address_space(monkeypatch: pytest.MonkeyPatch) -> None
     assert there.nbytes <= 2**20
 
 
-# Weights when first used
+# Allocation of weights when first used
 
 
 def test_predicting_needs_no_gradients() -> None:
@@ -345,7 +347,7 @@ def test_predicting_needs_no_gradients() -> None:
     assert not net.storage.gradients.allocated
 
 
-def test_threads_that_come_first_together_get_the_same_weights() -> None:
+def test_threads_that_start_together_get_the_same_weights() -> None:
     net = middling()
     found: list[Any] = []
     barrier = threading.Barrier(8)
@@ -363,7 +365,9 @@ def test_threads_that_come_first_together_get_the_same_weights() -> None:
     assert np.array_equal(found[0], middling().vector)
 
 
-def test_a_filling_that_fails_leaves_nothing_half_done(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_initialization_leaves_no_partly_filled_weights(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     net = middling()
     whole = middling().vector
     with monkeypatch.context() as patch:
@@ -374,8 +378,8 @@ def test_a_filling_that_fails_leaves_nothing_half_done(monkeypatch: pytest.Monke
     assert np.array_equal(net.vector, whole)
 
 
-def test_workspace_of_sizes_whose_product_does_not_fit() -> None:
-    """Asked before there is any array: nothing is divided by what has wrapped to zero."""
+def test_workspace_of_sizes_whose_product_overflows_raises() -> None:
+    """Without arrays too: no number is divided by a product that wrapped to zero."""
     for sizes in [(2**62, 2**62, 2**62), (0, 2**62, 2**62), (2**31 - 1,) * 3]:
         with pytest.raises(ValueError, match=r"linear: an array of shape .* has more elements"):
             cr._core.linear_workspace(*sizes, False, False)
