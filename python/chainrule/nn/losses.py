@@ -17,6 +17,23 @@ class Loss(ABC):
     """Base of the losses: the distance of eq. (1), summed over the data.
 
     A loss of your own implements the three methods. On a GPU only `LOSSES` run.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import chainrule as cr
+    >>> class AbsoluteError(cr.Loss):
+    ...     def check(self, target, count, output_shape, dtype):
+    ...         return np.asarray(target, dtype)
+    ...     def compare(self, output, target, losses, doutput):
+    ...         losses[...] = np.abs(output - target).sum(axis=1)
+    ...         doutput[...] = np.sign(output - target) / len(output)
+    ...     def classes(self, target):
+    ...         return None
+    >>> net = cr.Sequential(cr.LeakyReLU(), input_shape=(2,))
+    >>> x, y = np.array([[1, 2]], np.float32), np.array([[1, 5]], np.float32)
+    >>> net.loss_and_gradient(x, y, AbsoluteError())[0]
+    3.0
     """
 
     # Whether training leaves out a final Softmax layer, because the loss reads the layer's input.

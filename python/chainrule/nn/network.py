@@ -536,7 +536,7 @@ class Sequential:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Sequential:
-        """Read a network that `save` wrote. See `save` for an example.
+        """Read a network that `save` wrote.
 
         The network is on the CPU, whatever device it was saved from.
 
@@ -546,6 +546,17 @@ class Sequential:
             If the file cannot be read.
         ValueError
             If the file is not a network of this library. The message starts with ``load:``.
+
+        Examples
+        --------
+        >>> import pathlib, tempfile
+        >>> import chainrule as cr
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "net.safetensors")
+        ...     cr.Sequential(cr.Linear(3), input_shape=(4,), seed=5).save(path)
+        ...     net = cr.load(path)
+        >>> net.layers, net.seed
+        ((Linear(3),), 5)
         """
         from . import serialization
 
