@@ -1,4 +1,4 @@
-"""Optional dependencies: imported when first used; the error says how to install them."""
+"""Optional dependencies: imported when first used. The error says how to install them."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ import numpy as np
 def stream(seed: int, *key: int) -> np.random.SeedSequence:
     """Return an independent seed sequence for a key.
 
-    The keys in use are (0, layer) for weights, (1, layer) for dropout, (2,) for the order of
-    training instances, and (3,) for the validation split.
+    Keys in use: (0, layer) weights, (1, layer) dropout, (2,) order of training instances, (3,)
+    validation split.
     """
     return np.random.SeedSequence(seed, spawn_key=key)
 

@@ -59,7 +59,7 @@ def zeros(device: str, nbytes: int, error_prefix: str) -> Array:
 
 
 def require(device: str, error_prefix: str, nbytes: int, parts: str = "", more: str = "") -> None:
-    """Raise MemoryError if ``nbytes`` do not fit; see `available_memory.require`."""
+    """Raise MemoryError if ``nbytes`` do not fit. See `available_memory.require`."""
     if device == "cpu":
         available_memory.require(error_prefix, nbytes, parts, more)
         return

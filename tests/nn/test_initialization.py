@@ -67,7 +67,7 @@ def test_rows_or_columns_are_orthonormal(rows: int, columns: int) -> None:
 
 
 def test_rotations_contain_no_trace_of_the_identity() -> None:
-    """Elements are distributed as in a random direction, on the diagonal too; half are negative."""
+    """Elements are distributed as in a random direction, on the diagonal too. Half are negative."""
     size = 128
     q = whole_rotation(size, size)
     # Elements of a direction are nearly normal with variance 1/n. Among n², about none exceeds 5.5.

@@ -291,7 +291,7 @@ def group(path: str, limit: str, used: int, stat: str = "") -> dict[str, str]:
         # The kernel drops cached files when memory is short.
         ({"proc/self/cgroup": "0::/\n", **group("", f"{3 * GIB}", 2 * GIB, STAT)},
          2, "memory.max of the control group"),
-        # The smallest limit of all groups above; "max" is no limit.
+        # The smallest limit of all groups above. "max" is no limit.
         ({"proc/self/cgroup": "0::/a/b\n", **group("a/b/", "max", GIB),
           **group("a/", f"{5 * GIB}", 4 * GIB), **group("", f"{9 * GIB}", 4 * GIB)},
          1, "memory.max of the control group"),

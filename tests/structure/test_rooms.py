@@ -76,7 +76,7 @@ def import_graph(package: Path) -> Graph:
     known = {*paths, "_core"}
 
     def resolve(name: str) -> str | None:
-        """Return the module that a dotted name belongs to; None if it is not of this package."""
+        """Return the module that contains a dotted name. None means another package."""
         first, *rest = name.split(".")
         if first != "chainrule":
             return None

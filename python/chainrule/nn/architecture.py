@@ -80,7 +80,7 @@ class BufferLayout:
     input, output : Buffer
         The network's input and output.
     outputs : list of Buffer or None
-        The output of each layer; None if it exists only inside a fused kernel.
+        The output of each layer. It is None if it exists only inside a fused kernel.
     saved : list of dict of name -> Buffer
         The arrays of `Layer.buffers`.
     losses : Buffer
@@ -164,7 +164,7 @@ class Architecture:
 
     @cached_property
     def first_with_parameters(self) -> int:
-        """Index of the first layer with parameters; the backward pass stops there."""
+        """Index of the first layer with parameters. The backward pass stops there."""
         for i, (layer, shape) in enumerate(zip(self.layers, self.shapes, strict=False)):
             if layer.parameter_shapes(shape):
                 return i
@@ -241,7 +241,7 @@ class Architecture:
         return found
 
     def checked_input(self, operation: str, x: object) -> Array:
-        """Return ``x`` as an array that `Plan.load` accepts; libraries exchange it by DLPack.
+        """Return ``x`` as an array that `Plan.load` accepts, after exchange by DLPack.
 
         Raises
         ------
@@ -311,7 +311,7 @@ def infer_shapes(layers: Sequence[Layer], input_shape: Shape) -> tuple[Shape, ..
 
 
 def network_dtype(dtype: object) -> np.dtype[Any]:
-    """Return ``dtype`` as float32 or float64; raise TypeError for all others."""
+    """Return ``dtype`` as float32 or float64. Raise TypeError for all others."""
     for known in (np.dtype(np.float32), np.dtype(np.float64)):
         # NumPy reads None as float64. Here it is an error.
         if dtype is not None and dtype == known:

@@ -1,13 +1,13 @@
 """Initial weights: He's rule, and the looks-linear rule for networks of hundreds of layers.
 
 **Why He's rule fails at depth.** Weights of variance 2 / fan-in preserve the mean square of the
-activations from layer to layer, but not angles. Each ReLU brings two inputs closer together, and
-after two hundred layers all digits look the same. In addition, the norm of a product of L Gaussian
-matrices of width m varies like exp(sqrt(L / m)). Nothing remains to learn from: on the embedded
-digits, 200 layers of 64 units stay within 1 % of a loss of log 10 for epochs, at every learning
-rate from 0.001 to 0.3.
+activations from layer to layer. They do not preserve angles. Each ReLU brings two inputs closer
+together, and after two hundred layers all digits look the same. In addition, the norm of a product
+of L Gaussian matrices of width m varies like exp(sqrt(L / m)). Nothing remains to learn from. With
+200 layers of 64 units, the loss on the embedded digits stays within 1 % of log 10 for epochs. This
+holds at every learning rate from 0.001 to 0.3.
 
-**Looks linear.** If the inputs of a layer are pairs max(0, v) and max(0, -v), then the weights
+**Looks linear.** Let the inputs of a layer be pairs max(0, v) and max(0, -v). Then the weights
 [V, -V] compute V max(0, v) - V max(0, -v) = V v: the ReLUs cancel. So hidden layers get
 
     [ V  -V ]
@@ -165,7 +165,7 @@ def _not_linear(i: int, layer: Layer) -> ValueError:
 
 
 def looks_linear(random: np.random.Generator, weight: Array, role: PairedLinear) -> None:
-    """Fill ``weight`` (out, in) so that the ReLUs around it cancel; see the module.
+    """Fill ``weight`` (out, in) so that the ReLUs around it cancel. See the module.
 
     If the width is odd, the last neuron gets He's rule, and the next layer's weights for it are 0.
     """
@@ -195,7 +195,7 @@ def rotation(random: np.random.Generator, rows: int, columns: int) -> Iterator[t
     of plane rotations (Kac's walk). In each round all axes are paired at random, and every pair is
     rotated by a random angle. After log2(n) rounds each axis depends on every other. Three times as
     many rounds remove all traces of the start. Each element is a sum of two products, in a fixed
-    order, so the bits depend on neither a linear-algebra library nor the number of threads.
+    order. The bits depend on neither a linear-algebra library nor the number of threads.
     """
     size = max(rows, columns)
     half = size // 2

@@ -95,7 +95,7 @@ class Layer:
     fuses_relu: ClassVar[bool] = False
 
     def build(self, input_shape: Shape) -> Shape:
-        """Return the output shape of one instance; raise ValueError if the input is invalid."""
+        """Return the output shape of one instance. Raise ValueError if the input is invalid."""
         return input_shape
 
     def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
@@ -207,8 +207,8 @@ class Conv2d(Layer):
     stride : int or (rows, columns)
         Distance between positions, in pixels.
     padding : int, (rows, columns) or "same"
-        Zeros on each side, in pixels. With "same" the output has the input's size; the stride must
-        be 1.
+        Zeros on each side, in pixels. With "same" the output has the input's size. The stride must
+        then be 1.
 
     Examples
     --------
@@ -289,7 +289,7 @@ class MaxPool2d(Layer):
     Parameters
     ----------
     window : int or (rows, columns)
-        Size of a window, in pixels; at most 65535 of them.
+        Size of a window, in pixels. It has at most 65535 pixels.
     stride : int or (rows, columns)
         Distance between windows, in pixels. None means the window's size.
 

@@ -66,7 +66,7 @@ class Loss(ABC):
 
     @abstractmethod
     def classes(self, target: Array) -> Array | None:
-        """Return the class of each instance, int64; None if targets are not classes."""
+        """Return the class of each instance, int64, or None if targets are no classes."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class SquaredError(Loss):
     """l = ||a - y||^2, a sum over outputs; eq. (3), (35). The mean over instances is eq. (40).
 
     Targets have the dtype and shape of the network's output. `chainrule.data.one_hot` makes targets
-    from classes; accuracy is then measured too.
+    from classes. Accuracy is then measured too.
 
     Examples
     --------
@@ -165,7 +165,7 @@ class SquaredError(Loss):
 
 
 def checked_loss(operation: str, loss: object) -> Loss:
-    """Return ``loss``; raise TypeError if it is not a `Loss`."""
+    """Return ``loss``. Raise TypeError if it is not a `Loss`."""
     if not isinstance(loss, Loss):
         raise TypeError(f"{operation}: loss must be CrossEntropy() or SquaredError(), got {loss!r}")
     return loss

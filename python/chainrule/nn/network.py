@@ -48,8 +48,8 @@ class Sequential:
     dtype : str
         "float32" or "float64": the type of the weights and of all computation.
     init : str
-        Rule for the initial weights; biases are 0. "he" draws from a normal distribution of
-        variance 2 / fan-in. "looks_linear" is for dense networks of hundreds of layers; see
+        Rule for the initial weights. Biases are 0. "he" draws from a normal distribution of
+        variance 2 / fan-in. "looks_linear" is for dense networks of hundreds of layers. See
         `chainrule.nn.initialization`.
 
     Attributes
@@ -259,7 +259,7 @@ class Sequential:
         ValueError
             If the device is neither.
         RuntimeError
-            If no GPU is usable, with the reason; or if the network is training.
+            If no GPU is usable, with the reason. Also if the network is training.
         MemoryError
             If it does not fit. It then stays on its device.
 
@@ -330,7 +330,7 @@ class Sequential:
     def predict(self, x: Array, batch_size: int | None = None) -> Array:
         """Return the network's output, computed batch by batch in bounded memory.
 
-        A network that ends in a `Linear` layer returns logits; `predict_proba` returns
+        A network that ends in a `Linear` layer returns logits. `predict_proba` returns
         probabilities. Dropout is inactive.
 
         Parameters
@@ -453,7 +453,7 @@ class Sequential:
             }
 
     def checked(self, operation: str, x: object) -> Array:
-        """Return ``x`` as an array; see `Architecture.checked_input`."""
+        """Return ``x`` as an array. See `Architecture.checked_input`."""
         return self.architecture.checked_input(operation, x)
 
     def count_pass(self, passes: int = 1) -> int:
@@ -480,18 +480,18 @@ class Sequential:
         self.plans = PlanCache(self.architecture, self.storage)
 
     def plan(self, batch: int, mode: Mode) -> AbstractContextManager[Plan]:
-        """Borrow a plan for one thread; see `PlanCache.plan`."""
+        """Borrow a plan for one thread. See `PlanCache.plan`."""
         return self.plans.plan(batch, mode)
 
     def new_plan(
         self, batch: int, mode: Mode, extras: Extras | None = None, arena: Array | None = None
     ) -> Plan:
-        """Allocate a plan that the caller owns; see `Plan`."""
+        """Allocate a plan that the caller owns. See `Plan`."""
         return Plan(self.architecture, self.storage, batch, mode, extras, arena)
 
     @contextmanager
     def training(self, operation: str) -> Iterator[None]:
-        """Hold the right to change the parameters; raise RuntimeError if another thread has it."""
+        """Hold the right to change the parameters. Raise RuntimeError if another thread has it."""
         if not self._training.acquire(blocking=False):
             raise RuntimeError(f"{operation}: this network is already training in another call")
         try:
@@ -569,7 +569,7 @@ class Sequential:
 
 
 def checked_network(operation: str, network: object) -> Sequential:
-    """Return ``network``; raise TypeError if it is not a `Sequential`."""
+    """Return ``network``. Raise TypeError if it is not a `Sequential`."""
     if not isinstance(network, Sequential):
         raise TypeError(f"{operation}: network must be a Sequential, got {type(network).__name__}")
     return network

@@ -65,7 +65,7 @@ class ParameterVector:
         return self.allocate()[1]
 
     def allocate(self) -> tuple[Array, Named]:
-        """Allocate and fill the memory on the first call; return the vector and the views.
+        """Allocate and fill the memory on the first call. Return the vector and the views.
 
         Raises
         ------
@@ -149,7 +149,7 @@ class Parameters:
     seed : int
         Seed of the dropout masks.
     initializer : callable
-        Fills the named weights after they are allocated; None leaves zeros.
+        Fills the named weights after they are allocated. None leaves zeros.
 
     Attributes
     ----------

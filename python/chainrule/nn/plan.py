@@ -156,7 +156,7 @@ class Plan:
             np.copyto(self.input, x)
 
     def forward(self, count: int | Array = 0) -> Array:
-        """Run the forward pass from ``input``; return ``output``.
+        """Run the forward pass from ``input``. Return ``output``.
 
         Parameters
         ----------
@@ -170,7 +170,7 @@ class Plan:
         return self.output
 
     def backward(self) -> None:
-        """Run the backward pass from ``doutput``; fill the gradients, eq. (41)-(42) without L2."""
+        """Run the backward pass from ``doutput``. Fill the gradients, eq. (41)-(42) without L2."""
         for context in self._backward:
             context.layer.backward(context)
 

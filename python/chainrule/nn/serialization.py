@@ -55,8 +55,8 @@ class Stored:
 def write(path: str | os.PathLike[str], stored: Stored, arrays: Mapping[str, Array]) -> None:
     """Write a network atomically.
 
-    The bytes are written to a temporary file in the same folder, which is flushed and then renamed;
-    the folder is flushed too. A new file has the mode that ``open`` gives. An existing file keeps
+    The bytes are written to a temporary file in the same folder. The file is flushed and renamed,
+    and the folder is flushed. A new file has the mode that ``open`` gives. An existing file keeps
     its mode.
 
     Parameters

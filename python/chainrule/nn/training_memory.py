@@ -1,4 +1,4 @@
-"""The memory that training holds, computed from shapes; and the error raised if it does not fit."""
+"""The memory of training, computed from shapes, and the error raised if it does not fit."""
 
 from __future__ import annotations
 
