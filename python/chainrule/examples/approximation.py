@@ -54,6 +54,13 @@ class Approximation:
     rms, largest : float
         The root mean square error and the largest absolute error, on a grid that was not used to
         make the network.
+
+    Examples
+    --------
+    >>> from chainrule.examples import narrow_network, wave
+    >>> found = narrow_network(wave, points=2, dimension=2)
+    >>> found.width, found.depth, found.largest > found.rms
+    (3, 9, True)
     """
 
     network: cr.Sequential
