@@ -8,13 +8,13 @@ if the hidden layer has enough neurons. `growing_width` trains such networks by 
 With n neurons no depth suffices. `growing_depth` builds such networks, weight by weight:
 
 - n neurons per layer copy x. ReLU does not change it, because x is not negative.
-- The last neuron computes a running value h from the affine function v of its step, because
+- The last neuron computes a running value h from the affine function v of its step. It uses
   max(h, v) = v + max(0, h - v) and min(h, v) = v - max(0, v - h). So each hidden layer is one step
   h <- max(h, v) or h <- min(h, v), up to affine maps.
 - There are two steps per point p of a grid, in the order of the points' distance from a corner. The
-  affine function l(x) = (p - corner)·(x - p) is 0 at p and negative at every earlier point. For a
-  slope s that is steep enough, h <- max(h, f(p) + s l) and then h <- min(h, f(p) - s l) set
-  h(p) = f(p) and keep the values at earlier points.
+  affine function l(x) = (p - corner)·(x - p) is 0 at p and negative at every earlier point. The
+  steps are h <- max(h, f(p) + s l) and then h <- min(h, f(p) - s l). If the slope s is steep
+  enough, they set h(p) = f(p) and keep the values at earlier points.
 """
 
 from __future__ import annotations

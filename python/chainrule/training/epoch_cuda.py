@@ -1,9 +1,8 @@
 """The training step on a GPU.
 
-Training data stays on the GPU; images stay uint8. Each step is one CUDA graph that reads its batch
-indices, learning rate and dropout counter from device memory by its number within the epoch, which
-it increments. The host queues one graph per step, and waits for the losses every `STEPS_PER_SYNC`
-steps.
+Training data stays on the GPU; images stay uint8. Each step is one CUDA graph. It reads its batch
+indices, learning rate and dropout counter from device memory, by a step number that it increments.
+The host queues one graph per step, and waits for the losses every `STEPS_PER_SYNC` steps.
 """
 
 from __future__ import annotations
