@@ -63,7 +63,7 @@ from chainrule.training.schedules import Constant, Cosine, OneCycle
 from chainrule.training.stopping import EarlyStopping, GradientBelow
 
 if TYPE_CHECKING:
-    from chainrule import calculus, data, examples, plots, recipes
+    from chainrule import calculus, data, plots, recipes
 
 __version__ = _core.version()
 

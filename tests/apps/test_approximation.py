@@ -15,7 +15,7 @@ from chainrule.examples.approximation import CORNER, SLOPES, grid, measure, step
 
 Array = np.ndarray
 
-# What is shown is mathematics; the kernels below it have tests of their own on every backend.
+# The kernels have tests of their own on every backend.
 pytestmark = pytest.mark.skipif(
     os.environ.get("CHAINRULE_BACKEND", cr.backends()[-1]) != cr.backends()[-1],
     reason="does not depend on the backend: runs on the best one",
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def bumps(x: Array) -> Array:
-    """Negative values, values above 1, and a kink."""
+    """Return negative values, values above 1, and a kink."""
     return np.asarray(2 * np.abs(x - 0.4).sum(axis=1) - np.cos(7 * x[:, 0]))
 
 
@@ -63,7 +63,7 @@ def test_deeper_is_closer(function: object, dimension: int, points: tuple[int, .
 
 
 def test_largest_error_in_one_variable_falls_like_one_over_depth() -> None:
-    """As the construction promises where slopes are bounded: halved by twice the layers."""
+    """For bounded slopes, twice the layers halve the error."""
     found = growing_depth(bumps, (8, 16, 32, 64, 128))
     products = [one.largest * one.depth for one in found]
     assert falls([one.largest for one in found])
@@ -71,24 +71,24 @@ def test_largest_error_in_one_variable_falls_like_one_over_depth() -> None:
 
 
 @pytest.mark.parametrize(("dimension", "points"), [(1, 9), (2, 4), (3, 3)])
-def test_a_narrow_network_meets_the_function_on_its_grid(dimension: int, points: int) -> None:
-    """For slopes steep enough, as the largest that are tried are."""
-    centres = grid(points, dimension)
-    away = ((centres - CORNER) ** 2).sum(axis=1)
-    centres = centres[np.argsort(away, kind="stable")]
-    network = steps_as_network(centres, bumps(centres), SLOPES[-1])
+def test_a_narrow_network_agrees_with_the_function_on_its_grid(dimension: int, points: int) -> None:
+    """If the slopes are steep enough, as the largest of `SLOPES` is."""
+    centers = grid(points, dimension)
+    away = ((centers - CORNER) ** 2).sum(axis=1)
+    centers = centers[np.argsort(away, kind="stable")]
+    network = steps_as_network(centers, bumps(centers), SLOPES[-1])
     steep = SLOPES[-1] * 4 * dimension
-    bound = len(centres) * steep * np.finfo(np.float64).eps
-    np.testing.assert_allclose(network.predict(centres)[:, 0], bumps(centres), rtol=0, atol=bound)
+    bound = len(centers) * steep * np.finfo(np.float64).eps
+    np.testing.assert_allclose(network.predict(centers)[:, 0], bumps(centers), rtol=0, atol=bound)
 
 
 @pytest.mark.parametrize("slope", [0.5, 8.0])
-def test_a_narrow_network_is_its_string_of_maxima_and_minima(slope: float) -> None:
-    centres = grid(3, 2)
-    network = steps_as_network(centres, wave(centres), slope)
+def test_a_narrow_network_computes_its_maxima_and_minima(slope: float) -> None:
+    centers = grid(3, 2)
+    network = steps_as_network(centers, wave(centers), slope)
     x = np.random.default_rng(0).uniform(size=(200, 2))
-    h = np.full(200, wave(centres)[0])
-    for p, value in zip(centres, wave(centres), strict=True):
+    h = np.full(200, wave(centers)[0])
+    for p, value in zip(centers, wave(centers), strict=True):
         rise = slope * (x - p) @ (p - CORNER)
         h = np.minimum(np.maximum(h, value + rise), value - rise)
     np.testing.assert_allclose(network.predict(x)[:, 0], h, rtol=0, atol=1e-12)
@@ -98,7 +98,8 @@ def test_measure() -> None:
     network = cr.Sequential(cr.Linear(1), input_shape=(1,), dtype="float64")
     network.parameter_vector = np.array([0.25, 0.0])
     found = measure(network, lambda x: x[:, 0], 1, 1)
-    # The root mean square of 1/4 - x over [0, 1] is sqrt(7 / 48); a grid of 2,000 is that close.
+    # The root mean square of 1/4 - x over [0, 1] is sqrt(7 / 48). A grid of 2,000 points is within
+    # 1e-5 of it.
     assert found.rms == pytest.approx(np.sqrt(7 / 48), rel=1e-5)
     assert found.largest == pytest.approx(0.75 - 1 / 4000)
 
@@ -109,7 +110,7 @@ def test_same_seed_same_bits() -> None:
     assert not np.array_equal(one.network.vector, other.network.vector)
 
 
-def test_sizes_that_are_refused() -> None:
+def test_invalid_sizes() -> None:
     with pytest.raises(ValueError, match=r"narrow_network: points must lie in \[1, "):
         narrow_network(wave, 0)
     with pytest.raises(TypeError, match="narrow_network: dimension must be an integer"):

@@ -1,6 +1,6 @@
 """Deep stacks of dense layers learn real digits by plain gradient descent.
 
-At 200 x 64, so that it takes seconds; ``python -m chainrule.examples deep`` does 200 x 1024.
+These tests train 200 x 64, in seconds. ``python -m chainrule.examples deep`` trains 200 x 1024.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import chainrule as cr
-from chainrule.examples import deep_network, learn
+from chainrule.examples import deep_network, train_deep
 from chainrule.examples.__main__ import main
 
 
@@ -22,27 +22,28 @@ def digits() -> tuple[cr.data.Dataset, cr.data.Dataset]:
 def test_two_hundred_layers_learn(
     seed: int, digits: tuple[cr.data.Dataset, cr.data.Dataset]
 ) -> None:
-    """In one pass the loss falls by more than half, without momentum."""
+    """In one epoch without momentum, the loss falls by more than half."""
     net = deep_network(200, 64, seed=seed)
     assert sum(name.endswith("weight") for name in net.parameters) == 200
-    learnt = learn(net, *digits)
-    assert learnt.loss_before == pytest.approx(np.log(10), abs=0.1)
-    assert learnt.loss_after < learnt.loss_before / 2
-    assert learnt.accuracy > 0.6
+    result = train_deep(net, *digits)
+    assert result.loss_before == pytest.approx(np.log(10), abs=0.1)
+    assert result.loss_after < result.loss_before / 2
+    assert result.accuracy > 0.6
 
 
-def test_neither_he_nor_a_long_step_does_it(
+def test_he_initialization_or_unbounded_steps_do_not_learn(
     digits: tuple[cr.data.Dataset, cr.data.Dataset],
 ) -> None:
-    """What the start and the bound are good for: each left out, nothing is learnt."""
-    chance = np.log(10)
+    """Without looks_linear or without clip, the loss stays near that of a random guess."""
+    guessing = np.log(10)
     train, test = digits
-    assert learn(deep_network(200, 64, init="he"), train[:2000], test).loss_after > 0.99 * chance
+    he = deep_network(200, 64, init="he")
+    assert train_deep(he, train[:2000], test).loss_after > 0.99 * guessing
     try:
-        free = learn(deep_network(200, 64), train[:2000], test, clip=None).loss_after
+        unbounded = train_deep(deep_network(200, 64), train[:2000], test, clip=None).loss_after
     except cr.DivergenceError:
-        free = np.inf
-    assert free > 0.9 * chance
+        unbounded = np.inf
+    assert unbounded > 0.9 * guessing
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -80,7 +81,7 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
         (["--clip", "-1"], "SGD: clip must lie in [0, inf), got -1.0"),
     ],
 )
-def test_the_command_refuses_in_one_line(
+def test_the_command_reports_errors_in_one_line(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:

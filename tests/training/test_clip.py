@@ -1,4 +1,4 @@
-"""Bounded gradients: ``SGD(clip=...)`` against its definition, to the bit where it is idle."""
+"""Gradient clipping: ``SGD(clip=...)`` against its definition."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_norm_of_values_whose_squares_overflow() -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_norm_of_what_is_not_finite_is_not_finite(dtype: Any, value: float) -> None:
+def test_norm_of_a_vector_that_is_not_finite(dtype: Any, value: float) -> None:
     for vector in ([1, value], [value, value], [1e300 if dtype is np.float64 else 1, value]):
         assert not math.isfinite(norm(np.array(vector, dtype)))
 
@@ -56,18 +56,18 @@ def test_norm_of_what_is_not_finite_is_not_finite(dtype: Any, value: float) -> N
 @pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize(("momentum", "nesterov"), [(0, False), (0.9, False), (0.9, True)])
 @pytest.mark.parametrize("l2", [0, 0.01])
-def test_clipped_descent_follows_its_recurrence(momentum: float, nesterov: bool, l2: float) -> None:
-    """All gradients together, before the L2 term; the third step is replayed by a program."""
+def test_clipped_steps_follow_the_recurrence(momentum: float, nesterov: bool, l2: float) -> None:
+    """The norm covers all gradients, without the L2 term. A program runs the later steps."""
     net, clip = network(), 0.25
-    descent = cr.SGD(0.1, momentum, nesterov, l2, clip).start(net)
+    state = cr.SGD(0.1, momentum, nesterov, l2, clip).start(net)
     expected = {name: array.copy() for name, array in net.parameters.items()}
     velocity = {name: np.zeros_like(array) for name, array in expected.items()}
     for seed, rate in enumerate((0.1, 0.05, 0.2)):
         gradients = gradients_of(net, seed)
         length = math.sqrt(sum(float((g**2).sum()) for g in gradients.values()))
         assert length > clip
-        descent.step(rate)
-        # What is left in the network is the gradient that was used.
+        state.step(rate)
+        # The network then holds the gradient that was used.
         assert norm(net.dvector) == pytest.approx(clip, rel=1e-12)
         for name, theta in expected.items():
             g = gradients[name] * clip / length + 2 * (l2 if "weight" in name else 0) * theta
@@ -80,11 +80,11 @@ def test_clipped_descent_follows_its_recurrence(momentum: float, nesterov: bool,
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_recorded_step_has_the_bits_of_eager_calls(dtype: str) -> None:
     recorded, eager = network(dtype), network(dtype)
-    descent = cr.SGD(0.1, clip=0.5).start(recorded)
+    state = cr.SGD(0.1, clip=0.5).start(recorded)
     for seed in range(4):
         gradients_of(recorded, seed)
         gradients_of(eager, seed)
-        descent.step(0.1)
+        state.step(0.1)
         length = norm(eager.dvector)
         assert length > 0.5
         for name, array in eager.parameters.items():
@@ -95,13 +95,13 @@ def test_a_recorded_step_has_the_bits_of_eager_calls(dtype: str) -> None:
 
 @pytest.mark.usefixtures("backend")
 def test_a_bound_that_is_not_reached_changes_no_bit() -> None:
-    free, bound = network("float32"), network("float32")
-    steps = [cr.SGD(0.1).start(free), cr.SGD(0.1, clip=1e6).start(bound)]
+    unbounded, bounded = network("float32"), network("float32")
+    states = [cr.SGD(0.1).start(unbounded), cr.SGD(0.1, clip=1e6).start(bounded)]
     for seed in range(3):
-        for net, descent in zip((free, bound), steps, strict=True):
+        for net, state in zip((unbounded, bounded), states, strict=True):
             gradients_of(net, seed)
-            descent.step(0.1)
-    assert np.array_equal(free.vector, bound.vector)
+            state.step(0.1)
+    assert np.array_equal(unbounded.vector, bounded.vector)
 
 
 @pytest.mark.usefixtures("backend", "threads")
@@ -121,13 +121,13 @@ def test_the_bits_do_not_depend_on_threads() -> None:
 
 
 @pytest.mark.parametrize("value", [np.inf, np.nan])
-def test_a_gradient_that_is_not_finite_is_not_hidden(value: float) -> None:
-    """Scaling would turn infinity into zeros and NaN; it goes where `fit` finds it."""
+def test_a_gradient_that_is_not_finite_is_not_clipped(value: float) -> None:
+    """Scaled, it would become zeros and NaN. Unscaled, it reaches the weights, and `fit` raises."""
     net = network()
-    descent = cr.SGD(0.1, clip=1.0).start(net)
+    state = cr.SGD(0.1, clip=1.0).start(net)
     net.gradients["0.weight"][0, 0] = value
     net.gradients["0.weight"][1, 1] = 8
-    descent.step(0.1)
+    state.step(0.1)
     assert not np.isfinite(net.parameters["0.weight"][0, 0])
     assert net.gradients["0.weight"][1, 1] == 8
 
@@ -142,7 +142,7 @@ def test_a_gradient_that_is_not_finite_is_not_hidden(value: float) -> None:
         (True, TypeError, "SGD: clip must be a number, got True"),
     ],
 )
-def test_bounds_that_are_refused(clip: Any, error: type[Exception], message: str) -> None:
+def test_invalid_bounds(clip: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         cr.SGD(0.1, clip=clip)
     assert cr.SGD(0.1, clip=2).clip == 2.0

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.parametrize("name", traces.NETWORKS)
 
 
 def embedded() -> tuple[traces.ByteArray, traces.ByteArray]:
-    """Training images and labels of the embedded digits."""
+    """Return the training images and labels of the embedded digits."""
     train, _ = cr.data.digits()
     return train.images, train.labels
 
@@ -36,7 +36,7 @@ def build(name: str, dtype: str) -> cr.Sequential:
 
 
 def optimizer(name: str) -> cr.SGD:
-    """The network's recipe."""
+    """Return the optimizer of the network's trace."""
     network = traces.NETWORKS[name]
     return cr.SGD(
         learning_rate=network.learning_rate, momentum=network.momentum,
@@ -45,7 +45,7 @@ def optimizer(name: str) -> cr.SGD:
 
 
 def twenty_losses(name: str, built: cr.Sequential) -> npt.NDArray[np.float64]:
-    """The steps by hand: gradient by the network, update by ``ops.sgd``, L2 on weights only."""
+    """Return the losses of explicit steps: gradient, then ``ops.sgd`` with L2 on weights only."""
     network = traces.NETWORKS[name]
     velocity = {key: np.zeros_like(values) for key, values in built.parameters.items()}
     losses = []
@@ -62,12 +62,12 @@ def twenty_losses(name: str, built: cr.Sequential) -> npt.NDArray[np.float64]:
 
 
 def deviation(losses: Any, name: str) -> float:
-    """The largest relative distance from PyTorch's losses."""
+    """Return the largest relative difference from PyTorch's losses."""
     return float(np.max(np.abs(losses / np.array(TRACES[name]["losses"]) - 1)))
 
 
 def test_traces_belong_to_these_inputs(name: str) -> None:
-    # Fails first, and by name, when data or weights changed and the traces were not made again.
+    # If data or weights changed and the traces were not made again, this test fails first.
     assert TRACES[name]["inputs_sha256"] == traces.fingerprint(traces.NETWORKS[name], *embedded())
     assert len(TRACES[name]["losses"]) == traces.STEPS
 
@@ -93,10 +93,10 @@ def test_fit_takes_the_same_steps(name: str, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
-def test_one_wrong_weight_is_noticed(name: str, dtype: str) -> None:
+def test_one_wrong_weight_is_detected(name: str, dtype: str) -> None:
     built = build(name, dtype)
-    # The last layer's bias: no dead unit can hide it. The step is a small multiple of what the
-    # trace allows, so this also says how sharp the comparison is.
+    # No dead unit can hide a change of the last layer's bias. The change is a small multiple of the
+    # tolerance, so this test also bounds the sensitivity of the comparison.
     last = len(built.layers) - 1
     built.parameters[f"{last}.bias"][3] += 100 * TOLERANCE[dtype]
     assert deviation(twenty_losses(name, built), name) > TOLERANCE[dtype]

@@ -1,4 +1,4 @@
-"""What training and evaluation report: history, evaluation, progress."""
+"""History, evaluation and progress output."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_history_as_table_and_text(tmp_path: Path) -> None:
     assert ",,," in (tmp_path / "history.csv").read_text()
 
 
-def test_progress_is_a_line_an_epoch_without_a_terminal(
+def test_progress_is_a_line_per_epoch_without_a_terminal(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     train(network(), validation=0.2, stop=cr.EarlyStopping(9), progress=True)

@@ -1,4 +1,4 @@
-"""Ctrl-C in training: the weights are those of a finished batch, and the program goes on."""
+"""Ctrl-C in training: the weights are those of a finished batch, and the program continues."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ PROGRAM = textwrap.dedent(
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     net.save(sys.argv[1])
 
-    # The same number of steps without any interrupt ends in the same bits.
+    # The same number of steps without an interrupt gives the same bits.
     count = len(steps)
     twin = cr.Sequential(*layers, input_shape=(32,))
     seen = []
@@ -101,7 +101,7 @@ def python_handler() -> Any:
 
 
 @pytest.mark.usefixtures("python_handler")
-def test_the_batch_that_runs_is_finished(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_current_batch_is_finished(capsys: pytest.CaptureFixture[str]) -> None:
     net, arguments = problem()
     steps = 0
 
@@ -137,7 +137,7 @@ def test_a_second_ctrl_c_raises_at_once() -> None:
 
 
 @pytest.mark.usefixtures("python_handler")
-def test_the_best_weights_come_back(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_best_weights_are_restored(capsys: pytest.CaptureFixture[str]) -> None:
     net, arguments = problem()
     kept: list[np.ndarray] = []
 
@@ -163,7 +163,7 @@ def test_the_best_weights_come_back(capsys: pytest.CaptureFixture[str]) -> None:
     assert f"restored the weights of epoch {best + 1}" in capsys.readouterr().err
 
 
-def test_a_programs_own_handler_is_left_alone() -> None:
+def test_the_programs_own_handler_stays() -> None:
     net, arguments = problem()
     before = signal.getsignal(signal.SIGINT)
     caught: list[int] = []

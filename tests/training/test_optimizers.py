@@ -1,28 +1,30 @@
-"""Gradient descent against its recurrence, and the schedules against their corners."""
+"""Gradient descent against its recurrence; schedules at their boundaries."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 
 import chainrule as cr
+from chainrule.training.optimizers import Optimizer
 
 
 @pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize(("momentum", "nesterov"), [(0, False), (0.9, False), (0.9, True)])
 @pytest.mark.parametrize("l2", [0, 0.01])
-def test_descent_follows_its_recurrence(momentum: float, nesterov: bool, l2: float) -> None:
+def test_steps_follow_the_recurrence(momentum: float, nesterov: bool, l2: float) -> None:
     net = cr.Sequential(cr.Linear(4), cr.ReLU(), cr.Linear(2), input_shape=(3,), dtype="float64")
     rng = np.random.default_rng(0)
     x, target = rng.normal(size=(5, 3)), rng.normal(size=(5, 2))
-    descent = cr.SGD(0.1, momentum=momentum, nesterov=nesterov, l2=l2).start(net)
+    state = cr.SGD(0.1, momentum=momentum, nesterov=nesterov, l2=l2).start(net)
     expected = {name: array.copy() for name, array in net.parameters.items()}
     velocity = {name: np.zeros_like(array) for name, array in expected.items()}
     for rate in (0.1, 0.05, 0.2):
         _, gradients = net.loss_and_gradient(x, target, cr.SquaredError())
-        descent.step(rate)
+        state.step(rate)
         for name, theta in expected.items():
             # Biases are not regularized, eq. (40).
             g = gradients[name] + 2 * (l2 if "weight" in name else 0) * theta
@@ -31,7 +33,7 @@ def test_descent_follows_its_recurrence(momentum: float, nesterov: bool, l2: flo
             np.testing.assert_allclose(net.parameters[name], theta, rtol=1e-12, atol=1e-15)
 
 
-def test_constant_and_numbers_mean_the_same() -> None:
+def test_a_number_is_a_constant_schedule() -> None:
     assert cr.SGD(0.3).rate(0.7) == cr.SGD(cr.Constant(0.3)).rate(0.7) == 0.3
     assert cr.SGD(lambda progress: 1 - progress).rate(0.25) == 0.75
 
@@ -80,6 +82,43 @@ def test_one_cycle() -> None:
         (lambda: cr.OneCycle(1, warmup=1.5), ValueError, "OneCycle: warmup must lie in"),
     ],
 )
-def test_arguments_are_refused(make: Any, error: type[Exception], message: str) -> None:
+def test_invalid_arguments(make: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make()
+
+
+@dataclass(frozen=True)
+class SignDescent(Optimizer):
+    """An optimizer of the user's own, in NumPy: θ -= learning_rate sign(mean gradient)."""
+
+    learning_rate: float
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        return ("mean",)
+
+    def update(
+        self, parameters: Any, gradient: Any, state: Any, learning_rate: Any, l2: float
+    ) -> None:
+        state["mean"] *= 0.5
+        state["mean"] += 0.5 * gradient
+        parameters -= learning_rate * np.sign(state["mean"])
+
+
+def test_an_optimizer_of_ones_own() -> None:
+    """It is called in each step, because a program cannot record NumPy."""
+    net = cr.Sequential(cr.Linear(1), input_shape=(1,), dtype="float64")
+    net.parameter_vector = np.array([0.0, 0.0])
+    x = np.array([[1.0], [2.0]])
+    options: dict[str, Any] = {"batch_size": None, "epochs": 4, "progress": False}
+    cr.fit(net, (x, 8 * x), loss=cr.SquaredError(), optimizer=SignDescent(0.25), **options)
+    assert net.parameter_vector.tolist() == [1.0, 1.0]
+    assert net.summary(optimizer=SignDescent(0.25)).memory.velocities == net.vector.nbytes
+
+
+def test_the_optimizers_memory_error_names_its_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = cr.Sequential(cr.Linear(1000), input_shape=(1000,))
+    assert net.vector.size == net.dvector.size
+    monkeypatch.setenv("CHAINRULE_MEMORY", "1KiB")
+    with pytest.raises(MemoryError, match=r"^SGD: its velocity vector needs 3\.8 MiB of memory"):
+        cr.SGD(0.1, momentum=0.9).start(net)

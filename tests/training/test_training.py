@@ -1,4 +1,4 @@
-"""fit and evaluate: exact means, stopping rules, divergence, determinism, what a user sees."""
+"""fit and evaluate: means, stopping rules, divergence, determinism, error messages."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def train(net: cr.Sequential, data: Any = None, **arguments: Any) -> cr.History:
 
 @pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_eight_samples_are_learnt_by_heart(dtype: str) -> None:
+def test_eight_instances_are_memorized(dtype: str) -> None:
     images = rng.integers(0, 256, (8, 10, 9, 1), np.uint8)
     labels = np.arange(8) % 4
     net = cr.Sequential(
@@ -61,22 +61,22 @@ def test_eight_samples_are_learnt_by_heart(dtype: str) -> None:
     assert np.array_equal(result.confusion, np.diag([2, 2, 2, 2]))
 
 
-def test_epochs_are_batches_in_turn_and_the_ragged_one_counts_by_its_size() -> None:
-    net, twin = network(), network()
+def test_an_epoch_visits_all_batches_and_means_count_instances() -> None:
+    net, same = network(), network()
     history = train(net, batch_size=10, epochs=2, shuffle=False, optimizer=cr.SGD(0.2, l2=0.01))
-    descent = cr.SGD(0.2, l2=0.01).start(twin)
+    state = cr.SGD(0.2, l2=0.01).start(same)
     for record in history.epochs:
-        total, right = 0.0, 0
+        total, correct = 0.0, 0
         for start in (0, 10, 20):
             x, y = X[start : start + 10], LABELS[start : start + 10]
-            right += int((twin.predict(x).argmax(axis=1) == y).sum())
-            total += len(x) * twin.loss_and_gradient(x, y, LOSS)[0]
-            descent.step(0.2)
+            correct += int((same.predict(x).argmax(axis=1) == y).sum())
+            total += len(x) * same.loss_and_gradient(x, y, LOSS)[0]
+            state.step(0.2)
         assert record.train_loss == pytest.approx(total / 23, rel=1e-13)
-        assert record.train_accuracy == right / 23
+        assert record.train_accuracy == correct / 23
         assert (record.validation_loss, record.validation_accuracy) == (None, None)
         assert record.seconds > 0
-    assert np.array_equal(net.parameter_vector, twin.parameter_vector)
+    assert np.array_equal(net.parameter_vector, same.parameter_vector)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 23, 100, None])
@@ -86,11 +86,11 @@ def test_batch_sizes(batch_size: int | None) -> None:
     assert np.isfinite(net.parameter_vector).all()
 
 
-def test_the_whole_data_in_one_step() -> None:
-    net, twin = network(), network()
+def test_all_data_in_one_step() -> None:
+    net, same = network(), network()
     train(net, batch_size=None, epochs=1)
-    _, gradients = twin.loss_and_gradient(X, LABELS, LOSS)
-    for name, array in twin.parameters.items():
+    _, gradients = same.loss_and_gradient(X, LABELS, LOSS)
+    for name, array in same.parameters.items():
         np.testing.assert_allclose(
             net.parameters[name], array - 0.1 * gradients[name], rtol=1e-9, atol=1e-12
         )
@@ -124,7 +124,7 @@ def test_shuffling_visits_every_instance_once() -> None:
     assert first.tolist() != second.tolist() != list(range(23))
 
 
-def test_data_of_every_kind_trains_alike() -> None:
+def test_every_kind_of_data_gives_the_same_training() -> None:
     images = rng.integers(0, 256, (12, 4), np.uint8)
     labels = np.arange(12, dtype=np.uint8) % 2
     results = []
@@ -144,10 +144,10 @@ def test_data_of_every_kind_trains_alike() -> None:
 def test_validation_is_held_out_and_measured() -> None:
     net = network()
     history = train(net, (X, LABELS), validation=(X[:9], LABELS[:9]), epochs=1)
-    want = cr.evaluate(net, (X[:9], LABELS[:9]))
-    assert history.epochs[0].validation_loss == want.loss
-    assert history.epochs[0].validation_accuracy == want.accuracy
-    # NaN in an instance shows wherever it is used: in gradients or in the validation loss.
+    expected = cr.evaluate(net, (X[:9], LABELS[:9]))
+    assert history.epochs[0].validation_loss == expected.loss
+    assert history.epochs[0].validation_accuracy == expected.accuracy
+    # NaN in an instance appears where the instance is used: in gradients or in the validation loss.
     for i in range(5):
         poisoned = X[:5].copy()
         poisoned[i] = np.nan
@@ -193,7 +193,7 @@ def test_learning_rate_schedules_run_over_all_steps() -> None:
 
 @pytest.mark.parametrize("batch_size", [None, 10])
 def test_gradient_below(batch_size: int | None) -> None:
-    # A convex problem with its L2 term, so that the minimum has a zero gradient; eq. (42).
+    # A convex problem with an L2 term: the gradient of eq. (42) is zero at the minimum.
     net = cr.Sequential(cr.Linear(2), input_shape=(4,), dtype="float64")
     history = train(
         net,
@@ -217,7 +217,7 @@ def test_gradient_below(batch_size: int | None) -> None:
 def test_early_stopping_restores_the_best_weights() -> None:
     kept: list[np.ndarray] = []
     net = network()
-    # Labels of the validation set contradict: its loss must rise sooner or later.
+    # The validation labels contradict the training labels, so the validation loss must rise.
     history = train(
         net,
         validation=(X, 1 - LABELS),
@@ -232,7 +232,7 @@ def test_early_stopping_restores_the_best_weights() -> None:
     assert len(losses) == best + 1 + 3
     assert np.array_equal(net.parameter_vector, kept[best])
     assert not np.array_equal(net.parameter_vector, kept[-1])
-    # And where epochs end before patience does.
+    # Also if the last epoch comes before the patience ends.
     net = network()
     kept.clear()
     history = train(
@@ -248,18 +248,18 @@ def test_early_stopping_restores_the_best_weights() -> None:
     assert np.array_equal(net.parameter_vector, kept[best])
 
 
-def test_divergence_names_its_place_and_keeps_the_last_batch() -> None:
+def test_divergence_error_names_the_batch_and_keeps_the_weights_before_it() -> None:
     x = X.copy()
     x[16] = np.nan
-    net, twin = network(), network()
+    net, same = network(), network()
     with pytest.raises(
         cr.DivergenceError,
         match=r"^fit: loss is nan in epoch 1, batch 4, learning rate 0\.1: lower the learning rate",
     ):
         train(net, (x, LABELS), batch_size=5, shuffle=False)
-    train(twin, (X[:15], LABELS[:15]), batch_size=5, shuffle=False, epochs=1)
-    assert np.array_equal(net.parameter_vector, twin.parameter_vector)
-    # The network is free again.
+    train(same, (X[:15], LABELS[:15]), batch_size=5, shuffle=False, epochs=1)
+    assert np.array_equal(net.parameter_vector, same.parameter_vector)
+    # The network can be trained again.
     train(net, epochs=1)
 
 
@@ -277,7 +277,7 @@ def test_divergence_by_the_learning_rate() -> None:
         train(network(), optimizer=cr.SGD(1e308), data=(1e10 * X, LABELS), epochs=1)
 
 
-def test_callbacks_see_the_history_grow_and_may_end_training() -> None:
+def test_callbacks_read_the_history_and_may_end_training() -> None:
     lengths: list[int] = []
 
     def callback(net: cr.Sequential, history: cr.History) -> None:
@@ -292,7 +292,7 @@ def test_callbacks_see_the_history_grow_and_may_end_training() -> None:
     assert history.stopped_by == "interrupt"
 
 
-def test_a_network_trains_once_at_a_time() -> None:
+def test_two_trainings_of_one_network_at_once_raise() -> None:
     net = network()
     inside, leave = threading.Event(), threading.Event()
 
@@ -328,6 +328,7 @@ def test_a_network_trains_once_at_a_time() -> None:
             TypeError,
             r"fit: optimizer must be an optimizer such as SGD\(0\.1\), got 0\.1",
         ),
+        ({"stop": 3}, TypeError, r"fit: stop must be a stopping rule such as .*, got 3"),
         ({"epochs": 0}, ValueError, r"fit: epochs must lie in \[1, .*\], got 0"),
         ({"batch_size": 0}, ValueError, r"fit: batch_size must lie in \[1, .*\], got 0"),
         ({"seed": -1}, ValueError, "fit: seed must lie in"),
@@ -350,7 +351,9 @@ def test_a_network_trains_once_at_a_time() -> None:
         ),
     ],
 )
-def test_fit_refuses(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+def test_invalid_arguments_of_fit(
+    arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
     net = network()
     before = net.parameter_vector
     with pytest.raises(error, match=message):
@@ -358,7 +361,7 @@ def test_fit_refuses(arguments: dict[str, Any], error: type[Exception], message:
     assert np.array_equal(net.parameter_vector, before)
 
 
-def test_rules_and_evaluate_refuse() -> None:
+def test_invalid_arguments_of_rules_and_evaluate() -> None:
     with pytest.raises(ValueError, match="GradientBelow: eps must be above 0, got 0"):
         cr.GradientBelow(0)
     with pytest.raises(ValueError, match="GradientBelow: eps must lie in"):

@@ -78,8 +78,10 @@ def confusion_table(
         names = [str(index) for index in range(len(confusion))]
     correct, totals = np.diag(confusion), confusion.sum(axis=1)
     mistakes = confusion - np.diag(correct)
-    cell = max(len(str(int(confusion.max(initial=0)))), *map(len, names), 1) + 2
-    first = max(0, *map(len, names)) + 7
+    most = int(mistakes.max(initial=0))
+    longest = max(map(len, names), default=0)
+    first = longest + 7
+    cell = max(len(str(int(confusion.max(initial=0)))), longest) + 2
     if columns is not None and first + cell * len(names) + 9 > columns:
         return _narrow(names, correct, totals, mistakes, style)
     lines = [" " * first + style("predicted", "title")]
@@ -93,7 +95,7 @@ def confusion_table(
                 role = "correct"
             elif count == 0:
                 role = "zero"
-            elif 2 * count > mistakes.max():
+            elif 2 * count > most:
                 role = "frequent"
             cells.append(style((str(count) if count else ".").rjust(cell), role))
         share = _share(correct[row], totals[row])

@@ -111,11 +111,15 @@ class TrainStep:
     ) -> None:
         self.network, self.optimizer, self.data = network, optimizer, data
         self.batch_size, self._stopping = batch_size, stopping
-        extras = step_extras(data.target.shape[1:], data.target.dtype)
-        self._plans = step_plans(network, data.loss, batch_size, count, extras)
+        self._plans = step_plans(network, data.loss, batch_size, count, self.extras(data))
         self._is_recordable = is_recordable(network, data.loss)
         self._programs: dict[int, Program] = {}
         self._pass_number = np.zeros((), np.uint64)
+
+    @staticmethod
+    def extras(data: TrainingData) -> Extras:
+        """Return the buffers of a step beside the network's own, per instance."""
+        return step_extras(data.target.shape[1:], data.target.dtype)
 
     def run_epoch(self, order: Array, rates: Iterable[float]) -> Iterator[Sequence[StepResult]]:
         batch_size, instances, lock = self.batch_size, len(order), self.network.gradient_lock

@@ -1,9 +1,8 @@
 """The training step on a GPU.
 
-Training data stays on the GPU; images stay uint8. Each step is one CUDA graph that reads its batch
-indices, learning rate and dropout counter from device memory by its number within the epoch, which
-it increments. The host queues one graph per step, and waits for the losses every `STEPS_PER_SYNC`
-steps.
+Training data stays on the GPU; images stay uint8. Each step is one CUDA graph. It reads its batch
+indices, learning rate and dropout counter from device memory, by a step number that it increments.
+The host queues one graph per step, and waits for the losses every `STEPS_PER_SYNC` steps.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import numpy as np
 from .. import cuda, devices, ops
 from .._types import Array, Shape
 from ..nn.architecture import Extras
-from ..nn.losses import CrossEntropy, Loss
+from ..nn.losses import CrossEntropy
 from ..nn.network import Sequential
 from ..nn.plan import Plan
 from ..program import Program
@@ -29,18 +28,6 @@ from .training_data import TrainingData
 # The progress bar is updated, and Ctrl-C takes effect, once per so many steps. Each wait costs
 # about 50 us.
 STEPS_PER_SYNC = 64
-
-
-def cuda_step_extras(loss: Loss, target: Shape, dtype: np.dtype[Any]) -> Extras:
-    """Return the buffers of a step beside the network's own, per instance."""
-    integers = np.dtype(np.int64)
-    extras: dict[str, tuple[Shape, np.dtype[Any]]] = {
-        "indices": ((), integers),
-        "classes": ((), integers),
-    }
-    if not isinstance(loss, CrossEntropy):
-        extras["target"] = (target, dtype)
-    return extras
 
 
 class CudaTrainStep:
@@ -84,8 +71,7 @@ class CudaTrainStep:
         self._target = None
         if not isinstance(data.loss, CrossEntropy):
             self._target = devices.to_device("cuda", data.target)
-        extras = cuda_step_extras(data.loss, data.target.shape[1:], data.target.dtype)
-        self._plans = step_plans(network, data.loss, batch_size, count, extras)
+        self._plans = step_plans(network, data.loss, batch_size, count, self.extras(data))
         self._programs: dict[int, Program] = {}
         self._order = cuda.zeros(count, np.int64)
         steps = -(-count // batch_size)
@@ -94,6 +80,17 @@ class CudaTrainStep:
         self._position, self._stopped = cuda.zeros((), np.int64), cuda.zeros((), np.int64)
         self._first_pass, self._pass_number = cuda.zeros((), np.uint64), cuda.zeros((), np.uint64)
         self._norm = cuda.Norm(network.vector)
+
+    @staticmethod
+    def extras(data: TrainingData) -> Extras:
+        """Return the buffers of a step beside the network's own, per instance."""
+        extras: dict[str, tuple[Shape, np.dtype[Any]]] = {
+            "indices": ((), np.dtype(np.int64)),
+            "classes": ((), np.dtype(np.int64)),
+        }
+        if not isinstance(data.loss, CrossEntropy):
+            extras["target"] = (data.target.shape[1:], data.target.dtype)
+        return extras
 
     def run_epoch(self, order: Array, rates: Iterable[float]) -> Iterator[Sequence[StepResult]]:
         steps = -(-len(order) // self.batch_size)

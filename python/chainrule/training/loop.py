@@ -13,7 +13,7 @@ from .. import devices
 from .._random import generator
 from .._types import Array
 from .._validation import integer, number
-from ..nn.architecture import Mode, step_extras
+from ..nn.architecture import Mode
 from ..nn.losses import Loss, checked_loss
 from ..nn.network import Sequential
 from ..nn.training_memory import require_training
@@ -212,9 +212,10 @@ def _require_memory(
 ) -> None:
     """Raise MemoryError if training does not fit, before anything is allocated."""
     extra_bytes = sum(rule.extra_bytes(network) for rule in rules)
+    extras = TrainStep.extras(data)
     if network.device != "cpu":
+        extras = CudaTrainStep.extras(data)
         extra_bytes += data.nbytes
-    extras = step_extras(data.target.shape[1:], data.target.dtype)
     require_training(
         network.architecture,
         network.storage,

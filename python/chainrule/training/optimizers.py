@@ -189,7 +189,7 @@ OPTIMIZERS: tuple[type[Optimizer], ...] = (SGD,)
 
 
 class OptimizerState:
-    """Hold what an optimizer keeps for one network from step to step.
+    """The state of an optimizer on one network: its arrays, and its recorded step.
 
     Parameters
     ----------

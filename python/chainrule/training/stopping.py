@@ -16,7 +16,7 @@ from .optimizers import OptimizerState
 
 
 class StoppingState(ABC):
-    """Base class of what a stopping rule keeps during one call of `fit`."""
+    """Base class of the state of a stopping rule during one call of `fit`."""
 
     def before_step(self, fraction: float) -> None:
         """Read the gradients before the optimizer uses them.

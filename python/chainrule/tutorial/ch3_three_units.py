@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 import chainrule as cr
+import chainrule.examples  # so that type checkers know cr.examples
 
 from ..plots.style import BLUE, FAINT, GREY, INK, ORANGE, PAPER, new_figure
 from .page import Chapter, Panel, Slider

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 import chainrule as cr
+import chainrule.examples  # so that type checkers know cr.examples
 
 from .._types import Array
 from ..plots.style import BLUE, GREY, INK, ORANGE, dress, new_figure
@@ -44,9 +45,9 @@ def deep_networks(points: tuple[int, ...]) -> list[cr.examples.Approximation]:
     return cr.examples.growing_depth(cr.examples.wave, points)
 
 
-def train_at_depth(depth: int, init: str) -> cr.examples.Learnt:
+def train_at_depth(depth: int, init: str) -> cr.examples.DeepResult:
     network = cr.examples.deep_network(depth, width=64, init=init)
-    return cr.examples.learn(network, *cr.data.digits(), epochs=1)
+    return cr.examples.train_deep(network, *cr.data.digits(), epochs=1)
 
 
 def write(chapter: Chapter, quick: bool) -> None:
