@@ -1,4 +1,4 @@
-"""Pictures of trainings: what they show, and that they leave the user's matplotlib alone."""
+"""Charts of a training run: their contents, and that the user's matplotlib is not changed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import chainrule as cr
 from chainrule import plots
 from chainrule.data import Dataset
-from chainrule.plots.answers import probabilities, surest_mistakes
+from chainrule.plots.charts import most_confident_mistakes
 from chainrule.training.history import Epoch, History
 
 INSTALL = 'plots need matplotlib: pip install "chainrule[cli]"'
@@ -23,7 +23,7 @@ Agg = pytest.importorskip("matplotlib.backends.backend_agg", reason=INSTALL).Fig
 
 
 def rendered(figure: Any) -> Any:
-    """The pixels; matplotlib's complaints about what does not fit are errors in these tests."""
+    """Return the pixels. In these tests a layout warning of matplotlib is an error."""
     canvas = Agg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())
@@ -34,7 +34,7 @@ def texts(figure: Any) -> list[str]:
 
 
 def overlapping(figure: Any) -> list[tuple[str, str]]:
-    """Pairs of visible texts whose boxes share pixels."""
+    """Return the pairs of visible texts whose boxes overlap."""
     canvas = Agg(figure)
     canvas.draw()
     renderer = canvas.get_renderer()
@@ -54,7 +54,7 @@ def overlapping(figure: Any) -> list[tuple[str, str]]:
     ]
 
 
-def course(count: int, validation: bool = True, classes: bool = True) -> History:
+def history_of(count: int, validation: bool = True, classes: bool = True) -> History:
     return History(
         [
             Epoch(
@@ -71,8 +71,8 @@ def course(count: int, validation: bool = True, classes: bool = True) -> History
     )
 
 
-def test_history_draws_what_was_measured() -> None:
-    figure = plots.history(course(3))
+def test_history_draws_loss_and_accuracy() -> None:
+    figure = plots.history(history_of(3))
     loss, accuracy = figure.axes
     assert [line.get_label() for line in loss.lines] == ["training", "validation"]
     np.testing.assert_allclose(loss.lines[0].get_xydata(), [[1, 1], [2, 1 / 2], [3, 1 / 3]])
@@ -81,17 +81,17 @@ def test_history_draws_what_was_measured() -> None:
     rendered(figure)
 
 
-def test_history_leaves_out_what_was_not_measured() -> None:
-    (loss,) = plots.history(course(4, validation=False, classes=False)).axes
+def test_history_omits_values_that_were_not_measured() -> None:
+    (loss,) = plots.history(history_of(4, validation=False, classes=False)).axes
     assert [line.get_label() for line in loss.lines] == ["training"]
-    _, accuracy = plots.history(course(4, validation=False)).axes
+    _, accuracy = plots.history(history_of(4, validation=False)).axes
     assert [line.get_label() for line in accuracy.lines] == ["training"]
     assert accuracy.get_title() == "Accuracy"
 
 
 @pytest.mark.parametrize("count", [1, 2, 30])
-def test_history_has_whole_epochs_and_no_text_on_another(count: int) -> None:
-    figure = plots.history(course(count))
+def test_history_has_integer_ticks_and_no_overlapping_text(count: int) -> None:
+    figure = plots.history(history_of(count))
     rendered(figure)
     for axes in figure.axes:
         low, high = axes.get_xlim()
@@ -99,24 +99,24 @@ def test_history_has_whole_epochs_and_no_text_on_another(count: int) -> None:
     assert overlapping(figure) == []
 
 
-def test_history_plot_is_the_same_picture() -> None:
-    history = course(3)
+def test_history_plot_draws_the_same_figure() -> None:
+    history = history_of(3)
     assert np.array_equal(rendered(history.plot()), rendered(plots.history(history)))
 
 
-def test_history_of_no_epoch_is_refused() -> None:
-    with pytest.raises(ValueError, match="history: no finished epoch to draw"):
+def test_history_without_an_epoch_raises() -> None:
+    with pytest.raises(ValueError, match="history: history must have at least one epoch, got 0"):
         plots.history(History())
 
 
 CONFUSION = np.array([[970, 10, 0], [2, 95, 3], [0, 0, 0]])
 
 
-def test_confusion_matrix_shows_counts_and_shares() -> None:
+def test_confusion_matrix_shows_counts_and_percentages() -> None:
     figure = plots.confusion_matrix(CONFUSION)
     shown = texts(figure)
     assert {"970", "10", "2", "95", "3", "99.0 %", "95.0 %"} <= set(shown)
-    assert "Confusion matrix: 98.61 % of 1,080 right" in shown
+    assert "Confusion matrix: 98.61 % of 1,080 correct" in shown
     (axes,) = figure.axes
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "true")
 
@@ -124,7 +124,7 @@ def test_confusion_matrix_shows_counts_and_shares() -> None:
 @pytest.mark.parametrize(
     ("classes", "names"), [(2, None), (10, None), (10, "long names"), (20, None), (47, None)]
 )
-def test_confusion_matrix_has_no_text_on_another(classes: int, names: str | None) -> None:
+def test_confusion_matrix_has_no_overlapping_text(classes: int, names: str | None) -> None:
     counts = np.random.default_rng(0).poisson(3, (classes, classes)) + 1000 * np.eye(
         classes, dtype=int
     )
@@ -134,10 +134,10 @@ def test_confusion_matrix_has_no_text_on_another(classes: int, names: str | None
     assert overlapping(figure) == []
 
 
-def test_confusion_matrix_refuses_what_is_none() -> None:
-    with pytest.raises(ValueError, match=r"must have the shape \(classes, classes\), got \(2, 3\)"):
+def test_confusion_matrix_raises_for_wrong_shapes() -> None:
+    with pytest.raises(ValueError, match=r"must have shape \(classes, classes\), got \(2, 3\)"):
         plots.confusion_matrix(np.zeros((2, 3)))
-    with pytest.raises(ValueError, match="labels must name 3 classes, got 2 names"):
+    with pytest.raises(ValueError, match="labels must have 3 items, got 2"):
         plots.confusion_matrix(CONFUSION, labels=["a", "b"])
 
 
@@ -167,88 +167,90 @@ def test_filters_draw_the_first_weights(
     rendered(figure)
 
 
-def test_filters_are_drawn_as_they_are() -> None:
+def test_filters_are_drawn_without_a_change() -> None:
     small = network(cr.Conv2d(2, 2), shape=(5, 5, 1))
     small.parameters["0.weight"][...] = np.arange(8).reshape(2, 2, 2, 1) - 4
     shown = plots.filters(small).axes[0].images[0].get_array().filled(np.nan)
     np.testing.assert_array_equal(shown, [[-4, -3, np.nan, 0, 1], [-2, -1, np.nan, 2, 3]])
 
 
-def test_filters_refuse_a_network_that_reads_no_image() -> None:
-    with pytest.raises(ValueError, match="filters: the network has no layer with weights"):
+def test_filters_raises_for_a_network_that_reads_no_image() -> None:
+    with pytest.raises(
+        ValueError, match="network must have at least one layer with weights, got 0"
+    ):
         plots.filters(network(cr.ReLU(), shape=(3,)))
-    with pytest.raises(ValueError, match=r"must read an image, Linear\(2\) reads 5 numbers"):
+    with pytest.raises(ValueError, match=r"must read an image, got Linear\(2\) with 5 inputs"):
         plots.filters(network(cr.Linear(2), shape=(5,)))
 
 
-ANSWERS = np.array([[0.9, 0.1], [0.2, 0.8], [0.99, 0.01], [0.4, 0.6]])
+PROBABILITIES = np.array([[0.9, 0.1], [0.2, 0.8], [0.99, 0.01], [0.4, 0.6]])
 TRUTH = np.array([1, 1, 1, 0], np.uint8)
 IMAGES = np.arange(4 * 25, dtype=np.uint8).reshape(4, 5, 5, 1)
 
 
-def test_the_surest_mistakes_come_first() -> None:
-    assert surest_mistakes(ANSWERS, TRUTH, 10).tolist() == [2, 0, 3]
-    assert surest_mistakes(ANSWERS, TRUTH, 1).tolist() == [2]
-    assert surest_mistakes(ANSWERS, np.array([0, 1, 0, 1]), 5).tolist() == []
+def test_the_most_confident_mistakes_are_first() -> None:
+    assert most_confident_mistakes(PROBABILITIES, TRUTH, 10).tolist() == [2, 0, 3]
+    assert most_confident_mistakes(PROBABILITIES, TRUTH, 1).tolist() == [2]
+    assert most_confident_mistakes(PROBABILITIES, np.array([0, 1, 0, 1]), 5).tolist() == []
 
 
-def test_probabilities_are_the_same_with_and_without_a_softmax_layer() -> None:
-    plain = network(cr.Linear(3), shape=(4,))
-    ending = network(cr.Linear(3), cr.Softmax(), shape=(4,))
-    ending.parameter_vector = plain.parameter_vector
+def test_predict_proba_is_the_same_with_and_without_a_softmax_layer() -> None:
+    logits = network(cr.Linear(3), shape=(4,))
+    softmax = network(cr.Linear(3), cr.Softmax(), shape=(4,))
+    softmax.parameter_vector = logits.parameter_vector
     x = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
-    np.testing.assert_array_equal(probabilities(plain, x), probabilities(ending, x))
-    np.testing.assert_allclose(probabilities(plain, x).sum(axis=1), 1.0, rtol=1e-6)
+    np.testing.assert_array_equal(logits.predict_proba(x), softmax.predict_proba(x))
+    np.testing.assert_allclose(logits.predict_proba(x).sum(axis=1), 1.0, rtol=1e-6)
 
 
-def test_mistakes_are_drawn_with_what_was_said() -> None:
-    figure = plots.mistakes(ANSWERS, (IMAGES, TRUTH), count=2, labels=["cat", "dog"])
+def test_mistakes_are_drawn_with_the_predicted_class() -> None:
+    figure = plots.mistakes(PROBABILITIES, (IMAGES, TRUTH), count=2, labels=["cat", "dog"])
     titles = [axes.get_title() for axes in figure.axes if axes.images]
     assert titles == ["dog read as cat\n99.0 %", "dog read as cat\n90.0 %"]
     np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), IMAGES[2, :, :, 0])
-    assert "The surest of 3 mistakes in 4 images" in texts(figure)
+    assert "The most confident of 3 mistakes in 4 images" in texts(figure)
 
 
 @pytest.mark.parametrize("count", [1, 3, 25, 40])
-def test_mistakes_have_no_text_on_another(count: int) -> None:
+def test_mistakes_have_no_overlapping_text(count: int) -> None:
     images = np.zeros((40, 28, 28, 1), np.uint8)
-    answers = np.tile([0.999999, 0.000001], (40, 1))
-    figure = plots.mistakes(answers, (images, np.ones(40, int)), count=count)
+    probabilities = np.tile([0.999999, 0.000001], (40, 1))
+    figure = plots.mistakes(probabilities, (images, np.ones(40, int)), count=count)
     rendered(figure)
     boxes = [axes.title.get_window_extent() for axes in figure.axes]
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
-    assert "99.9 %" in figure.axes[0].get_title()  # rounding does not make it certain
+    assert "99.9 %" in figure.axes[0].get_title()  # not rounded to 100 %
     heading = figure.texts[0].get_window_extent()
     assert heading.x0 >= 0
     assert heading.x1 <= figure.bbox.x1
 
 
-def test_mistakes_of_a_network_are_those_of_its_probabilities() -> None:
+def test_mistakes_of_a_network_are_those_of_predict_proba() -> None:
     small = network(cr.Flatten(), cr.Linear(2), shape=(5, 5, 1))
     data = Dataset(IMAGES, TRUTH)
     drawn = rendered(plots.mistakes(small, data))
-    assert np.array_equal(drawn, rendered(plots.mistakes(probabilities(small, IMAGES), data)))
+    assert np.array_equal(drawn, rendered(plots.mistakes(small.predict_proba(IMAGES), data)))
 
 
-def test_no_mistake_is_said() -> None:
-    figure = plots.mistakes(ANSWERS, (IMAGES, ANSWERS.argmax(axis=1)))
-    assert texts(figure) == ["No mistake in 4 images"]
+def test_mistakes_without_a_mistake_shows_a_text() -> None:
+    figure = plots.mistakes(PROBABILITIES, (IMAGES, PROBABILITIES.argmax(axis=1)))
+    assert texts(figure) == ["No mistakes in 4 images"]
     rendered(figure)
 
 
-def test_mistakes_refuse_what_does_not_fit() -> None:
+def test_mistakes_raises_for_wrong_arguments() -> None:
     with pytest.raises(ValueError, match=r"\(N, H, W, 1 or 3\), got \(4, 25\)"):
-        plots.mistakes(ANSWERS, (IMAGES.reshape(4, 25), TRUTH))
-    with pytest.raises(ValueError, match="4 images, 3 labels and 4 answers must be equally many"):
-        plots.mistakes(ANSWERS, (IMAGES, TRUTH[:3]))
-    with pytest.raises(ValueError, match="mistakes: count must be at least 1, got 0"):
-        plots.mistakes(ANSWERS, (IMAGES, TRUTH), count=0)
+        plots.mistakes(PROBABILITIES, (IMAGES.reshape(4, 25), TRUTH))
+    with pytest.raises(ValueError, match="must be equal in number, got 4, 3 and 4"):
+        plots.mistakes(PROBABILITIES, (IMAGES, TRUTH[:3]))
+    with pytest.raises(ValueError, match=r"mistakes: count must lie in \[1, 2147483647\], got 0"):
+        plots.mistakes(PROBABILITIES, (IMAGES, TRUTH), count=0)
 
 
-def test_axes_given_are_drawn_on() -> None:
+def test_the_charts_draw_on_the_axes_of_the_caller() -> None:
     figure = Figure(layout="constrained")
     first, second, third = figure.subplots(1, 3)
-    assert plots.history(course(3), first) is figure
+    assert plots.history(history_of(3), first) is figure
     assert plots.confusion_matrix(CONFUSION, second) is figure
     assert plots.filters(network(cr.Conv2d(2, 3), shape=(5, 5, 1)), third) is figure
     assert first.lines
@@ -257,39 +259,39 @@ def test_axes_given_are_drawn_on() -> None:
     rendered(figure)
 
 
-def test_axes_in_a_subfigure_belong_to_the_whole() -> None:
+def test_axes_in_a_subfigure_return_the_whole_figure() -> None:
     figure = Figure()
     axes = figure.subfigures(1, 2)[0].subplots()
     assert plots.confusion_matrix(CONFUSION, axes) is figure
 
 
-def test_a_dark_style_of_the_user_s_changes_nothing() -> None:
+def test_a_dark_style_of_the_user_changes_nothing() -> None:
     from matplotlib import style
 
     figures = {}
     for name in ("default", "dark_background"):
         with style.context(name):
             figures[name] = rendered(plots.confusion_matrix(CONFUSION))
-            figures[f"{name} history"] = rendered(plots.history(course(3)))
+            figures[f"{name} history"] = rendered(plots.history(history_of(3)))
     for kind in ("", " history"):
         plain = figures[f"default{kind}"].astype(int)
         assert np.abs(plain - figures[f"dark_background{kind}"]).mean() < 1.0
 
 
-def test_a_notebook_shows_a_figure_by_itself() -> None:
+def test_a_notebook_displays_a_figure() -> None:
     picture: Any = plots.confusion_matrix(CONFUSION)
     assert picture._repr_png_().startswith(b"\x89PNG")
 
 
 def run(program: str) -> str:
-    """What a fresh Python prints."""
+    """Return the output of a program in a new Python process."""
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120
     )
     return done.stdout.strip()
 
 
-def test_matplotlib_is_imported_when_drawing_and_pyplot_never() -> None:
+def test_the_first_chart_imports_matplotlib_but_never_pyplot() -> None:
     program = (
         "import sys, chainrule.plots as plots\n"
         "print('matplotlib' in sys.modules)\n"
@@ -299,7 +301,7 @@ def test_matplotlib_is_imported_when_drawing_and_pyplot_never() -> None:
     assert run(program).split() == ["False", "True", "False"]
 
 
-def test_without_matplotlib_the_message_tells_what_to_install() -> None:
+def test_without_matplotlib_the_error_names_the_command_that_installs_it() -> None:
     program = (
         "import sys; sys.modules['matplotlib'] = None\n"
         "from chainrule import plots\n"

@@ -29,7 +29,6 @@ needs_sources = pytest.mark.skipif(
 LONG_FILES = {
     "python/chainrule/nn/network.py": "the class of all networks, most of it docstrings",
     "python/chainrule/ops.py": "every operation once, most of it docstrings",
-    "tests/calculus/test_equations.py": "one test for each of sixty-seven equations",
     "tests/support/reference.py": "every operation's definition once",
 }
 LONGEST = 500

@@ -18,7 +18,7 @@ from ..data import Dataset
 from ..data.digit_image import read_digit
 from ..nn.losses import CrossEntropy
 from ..nn.network import Sequential
-from ..plots.answers import probabilities, surest_mistakes
+from ..plots.charts import most_confident_mistakes
 from ..recipes import IMAGE, RECIPES
 from ..training.loop import evaluate, fit
 from ..training.optimizers import SGD
@@ -237,8 +237,8 @@ class Job:
         plots.confusion_matrix(result.confusion).savefig(self.folder / "confusion.png")
 
     def _draw(self) -> None:
-        answers = probabilities(self.network, self.test.images)
-        worst = surest_mistakes(answers, self.test.labels, TOLD)
+        answers = self.network.predict_proba(self.test.images)
+        worst = most_confident_mistakes(answers, self.test.labels, TOLD)
         if worst.size:
             click.echo("\nThe mistakes it was surest of")
         for index in worst.tolist():
@@ -297,7 +297,7 @@ def predict(model: Path, images: tuple[Path, ...], show: bool) -> int:
             click.echo(f"chainrule: {error}", err=True)
             failed = True
             continue
-        answer = probabilities(network, digit[None])[0]
+        answer = network.predict_proba(digit[None])[0]
         if number:
             click.echo()
         terminal.heading(f"{_shown(path)}: {names[int(answer.argmax())]}")

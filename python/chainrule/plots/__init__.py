@@ -1,9 +1,10 @@
-"""Pictures of a training: its course, the confusion matrix, the first layer, the mistakes.
+"""Charts of a training run: loss and accuracy, confusion matrix, first layer, mistakes.
 
-Every function returns the `matplotlib.figure.Figure` that it drew on: a new one that pyplot does
-not know of (it needs no display, is not shown twice, and goes when you let it go), or the one that
-holds the axes you gave. ``figure.savefig("name.png")`` writes it; in a notebook it shows itself.
-matplotlib is imported on the first call.
+Each function returns the `matplotlib.figure.Figure` that it drew on. By default that is a new
+figure, which needs no display. pyplot does not manage it, so that it is not shown twice and is
+freed like any other object. If you pass axes, it is their figure. ``figure.savefig("name.png")``
+writes it to a file, and a notebook displays it. The first call imports matplotlib, which the extra
+``chainrule[cli]`` installs.
 """
 
 from .charts import confusion_matrix, filters, history, mistakes

@@ -106,7 +106,7 @@ class Optimizer(ABC):
 
 @dataclass(frozen=True)
 class SGD(Optimizer):
-    """Stochastic gradient descent with momentum; eq. (6).
+    """Stochastic gradient descent with momentum; without momentum, eq. (6) and (11).
 
     g = gradient + 2 l2 θ;  v = momentum v + g;  θ -= learning_rate v, or with ``nesterov``
     θ -= learning_rate (g + momentum v).
