@@ -1,4 +1,4 @@
-"""What the command line prints: tables and bars that fit the terminal, in colour only on one."""
+"""Terminal output of the commands: tables and bars that fit the width, with color on a terminal."""
 
 from __future__ import annotations
 
@@ -14,40 +14,41 @@ from .. import cuda, get_num_threads, info
 from .._types import Array
 
 __all__ = [
-    "bars",
+    "ascii_image",
+    "bar_chart",
     "confusion_table",
-    "counted",
-    "drawing",
-    "facts",
+    "device_name",
     "heading",
+    "key_value_table",
     "percent",
+    "pluralize",
     "width",
     "wrapped",
 ]
 
-# Wider tables and bars are harder to read, not easier.
-WIDEST = 100
+# Wider tables and bars are harder to read.
+MAX_WIDTH = 100
 
 
 def width() -> int:
-    """Return the number of columns to print into."""
-    return min(shutil.get_terminal_size((80, 24)).columns, WIDEST)
+    """Return the width of the output, in columns."""
+    return min(shutil.get_terminal_size((80, 24)).columns, MAX_WIDTH)
 
 
-def counted(count: int, noun: str) -> str:
-    """Return a count and its noun: "1 thread", "2 threads"."""
+def pluralize(count: int, noun: str) -> str:
+    """Return a count with its noun, such as "1 thread" or "2 threads"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def machine(device: str) -> str:
-    """Return what a network on this device runs on."""
+def device_name(device: str) -> str:
+    """Return the hardware of a device: the GPU, or the CPU backend and its threads."""
     if device == "cuda":
         return cuda.description()
-    return f"{info()['backend']}, {counted(get_num_threads(), 'thread')}"
+    return f"{info()['backend']}, {pluralize(get_num_threads(), 'thread')}"
 
 
 def wrapped(text: str) -> str:
-    """Return the text with the long lines of prose broken; rows of tables stay whole."""
+    """Return the text with long lines of prose wrapped, and rows of tables unchanged."""
     lines = []
     for line in text.splitlines():
         prose = "  " not in line.strip()
@@ -60,8 +61,8 @@ def heading(text: str) -> None:
     click.echo(click.style(text, bold=True))
 
 
-def facts(pairs: Mapping[str, str]) -> None:
-    """Print names and values in two columns."""
+def key_value_table(pairs: Mapping[str, str]) -> None:
+    """Print keys and values in two columns."""
     longest = max(map(len, pairs))
     for name, value in pairs.items():
         click.echo(f"  {click.style(name.ljust(longest), dim=True)}  {value}")
@@ -128,9 +129,9 @@ def confusion_table(confusion: Array, names: Sequence[str]) -> list[str]:
     return lines
 
 
-def bars(shares: Iterable[float], names: Sequence[str]) -> list[str]:
-    """Return one line a class: its name, a bar as long as its probability, and the probability."""
-    values = [float(share) for share in shares]
+def bar_chart(probabilities: Iterable[float], names: Sequence[str]) -> list[str]:
+    """Return one line per class: its name, a bar, and its probability."""
+    values = [float(probability) for probability in probabilities]
     longest = max(map(len, names))
     room = max(5, min(40, width() - longest - 14))
     full, blank = ("█", "·") if _encodable("█·") else ("#", ".")
