@@ -20,6 +20,7 @@ from ..nn.losses import CrossEntropy
 from ..nn.network import Sequential
 from ..plots.charts import most_confident_mistakes
 from ..recipes import IMAGE, RECIPES
+from ..training.confusion import percent
 from ..training.loop import evaluate, fit
 from ..training.optimizers import SGD
 from . import terminal
@@ -71,7 +72,9 @@ def chainrule(context: click.Context) -> None:
     help="Folder with MNIST, or to which it is downloaded.  "
     "[default: $CHAINRULE_DATA, then the user's cache]",
 )
-@click.option("--embedded", is_flag=True, help="Use the 7,000 images that are embedded in chainrule.")
+@click.option(
+    "--embedded", is_flag=True, help="Use the 7,000 images that are embedded in chainrule."
+)
 @click.option(
     "--epochs",
     type=click.IntRange(1),
@@ -233,7 +236,7 @@ class TrainingRun:
             f"  {terminal.pluralize(mistakes, 'mistake')} in {len(self.test):,} test images, "
             f"mean loss {result.loss:.4f}, training time {seconds:.1f} s\n"
         )
-        click.echo("\n".join(terminal.confusion_table(result.confusion, DIGITS)))
+        click.echo("\n".join(terminal.confusion_matrix(result.confusion, DIGITS)))
         plots.confusion_matrix(result.confusion).savefig(self.folder / "confusion.png")
 
     def _report_mistakes(self) -> None:
@@ -245,7 +248,7 @@ class TrainingRun:
             predicted = int(probabilities[index].argmax())
             click.echo(
                 f"  test image {index}: true {self.test.labels[index]}, predicted {predicted} "
-                f"({terminal.percent(float(probabilities[index, predicted]))})"
+                f"({percent(float(probabilities[index, predicted]))})"
             )
         figure = plots.mistakes(probabilities, self.test, MISTAKES_PLOTTED)
         figure.savefig(self.folder / "mistakes.png")
@@ -321,10 +324,11 @@ def predict(model: Path, images: tuple[Path, ...], show: bool) -> int:
     "--quick", is_flag=True, help="Train less: the page takes seconds, with less accurate networks."
 )
 def tutorial(out: Path, quick: bool) -> int:
-    """Write the tutorial as an interactive page that computes its 67 equations.
+    """Write the tutorial page, which computes 67 equations.
 
-    The page is one HTML file that works offline. It restates each equation, computes it with
-    chainrule, and shows the code of each figure. It takes about half a minute on two cores.
+    The page is one interactive HTML file that works offline. It restates each equation of the
+    tutorial, computes it with chainrule, and shows the code of each figure. It takes about half a
+    minute on two cores.
     """
     for module in ("matplotlib", "latex2mathml", "pygments"):
         require(module)
@@ -355,7 +359,7 @@ def tutorial(out: Path, quick: bool) -> int:
 
 @chainrule.command("info")
 def show_info() -> int:
-    """Print the version, the backends, the threads and the GPU of this installation."""
+    """Print version, backends, threads and GPU."""
     terminal.key_value_table(
         {name.replace("_", " "): _formatted(value) for name, value in info().items()}
     )
@@ -383,7 +387,9 @@ def _prepare_folder(folder: Path) -> None:
     except OSError as error:
         raise OSError(f"--out {_shown(folder)}: {error.strerror}") from error
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError(f"--out {_shown(folder)}: folder must be writable, got a read-only one")
+        raise PermissionError(
+            f"--out {_shown(folder)}: folder must be writable, got a read-only one"
+        )
 
 
 def _load(root: Path | None, embedded: bool) -> tuple[Dataset, Dataset, str]:

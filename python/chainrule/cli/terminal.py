@@ -6,21 +6,23 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import click
 import numpy as np
 
 from .. import cuda, get_num_threads, info
 from .._types import Array
+from ..plots.style import SHADES, shaded_rows
+from ..training.confusion import confusion_table, percent
 
 __all__ = [
     "ascii_image",
     "bar_chart",
-    "confusion_table",
+    "confusion_matrix",
     "device_name",
     "heading",
     "key_value_table",
-    "percent",
     "pluralize",
     "width",
     "wrapped",
@@ -76,57 +78,23 @@ def _encodable(text: str) -> bool:
     return True
 
 
-def percent(share: float, digits: int = 1) -> str:
-    """Return a share in percent that says 100 or 0 only where it is 100 or 0."""
-    low = 10.0**-digits
-    value = 100.0 * share
-    if 0.0 < value < low:
-        return f"<{low:.{digits}f} %"
-    if 100.0 - low < value < 100.0:
-        return f">{100.0 - low:.{digits}f} %"
-    return f"{value:.{digits}f} %"
+# Colors of the roles that `confusion_table` passes.
+_ROLE_STYLES: dict[str, dict[str, Any]] = {
+    "title": {"dim": True},
+    "header": {"bold": True},
+    "correct": {"bold": True, "fg": "blue"},
+    "zero": {"dim": True},
+    "frequent": {"fg": "red"},
+}
 
 
-def confusion_table(confusion: Array, names: Sequence[str]) -> list[str]:
-    """Return the lines of a confusion matrix with the share of each class that was read right.
+def confusion_matrix(confusion: Array, names: Sequence[str]) -> list[str]:
+    """Return the lines of a confusion matrix, in color and within the width of the terminal."""
 
-    Mistakes stand out: nothing is a dot, and the commonest ones are coloured. Where the terminal
-    is too narrow the matrix is left out and the shares stay, each with the class most often read
-    instead.
-    """
-    right = np.diag(confusion)
-    totals = confusion.sum(axis=1)
-    wrong = confusion - np.diag(right)
-    cell = max(len(str(int(confusion.max()))), max(map(len, names))) + 2
-    first = max(map(len, names)) + 7
-    narrow = first + cell * len(names) + 9 > width()
-    lines = []
-    if narrow:
-        lines.append(click.style("  true   right   most often read as", dim=True))
-    else:
-        lines.append(" " * first + click.style("read as", dim=True))
-        head = "".join(name.rjust(cell) for name in names)
-        lines.append(" " * first + click.style(head + "    right", bold=True))
-    for row, name in enumerate(names):
-        share = percent(right[row] / totals[row]) if totals[row] else "none"
-        if narrow:
-            instead = int(wrong[row].argmax())
-            times = counted(int(wrong[row, instead]), "time")
-            other = f"{names[instead]} ({times})" if wrong[row].any() else ""
-            lines.append(f"  {name:>4} {share:>8}   {other}".rstrip())
-            continue
-        cells = []
-        for column, count in enumerate(confusion[row].tolist()):
-            text = (str(count) if count else ".").rjust(cell)
-            if row == column:
-                text = click.style(text, bold=True, fg="blue")
-            elif not count:
-                text = click.style(text, dim=True)
-            elif 2 * count > wrong.max():
-                text = click.style(text, fg="red")
-            cells.append(text)
-        lines.append(f"  true {name.rjust(first - 7)}{''.join(cells)} {share:>8}")
-    return lines
+    def style(text: str, role: str) -> str:
+        return click.style(text, **_ROLE_STYLES[role]) if role in _ROLE_STYLES else text
+
+    return confusion_table(confusion, names, width(), style)
 
 
 def bar_chart(probabilities: Iterable[float], names: Sequence[str]) -> list[str]:
@@ -146,9 +114,8 @@ def bar_chart(probabilities: Iterable[float], names: Sequence[str]) -> list[str]
     return lines
 
 
-def drawing(image: Array) -> list[str]:
-    """Return an image (H, W) of uint8, white ink on black, in characters."""
-    shades = " ░▒▓█" if _encodable("░▒▓█") else " .+x#"
-    level = np.minimum(image.astype(int) * len(shades) // 256, len(shades) - 1)
-    # Characters are about twice as high as wide.
-    return ["  " + "".join(2 * shades[each] for each in row).rstrip() for row in level]
+def ascii_image(image: Array) -> list[str]:
+    """Return an image (H, W) of uint8, white ink on black, as lines of characters."""
+    shades = SHADES if _encodable(SHADES) else " .+x#"
+    levels = np.minimum(image.astype(int) * len(shades) // 256, len(shades) - 1)
+    return ["  " + line.rstrip() for line in shaded_rows(levels, shades, width=2)]
