@@ -265,7 +265,7 @@ class TrainingRun:
                 "confusion.png": "confusion matrix",
                 "filters.png": "weights of the first layer",
                 "mistakes.png": f"the {MISTAKES_PLOTTED} most confident mistakes",
-                "digit.png": "the first test image, an input for `chainrule predict`",
+                "digit.png": "the first test image",
             }
         )
         click.echo("\nClassify this digit, or a photograph of your own handwriting:")
