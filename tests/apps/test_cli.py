@@ -1,4 +1,4 @@
-"""The command `chainrule` as a user meets it: what it prints, writes and answers with."""
+"""The command `chainrule`: its output, files and exit codes."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ import pytest
 import chainrule as cr
 from chainrule import data, recipes
 from chainrule.cli import main
+from chainrule.training.confusion import percent
 
-INSTALL = 'the command line needs more: pip install "chainrule[cli]"'
+INSTALL = 'the command line requires: pip install "chainrule[cli]"'
 for module in ("click", "matplotlib", "PIL"):
     pytest.importorskip(module, reason=INSTALL)
 
-report = pytest.importorskip("chainrule.cli.terminal")
-commands = pytest.importorskip("chainrule.cli.commands")
+terminal = pytest.importorskip("chainrule.cli.terminal")
 
 FILES = {
     "model.safetensors",
@@ -37,8 +37,8 @@ QUICK = ["mnist", "--embedded", "--network", "mlp", "--epochs", "2"]
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In an empty folder, and without anybody's MNIST."""
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run each test in an empty folder, without a copy of MNIST."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CHAINRULE_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -47,23 +47,23 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that `chainrule mnist` has filled."""
+    """The output folder of one run of `chainrule mnist`."""
     folder = tmp_path_factory.mktemp("trained")
     assert main([*QUICK, "--out", str(folder)]) == 0
     return folder
 
 
-def test_mnist_shows_the_run_and_writes_everything(capsys: pytest.CaptureFixture[str]) -> None:
+def test_mnist_prints_the_run_and_writes_all_files(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*QUICK, "--seed", "3"]) == 0
     shown, progress = capsys.readouterr()
     folder = Path("chainrule-mnist", "mlp")
     assert {path.name for path in folder.iterdir()} == FILES
     for part in (
-        "embedded part of MNIST: 6,000 training and 1,000 test images",
-        "2 epochs, batches of 128, highest learning rate 0.1, seed 3",
+        "embedded subset of MNIST: 6,000 training and 1,000 test images",
+        "2 epochs, batch size 128, peak learning rate 0.1, seed 3",
         "parameters: 101,770",
-        "The mistakes it was surest of",
-        f"Written to {folder}",
+        "Most confident mistakes",
+        f"Files in {folder}",
         f"  chainrule predict \\\n    {folder}/model.safetensors \\\n    {folder}/digit.png",
     ):
         assert part in shown
@@ -74,10 +74,10 @@ def test_mnist_shows_the_run_and_writes_everything(capsys: pytest.CaptureFixture
     assert "epoch 2/2" in progress
     assert "validation" in progress
     assert max(map(len, shown.splitlines())) <= 80
-    assert "\x1b" not in shown  # no colour where there is no terminal
+    assert "\x1b" not in shown  # no color without a terminal
 
 
-def test_mnist_s_files_are_those_of_the_run(trained: Path) -> None:
+def test_mnist_files_belong_to_the_run(trained: Path) -> None:
     network = cr.load(trained / "model.safetensors")
     assert [type(layer) for layer in network.layers] == [
         type(layer) for layer in recipes.mlp().layers
@@ -98,43 +98,43 @@ def test_the_same_seed_writes_the_same_network(trained: Path, threads: None) -> 
     assert first.read_bytes() == second.read_bytes()
 
 
-def test_options_reach_the_training(capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_change_the_training(capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--batch-size", "512", "--learning-rate", "0.02", "--out", "one/two"]
     assert main(["mnist", "--embedded", "--network", "mlp", "--epochs", "1", *options]) == 0
-    assert "1 epoch, batches of 512, highest learning rate 0.02" in capsys.readouterr().out
+    assert "1 epoch, batch size 512, peak learning rate 0.02" in capsys.readouterr().out
     assert Path("one", "two", "model.safetensors").is_file()
 
 
-def test_mnist_is_fetched_or_else_the_embedded_part_used(
+def test_mnist_is_downloaded_or_the_embedded_subset_is_used(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = []
+    downloads = []
 
     def unreachable(root: Path | None, download: bool) -> None:
-        asked.append(download)
-        raise FileNotFoundError("mnist: the data set was not found, nor fetched")
+        downloads.append(download)
+        raise FileNotFoundError("mnist: not found")
 
     monkeypatch.setattr(data, "mnist", unreachable)
     assert main(["mnist", "--network", "mlp", "--epochs", "1"]) == 0
     shown = capsys.readouterr()
-    assert asked == [False, True]
-    assert "fetching it (11 MB)" in shown.err
-    assert "Not fetched (no mirror could be reached): using the part that comes with" in shown.err
-    assert "embedded part of MNIST" in shown.out
+    assert downloads == [False, True]
+    assert "downloading it (11 MB)" in shown.err
+    assert "Download failed (no mirror responded); using the embedded subset." in shown.err
+    assert "embedded subset of MNIST" in shown.out
 
 
-def test_a_folder_that_was_named_is_not_passed_over(
+def test_missing_data_in_a_given_folder_is_an_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def unreachable(root: Path | None, download: bool) -> None:
-        raise FileNotFoundError(f"mnist: looked in {root}")
+        raise FileNotFoundError(f"mnist: searched {root}")
 
     monkeypatch.setattr(data, "mnist", unreachable)
     assert main(["mnist", "--network", "mlp", "--data", "there"]) == 1
-    assert capsys.readouterr().err.endswith("chainrule: mnist: looked in there\n")
+    assert capsys.readouterr().err.endswith("chainrule: mnist: searched there\n")
 
 
-def test_all_of_mnist_is_used_where_it_is_found(
+def test_full_mnist_is_used_if_it_is_found(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(data, "mnist", lambda root, download: data.digits())
@@ -146,10 +146,10 @@ def test_all_of_mnist_is_used_where_it_is_found(
     ("arguments", "code", "message"),
     [
         (["mnist", "--network", "vgg"], 2, "'vgg' is not one of 'cnn', 'lenet', 'mlp'"),
-        (["mnist", "--embedded", "--data", "."], 2, "--embedded and --data exclude each other"),
+        (["mnist", "--embedded", "--data", "."], 2, "--embedded and --data are mutually exclusive"),
         (["mnist", "--epochs", "0"], 2, "0 is not in the range x>=1"),
         (["mnist", "--embedded", "--seed", "-1"], 1, "seed"),
-        (["mnist", "--embedded", "--out", "file"], 1, "--out file: is a file, not a folder"),
+        (["mnist", "--embedded", "--out", "file"], 1, "--out file: must be a folder, got a file"),
         (["mnist", "--embedded", "--out", "file/x"], 1, "--out file/x: Not a directory"),
         (["mnist", "--embedded", "--threads", "100000"], 1, "4096"),
         (["predict", "absent.safetensors", "x.png"], 1, "absent.safetensors"),
@@ -158,7 +158,7 @@ def test_all_of_mnist_is_used_where_it_is_found(
         (["fly"], 2, "No such command 'fly'"),
     ],
 )
-def test_a_failure_is_a_message_and_an_exit_code(
+def test_failure_is_a_message_and_an_exit_code(
     arguments: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("file").write_text("x")
@@ -169,21 +169,21 @@ def test_a_failure_is_a_message_and_an_exit_code(
     assert shown.out == ""
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
-def test_a_folder_that_cannot_be_written_to_is_refused_before_training(
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can write to every folder")
+def test_read_only_folder_is_rejected_before_training(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     Path("locked").mkdir(mode=0o500)
     assert main([*QUICK, "--out", "locked"]) == 1
-    assert "--out locked: the folder cannot be written to" in capsys.readouterr().err
+    assert "--out locked: folder must be writable, got a read-only one" in capsys.readouterr().err
 
 
-def test_a_training_that_diverges_is_one_message(capsys: pytest.CaptureFixture[str]) -> None:
+def test_diverged_training_is_one_message(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*QUICK, "--learning-rate", "1e30"]) == 1
     assert re.search(r"^chainrule: fit: loss is .* in epoch 1, ", capsys.readouterr().err, re.M)
 
 
-def test_predict_reads_pictures(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_predict_classifies_images(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image = pytest.importorskip("PIL.Image")
     digit = data.digits()[1].images[0, :, :, 0]
     Image.fromarray(255 - digit).resize((200, 200)).save("dark.jpg")
@@ -196,29 +196,29 @@ def test_predict_reads_pictures(trained: Path, capsys: pytest.CaptureFixture[str
     assert len(re.findall(r"^  \d  \S+ +[<>]?\d+\.\d %$", shown, re.MULTILINE)) == 20
 
 
-def test_predict_goes_on_behind_a_bad_picture(
+def test_predict_continues_after_an_invalid_image(
     trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Path("notes.png").write_text("no picture")
+    Path("notes.png").write_text("no image")
     capsys.readouterr()
     model, good = str(trained / "model.safetensors"), str(trained / "digit.png")
     assert main(["predict", model, "notes.png", "absent.png", good]) == 1
     shown = capsys.readouterr()
     assert shown.err.splitlines() == [
-        "chainrule: notes.png: not a picture that can be read (PNG, JPEG, ...)",
-        "chainrule: absent.png: no such file",
+        "chainrule: notes.png: file must be an image (PNG, JPEG, ...), got unknown data",
+        "chainrule: absent.png: file not found",
     ]
     assert f"{good}: 7" in shown.out
 
 
-def test_predict_refuses_a_network_for_other_images(capsys: pytest.CaptureFixture[str]) -> None:
+def test_predict_rejects_a_network_for_other_inputs(capsys: pytest.CaptureFixture[str]) -> None:
     cr.Sequential(cr.Linear(3), input_shape=(5,)).save("other.safetensors")
     assert main(["predict", "other.safetensors", "x.png"]) == 1
-    message = "must read (28, 28, 1) and give (classes,), other.safetensors reads (5,) and gives"
+    message = "must map (28, 28, 1) to (classes,), got (5,) to (3,) in other.safetensors"
     assert message in capsys.readouterr().err
 
 
-def test_info_tells_what_runs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_info_prints_all_entries(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info"]) == 0
     shown = capsys.readouterr().out
     for name, value in cr.info().items():
@@ -232,7 +232,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_help_fits_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ([], ["mnist"], ["predict"], ["info"]):
+    for command in ([], ["mnist"], ["predict"], ["tutorial"], ["info"]):
         assert main([*command, "--help"]) == 0
         assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
 
@@ -249,32 +249,32 @@ def test_tables_and_bars_fit_the_terminal(
     monkeypatch.setenv("COLUMNS", str(columns))
     confusion = np.eye(10, dtype=int) * (total // 10) + 1
     names = [str(digit) for digit in range(10)]
-    table = [plain(line) for line in report.confusion_table(confusion, names)]
-    bars = [plain(line) for line in report.bars(np.arange(10) / 45, names)]
+    table = [plain(line) for line in terminal.confusion_matrix(confusion, names)]
+    bars = [plain(line) for line in terminal.bar_chart(np.arange(10) / 45, names)]
     assert len(bars) == 10
-    limit = max(columns, 38)  # narrower than any terminal in use
+    limit = max(columns, 38)  # the minimum width
     assert max(map(len, [*table, *bars])) <= limit
     assert ("true 0" in table[2]) == (columns >= (80 if total == 1_000 else 100))
 
 
-def test_percent_is_certain_only_of_what_is_certain() -> None:
-    shown = [report.percent(share) for share in (0.0, 1e-9, 0.001, 0.5, 0.9994, 0.99999, 1.0)]
+def test_percent_rounds_to_0_and_100_only_if_exact() -> None:
+    shown = [percent(share) for share in (0.0, 1e-9, 0.001, 0.5, 0.9994, 0.99999, 1.0)]
     assert shown == ["0.0 %", "<0.1 %", "0.1 %", "50.0 %", ">99.9 %", ">99.9 %", "100.0 %"]
 
 
 def launch(*arguments: str, **environment: str) -> subprocess.Popen[bytes]:
-    """`python -m chainrule` in a process of its own, where Ctrl-C works as in a terminal."""
+    """Start `python -m chainrule` as a subprocess that handles SIGINT as in a terminal."""
     return subprocess.Popen(
         [sys.executable, "-m", "chainrule", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={**os.environ, **environment},
-        # A runner in the background has SIGINT ignored, and its children inherit that.
+        # A background test runner ignores SIGINT, and its child processes inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 
-def test_a_terminal_that_knows_only_ascii_is_served(trained: Path) -> None:
+def test_ascii_terminal(trained: Path) -> None:
     process = launch(
         "predict", str(trained / "model.safetensors"), str(trained / "digit.png"), "--show",
         LC_ALL="C", PYTHONIOENCODING="ascii", PYTHONUTF8="0",
@@ -285,27 +285,27 @@ def test_a_terminal_that_knows_only_ascii_is_served(trained: Path) -> None:
     assert out.isascii()
 
 
-def test_ctrl_c_saves_what_was_trained() -> None:
+def test_ctrl_c_saves_the_network() -> None:
     stale = Path("cut", "confusion.png")
     stale.parent.mkdir()
-    stale.write_bytes(b"of an earlier run")
+    stale.write_bytes(b"from an earlier run")
     process = launch(
         "mnist", "--embedded", "--network", "mlp", "--epochs", "100000", "--out", "cut"
     )
     assert process.stderr is not None
-    line = process.stderr.readline()  # the first epoch is done
+    line = process.stderr.readline()  # printed after the first epoch
     assert b"epoch" in line
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert b"interrupted; the network as trained so far is in cut/model.safetensors" in err
+    assert b"interrupted; the partially trained network is in cut/model.safetensors" in err
     assert b"Traceback" not in err
     assert cr.load("cut/model.safetensors").output_shape == (10,)
     assert Path("cut", "history.csv").is_file()
     assert not stale.exists()
 
 
-def test_a_reader_who_leaves_is_no_error() -> None:
+def test_closed_pipe_prints_no_traceback() -> None:
     process = launch("mnist", "--embedded", "--network", "mlp", "--epochs", "1")
     assert process.stdout is not None
     process.stdout.close()
@@ -317,7 +317,7 @@ def test_a_reader_who_leaves_is_no_error() -> None:
     assert b"Exception" not in err
 
 
-def test_without_click_the_command_tells_what_to_install() -> None:
+def test_command_without_click_names_the_install_command() -> None:
     program = (
         "import sys; sys.modules['click'] = None\n"
         "from chainrule.cli import main\nsys.exit(main(['info']))"

@@ -26,9 +26,8 @@ from chainrule.training import loop
 ROOT = Path(__file__).resolve().parents[2]
 READMES = sorted(
     str(path.relative_to(ROOT))
-    for path in [ROOT / "README.md", *(ROOT / "python").rglob("README.md")]
-    + [*(ROOT / "bench").glob("README.md"), *(ROOT / "csrc").rglob("README.md")]
-    if path.is_file()
+    for folder, pattern in ((".", ""), ("python", "**/"), ("csrc", "**/"), ("bench", ""))
+    for path in (ROOT / folder).glob(f"{pattern}README.md")
 )
 BLOCK = re.compile(r"^(?:<!-- requires: ([\w, ]+) -->\n)?```python\n(.*?)^```$", re.M | re.S)
 # Modules that need an extra of the package, and what else their examples need.

@@ -1,4 +1,9 @@
-"""A headless Chromium for the tests, spoken to through its DevTools protocol over two pipes."""
+"""A headless Chromium for the tests, controlled by the DevTools protocol over two pipes.
+
+Playwright would replace this file, but its wheel has 53 MB (165 MB installed, with Node.js). That
+nearly doubles the environment of the README's test command, for tests that also require a Chromium
+from the system. This file requires only the standard library.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-# Neither the network nor a sandbox is at hand in a container; the page is our own file.
+# A container may have neither network access nor a sandbox. The page is a local file of the tests.
 OPTIONS = (
     "--headless=new",
     "--no-sandbox",
@@ -27,29 +32,29 @@ OPTIONS = (
     "--disable-extensions",
     "--remote-debugging-pipe",
 )
-# A browser that says nothing for so long hangs; it is no measure of the page.
-HANGS = 120.0
+# Seconds without an answer after which the browser counts as stuck. Not a measure of the page.
+TIMEOUT = 120.0
 
 
 def chromium() -> str | None:
-    """The path of a Chromium or Chrome, or None."""
+    """Return the path of Chromium or Chrome, or None."""
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
     return next((path for name in names if (path := shutil.which(name))), None)
 
 
 class Tab:
-    """One page in the browser.
+    """One tab of the browser.
 
     Attributes
     ----------
     events : list of dict
-        Everything the browser reported so far: console, errors, requests.
+        All events so far: console output, errors and requests.
     """
 
-    def __init__(self, into: int, outof: int) -> None:
-        self._into, self._outof = into, outof
+    def __init__(self, write_pipe: int, read_pipe: int) -> None:
+        self._write_pipe, self._read_pipe = write_pipe, read_pipe
         self._count = 0
-        self._left = b""
+        self._buffer = b""
         self._session: str | None = None
         self.events: list[dict[str, Any]] = []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
@@ -59,12 +64,12 @@ class Tab:
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Run a command of the protocol, and return its result."""
+        """Run a command of the DevTools protocol and return its result."""
         self._count += 1
         message = {"id": self._count, "method": method, "params": parameters}
         if self._session:
             message["sessionId"] = self._session
-        os.write(self._into, json.dumps(message).encode() + b"\0")
+        os.write(self._write_pipe, json.dumps(message).encode() + b"\0")
         while True:
             answer = self._read()
             if answer.get("id") == self._count:
@@ -73,33 +78,34 @@ class Tab:
                 return result
 
     def _read(self) -> dict[str, Any]:
-        ends = time.monotonic() + HANGS
-        while b"\0" not in self._left:
-            ready, _, _ = select.select([self._outof], [], [], max(0.0, ends - time.monotonic()))
-            part = os.read(self._outof, 1 << 20) if ready else b""
-            assert part, "the browser has ended or hangs"
-            self._left += part
-        text, _, self._left = self._left.partition(b"\0")
+        deadline = time.monotonic() + TIMEOUT
+        while b"\0" not in self._buffer:
+            remaining = max(0.0, deadline - time.monotonic())
+            ready, _, _ = select.select([self._read_pipe], [], [], remaining)
+            part = os.read(self._read_pipe, 1 << 20) if ready else b""
+            assert part, "the browser must answer, but it exited or is stuck"
+            self._buffer += part
+        text, _, self._buffer = self._buffer.partition(b"\0")
         answer: dict[str, Any] = json.loads(text)
         if "method" in answer:
             self.events.append(answer)
         return answer
 
     def open(self, url: str) -> None:
-        """Go to an address, and wait until the page has loaded."""
-        seen = len(self.events)
+        """Load a page, and wait for its load event."""
+        first = len(self.events)
         self.call("Page.navigate", url=url)
-        while not any(each["method"] == "Page.loadEventFired" for each in self.events[seen:]):
+        while not any(each["method"] == "Page.loadEventFired" for each in self.events[first:]):
             self._read()
 
     def evaluate(self, expression: str) -> Any:
-        """Evaluate JavaScript on the page, and return its value."""
+        """Return the value of a JavaScript expression."""
         answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
     def resize(self, width: int, height: int, scale: float = 1.0) -> None:
-        """Give the page a window of so many CSS pixels."""
+        """Set the size of the window, in CSS pixels."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -109,7 +115,7 @@ class Tab:
         )
 
     def screenshot(self, selector: str, path: Path) -> None:
-        """Write what an element looks like to a PNG."""
+        """Write a screenshot of an element as PNG."""
         box = self.evaluate(
             f"(() => {{ const b = document.querySelector({json.dumps(selector)})"
             ".getBoundingClientRect(); return {x: b.x + scrollX, y: b.y + scrollY, "
@@ -119,32 +125,32 @@ class Tab:
         path.write_bytes(base64.b64decode(picture["data"]))
 
     def pdf(self) -> bytes:
-        """Return the page as it is printed."""
+        """Return the page printed as PDF."""
         return base64.b64decode(self.call("Page.printToPDF", printBackground=True)["data"])
 
 
 @contextmanager
 def browser(path: str) -> Iterator[Tab]:
-    """Start a browser with an empty profile, and lend its page."""
-    ours, theirs = os.pipe(), os.pipe()
+    """Start a browser with an empty profile, and return one tab as a context manager."""
+    commands, answers = os.pipe(), os.pipe()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        # The browser reads from its file 3 and writes to its file 4.
-        shell = f'exec "$0" "$@" 3<&{ours[0]} 4>&{theirs[1]}'
+        # The browser reads from file descriptor 3 and writes to file descriptor 4.
+        shell = f'exec "$0" "$@" 3<&{commands[0]} 4>&{answers[1]}'
         process = subprocess.Popen(
             ["bash", "-c", shell, path, *OPTIONS, f"--user-data-dir={profile}"],
-            pass_fds=(ours[0], theirs[1]),
+            pass_fds=(commands[0], answers[1]),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        os.close(ours[0])
-        os.close(theirs[1])
+        os.close(commands[0])
+        os.close(answers[1])
         try:
-            yield Tab(ours[1], theirs[0])
+            yield Tab(commands[1], answers[0])
         finally:
-            os.close(ours[1])  # The browser ends when nobody speaks to it.
-            os.close(theirs[0])
+            os.close(commands[1])  # The browser exits when its input is closed.
+            os.close(answers[0])
             try:
                 process.wait(20)
             except subprocess.TimeoutExpired:

@@ -1,8 +1,7 @@
 """The command `chainrule`: `chainrule mnist`, `predict`, `tutorial` and `info`.
 
-Here is only what holds for all of them: where to get click, and how a run ends. Exit codes: 0 when
-all went well, 1 after a failure (one message, no traceback), 2 for a command line that makes no
-sense, 130 after Ctrl-C.
+The commands are in `chainrule.cli.commands`, and their exit codes in `chainrule.cli.exit_codes`.
+This module imports neither click nor the commands before `main` runs.
 """
 
 from __future__ import annotations
@@ -12,14 +11,12 @@ import sys
 from collections.abc import Sequence
 
 from .._optional import require
+from .exit_codes import FAILURE, INTERRUPTED
 
 __all__ = ["main"]
 
-FAILURE = 1
-INTERRUPTED = 130  # what a shell reports of a program that Ctrl-C ended: 128 + SIGINT
-
-# What bad input, a full disk, a missing extra or a diverged training raise. Anything else is a
-# fault of ours, and its traceback is what a report of it needs.
+# Bad input, a full disk, a missing extra and a diverged training raise these. Any other exception
+# is a defect of chainrule, and a bug report requires its traceback.
 EXPECTED = (OSError, ValueError, ImportError, MemoryError, ArithmeticError, RuntimeError)
 
 
@@ -29,15 +26,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     arguments : sequence of str, optional
-        What follows the program's name; by default that of this process.
+        Arguments after the program's name. The default is ``sys.argv[1:]``.
 
     Returns
     -------
     int
-        The exit code.
+        Exit code: 0 after success, 1 after a failure (one message without a traceback), 2 for an
+        invalid command line, and 130 after Ctrl-C.
+
+    Examples
+    --------
+    >>> from chainrule.cli import main
+    >>> main(["--version"])  # doctest: +ELLIPSIS
+    chainrule, version ...
+    0
     """
     for stream in (sys.stdout, sys.stderr):
-        # A terminal whose encoding lacks a sign shows "?" for it.
+        # Print "?" for a character that the terminal's encoding lacks.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:
@@ -49,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\nchainrule: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader (`| head`) has left; Python's own flush at exit must not fail on it again.
+        # The reader (`| head`) closed the pipe. Redirect stdout, so that Python's flush at exit
+        # does not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILURE
     except EXPECTED as error:

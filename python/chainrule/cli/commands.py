@@ -1,4 +1,4 @@
-"""The commands themselves, for click."""
+"""The commands of `chainrule`, defined with click."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from ..nn.losses import CrossEntropy
 from ..nn.network import Sequential
 from ..plots.charts import most_confident_mistakes
 from ..recipes import IMAGE, RECIPES
+from ..training.confusion import percent
 from ..training.loop import evaluate, fit
 from ..training.optimizers import SGD
 from . import terminal
+from .exit_codes import FAILURE, INTERRUPTED, SUCCESS
 
-FAILURE = 1
-INTERRUPTED = 130
-
-TOLD, DRAWN = 3, 25  # of the worst mistakes, so many are put in words, and so many in a picture
+# The number of the most confident mistakes that are printed, and that are plotted.
+MISTAKES_LISTED, MISTAKES_PLOTTED = 3, 25
 PICTURES = ("history.png", "confusion.png", "filters.png", "mistakes.png", "digit.png")
 DIGITS = [str(digit) for digit in range(10)]
 
@@ -43,14 +43,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    return result if isinstance(result, int) else 0
+    return result if isinstance(result, int) else SUCCESS
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__)
 @click.pass_context
 def chainrule(context: click.Context) -> None:
-    """Small neural networks on kernels of their own."""
+    """Train and run small neural networks."""
     if os.environ.get("NO_COLOR"):  # https://no-color.org
         context.color = False
 
@@ -62,34 +62,36 @@ def chainrule(context: click.Context) -> None:
     type=click.Choice(list(RECIPES)),
     default="cnn",
     show_default=True,
-    help="cnn: two convolutions and dropout; lenet: LeNet-5; mlp: one hidden layer.",
+    help="cnn: two convolutional layers and dropout; lenet: LeNet-5; mlp: one hidden layer.",
 )
 @click.option(
     "--data",
     "root",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Folder that holds MNIST, or that it is downloaded to.  "
+    help="Folder with MNIST, or to which it is downloaded.  "
     "[default: $CHAINRULE_DATA, then the user's cache]",
 )
-@click.option("--embedded", is_flag=True, help="Use the 7,000 images that come with chainrule.")
+@click.option(
+    "--embedded", is_flag=True, help="Use the 7,000 images that are embedded in chainrule."
+)
 @click.option(
     "--epochs",
     type=click.IntRange(1),
     metavar="N",
-    help="Passes over the training images.  [default: the recipe's]",
+    help="Passes over the training images.  [default: from the network's recipe]",
 )
 @click.option(
     "--batch-size",
     type=click.IntRange(1),
     metavar="N",
-    help="Images in a training step.  [default: the recipe's]",
+    help="Images per training step.  [default: from the network's recipe]",
 )
 @click.option(
     "--learning-rate",
     type=click.FloatRange(0, min_open=True),
     metavar="RATE",
-    help="Highest learning rate of the one-cycle schedule.  [default: the recipe's]",
+    help="Peak learning rate of the one-cycle schedule.  [default: from the network's recipe]",
 )
 @click.option(
     "--seed",
@@ -97,27 +99,27 @@ def chainrule(context: click.Context) -> None:
     default=0,
     show_default=True,
     metavar="N",
-    help="Seed of the initial weights, the order of the images and dropout.",
+    help="Seed of the initial weights, of the order of the images and of dropout.",
 )
 @click.option(
     "--device",
     type=click.Choice(devices.DEVICES),
     default="cpu",
     show_default=True,
-    help="Where to train.",
+    help="Device on which the network is trained.",
 )
 @click.option(
     "--threads",
     type=click.IntRange(1),
     metavar="N",
-    help="CPU threads; the result is the same for any number.  [default: one a core]",
+    help="CPU threads. The result does not depend on their number.  [default: one per core]",
 )
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Folder for the model, its history and pictures; made where it is missing, and what an "
-    "earlier run left is replaced.  [default: chainrule-mnist/NETWORK]",
+    help="Folder for the model, its history and pictures. It is created if it does not exist, and "
+    "files of an earlier run are replaced.  [default: chainrule-mnist/NETWORK]",
 )
 def mnist(
     name: str,
@@ -131,22 +133,22 @@ def mnist(
     threads: int | None,
     out: Path | None,
 ) -> int:
-    """Train a network on handwritten digits, and show what it learnt.
+    """Train a network on handwritten digits, and report its accuracy.
 
-    Uses all of MNIST (60,000 training and 10,000 test images) where it is found or can be
-    downloaded, else the 6,000 and 1,000 of it that come with chainrule. A twelfth of the training
-    images is set aside for the validation figures of each epoch; the test images are looked at
-    once, at the end.
+    The data is MNIST (60,000 training and 10,000 test images) if it is found or can be downloaded,
+    and otherwise its embedded subset (6,000 and 1,000 images). One twelfth of the training images
+    is the validation set, which is evaluated after each epoch. The test images are evaluated once,
+    at the end.
     """
     if embedded and root is not None:
-        raise click.UsageError("--embedded and --data exclude each other")
-    # What cannot work should be said before the training, not after it.
+        raise click.UsageError("--embedded and --data are mutually exclusive")
+    # Report errors before the training, not after it.
     if device == "cuda" and cuda.why_off():
-        raise click.UsageError(f"--device cuda: CUDA is off: {cuda.why_off()}")
+        raise click.UsageError(f"--device cuda: CUDA must be available, got: {cuda.why_off()}")
     for module in ("matplotlib", "PIL"):
         require(module)
     folder = Path("chainrule-mnist", name) if out is None else out
-    _make_writable(folder)
+    _prepare_folder(folder)
     if threads is not None:
         set_num_threads(threads)
 
@@ -154,7 +156,7 @@ def mnist(
     recipe = RECIPES[name]
     if epochs is None:
         epochs = recipe.epochs if len(train) > 10_000 else recipe.epochs_embedded
-    job = Job(
+    training = TrainingRun(
         recipe.network(seed=seed).to(device),
         train,
         test,
@@ -164,22 +166,23 @@ def mnist(
         recipe.optimizer(learning_rate),
         recipe.validation,
     )
-    terminal.facts(
+    terminal.key_value_table(
         {
             "data": f"{source}: {len(train):,} training and {len(test):,} test images",
             "network": name,
-            "training": f"{terminal.counted(epochs, 'epoch')}, batches of {job.batch_size}, "
-            f"highest learning rate {learning_rate or recipe.peak:g}, seed {seed}",
-            "machine": terminal.machine(device),
+            "training": f"{terminal.pluralize(epochs, 'epoch')}, batch size {training.batch_size}, "
+            f"peak learning rate {learning_rate or recipe.peak:g}, seed {seed}",
+            "device": terminal.device_name(device),
         }
     )
-    click.echo(f"\n{terminal.wrapped(str(job.network.summary(job.batch_size)))}\n")
-    return job.run()
+    summary = training.network.summary(training.batch_size)
+    click.echo(f"\n{terminal.wrapped(str(summary))}\n")
+    return training.run()
 
 
 @dataclass(frozen=True)
-class Job:
-    """One run of `chainrule mnist`, from the data to the pictures."""
+class TrainingRun:
+    """One run of `chainrule mnist`: training, evaluation and pictures."""
 
     network: Sequential
     train: Dataset
@@ -191,7 +194,7 @@ class Job:
     validation: float
 
     def run(self) -> int:
-        """Train, measure, show and save; return the exit code."""
+        """Train, save, evaluate and plot; return the exit code."""
         started = time.perf_counter()
         history = fit(
             self.network,
@@ -203,71 +206,72 @@ class Job:
             validation=self.validation,
         )
         seconds = time.perf_counter() - started
-        # Before anything else, so that nothing that fails later can take the trained weights away.
+        # Save first: no later failure can then lose the trained weights.
         model = self.folder / "model.safetensors"
         self.network.save(model)
         history.to_csv(self.folder / "history.csv")
-        # An earlier run's pictures beside this run's network would be taken for its own.
+        # Remove the pictures of an earlier run, which do not belong to this network.
         for picture in PICTURES:
             (self.folder / picture).unlink(missing_ok=True)
         if history.stopped_by == "interrupt":
             click.echo(
-                f"chainrule: interrupted; the network as trained so far is in {_shown(model)}",
+                f"chainrule: interrupted; the partially trained network is in {_shown(model)}",
                 err=True,
             )
             return INTERRUPTED
-        self._report(seconds)
-        self._draw()
+        self._report_accuracy(seconds)
+        self._report_mistakes()
         plots.history(history).savefig(self.folder / "history.png")
-        self._next(model)
-        return 0
+        self._report_files(model)
+        return SUCCESS
 
-    def _report(self, seconds: float) -> None:
+    def _report_accuracy(self, seconds: float) -> None:
         result = evaluate(self.network, self.test)
         if result.confusion is None or result.accuracy is None:
-            raise RuntimeError("mnist: labels are no classes")
-        wrong = int(result.confusion.sum() - np.trace(result.confusion))
+            raise RuntimeError("mnist: labels must be classes, got targets")
+        mistakes = int(result.confusion.sum() - np.trace(result.confusion))
         click.echo()
         terminal.heading(f"Test accuracy {100 * result.accuracy:.2f} %")
         click.echo(
-            f"  {terminal.counted(wrong, 'mistake')} in {len(self.test):,} test images, "
-            f"mean loss {result.loss:.4f}; trained in {seconds:.1f} s\n"
+            f"  {terminal.pluralize(mistakes, 'mistake')} in {len(self.test):,} test images, "
+            f"mean loss {result.loss:.4f}, training time {seconds:.1f} s\n"
         )
-        click.echo("\n".join(terminal.confusion_table(result.confusion, DIGITS)))
+        click.echo("\n".join(terminal.confusion_matrix(result.confusion, DIGITS)))
         plots.confusion_matrix(result.confusion).savefig(self.folder / "confusion.png")
 
-    def _draw(self) -> None:
-        answers = self.network.predict_proba(self.test.images)
-        worst = most_confident_mistakes(answers, self.test.labels, TOLD)
-        if worst.size:
-            click.echo("\nThe mistakes it was surest of")
-        for index in worst.tolist():
-            said = int(answers[index].argmax())
+    def _report_mistakes(self) -> None:
+        probabilities = self.network.predict_proba(self.test.images)
+        mistakes = most_confident_mistakes(probabilities, self.test.labels, MISTAKES_LISTED)
+        if mistakes.size:
+            click.echo("\nMost confident mistakes")
+        for index in mistakes.tolist():
+            predicted = int(probabilities[index].argmax())
             click.echo(
-                f"  test image {index} is {self.test.labels[index]}, read as {said} "
-                f"({terminal.percent(float(answers[index, said]))})"
+                f"  test image {index}: true {self.test.labels[index]}, predicted {predicted} "
+                f"({percent(float(probabilities[index, predicted]))})"
             )
-        plots.mistakes(answers, self.test, DRAWN).savefig(self.folder / "mistakes.png")
+        figure = plots.mistakes(probabilities, self.test, MISTAKES_PLOTTED)
+        figure.savefig(self.folder / "mistakes.png")
         plots.filters(self.network).savefig(self.folder / "filters.png")
         digit = require("PIL.Image").fromarray(self.test.images[0, :, :, 0])
         digit.save(self.folder / "digit.png")
 
-    def _next(self, model: Path) -> None:
-        click.echo(f"\nWritten to {_shown(self.folder)}")
-        terminal.facts(
+    def _report_files(self, model: Path) -> None:
+        click.echo(f"\nFiles in {_shown(self.folder)}")
+        terminal.key_value_table(
             {
                 "model.safetensors": "the trained network",
-                "history.csv, history.png": "loss and accuracy of every epoch",
-                "confusion.png": "which digit was read as which",
-                "filters.png": "what the first layer looks for",
-                "mistakes.png": f"the {DRAWN} mistakes it was surest of",
-                "digit.png": "the first test image, to try the next command on",
+                "history.csv, history.png": "loss and accuracy per epoch",
+                "confusion.png": "confusion matrix",
+                "filters.png": "weights of the first layer",
+                "mistakes.png": f"the {MISTAKES_PLOTTED} most confident mistakes",
+                "digit.png": "the first test image",
             }
         )
-        click.echo("\nNow let it read a digit, or a photograph of your own handwriting:")
-        words = ("  chainrule predict", _shown(model), _shown(self.folder / "digit.png"))
-        fits = len(" ".join(words)) <= terminal.width()
-        click.echo(click.style((" " if fits else " \\\n    ").join(words), bold=True))
+        click.echo("\nClassify this digit, or a photograph of your own handwriting:")
+        parts = ("  chainrule predict", _shown(model), _shown(self.folder / "digit.png"))
+        fits = len(" ".join(parts)) <= terminal.width()
+        click.echo(click.style((" " if fits else " \\\n    ").join(parts), bold=True))
 
 
 @chainrule.command()
@@ -275,18 +279,18 @@ class Job:
 @click.argument(
     "images", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="IMAGE..."
 )
-@click.option("--show", is_flag=True, help="Draw each digit as the network gets to see it.")
+@click.option("--show", is_flag=True, help="Print each digit as the network reads it.")
 def predict(model: Path, images: tuple[Path, ...], show: bool) -> int:
-    """Read the digit in each IMAGE with a trained network.
+    """Classify the digit in each IMAGE with a trained network.
 
-    MODEL is a file that `chainrule mnist` or `Sequential.save` wrote. IMAGE is a PNG, JPEG or the
-    like of one digit: an image of MNIST, a scan, or a photograph, dark on light or light on dark.
+    MODEL is a file from `chainrule mnist` or `Sequential.save`. IMAGE is a PNG, JPEG or similar
+    file of one digit: an image of MNIST, a scan or a photograph, dark on light or light on dark.
     """
     network = Sequential.load(model)
     if network.input_shape != IMAGE or len(network.output_shape) != 1:
         raise ValueError(
-            f"predict: the network must read {IMAGE} and give (classes,), {_shown(model)} "
-            f"reads {network.input_shape} and gives {network.output_shape}"
+            f"predict: network must map {IMAGE} to (classes,), got {network.input_shape} to "
+            f"{network.output_shape} in {_shown(model)}"
         )
     names = [str(each) for each in range(network.output_shape[0])]
     failed = False
@@ -297,14 +301,14 @@ def predict(model: Path, images: tuple[Path, ...], show: bool) -> int:
             click.echo(f"chainrule: {error}", err=True)
             failed = True
             continue
-        answer = network.predict_proba(digit[None])[0]
+        probabilities = network.predict_proba(digit[None])[0]
         if number:
             click.echo()
-        terminal.heading(f"{_shown(path)}: {names[int(answer.argmax())]}")
+        terminal.heading(f"{_shown(path)}: {names[int(probabilities.argmax())]}")
         if show:
-            click.echo("\n".join(terminal.drawing(digit[:, :, 0])))
-        click.echo("\n".join(terminal.bars(answer, names)))
-    return FAILURE if failed else 0
+            click.echo("\n".join(terminal.ascii_image(digit[:, :, 0])))
+        click.echo("\n".join(terminal.bar_chart(probabilities, names)))
+    return FAILURE if failed else SUCCESS
 
 
 @chainrule.command()
@@ -314,22 +318,23 @@ def predict(model: Path, images: tuple[Path, ...], show: bool) -> int:
     metavar="FILE",
     default=Path("chainrule-tutorial.html"),
     show_default=True,
-    help="The page to write.",
+    help="File to write.",
 )
 @click.option(
-    "--quick", is_flag=True, help="Train less: the same page within seconds, with worse networks."
+    "--quick", is_flag=True, help="Train less: the page takes seconds, with less accurate networks."
 )
 def tutorial(out: Path, quick: bool) -> int:
-    """Compute the tutorial's 67 equations, and write them as an interactive page.
+    """Write the tutorial page, which computes 67 equations.
 
-    One HTML file that needs no network: every equation in our own words, the library computing it,
-    and the code of each figure. Takes half a minute on two cores.
+    The page is one interactive HTML file that works offline. It restates each equation of the
+    tutorial, computes it with chainrule, and shows the code of each figure. It takes about half a
+    minute on two cores.
     """
     for module in ("matplotlib", "latex2mathml", "pygments"):
         require(module)
     if out.is_dir():
-        raise IsADirectoryError(f"--out {_shown(out)}: is a folder, not a file")
-    _make_writable(out.parent)
+        raise IsADirectoryError(f"--out {_shown(out)}: must be a file, got a folder")
+    _prepare_folder(out.parent)
     from ..tutorial import CHAPTERS, build
 
     shares = sum(share for *_, share in CHAPTERS)
@@ -338,28 +343,30 @@ def tutorial(out: Path, quick: bool) -> int:
     )
     with bar:
 
-        def tell(title: str, done: int) -> None:
+        def show_progress(title: str, done: int) -> None:
             bar.update(done - bar.pos, title)
             if title and not sys.stderr.isatty():
                 click.echo(f"{100 * done // shares:3} %  {title}", err=True)
 
-        page = build(quick, tell)
+        page = build(quick, show_progress)
     out.write_text(page, encoding="utf-8")
-    terminal.heading(f"Written to {_shown(out)}")
+    terminal.heading(f"Page written to {_shown(out)}")
     size = len(page.encode()) / 1e6
-    click.echo(f"  {size:.1f} MB, all in one file; open it in a browser:\n")
+    click.echo(f"  {size:.1f} MB in one file. Open it in a browser:\n")
     click.echo(click.style(f"  {out.resolve().as_uri()}", bold=True))
-    return 0
+    return SUCCESS
 
 
 @chainrule.command("info")
 def show_info() -> int:
-    """Tell what this installation runs on."""
-    terminal.facts({name.replace("_", " "): _written(value) for name, value in info().items()})
-    return 0
+    """Print version, backends, threads and GPU."""
+    terminal.key_value_table(
+        {name.replace("_", " "): _formatted(value) for name, value in info().items()}
+    )
+    return SUCCESS
 
 
-def _written(value: object) -> str:
+def _formatted(value: object) -> str:
     if isinstance(value, bool) or value is None:
         return "yes" if value else "no"
     if isinstance(value, list | tuple | set):
@@ -371,31 +378,33 @@ def _shown(path: Path) -> str:
     return click.format_filename(path)
 
 
-def _make_writable(folder: Path) -> None:
-    """Make the folder, and prove that it can be written to, before an hour of training."""
+def _prepare_folder(folder: Path) -> None:
+    """Create the folder, and check before the training that it is writable."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
-        raise NotADirectoryError(f"--out {_shown(folder)}: is a file, not a folder") from None
+        raise NotADirectoryError(f"--out {_shown(folder)}: must be a folder, got a file") from None
     except OSError as error:
         raise OSError(f"--out {_shown(folder)}: {error.strerror}") from error
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError(f"--out {_shown(folder)}: the folder cannot be written to")
+        raise PermissionError(
+            f"--out {_shown(folder)}: folder must be writable, got a read-only one"
+        )
 
 
 def _load(root: Path | None, embedded: bool) -> tuple[Dataset, Dataset, str]:
-    """Return training set, test set and what to call them."""
+    """Return the training set, the test set and their name."""
     if not embedded:
         try:
             return *data.mnist(root, download=False), "MNIST"
         except FileNotFoundError:
             pass
-        click.echo("MNIST is not on this machine yet; fetching it (11 MB).", err=True)
+        click.echo("MNIST was not found; downloading it (11 MB).", err=True)
         try:
             return *data.mnist(root, download=True), "MNIST"
         except (ImportError, OSError) as error:
             if root is not None:
                 raise
-            why = str(error) if isinstance(error, ImportError) else "no mirror could be reached"
-            click.echo(f"Not fetched ({why}): using the part that comes with chainrule.", err=True)
-    return *data.digits(), "embedded part of MNIST"
+            reason = str(error) if isinstance(error, ImportError) else "no mirror responded"
+            click.echo(f"Download failed ({reason}); using the embedded subset.", err=True)
+    return *data.digits(), "embedded subset of MNIST"

@@ -1,4 +1,4 @@
-"""What the command line prints: tables and bars that fit the terminal, in colour only on one."""
+"""Terminal output of the commands: tables and bars that fit the width, with color on a terminal."""
 
 from __future__ import annotations
 
@@ -6,48 +6,51 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import click
 import numpy as np
 
 from .. import cuda, get_num_threads, info
 from .._types import Array
+from ..plots.style import SHADES, shaded_rows
+from ..training.confusion import confusion_table, percent
 
 __all__ = [
-    "bars",
-    "confusion_table",
-    "counted",
-    "drawing",
-    "facts",
+    "ascii_image",
+    "bar_chart",
+    "confusion_matrix",
+    "device_name",
     "heading",
-    "percent",
+    "key_value_table",
+    "pluralize",
     "width",
     "wrapped",
 ]
 
-# Wider tables and bars are harder to read, not easier.
-WIDEST = 100
+# Wider tables and bars are harder to read.
+MAX_WIDTH = 100
 
 
 def width() -> int:
-    """Return the number of columns to print into."""
-    return min(shutil.get_terminal_size((80, 24)).columns, WIDEST)
+    """Return the width of the output, in columns."""
+    return min(shutil.get_terminal_size((80, 24)).columns, MAX_WIDTH)
 
 
-def counted(count: int, noun: str) -> str:
-    """Return a count and its noun: "1 thread", "2 threads"."""
+def pluralize(count: int, noun: str) -> str:
+    """Return a count with its noun, such as "1 thread" or "2 threads"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def machine(device: str) -> str:
-    """Return what a network on this device runs on."""
+def device_name(device: str) -> str:
+    """Return the hardware of a device: the GPU, or the CPU backend and its threads."""
     if device == "cuda":
         return cuda.description()
-    return f"{info()['backend']}, {counted(get_num_threads(), 'thread')}"
+    return f"{info()['backend']}, {pluralize(get_num_threads(), 'thread')}"
 
 
 def wrapped(text: str) -> str:
-    """Return the text with the long lines of prose broken; rows of tables stay whole."""
+    """Return the text with long lines of prose wrapped, and rows of tables unchanged."""
     lines = []
     for line in text.splitlines():
         prose = "  " not in line.strip()
@@ -60,8 +63,8 @@ def heading(text: str) -> None:
     click.echo(click.style(text, bold=True))
 
 
-def facts(pairs: Mapping[str, str]) -> None:
-    """Print names and values in two columns."""
+def key_value_table(pairs: Mapping[str, str]) -> None:
+    """Print keys and values in two columns."""
     longest = max(map(len, pairs))
     for name, value in pairs.items():
         click.echo(f"  {click.style(name.ljust(longest), dim=True)}  {value}")
@@ -75,62 +78,28 @@ def _encodable(text: str) -> bool:
     return True
 
 
-def percent(share: float, digits: int = 1) -> str:
-    """Return a share in percent that says 100 or 0 only where it is 100 or 0."""
-    low = 10.0**-digits
-    value = 100.0 * share
-    if 0.0 < value < low:
-        return f"<{low:.{digits}f} %"
-    if 100.0 - low < value < 100.0:
-        return f">{100.0 - low:.{digits}f} %"
-    return f"{value:.{digits}f} %"
+# Colors of the roles that `confusion_table` passes.
+_ROLE_STYLES: dict[str, dict[str, Any]] = {
+    "title": {"dim": True},
+    "header": {"bold": True},
+    "correct": {"bold": True, "fg": "blue"},
+    "zero": {"dim": True},
+    "frequent": {"fg": "red"},
+}
 
 
-def confusion_table(confusion: Array, names: Sequence[str]) -> list[str]:
-    """Return the lines of a confusion matrix with the share of each class that was read right.
+def confusion_matrix(confusion: Array, names: Sequence[str]) -> list[str]:
+    """Return the lines of a confusion matrix, in color and within the width of the terminal."""
 
-    Mistakes stand out: nothing is a dot, and the commonest ones are coloured. Where the terminal
-    is too narrow the matrix is left out and the shares stay, each with the class most often read
-    instead.
-    """
-    right = np.diag(confusion)
-    totals = confusion.sum(axis=1)
-    wrong = confusion - np.diag(right)
-    cell = max(len(str(int(confusion.max()))), max(map(len, names))) + 2
-    first = max(map(len, names)) + 7
-    narrow = first + cell * len(names) + 9 > width()
-    lines = []
-    if narrow:
-        lines.append(click.style("  true   right   most often read as", dim=True))
-    else:
-        lines.append(" " * first + click.style("read as", dim=True))
-        head = "".join(name.rjust(cell) for name in names)
-        lines.append(" " * first + click.style(head + "    right", bold=True))
-    for row, name in enumerate(names):
-        share = percent(right[row] / totals[row]) if totals[row] else "none"
-        if narrow:
-            instead = int(wrong[row].argmax())
-            times = counted(int(wrong[row, instead]), "time")
-            other = f"{names[instead]} ({times})" if wrong[row].any() else ""
-            lines.append(f"  {name:>4} {share:>8}   {other}".rstrip())
-            continue
-        cells = []
-        for column, count in enumerate(confusion[row].tolist()):
-            text = (str(count) if count else ".").rjust(cell)
-            if row == column:
-                text = click.style(text, bold=True, fg="blue")
-            elif not count:
-                text = click.style(text, dim=True)
-            elif 2 * count > wrong.max():
-                text = click.style(text, fg="red")
-            cells.append(text)
-        lines.append(f"  true {name.rjust(first - 7)}{''.join(cells)} {share:>8}")
-    return lines
+    def style(text: str, role: str) -> str:
+        return click.style(text, **_ROLE_STYLES[role]) if role in _ROLE_STYLES else text
+
+    return confusion_table(confusion, names, width(), style)
 
 
-def bars(shares: Iterable[float], names: Sequence[str]) -> list[str]:
-    """Return one line a class: its name, a bar as long as its probability, and the probability."""
-    values = [float(share) for share in shares]
+def bar_chart(probabilities: Iterable[float], names: Sequence[str]) -> list[str]:
+    """Return one line per class: its name, a bar, and its probability."""
+    values = [float(probability) for probability in probabilities]
     longest = max(map(len, names))
     room = max(5, min(40, width() - longest - 14))
     full, blank = ("█", "·") if _encodable("█·") else ("#", ".")
@@ -145,9 +114,8 @@ def bars(shares: Iterable[float], names: Sequence[str]) -> list[str]:
     return lines
 
 
-def drawing(image: Array) -> list[str]:
-    """Return an image (H, W) of uint8, white ink on black, in characters."""
-    shades = " ░▒▓█" if _encodable("░▒▓█") else " .+x#"
-    level = np.minimum(image.astype(int) * len(shades) // 256, len(shades) - 1)
-    # Characters are about twice as high as wide.
-    return ["  " + "".join(2 * shades[each] for each in row).rstrip() for row in level]
+def ascii_image(image: Array) -> list[str]:
+    """Return an image (H, W) of uint8, white ink on black, as lines of characters."""
+    shades = SHADES if _encodable(SHADES) else " .+x#"
+    levels = np.minimum(image.astype(int) * len(shades) // 256, len(shades) - 1)
+    return ["  " + line.rstrip() for line in shaded_rows(levels, shades, width=2)]

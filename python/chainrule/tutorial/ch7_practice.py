@@ -9,9 +9,9 @@ import numpy as np
 
 import chainrule as cr
 
-from ..plots.style import BLUE, GREY, INK, ORANGE, dress, new_figure
+from ..plots.style import BLUE, GREEN, GREY, INK, ORANGE, dress, new_figure
 from .page import Chapter, Panel, Slider
-from .svg import GREEN, frame
+from .svg import frame
 
 BATCHES: tuple[int | None, ...] = (None, 1024, 128, 16)
 STYLES = ((INK, "-"), (GREEN, (0, (6, 1.5, 1, 1.5))), (BLUE, "-"), (ORANGE, (0, (4, 1.5))))

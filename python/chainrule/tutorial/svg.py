@@ -13,15 +13,13 @@ import re
 from typing import TYPE_CHECKING
 
 from .._optional import require
-from ..plots.style import BLUE, FAINT, GREY, INK, ORANGE, PAPER
+from ..plots.style import BLUE, FAINT, GREEN, GREY, INK, ORANGE, PAPER
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["GREEN", "LAST", "frame", "svg"]
+__all__ = ["LAST", "frame", "svg"]
 
-# The third color of the Okabe-Ito palette, for curves that are neither training nor validation.
-GREEN = "#009E73"
 
 # Colors that follow the page's color scheme, and their CSS variables. All others are fixed.
 COLORS = {
