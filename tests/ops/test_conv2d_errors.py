@@ -111,9 +111,14 @@ def test_integers_of_any_kind_are_taken() -> None:
 
 
 def test_channels() -> None:
-    with refused(ValueError, "conv2d: weight has 3 input channels, x has 1"):
+    with refused(
+        ValueError, "conv2d: x and weight must have the same number of input channels, got 1 and 3"
+    ):
         ops.conv2d(ones(2, 7, 8, 1), WEIGHT)
-    with refused(ValueError, "conv2d_backward_input: weight has 3 input channels, x has 1"):
+    with refused(
+        ValueError,
+        "conv2d_backward_input: x and weight must have the same number of input channels, got 1 and 3",
+    ):
         ops.conv2d_backward_input(DY, WEIGHT, (2, 7, 8, 1))
 
 
@@ -122,7 +127,9 @@ def test_axes() -> None:
         ops.conv2d(ones(28, 28), WEIGHT)
     with refused(ValueError, "conv2d: weight must have 4 dimensions, got 2"):
         ops.conv2d(X, ones(3, 3))
-    with refused(ValueError, "conv2d: bias has 3 elements, weight has 4 filters"):
+    with refused(
+        ValueError, "conv2d: bias and weight must have the same number of filters, got 3 and 4"
+    ):
         ops.conv2d(X, WEIGHT, ones(3))
     with refused(ValueError, "conv2d_backward_input: weight must have 4 dimensions, got 2"):
         ops.conv2d_backward_input(DY, ones(3, 3), X.shape)
@@ -264,5 +271,6 @@ def test_a_stride_beyond_the_image_leaves_one_window(stride: int) -> None:
 def test_images_too_large_for_memory(size: int) -> None:
     """No channels, so no bytes come in; what would go out does not fit in 64 bits."""
     x, weight = np.empty((size, 1, 1, 0), ONE), np.empty((size, 1, 1, 0), ONE)
-    with pytest.raises(ValueError, match=r"^conv2d: .* has more elements than memory can address$"):
+    text = r"^conv2d: arrays and workspaces must be smaller than 2\*\*63 bytes, got shape \("
+    with pytest.raises(ValueError, match=text):
         ops.conv2d(x, weight)

@@ -119,7 +119,10 @@ def test_shapes_that_do_not_fit(op: str, call: Any) -> None:
 
 
 def test_other_shapes_that_do_not_fit() -> None:
-    with refused(ValueError, f"{INPUT}: weight has 3 input channels, x has 1"):
+    with refused(
+        ValueError,
+        f"{INPUT}: x and weight must have the same number of input channels, got 1 and 3",
+    ):
         ops.conv2d_pooled_backward_input(DY, ARGMAX, WEIGHT, (2, 7, 8, 1), 2)
     with refused(ValueError, f"{INPUT}: weight must have 4 dimensions, got 2"):
         ops.conv2d_pooled_backward_input(DY, ARGMAX, ones(3, 3), X.shape, 2)

@@ -94,14 +94,20 @@ def test_threads(dtype: np.dtype, case: ConvPool) -> None:
 
 def test_what_does_not_fit_is_refused() -> None:
     x, weight = np.ones((2, 7, 8, 3), np.float32), np.ones((4, 3, 3, 3), np.float32)
-    with refused(ValueError, "conv2d_pooled: weight has 3 input channels, x has 2"):
+    with refused(
+        ValueError,
+        "conv2d_pooled: x and weight must have the same number of input channels, got 2 and 3",
+    ):
         ops.conv2d_pooled(x[..., :2], weight, window=2)
     with refused(ValueError, "conv2d_pooled: window must fit in the input (5, 6), got (6, 2)"):
         ops.conv2d_pooled(x, weight, window=(6, 2))
-    with refused(ValueError, "conv2d_pooled: bias has 3 elements, weight has 4 filters"):
+    with refused(
+        ValueError,
+        "conv2d_pooled: bias and weight must have the same number of filters, got 3 and 4",
+    ):
         ops.conv2d_pooled(x, weight, np.ones(3, np.float32), window=2)
     with refused(
-        TypeError, "conv2d_pooled: x is float32, weight is float64: they must have one dtype"
+        TypeError, "conv2d_pooled: x and weight must have the same dtype, got float32 and float64"
     ):
         ops.conv2d_pooled(x, weight.astype(float), window=2)
     y = np.ones((2, 2, 3, 4), np.float32)

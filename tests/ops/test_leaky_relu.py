@@ -105,5 +105,7 @@ def test_slope_must_be_a_number(slope: Any, what: str) -> None:
 
 def test_shapes_that_do_not_fit() -> None:
     dy, x = np.ones((2, 3), np.float32), np.ones((3, 2), np.float32)
-    with refused(ValueError, "leaky_relu_backward: dy has shape (2, 3), x has (3, 2)"):
+    with refused(
+        ValueError, "leaky_relu_backward: dy and x must have the same shape, got (2, 3) and (3, 2)"
+    ):
         ops.leaky_relu_backward(dy, x, 0.1)

@@ -190,9 +190,13 @@ def test_first_layer_needs_no_dx(dtype: np.dtype) -> None:
 def test_shapes_that_do_not_fit() -> None:
     x, weight, bias, dy = made(2, 3, 5, np.float32)
     one = np.ones
-    with refused(ValueError, "linear: weight has 4 inputs, x has 3"):
+    with refused(
+        ValueError, "linear: x and weight must have the same number of inputs, got 3 and 4"
+    ):
         ops.linear(x, one((5, 4), np.float32), bias)
-    with refused(ValueError, "linear: bias has 4 elements, weight has 5 outputs"):
+    with refused(
+        ValueError, "linear: bias and weight must have the same number of outputs, got 4 and 5"
+    ):
         ops.linear(x, weight, one(4, np.float32))
     with refused(ValueError, "linear: bias must have 1 dimension, got 2"):
         ops.linear(x, weight, one((5, 1), np.float32))
@@ -200,7 +204,9 @@ def test_shapes_that_do_not_fit() -> None:
         ops.linear(x[0], weight, bias)
     with refused(ValueError, "linear: weight must have 2 dimensions, got 1"):
         ops.linear(x, weight[0], bias)
-    with refused(ValueError, "linear_backward: weight has 4 inputs, x has 3"):
+    with refused(
+        ValueError, "linear_backward: x and weight must have the same number of inputs, got 3 and 4"
+    ):
         ops.linear_backward(dy, x, one((5, 4), np.float32))
     with refused(ValueError, "linear_backward: dy must have shape (2, 5), got (3, 5)"):
         ops.linear_backward(one((3, 5), np.float32), x, weight)
@@ -223,6 +229,6 @@ def test_unknown_activation() -> None:
 @pytest.mark.parametrize("size", [2**31, 2**32, 2**40, 2**60])
 def test_a_product_too_large_for_memory(size: int) -> None:
     empty = np.empty((size, 0), np.float32)
-    text = f"linear: an array of shape ({size}, {size}) has more elements than memory can address"
-    with refused(ValueError, text):
+    text = "linear: arrays and workspaces must be smaller than 2**63 bytes"
+    with refused(ValueError, f"{text}, got shape ({size}, {size})"):
         ops.linear(empty, empty)

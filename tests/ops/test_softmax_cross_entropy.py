@@ -180,7 +180,9 @@ def test_shapes_that_do_not_fit() -> None:
     logits, labels = np.ones((5, 10), np.float32), np.zeros(5, np.int64)
     with refused(ValueError, f"{OP}: logits must have 2 dimensions, got 1"):
         ops.softmax_cross_entropy(logits[0], labels)
-    with refused(ValueError, f"{OP}: logits has 5 rows, labels has 4 elements"):
+    with refused(
+        ValueError, f"{OP}: logits and labels must have the same number of rows, got 5 and 4"
+    ):
         ops.softmax_cross_entropy(logits, labels[:4])
     with refused(ValueError, f"{OP}: labels must have 1 dimension, got 2"):
         ops.softmax_cross_entropy(logits, labels[:, None])

@@ -140,7 +140,12 @@ def test_pooling_codes_out_of_range_are_found_at_the_run() -> None:
 def test_a_program_is_recorded_once() -> None:
     x = np.ones(3, np.float32)
     program = recorded(lambda: ops.relu(x))
-    with refused(RuntimeError, "Program: a program is recorded only once"), program:
+    with (
+        refused(
+            RuntimeError, "Program: a program must be recorded only once, got a second recording"
+        ),
+        program,
+    ):
         pytest.fail("recorded again")
     assert len(program) == 1
     program.run()
@@ -149,7 +154,7 @@ def test_a_program_is_recorded_once() -> None:
 def test_programs_do_not_nest() -> None:
     x = np.ones(3, np.float32)
     inner = Program()
-    text = "Program: this thread already records another program"
+    text = "Program: a thread must record one program at a time, got a second one"
     with Program() as outer:
         for program in (inner, outer):
             with refused(RuntimeError, text), program:
@@ -163,13 +168,13 @@ def test_programs_do_not_nest() -> None:
 
 
 def test_running_before_it_is_recorded() -> None:
-    text = "Program: nothing has been recorded"
+    text = "Program: a program must be recorded before it runs"
     program = Program()
     with refused(RuntimeError, text):
         program.run()
     with program:
         ops.relu(np.ones(3, np.float32))
-        text = "Program: a program cannot run while this thread records one"
+        text = "Program: run() must not be called while this thread records a program"
         with refused(RuntimeError, text):
             program.run()
     program.run()
@@ -189,7 +194,7 @@ def test_an_exception_drops_the_recording(error: type[BaseException]) -> None:
     with pytest.raises(error):
         interrupted(x)
     assert len(program) == 0
-    with refused(RuntimeError, "Program: nothing has been recorded"):
+    with refused(RuntimeError, "Program: a program must be recorded before it runs"):
         program.run()
     del x
     gc.collect()
@@ -238,6 +243,8 @@ def test_a_program_runs_in_one_thread_at_a_time() -> None:
     for worker in workers:
         worker.join(60)
         assert not worker.is_alive()
-    assert set(refusals) == {"Program: already running in another thread"}
+    assert set(refusals) == {
+        "Program: a program must run in one thread at a time, got a second run()"
+    }
     program.run()
     assert same_bits(c, ops.matmul(a, a))

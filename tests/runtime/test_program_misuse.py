@@ -21,8 +21,8 @@ from chainrule import Program, ops
 from full_step import recorded
 from op_contract import Exporter, refused
 
-NOT_BY_THIS_THREAD = "Program: this thread does not record it"
-ONCE = "Program: a program is recorded only once"
+NOT_BY_THIS_THREAD = "Program: recording must end in the thread that began it"
+ONCE = "Program: a program must be recorded only once, got a second recording"
 
 
 def ones(*shape: int) -> np.ndarray:
@@ -110,7 +110,7 @@ def test_a_thread_that_ends_takes_its_recording_along() -> None:
     """Its program is neither recorded nor fit for it any more, and harms nobody."""
     program = Program()
     assert in_a_thread(program.__enter__) is None
-    with refused(RuntimeError, "Program: nothing has been recorded"):
+    with refused(RuntimeError, "Program: a program must be recorded before it runs"):
         program.run()
     with refused(RuntimeError, ONCE):
         program.__enter__()
@@ -159,7 +159,7 @@ def test_leaving_what_was_never_entered() -> None:
     program = Program()
     with refused(RuntimeError, NOT_BY_THIS_THREAD):
         program.__exit__(None, None, None)
-    with refused(RuntimeError, "Program: nothing has been recorded"):
+    with refused(RuntimeError, "Program: a program must be recorded before it runs"):
         program.run()
 
 
@@ -216,7 +216,9 @@ def test_a_program_does_not_run_while_this_thread_records() -> None:
     x = ones(3)
     inner = recorded(lambda: ops.relu(x))
     with Program() as outer:
-        with refused(RuntimeError, "Program: a program cannot run while this thread records one"):
+        with refused(
+            RuntimeError, "Program: run() must not be called while this thread records a program"
+        ):
             inner.run()
         assert in_a_thread(inner.run) is None
         ops.relu(x)
@@ -278,7 +280,9 @@ def test_a_program_is_true_however_short() -> None:
 def test_a_cell_of_another_type_is_refused_while_recording(cell: np.ndarray, came: str) -> None:
     """A replay would not see it change."""
     p, g = np.zeros(3, np.float32), ones(3)
-    text = "sgd: learning_rate must be a number or a float64 array of no dimensions to be recorded"
+    text = (
+        "sgd: learning_rate must be a number or a float64 array without dimensions to be recorded"
+    )
     with refused(TypeError, f"{text}, got {came}"), Program():
         ops.sgd(p, g, learning_rate=cell)
     assert not p.any()
@@ -289,7 +293,7 @@ def test_a_cell_of_another_type_is_refused_while_recording(cell: np.ndarray, cam
 def test_an_offset_of_another_type_is_refused_while_recording() -> None:
     x, cell = ones(100), np.array(5)
     for op in (ops.dropout, ops.dropout_backward):
-        text = "offset must be a number or a uint64 array of no dimensions to be recorded"
+        text = "offset must be a number or a uint64 array without dimensions to be recorded"
         with refused(TypeError, f"{op.__name__}: {text}, got int64"), Program():
             op(x, 0.5, seed=1, offset=cell)
         assert same_bits(op(x, 0.5, seed=1, offset=cell), op(x, 0.5, seed=1, offset=5))
