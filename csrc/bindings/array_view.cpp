@@ -13,7 +13,7 @@ struct Description {
   int64_t size;
 };
 
-// In the order of Type.
+// In the order of DType.
 constexpr Description descriptions[] = {
     {"other", '?', 0},  {"float32", 'f', 4}, {"float64", 'f', 8}, {"uint8", 'u', 1},
     {"uint16", 'u', 2}, {"int64", 'i', 8},   {"uint64", 'u', 8},
@@ -45,7 +45,7 @@ py::dtype numpy_dtype(DType type) {
     case DType::other:
       break;
   }
-  throw std::logic_error("dtype_of: no type");
+  throw std::logic_error("numpy_dtype: no NumPy dtype for this type");
 }
 
 DType dtype_of(const py::dtype& dtype) {

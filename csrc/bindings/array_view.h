@@ -1,4 +1,4 @@
-// What an operation is given and what it gives back, wherever it lies.
+// Arrays of a call, in the memory of any device.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -13,31 +13,32 @@ namespace chainrule::bindings {
 namespace py = pybind11;
 using Shape = std::vector<int64_t>;
 
-// The element types that kernels read and write; `other` is any that they do not.
+// Element types that kernels read and write. `other` is every other type.
 enum class DType : uint8_t { other, f32, f64, u8, u16, i64, u64 };
 
-const char* name_of(DType type);  // as NumPy names it
+const char* name_of(DType type);  // NumPy's name
 int64_t size_of(DType type);
 py::dtype numpy_dtype(DType type);
 DType dtype_of(const py::dtype& dtype);
 
 class Device;
 
-// One array of a call. The call owns it.
+// One array of a call: its memory and a reference that keeps it. The call owns the ArrayRef.
 struct ArrayRef {
-  py::object object = {};  // keeps the memory
+  py::object object = {};  // keeps the memory alive
   const void* data = nullptr;
   Shape shape = {};
   DType type = DType::other;
-  const Device* device = nullptr;  // null: the object is no array
-  void* stream = nullptr;          // that the device orders work on this memory by, if any
+  const Device* device = nullptr;  // null if the object is not an array
+  void* stream = nullptr;          // orders the device's work on this memory; may be null
 
   int64_t size() const;
   int64_t nbytes() const { return size() * size_of(type); }
 };
 
-// An array as an operation's body sees it. Lives as long as its call, but for its device and the
-// memory's address: that is what a recorded kernel call keeps, and the program keeps the arrays.
+// A view of an ArrayRef, for the body of an operation. Shape, type and object are valid during the
+// call only. Device and address stay valid: a recorded kernel call stores them, and the program
+// keeps the arrays alive.
 class ArrayView {
  public:
   ArrayView() = default;
@@ -64,7 +65,7 @@ template <class T>
 const T* data(const ArrayView& array) {
   return static_cast<const T*>(array.data());
 }
-// For arrays that `output` or `updated` found writeable.
+// Only for arrays that `output`, `updated` or `gpu_buffer` has checked to be writeable.
 template <class T>
 T* mutable_data(const ArrayView& array) {
   return static_cast<T*>(array.data());

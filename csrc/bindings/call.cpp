@@ -18,10 +18,10 @@ bool is_contiguous(const py::array& array) {
   return (array.flags() & contiguous_flags) == contiguous_flags;
 }
 
-// Dense, through a copy if it is not.
+// The array itself if it is contiguous and aligned, else a copy.
 py::array contiguous_copy(const py::array& array) {
   if (is_contiguous(array)) return array;
-  // NumPy copies a contiguous but misaligned array only when it is told to.
+  // np.ascontiguousarray does not copy an array that is contiguous but misaligned.
   return py::module_::import("numpy").attr("array")(array, py::arg("order") = "C",
                                                     py::arg("copy") = true);
 }
@@ -31,7 +31,7 @@ ArrayRef array_ref(const py::array& array) {
           dtype_of(array.dtype()), &cpu()};
 }
 
-// What an array of either device is; no device where the object is neither.
+// Describes an array of either device. The device is null if the object is not an array.
 ArrayRef array_ref(const py::object& object) {
   if (py::isinstance<py::array>(object)) {
     return array_ref(py::reinterpret_borrow<py::array>(object));
@@ -79,8 +79,9 @@ int64_t checked_product(const std::string& op, const Shape& factors, const Shape
   int64_t total = 1;
   for (const int64_t n : factors) {
     if (__builtin_mul_overflow(total, n, &total)) {
-      throw py::value_error(op + ": an array of shape " + to_string(shape) +
-                            " has more elements than memory can address");
+      throw py::value_error(op +
+                            ": arrays and workspaces must be smaller than 2**63 bytes, got shape " +
+                            to_string(shape));
     }
   }
   return total;
@@ -94,7 +95,7 @@ void Call::type_error(const std::string& what) const {
 }
 
 ArrayView Call::add(ArrayRef ref, bool is_output) {
-  if (count_ == max_arrays) throw std::logic_error("Call: too many operands");
+  if (count_ == max_arrays) throw std::logic_error("Call: too many arrays");
   arrays_[count_] = std::move(ref);
   is_output_[count_] = is_output;
   return ArrayView(arrays_[count_++]);
@@ -124,8 +125,9 @@ void Call::check_device(const char* name, const ArrayRef& ref) {
     device_ = ref.device;
     device_argument_ = name;
   } else if (device_ != ref.device) {
-    type_error(std::string(device_argument_) + " lies on " + device_->name() + ", " + name +
-               " on " + ref.device->name() + ": they must lie on one device");
+    type_error(std::string(device_argument_) + " and " + name +
+               " must be on the same device, got " + device_->name() + " and " +
+               ref.device->name());
   }
 }
 
@@ -134,13 +136,13 @@ void Call::check_dtype(const char* name, DType type) {
     type_ = type;
     dtype_argument_ = name;
   } else if (type_ != type) {
-    type_error(std::string(dtype_argument_) + " is " + name_of(type_) + ", " + name + " is " +
-               name_of(type) + ": they must have one dtype");
+    type_error(std::string(dtype_argument_) + " and " + name + " must have the same dtype, got " +
+               name_of(type_) + " and " + name_of(type));
   }
 }
 
 ArrayRef Call::contiguous(const char* name, ArrayRef given) {
-  if (given.device != &cpu()) return given;  // dense, or it would not have been adopted
+  if (given.device != &cpu()) return given;  // contiguous: import_array has checked it
   const py::array array = contiguous_copy(numpy(given));
   if (array.is(given.object)) return given;
   if (!copied_argument_) copied_argument_ = name;
@@ -149,8 +151,8 @@ ArrayRef Call::contiguous(const char* name, ArrayRef given) {
 
 void Call::require_recordable(const Program& program) const {
   if (program.device() && program.device() != &device()) {
-    type_error(std::string("a program whose arrays lie on ") + program.device()->name() +
-               " cannot record arrays that lie on " + device().name());
+    type_error(std::string("arrays of a program must be on the same device, got ") +
+               program.device()->name() + " and " + device().name());
   }
   if (copied_argument_) {
     value_error(std::string(copied_argument_) +
@@ -177,7 +179,7 @@ ArrayView Call::integers(const char* name, const py::object& object, int64_t end
     value_error(std::string(name) + " must have " + dimensions(1) + ", got " +
                 std::to_string(array.ndim()));
   }
-  if (kind == 'u' && array.itemsize() == 8) {  // the conversion below would wrap
+  if (kind == 'u' && array.itemsize() == 8) {  // because the conversion below would wrap around
     const auto wide = py::array_t<uint64_t, py::array::c_style | py::array::forcecast>(array);
     for (int64_t i = 0; i < wide.shape(0); ++i) {
       if (wide.at(i) >= static_cast<uint64_t>(end)) {
@@ -226,8 +228,8 @@ ArrayView Call::bias(const py::object& object, int64_t count, const char* units)
   if (object.is_none()) return {};
   const ArrayView bias = input("bias", object, 1);
   if (dim(bias, 0) != count) {
-    value_error("bias has " + std::to_string(dim(bias, 0)) + " elements, weight has " +
-                std::to_string(count) + " " + units);
+    value_error("bias and weight must have the same number of " + std::string(units) + ", got " +
+                std::to_string(dim(bias, 0)) + " and " + std::to_string(count));
   }
   return bias;
 }
@@ -245,16 +247,16 @@ ArrayView Call::argmax(const char* name, const py::object& object) {
 bool Call::replay_array(const char* name, const py::object& object, DType type, ArrayView& found) {
   const ArrayRef ref = array_ref(object);
   if (!ref.device || !ref.shape.empty()) return false;
-  // A number in the CPU's memory may come with arrays elsewhere, but no program would read it anew.
+  // A number in CPU memory may accompany arrays on a GPU, but a program could not read it again.
   if (ref.device != &cpu() || Program::recording()) check_device(name, ref);
   if (ref.type == type && ref.device == &device()) {
     found = add(ref, false);
     return true;
   }
-  // It would be read once, and a program would never see it change.
+  // It would be read once, so a program would not see its changes.
   if (Program::recording()) {
     type_error(std::string(name) + " must be a number or a " + name_of(type) +
-               " array of no dimensions to be recorded, got " + type_name(object));
+               " array without dimensions to be recorded, got " + type_name(object));
   }
   return false;
 }
@@ -262,16 +264,17 @@ bool Call::replay_array(const char* name, const py::object& object, DType type, 
 void Call::require_writeable(const char* name, const ArrayRef& ref) const {
   if (ref.device != &cpu()) {
     if (ref.object.cast<const CudaArray&>().read_only()) {
-      value_error(std::string(name) + " is read-only");
+      value_error(std::string(name) + " must be writeable");
     }
     return;
   }
   const py::array array = numpy(ref);
-  if (!array.writeable()) value_error(std::string(name) + " is read-only");
+  if (!array.writeable())
+    value_error(std::string(name) + " must be writeable");
   if (is_contiguous(array)) return;
   const bool contiguous = array.flags() & py::array::c_style;
-  value_error(std::string(name) +
-              (contiguous ? " must be aligned in memory" : " must be C-contiguous"));
+  value_error(std::string(name) + (contiguous ? " must be aligned in memory"
+                                              : " must be C-contiguous"));
 }
 
 ArrayView Call::checked_output(const char* name_, const py::object& given, const Shape& shape,
@@ -295,12 +298,12 @@ ArrayView Call::checked_output(const char* name_, const py::object& given, const
   require_writeable(name_, ref);
   for (std::size_t i = 0; i < count_; ++i) {
     if (!overlap(arrays_[i], ref)) continue;
-    if (is_output_[i]) value_error(name + " overlaps another output");
+    if (is_output_[i]) value_error(name + " must not overlap another output");
     bool allowed = false;
     for (const ArrayView& candidate : in_place) {
       allowed = allowed || (candidate.is(arrays_[i]) && same_memory(arrays_[i], ref));
     }
-    if (!allowed) value_error(name + " overlaps an input");
+    if (!allowed) value_error(name + " must not overlap an input");
   }
   return add(ref, true);
 }
@@ -319,7 +322,8 @@ ArrayView Call::updated(const char* name, const py::object& object) {
   const ArrayRef ref = checked_input(name, object, -1);
   require_writeable(name, ref);
   for (std::size_t i = 0; i < count_; ++i) {
-    if (overlap(arrays_[i], ref)) value_error(std::string(name) + " overlaps another argument");
+    if (overlap(arrays_[i], ref))
+      value_error(std::string(name) + " must not overlap another argument");
   }
   return add(ref, false);
 }
@@ -328,7 +332,7 @@ ArrayView Call::gpu_buffer(const char* name, const py::object& object, DType typ
                            int64_t min_size) {
   const ArrayRef ref = array_ref(object);
   if (ref.device != &gpu() || ref.type != type || ref.size() < min_size) {
-    type_error(std::string(name) + " must be a cuda.Array of " + name_of(type) + ", of at least " +
+    type_error(std::string(name) + " must be a cuda.Array of " + name_of(type) + " with at least " +
                std::to_string(min_size) + " elements, got " + type_name(object));
   }
   check_device(name, ref);

@@ -1,5 +1,5 @@
-// Arguments as kernels want them: checked, dense, and typed. Every entry point comes through here,
-// and behind it nobody checks anything again.
+// Checks of array arguments. Every operation passes its arrays through a Call, so kernels receive
+// contiguous, typed, non-overlapping arrays and check nothing again.
 #pragma once
 
 #include <pybind11/typing.h>
@@ -20,53 +20,56 @@ namespace chainrule::bindings {
 
 using Pair = py::typing::Tuple<py::object, py::object>;
 
-std::string type_name(const py::handle& object);  // "int64" for an array, else the type's name
-// The product, or ValueError when it does not fit 63 bits.
-// Speaks of an array of `shape`, which may lack factors such as the size of an element.
+// The dtype's name for an array, else the name of the Python type. For error messages.
+std::string type_name(const py::handle& object);
+// Returns the product of `factors`. ValueError if it overflows int64_t. The message names an array
+// of `shape`, which may lack factors such as the element size.
 int64_t checked_product(const std::string& op, const Shape& factors, const Shape& shape);
-// A factor of such products: the copies of an operand that workspaces hold, in bytes, over all
-// threads that there can be; with room to round up.
+// Factor of such products: upper bound of the bytes that workspaces hold per element of an operand,
+// over the maximum number of threads, with room for rounding up.
 constexpr int64_t max_copies = int64_t{1} << 18;
 
-// One call of an operation: holds its operands, so that their types and the devices they lie on can
-// be compared, and its results checked against overlap.
+// One call of an operation. It stores the arrays added so far, to check that dtypes and devices
+// agree and that outputs do not overlap other arrays.
 class Call {
  public:
-  // On `device`, or, where none is given, where the first operand lies.
+  // If `device` is null, the device of the first array is used.
   explicit Call(const char* op, const Device* device = nullptr) : op_(op), device_(device) {}
   Call(const Call&) = delete;
   Call& operator=(const Call&) = delete;
 
-  // A float32 or float64 array of `rank` dimensions (any, if negative), of the same type as those
-  // before. Not contiguous or not aligned: through a copy. An object with __dlpack__ is adopted.
+  // A float32 or float64 array with `rank` dimensions (any number if negative) and the dtype of the
+  // arrays before it. If it is not contiguous or not aligned, a copy is used. Objects with
+  // __dlpack__ are accepted.
   ArrayView input(const char* name, const py::object& object, int rank = -1);
-  // Integers of any width as a dense int64 array of one dimension.
-  // Those of uint64 that int64 lacks are refused as not below `end`.
+  // Integers of any width, converted to a contiguous int64 array of one dimension. uint64 values
+  // beyond int64 raise the error of a value outside [0, end).
   ArrayView integers(const char* name, const py::object& object, int64_t end);
-  // What `gather` takes rows from: like an input, or bytes, which have no say in the type.
+  // The source of `gather`: like `input`, or uint8, which does not determine the call's dtype.
   ArrayView gather_source(const py::object& object);
-  // The type of the operands is that of the result: float32 when none is given.
+  // Takes the call's dtype from `out`. float32 if `out` is None.
   void dtype_from(const py::object& out);
-  // An optional bias of `count` elements, one for each of the weight's `outputs`.
+  // An optional bias of `count` elements. `units` names the outputs of the weight.
   ArrayView bias(const py::object& object, int64_t count, const char* units);
-  // What `max_pool2d` returned as argmax.
+  // The argmax array that `max_pool2d` or `conv2d_pooled` returned.
   ArrayView argmax(const char* name, const py::object& object);
-  // An array of no dimensions that holds one `type`; false where it is none.
+  // If `object` is an array without dimensions that holds one `type`, stores it in `found` and
+  // returns true.
   bool replay_array(const char* name, const py::object& object, DType type, ArrayView& found);
 
-  // A fresh array, or `given` if it is fit to be written to: same type and shape, contiguous,
-  // writeable, sharing no memory with an input or another result. An elementwise operation may
-  // write over the inputs named in `in_place`, exactly.
+  // A new array if `given` is None. Else `given`, which must have the call's dtype and `shape`, be
+  // contiguous and writeable, and share no memory with an input or another output. Elementwise
+  // operations list in `in_place` the inputs whose exact memory `given` may be.
   ArrayView output(const py::object& given, const Shape& shape,
                    const std::vector<ArrayView>& in_place = {});
   ArrayView output_argmax(const py::object& given, const Shape& shape);
-  // An array that the operation updates.
+  // An array that the operation reads and updates.
   ArrayView updated(const char* name, const py::object& object);
 
-  // An array of this type that lies where the others do, dense; a result is writeable.
+  // A writeable cuda.Array of this type with at least `min_size` elements.
   ArrayView gpu_buffer(const char* name, const py::object& object, DType type, int64_t min_size);
 
-  // The members of out=, or that many None. The first may be None where it is not wanted.
+  // The members of the tuple `out`, or `count` times None if `out` is None.
   std::vector<py::object> unpack_out(const py::object& out, std::size_t count,
                                      bool first_may_be_none = false) const;
 
@@ -75,9 +78,9 @@ class Call {
   [[noreturn]] void value_error(const std::string& what) const;
   [[noreturn]] void type_error(const std::string& what) const;
 
-  // f(ops, T(), workspace) with the table of the device where the operands lie, for their type,
-  // without the interpreter's lock, and with the workspace that size(ops, workers) asks for. While
-  // a program is recorded, f is kept: of its operands it may then use the memory alone.
+  // Runs f(ops, T(), workspace) without the GIL: `ops` is the kernel table of the call's device for
+  // its dtype T; `workspace` has size(ops, workers) bytes. While a program records, it stores f, so
+  // f may use only data() and device() of an ArrayView.
   template <class Size, class F>
   void run_with_workspace(Size size, F f) const {
     const Backend& backend = device().backend();
@@ -88,7 +91,7 @@ class Call {
     }
   }
 
-  // f(ops, T()), for an operation that needs no workspace.
+  // Runs f(ops, T()), for operations without workspace.
   template <class F>
   void run(F f) const {
     run_with_workspace([](const auto&, int) { return int64_t{0}; },
@@ -106,14 +109,14 @@ class Call {
     require_recordable(*program);
     Step kept = device().recordable(step);
     device().run(op_, bytes, workers, StepRef(kept), arrays());
-    program->add(device(), std::move(kept), bytes, workers, arrays());  // only what succeeded
+    program->add(device(), std::move(kept), bytes, workers, arrays());  // only if it succeeded
   }
 
-  // A program replays on the arrays it was recorded with, so none may be a passing copy.
+  // A program replays on the arrays of the recording, so temporary copies are an error.
   void require_recordable(const Program& program) const;
   std::span<const ArrayRef> arrays() const { return {arrays_.data(), count_}; }
 
-  // What `adopted` makes of an object; the error names this operation.
+  // import_array with this operation's name in its errors.
   py::object adopt(const py::object& object) const;
   ArrayRef checked_input(const char* name, const py::object& object, int rank, bool bytes = false);
   ArrayRef contiguous(const char* name, ArrayRef given);
@@ -125,7 +128,7 @@ class Call {
   ArrayView integers_on_device(const char* name, const ArrayRef& ref);
   ArrayView add(ArrayRef ref, bool is_output);
 
-  // More than any operation has; in one place, so that operands can point at them.
+  // More than any operation has. A fixed array, because ArrayViews point to its elements.
   static constexpr std::size_t max_arrays = 9;
 
   const char* op_;
@@ -139,7 +142,8 @@ class Call {
   std::size_t count_ = 0;
 };
 
-// The first `count` elements of an array where the host can read them: null where it cannot.
+// The first `count` elements of an array, in host memory. Converts to false if the host cannot wait
+// for the device.
 template <class T>
 class HostCopy {
  public:
@@ -161,9 +165,9 @@ class HostCopy {
   const T* data_ = nullptr;
 };
 
-// Every element of an array of `integers` lies in [0, end), or ValueError that begins with `what`.
-// Part of the operation: a program asks again at every replay.
-// The count comes from the time of the call: an array's own idea of it can be changed later.
+// ValueError, beginning with `what`, unless every element of an `integers` array is in [0, end).
+// It is part of the operation, so a program checks again at every replay. `count` is the size at
+// the time of the call, because an array's shape can be changed later.
 void require_in_range(const char* what, const ArrayView& indices, int64_t count, int64_t end);
 
 }  // namespace chainrule::bindings

@@ -8,7 +8,7 @@
 namespace chainrule::bindings {
 namespace {
 
-// Kernels also count the padded pixels of an image and the multiply-adds of the whole.
+// Kernels also compute the number of padded pixels per image and the total of multiply-adds.
 void require_countable(const Call& call, const Conv2d& s) {
   const Window& w = s.window;
   const Shape y = {s.batch, s.out_height, s.out_width, s.out};
@@ -27,12 +27,12 @@ void require_countable(const Call& call, const Conv2d& s) {
     call.value_error(std::string(what) + " must be at most " + std::to_string(device.max_extent()) +
                      " on " + device.name() + ", got " + std::to_string(count));
   };
-  require("the rows of x", s.height);
-  require("the columns of x", s.width);
-  require("the rows of y", s.out_height);
-  require("the columns of y", s.out_width);
-  require("the weights of a filter", w.rows * w.columns * s.in);
-  require("the weights of a channel", w.rows * w.columns * s.out);
+  require("rows of x", s.height);
+  require("columns of x", s.width);
+  require("rows of y", s.out_height);
+  require("columns of y", s.out_width);
+  require("weights per filter", w.rows * w.columns * s.in);
+  require("weights per channel", w.rows * w.columns * s.out);
 }
 
 }  // namespace
@@ -44,12 +44,12 @@ Filters filters_of(const ArrayView& weight) {
 Conv2d conv2d_shape(const Call& call, const Shape& x, const Filters& filters,
                     const py::object& stride_, const py::object& padding_) {
   if (filters.in != x[3]) {
-    call.value_error("weight has " + std::to_string(filters.in) + " input channels, x has " +
-                     std::to_string(x[3]));
+    call.value_error("x and weight must have the same number of input channels, got " +
+                     std::to_string(x[3]) + " and " + std::to_string(filters.in));
   }
   for (const int64_t axis : {x[1], x[2], filters.rows, filters.columns}) {
     if (axis > max_axis) {
-      call.value_error("an axis must be at most " + std::to_string(max_axis) + " long, got " +
+      call.value_error("every axis must be at most " + std::to_string(max_axis) + " long, got " +
                        std::to_string(axis));
     }
   }

@@ -9,7 +9,7 @@ struct Filters {
   int64_t out, rows, columns, in;
 };
 
-// Those of a weight array (out, rows, columns, in).
+// Sizes of a weight array (out, rows, columns, in).
 Filters filters_of(const ArrayView& weight);
 
 // The shapes of a convolution of images `x` (batch, height, width, channels) with these filters.
@@ -29,8 +29,8 @@ Shape output_shape(const MaxPool2d& s);
 using ImageShape = py::typing::Tuple<py::int_, py::int_, py::int_, py::int_>;
 ImageShape python_shape(const Shape& shape);
 
-// Kernels write where the positions that max_pool2d returned say: each lies in its window, or
-// ValueError. Part of the operation: a program asks again at every replay.
+// ValueError unless every argmax is inside its window, because kernels write to that position.
+// It is part of the operation, so a program checks again at every replay.
 void require_argmax_in_window(const char* op, const ArrayView& argmax, const MaxPool2d& s);
 
 // ValueError unless `array` has the shape that `what` must have.

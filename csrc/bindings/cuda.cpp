@@ -1,4 +1,4 @@
-// chainrule.cuda, as far as it is compiled.
+// Functions of chainrule.cuda.
 #include <pybind11/stl.h>
 
 #include "bindings/call.h"
@@ -47,13 +47,13 @@ CudaArray new_zeros(const py::object& shape, const py::object& dtype) {
   return array;
 }
 
-// A NumPy array is copied; what lies on the GPU is adopted.
+// A NumPy array is copied to the GPU. An array on the GPU is used without a copy.
 py::object to_gpu(const py::object& object) {
   require_gpu("cuda.array");
   const py::object found = import_array("cuda.array", object);
   if (py::isinstance<CudaArray>(found)) return found;
   if (!py::isinstance<py::array>(found)) {
-    throw py::type_error("cuda.array: must be an array, got " + type_name(object));
+    throw py::type_error("cuda.array: source must be an array, got " + type_name(object));
   }
   const auto given = py::reinterpret_borrow<py::array>(found);
   CudaArray result(dtype_from(given.dtype()), Shape(given.shape(), given.shape() + given.ndim()));
@@ -66,7 +66,8 @@ std::string repr(const CudaArray& array) {
 }
 
 int64_t length(const CudaArray& array) {
-  if (array.shape().empty()) throw py::type_error("cuda.Array: no dimensions, so no length");
+  if (array.shape().empty())
+    throw py::type_error("cuda.Array: len() must be of an array with dimensions, got shape ()");
   return array.shape()[0];
 }
 
@@ -99,7 +100,9 @@ void bind_array(py::module_& m) {
           [](const CudaArray& a, const py::object& stream, const py::object& max_version,
              const py::object& dl_device, const py::object& copy) -> py::object {
             if (!dl_device.is_none() && !dl_device.equal(py::make_tuple(2, 0))) {
-              throw py::buffer_error("__dlpack__: the array lies on a GPU; numpy() copies it");
+              throw py::buffer_error(
+                  "__dlpack__: dl_device must be (2, 0), the array's GPU; use numpy() for a copy "
+                  "on the CPU");
             }
             return export_dlpack(copy.is_none() || !copy.cast<bool>() ? a : a.copy(), stream,
                                  max_version);
@@ -109,7 +112,9 @@ void bind_array(py::module_& m) {
       .def(
           "__array__",
           [](const CudaArray&, const py::object&, const py::object&) -> py::object {
-            throw py::type_error("cuda.Array: the array lies on a GPU; its numpy() copies it");
+            throw py::type_error(
+                "cuda.Array: an array on a GPU must be copied to become a NumPy array; use its "
+                "numpy()");
           },
           py::arg("dtype") = py::none(), py::arg("copy") = py::none())
       .def("__dlpack_device__", [](const CudaArray&) { return py::make_tuple(2, 0); })

@@ -9,20 +9,23 @@ std::shared_ptr<void> device_memory(int64_t bytes, cuda::Stream stream) {
   return {cuda::allocate(bytes, stream), [stream](void* memory) { cuda::release(memory, stream); }};
 }
 
+[[noreturn]] void too_large(const Shape& shape) {
+  throw py::value_error("cuda.Array: arrays must be smaller than 2**63 bytes, got shape " +
+                        to_string(shape));
+}
+
 }  // namespace
 
 int64_t element_count(const Shape& shape) {
   int64_t count = 1;
   for (const int64_t n : shape) {
-    if (n < 0 || __builtin_mul_overflow(count, n, &count)) {
-      throw py::value_error("cuda.Array: no array has the shape " + to_string(shape));
+    if (n < 0) {
+      throw py::value_error("cuda.Array: sizes must be at least 0, got shape " + to_string(shape));
     }
+    if (__builtin_mul_overflow(count, n, &count)) too_large(shape);
   }
   int64_t bytes = 0;
-  if (__builtin_mul_overflow(count, int64_t{8}, &bytes)) {
-    throw py::value_error("cuda.Array: an array of shape " + to_string(shape) +
-                          " has more elements than memory can address");
-  }
+  if (__builtin_mul_overflow(count, int64_t{8}, &bytes)) too_large(shape);
   return count;
 }
 
@@ -43,7 +46,8 @@ py::array CudaArray::numpy() const {
 }
 
 void CudaArray::fill(const py::object& source) {
-  if (read_only_) throw py::value_error("cuda.Array.fill: the array is read-only");
+  if (read_only_)
+    throw py::value_error("cuda.Array.fill: the array must be writeable");
   const auto require_like = [&](const std::string& type, const Shape& shape) {
     if (type != name_of(type_) || shape != shape_) {
       throw py::value_error(std::string("cuda.Array.fill: source must be ") + name_of(type_) +
@@ -59,7 +63,7 @@ void CudaArray::fill(const py::object& source) {
     const bool overlap =
         begins(*this) < begins(other) + bytes && begins(other) < begins(*this) + bytes;
     if (overlap && data_ != other.data_) {
-      // A copy on the GPU may begin at either end.
+      // A copy on the GPU may start at either end.
       const CudaArray aside = other.copy();
       const ScopedGilRelease no_gil;
       cuda::stream_wait(stream_, aside.stream_);
@@ -98,9 +102,11 @@ CudaArray CudaArray::copy() const {
 CudaArray CudaArray::part(int64_t offset, const Shape& shape, DType type) const {
   const int64_t bytes = element_count(shape) * size_of(type);
   if (offset < 0 || offset % size_of(type) != 0 || bytes > nbytes() - offset) {
-    throw py::value_error("cuda.Array.part: " + std::to_string(bytes) + " bytes from " +
-                          std::to_string(offset) + " on are no part of " +
-                          std::to_string(nbytes()));
+    throw py::value_error(
+        "cuda.Array.part: offset must be a multiple of the element size, and the "
+        "part must end within " +
+        std::to_string(nbytes()) + " bytes, got " + std::to_string(bytes) + " bytes at offset " +
+        std::to_string(offset));
   }
   return {owner_, static_cast<char*>(data_) + offset, type, shape, stream_, read_only_};
 }

@@ -1,4 +1,4 @@
-// chainrule.cuda.Array: a plain owner of device memory, and how arrays get there and back.
+// chainrule.cuda.Array, an owner of GPU memory, and its exchange with other libraries.
 #pragma once
 
 #include <memory>
@@ -9,17 +9,17 @@
 namespace chainrule::bindings {
 
 const Device& gpu();
-// RuntimeError that begins with `who` and says why, where no GPU can be used.
+// RuntimeError, beginning with `who` and giving the reason, if no GPU can be used.
 void require_gpu(const std::string& who);
 
-// How many elements an array has; ValueError where there can be none of that shape.
+// Returns the number of elements of an array of `shape`. ValueError if no such array can exist.
 int64_t element_count(const Shape& shape);
 
 class CudaArray {
  public:
-  // Fresh memory, its contents undefined.
+  // New memory with undefined contents.
   CudaArray(DType type, const Shape& shape);
-  // Memory that `owner` keeps, dense and row-major, ready for work on `stream`.
+  // Contiguous memory that `owner` keeps alive, ready for work on `stream`.
   CudaArray(std::shared_ptr<void> owner, void* data, DType type, const Shape& shape,
             cuda::Stream stream, bool read_only)
       : owner_(std::move(owner)),
@@ -41,10 +41,10 @@ class CudaArray {
   int64_t nbytes() const { return size() * size_of(type_); }
 
   py::array numpy() const;
-  // Takes over the elements of an array of this shape and dtype, on either device.
+  // Copies all elements from an array of this shape and dtype, on either device.
   void fill(const py::object& source);
   CudaArray copy() const;
-  // The bytes from `offset` on as an array of its own, in the same memory.
+  // An array that views the same memory, from byte `offset` on.
   CudaArray part(int64_t offset, const Shape& shape, DType type) const;
   py::dict cuda_array_interface() const;  // __cuda_array_interface__
 
@@ -57,12 +57,13 @@ class CudaArray {
   bool read_only_ = false;
 };
 
-// An object as an array that is known here, without a copy: a NumPy array, a CudaArray, or what
-// shares its memory by DLPack or __cuda_array_interface__. Anything else as it is. TypeError or
-// ValueError that begins with `op` where memory on a GPU cannot be used as it is.
+// Returns NumPy arrays and CudaArrays as they are. An object with DLPack or
+// __cuda_array_interface__ becomes a NumPy array or CudaArray on the same memory, without a copy.
+// Other objects are returned unchanged. TypeError or ValueError, beginning with `op`, if memory on
+// a GPU cannot be used in place.
 py::object import_array(const char* op, const py::object& object);
 
-// A DLPack capsule of the array, for work on `stream` as the protocol writes it.
+// Returns a DLPack capsule of the array. `stream` is the consumer's, in the protocol's encoding.
 py::capsule export_dlpack(const CudaArray& array, const py::object& stream,
                           const py::object& max_version);
 

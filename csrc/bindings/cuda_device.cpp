@@ -1,4 +1,4 @@
-// The GPU as a device: kernels run on the calling thread's stream, programs are captured graphs.
+// The GPU as a Device: kernels run on the calling thread's stream; programs are CUDA graphs.
 #include <cstdlib>
 
 #include "bindings/cuda_array.h"
@@ -11,7 +11,7 @@ namespace {
 
 using cuda::Stream;
 
-// While a graph is captured nothing may wait for the device.
+// While this thread captures a graph, it must not wait for the device.
 thread_local bool capturing = false;
 
 class DeviceWorkspace {
@@ -28,7 +28,8 @@ class DeviceWorkspace {
   void* memory_;
 };
 
-// For finding the operation behind an error that only shows when somebody waits.
+// CHAINRULE_CUDA_SYNC=1 makes every operation wait, so that its own errors name it. By default an
+// asynchronous error surfaces at a later wait.
 bool synchronize_always() {
   static const bool always = [] {
     const char* const text = std::getenv("CHAINRULE_CUDA_SYNC");
@@ -53,12 +54,12 @@ class CudaReplay final : public Replay {
       }
     });
   }
-  // On the stream of the thread that recorded it, whoever runs it: its arrays belong there.
+  // Runs on the stream of the thread that recorded the program, because its arrays belong to it.
   void run() override {
     for (void* const other : streams_) cuda::stream_wait(stream_, static_cast<Stream>(other));
     graph_->launch(stream_);
     for (void* const other : streams_) cuda::stream_wait(static_cast<Stream>(other), stream_);
-    // So that synchronize() in this thread waits for it.
+    // So that synchronize() in the calling thread waits for the graph.
     cuda::stream_wait(cuda::current_stream(), stream_);
     if (synchronize_always()) cuda::synchronize(stream_);
   }
@@ -94,7 +95,8 @@ class Cuda final : public Device {
     const ScopedGilRelease no_gil;
     const cuda::DeviceGuard on_gpu;
     const Stream stream = cuda::current_stream();
-    // Both ways: nobody overwrites or frees an array on its own stream before it was read here.
+    // Streams wait in both directions: the kernel waits for earlier work on its arrays, and later
+    // work on them, or their release, waits for the kernel.
     for (const ArrayRef& ref : arrays) wait(stream, ref);
     const DeviceWorkspace workspace(bytes, stream);
     work(Workspace{workspace.data(), workers});

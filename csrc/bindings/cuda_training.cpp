@@ -1,4 +1,4 @@
-// What a training step on the GPU records beside the operations.
+// Kernels that a training step on the GPU records beside the operations.
 #include "bindings/call.h"
 #include "bindings/cuda_array.h"
 #include "bindings/module.h"
@@ -11,7 +11,7 @@ namespace {
 template <class T>
 constexpr bool is_float = sizeof(T) == sizeof(float);
 
-// `order` and `rates` are those of an epoch, long enough for every value that `position` takes.
+// Starts a step, see cuda::BeginStep. `order` and `rates` must cover every value of `position`.
 void begin_step(const py::object& order_, const py::object& rates_, const py::object& first_pass_,
                 const py::object& classes_, const py::object& position_, const py::object& batch_,
                 const py::object& indices_, const py::object& batch_classes_,
@@ -46,6 +46,7 @@ void begin_step(const py::object& order_, const py::object& rates_, const py::ob
   call.run([=](const auto&, auto) { cuda::training_step_kernels().begin(s); });
 }
 
+// Ends a step, see cuda::EndStep.
 void end_step(const py::object& losses_, const py::object& output_, const py::object& classes_,
               const py::object& sums_, const py::object& correct_, const py::object& rate_,
               const py::object& stopped_, const py::object& position_) {
@@ -83,7 +84,8 @@ void end_step(const py::object& losses_, const py::object& output_, const py::ob
   });
 }
 
-// result becomes the norm; parts are norm_parts(size) numbers to work in.
+// Writes the norm of `vector` to `result`. `partials` is scratch of norm_partials_size(size)
+// numbers.
 void norm(const py::object& vector_, const py::object& partials_, const py::object& result_) {
   require_gpu("norm");
   Call call("norm");
@@ -103,6 +105,7 @@ void norm(const py::object& vector_, const py::object& partials_, const py::obje
   });
 }
 
+// Scales `vector` to the norm `limit` if its norm, `norm`, is larger.
 void clip_to_norm(const py::object& vector_, const py::object& limit_, const py::object& norm_) {
   require_gpu("clip_to_norm");
   Call call("clip_to_norm");

@@ -1,4 +1,4 @@
-// Where arrays lie, and what runs on them there. The CPU is one device; a GPU is another.
+// A device: memory for arrays, and the kernels that run on it. The CPU is one, a GPU another.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -14,11 +14,11 @@
 
 namespace chainrule::bindings {
 
-// Runs without the interpreter's lock while it lives.
+// Releases the GIL during its lifetime.
 //
-// Hazard: a daemon thread that comes back for the lock while the interpreter shuts down is ended
-// by pthread_exit (Python < 3.14), whose unwinding terminates the process at the first destructor.
-// Such a thread waits here for the process to end, as later Pythons make it.
+// Hazard: if a daemon thread reacquires the GIL during interpreter shutdown, Python < 3.14 ends it
+// by pthread_exit. The unwinding then terminates the process at the first destructor. Such a thread
+// blocks here until the process ends, as it does in later versions of Python.
 class ScopedGilRelease {
  public:
   ScopedGilRelease() : state_(PyEval_SaveThread()) {}
@@ -30,10 +30,10 @@ class ScopedGilRelease {
   PyThreadState* state_;
 };
 
-// A kernel call with everything but its workspace.
+// A kernel call with all arguments except its workspace.
 using Step = std::function<void(const Workspace&)>;
 
-// A call that lives no longer than the one it is handed to: no allocation.
+// A non-owning reference to a Step-like callable, without an allocation.
 class StepRef {
  public:
   template <class F>
@@ -48,17 +48,17 @@ class StepRef {
   void (*call_)(const void*, const Workspace&);
 };
 
-// A recorded step, and how many workers its workspace was counted for.
+// A recorded step, and the number of workers that its workspace is sized for.
 struct RecordedStep {
   Step step;
   int workers;
 };
 
-// Recorded steps made ready to run again and again.
+// Recorded steps, ready for repeated runs.
 class Replay {
  public:
   virtual ~Replay() = default;
-  // Without the interpreter's lock.
+  // Called without the GIL.
   virtual void run() = 0;
 };
 
@@ -66,24 +66,26 @@ class Device {
  public:
   virtual ~Device() = default;
   virtual const char* name() const = 0;  // "the CPU"
-  // The kernels that reach this device's memory.
+  // The kernels that access this device's memory.
   virtual const Backend& backend() const = 0;
-  // How far its convolutions count pixels along an axis, or the weights of a filter or a channel.
+  // Largest axis of an image, and largest number of weights per filter or per channel, that its
+  // convolutions accept.
   virtual int64_t max_extent() const = 0;
-  // A fresh array, its contents undefined.
+  // A new array with undefined contents.
   virtual ArrayRef allocate(DType type, const Shape& shape) const = 0;
-  // The step for a program: what else is chosen for the whole process is for this step chosen now.
+  // Returns the step as a program stores it, with process-wide settings fixed at their present
+  // values.
   virtual Step recordable(Step step) const = 0;
-  // One call on `arrays`, lent `bytes` of workspace that lie on the device. Releases the
-  // interpreter's lock.
+  // Runs one call on `arrays` with `bytes` of workspace in the device's memory. Releases the GIL.
   virtual void run(const char* op, int64_t bytes, int workers, const StepRef& work,
                    std::span<const ArrayRef> arrays) const = 0;
-  // `steps` outlive the result. Every step is lent the same `bytes`; `streams` are those of the
-  // arrays.
+  // Prepares recorded steps for replay. `steps` must outlive the result. All steps share one
+  // workspace of `bytes`. `streams` are those of the arrays.
   virtual std::unique_ptr<Replay> prepare(const std::vector<RecordedStep>& steps, int64_t bytes,
                                           const std::vector<void*>& streams) const = 0;
-  // Copies from the device to the host's memory. False where the host cannot wait for the device:
-  // while a program is made ready, whose kernels then look for themselves at every replay.
+  // Copies from device to host memory. Returns false if the host cannot wait for the device, which
+  // is so while a program is prepared. Its kernels then check the values themselves at every
+  // replay.
   virtual bool copy_to_host(const void* from, int64_t bytes, void* to) const = 0;
 };
 

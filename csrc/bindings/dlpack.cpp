@@ -1,4 +1,4 @@
-// Arrays on the GPU from and to other libraries, without a copy: DLPack and the CUDA array
+// Exchange of arrays on the GPU with other libraries, without a copy: DLPack and the CUDA array
 // interface.
 #include "bindings/dlpack.h"
 
@@ -8,22 +8,24 @@
 #include <optional>
 #include <vector>
 
+#include "bindings/call.h"
 #include "bindings/cuda_array.h"
 #include "cuda/runtime/runtime.h"
 
 namespace chainrule::bindings {
 namespace {
 
-// By its number in both protocols.
+// Decodes the stream number of either protocol.
 cuda::Stream stream_of(const char* protocol, int64_t number) {
   if (number == 0) {
     throw py::value_error(std::string(protocol) +
-                          ": stream 0 is ambiguous; 1 is the default stream");
+                          ": stream must not be 0, which is ambiguous; 1 is the default stream");
   }
   return reinterpret_cast<cuda::Stream>(number);
 }
 
-// In elements. Where there are none any will do: the products may be beyond 64 bits.
+// Strides in elements. An array without elements gets strides of 1, because its products may
+// overflow.
 Shape dense_strides(const Shape& shape) {
   Shape strides(shape.size(), 1);
   if (element_count(shape) == 0) return strides;
@@ -31,7 +33,7 @@ Shape dense_strides(const Shape& shape) {
   return strides;
 }
 
-// A dense, row-major array of a type that kernels know, or the error that says what it is not.
+// Checks that memory is contiguous, aligned and of a supported type, and wraps it.
 py::object checked_cuda_array(const char* op, std::shared_ptr<void> owner, void* data, DType type,
                               const std::string& type_name, const Shape& shape,
                               const Shape& strides, cuda::Stream stream, bool read_only) {
@@ -49,7 +51,7 @@ py::object checked_cuda_array(const char* op, std::shared_ptr<void> owner, void*
   }
   if (!data && count > 0) {
     throw py::value_error(std::string(op) + ": an array of shape " + to_string(shape) +
-                          " must have an address");
+                          " must have an address, got a null pointer");
   }
   if (!contiguous && count > 0) {
     throw py::value_error(std::string(op) +
@@ -77,7 +79,7 @@ DType dtype_of(const dlpack::DataType& dtype) {
 py::object from_tensor(const char* op, std::shared_ptr<void> owner, const dlpack::Tensor& tensor,
                        bool read_only) {
   if (tensor.ndim < 0) {
-    throw py::value_error(std::string(op) + ": an array must have dimensions, got " +
+    throw py::value_error(std::string(op) + ": ndim of a DLPack tensor must be at least 0, got " +
                           std::to_string(tensor.ndim));
   }
   const auto ndim = static_cast<std::size_t>(tensor.ndim);
@@ -86,7 +88,7 @@ py::object from_tensor(const char* op, std::shared_ptr<void> owner, const dlpack
   if (tensor.strides) strides.assign(tensor.strides, tensor.strides + ndim);
   const std::string name = "DLPack's type " + std::to_string(tensor.dtype.code) + " of " +
                            std::to_string(tensor.dtype.bits) + " bits";
-  // Its library works on its default stream: it should not reuse the memory while we read it.
+  // The producer works on its default stream, so it must not reuse the memory while we read it.
   return checked_cuda_array(
       op, std::move(owner), static_cast<char*>(tensor.data) + tensor.byte_offset,
       dtype_of(tensor.dtype), name, shape, strides, cuda::default_stream(), read_only);
@@ -100,12 +102,13 @@ py::object from_dlpack(const char* op, const py::object& object) {
                                         py::arg("max_version") = py::make_tuple(1, 0));
   } catch (py::error_already_set& error) {
     if (!error.matches(PyExc_TypeError)) throw;
-    capsule = object.attr("__dlpack__")(py::arg("stream") = stream);  // from before version 1
+    capsule =
+        object.attr("__dlpack__")(py::arg("stream") = stream);  // a producer of DLPack before 1.0
   }
-  // What this thread's stream waits for now, the producer's work, the array's is to wait for too.
+  // This thread's stream now waits for the producer's work. The array's stream must wait, too.
   cuda::stream_wait(cuda::default_stream(), cuda::current_stream());
   PyObject* const raw = capsule.ptr();
-  // Taking a capsule is renaming it; whoever took it calls the deleter.
+  // A consumer takes ownership by renaming the capsule, and must then call the deleter.
   if (PyCapsule_IsValid(raw, dlpack::versioned_name)) {
     auto* const tensor =
         static_cast<dlpack::VersionedTensor*>(PyCapsule_GetPointer(raw, dlpack::versioned_name));
@@ -114,8 +117,8 @@ py::object from_dlpack(const char* op, const py::object& object) {
       if (tensor->deleter) tensor->deleter(tensor);
     });
     if (tensor->major != 1) {
-      throw py::type_error(std::string(op) + ": DLPack of version " +
-                           std::to_string(tensor->major) + " is not known here");
+      throw py::type_error(std::string(op) + ": major version of DLPack must be 1, got " +
+                           std::to_string(tensor->major));
     }
     return from_tensor(op, std::move(owner), tensor->tensor, tensor->flags & dlpack::read_only);
   }
@@ -128,14 +131,15 @@ py::object from_dlpack(const char* op, const py::object& object) {
     });
     return from_tensor(op, std::move(owner), tensor->tensor, false);
   }
-  throw py::type_error(std::string(op) + ": __dlpack__ returned no DLPack capsule");
+  throw py::type_error(std::string(op) + ": __dlpack__ must return a DLPack capsule, got " +
+                       bindings::type_name(capsule));
 }
 
-// What the interface says, in our words.
+// The parsed __cuda_array_interface__.
 struct ArrayInterface {
   std::pair<uintptr_t, bool> data;  // the address, and whether it is read-only
   py::dtype dtype;
-  Shape shape, strides;  // strides in elements; none where it is dense
+  Shape shape, strides;  // strides in elements, empty if contiguous
   cuda::Stream stream;
 };
 
@@ -166,8 +170,8 @@ ArrayInterface parsed_interface(const py::dict& interface) {
 
 py::object from_interface(const char* op, const py::object& object) {
   const py::object interface = object.attr("__cuda_array_interface__");
-  const auto require = [&](const char* what) {
-    throw py::type_error(std::string(op) + ": __cuda_array_interface__ must " + what);
+  const auto require = [&](const char* rule) {
+    throw py::type_error(std::string(op) + ": __cuda_array_interface__ must " + rule);
   };
   if (!py::isinstance<py::dict>(interface)) require("be a dict");
   if (!interface.attr("get")("mask").is_none()) require("have no mask");
@@ -181,7 +185,7 @@ py::object from_interface(const char* op, const py::object& object) {
   if (!found) {
     require("hold shape (a tuple of integers), typestr and data (an integer and a truth value)");
   }
-  // The last to let go may be another library's thread, without the interpreter's lock.
+  // The last reference may be released by another library's thread, without the GIL.
   std::shared_ptr<void> owner(py::object(object).release().ptr(), [](void* handle) {
     if (!Py_IsInitialized()) return;
     const py::gil_scoped_acquire locked;
@@ -193,7 +197,7 @@ py::object from_interface(const char* op, const py::object& object) {
                             found->stream, found->data.second);
 }
 
-// What an exported tensor needs for as long as somebody holds it.
+// Everything that an exported tensor refers to while a consumer holds it.
 template <class Managed>
 struct ExportedTensor {
   Managed managed;
@@ -216,7 +220,7 @@ dlpack::Tensor describe(const CudaArray& array, Shape& shape, Shape& strides) {
           0};
 }
 
-// Arrays that a consumer gave back at a moment when it could not be waited for.
+// Arrays that a consumer released at a moment when waiting for its stream was impossible.
 class DeferredReleases {
  public:
   void add(const CudaArray& array) {
@@ -234,11 +238,12 @@ class DeferredReleases {
   std::vector<CudaArray> arrays_;
 };
 
-// The memory may be used again here once the consumer is done with it. Of a stream of its own
-// nobody knows whether it is still there, and one that is gone must not be named; the one "of this
-// thread" was another's. So all are waited for, which is refused while another library captures.
+// Makes the memory reusable after the consumer's work on it. The consumer's own stream may have
+// been destroyed, and using a destroyed stream is undefined; the per-thread default stream was that
+// of another thread. So this waits for the whole device, which fails while another library captures
+// a graph.
 void release_after_consumer(const CudaArray& array, cuda::Stream consumer) {
-  // never destroyed: a deleter may run at the process's end
+  // Never destroyed, because a deleter may run at the end of the process.
   static DeferredReleases& deferred = *new DeferredReleases;
   std::optional<ScopedGilRelease> no_gil;
   if (Py_IsInitialized() && PyGILState_Check()) no_gil.emplace();
@@ -249,7 +254,7 @@ void release_after_consumer(const CudaArray& array, cuda::Stream consumer) {
     cuda::synchronize_device();
     deferred.release();
   } catch (const std::exception&) {
-    // A deleter must not throw; the GPU's errors show at the next call.
+    // A deleter must not throw. Errors of the GPU surface at the next call.
     deferred.add(array);
   }
 }
@@ -268,7 +273,7 @@ Managed* new_tensor(const CudaArray& array, cuda::Stream consumer) {
   return &context->managed;
 }
 
-// For a capsule that nobody took.
+// Deletes the tensor of a capsule that no consumer has taken.
 template <class Managed>
 void delete_unconsumed(PyObject* capsule, const char* name) {
   if (!PyCapsule_IsValid(capsule, name)) return;
@@ -276,7 +281,7 @@ void delete_unconsumed(PyObject* capsule, const char* name) {
   delete static_cast<ExportedTensor<Managed>*>(tensor->context);
 }
 
-// The stream on which the consumer will work, in the protocol's numbers; null: it needs no order.
+// Decodes the stream on which the consumer will work. Null if it needs no synchronization.
 cuda::Stream consumer_stream(const py::object& stream) {
   if (stream.is_none()) return cuda::default_stream();
   const auto number = stream.cast<int64_t>();
@@ -294,7 +299,7 @@ py::object import_array(const char* op, const py::object& object) {
       if (device.first == dlpack::cuda) {
         require_gpu(op);
         if (device.second != 0) {
-          throw py::type_error(std::string(op) + ": an array must lie on GPU 0, got one on GPU " +
+          throw py::type_error(std::string(op) + ": an array on a GPU must be on GPU 0, got GPU " +
                                std::to_string(device.second));
         }
         return from_dlpack(op, object);
@@ -335,7 +340,7 @@ py::capsule export_dlpack(const CudaArray& array, const py::object& stream,
         }));
   }
   if (array.read_only()) {
-    throw py::buffer_error("__dlpack__: a read-only array needs DLPack 1.0 (max_version)");
+    throw py::buffer_error("__dlpack__: max_version must be at least (1, 0) for a read-only array");
   }
   dlpack::ManagedTensor* const tensor = new_tensor<dlpack::ManagedTensor>(array, consumer);
   return py::reinterpret_steal<py::capsule>(

@@ -1,4 +1,4 @@
-// DLPack's memory layout, by which libraries hand arrays to each other (its version 1.0).
+// Memory layout of DLPack 1.0, the protocol by which libraries exchange arrays.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +26,7 @@ struct Tensor {
   int32_t ndim;
   DataType dtype;
   int64_t* shape;
-  int64_t* strides;  // in elements; null: dense and row-major
+  int64_t* strides;  // in elements; null if contiguous
   uint64_t byte_offset;
 };
 
@@ -46,7 +46,7 @@ struct VersionedTensor {
   Tensor tensor;
 };
 
-// The names of the capsules that hold them, before and after they were taken.
+// Names of the capsules, before and after a consumer has taken ownership.
 constexpr const char* managed_name = "dltensor";
 constexpr const char* managed_used_name = "used_dltensor";
 constexpr const char* versioned_name = "dltensor_versioned";

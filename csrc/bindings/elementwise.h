@@ -1,4 +1,4 @@
-// The shape that operations on corresponding elements share: y[i] = f(a[i], b[i]).
+// Bindings shared by elementwise operations, y[i] = f(a[i], b[i]).
 #pragma once
 
 #include "bindings/call.h"
@@ -8,12 +8,12 @@ namespace chainrule::bindings {
 inline void require_same_shape(const Call& call, const char* a_name, const ArrayView& a,
                                const char* b_name, const ArrayView& b) {
   if (shape_of(a) != shape_of(b)) {
-    call.value_error(std::string(a_name) + " has shape " + to_string(shape_of(a)) + ", " + b_name +
-                     " has " + to_string(shape_of(b)));
+    call.value_error(std::string(a_name) + " and " + b_name + " must have the same shape, got " +
+                     to_string(shape_of(a)) + " and " + to_string(shape_of(b)));
   }
 }
 
-// kernel(ops, x, y, count)
+// Runs kernel(ops, x, y, count).
 template <class F>
 py::object elementwise(Call& call, const py::object& x_, const py::object& out, F kernel) {
   const ArrayView x = call.input("x", x_);
@@ -24,7 +24,7 @@ py::object elementwise(Call& call, const py::object& x_, const py::object& out, 
   return y.object();
 }
 
-// kernel(ops, dy, saved, dx, count), where `saved` is what the forward pass left for this
+// Runs kernel(ops, dy, saved, dx, count). `saved` is the array saved by the forward pass.
 template <class F>
 py::object elementwise_backward(Call& call, const py::object& dy_, const char* saved_name,
                                 const py::object& saved_, const py::object& out, F kernel) {

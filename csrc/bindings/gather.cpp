@@ -16,7 +16,7 @@ py::object gather(const py::object& source_, const py::object& indices_, const p
   if (source_is_uint8) call.dtype_from(out_);
   const ArrayView out = call.output(out_, shape);
   const int64_t rows = shape[0];
-  // Of an empty source too: where the host cannot see that indices ask for its rows, those get 0.
+  // Also if the source is empty: if the host cannot check the indices, the kernel writes 0.
   const Gather s{rows, rows > 0 ? out.size() / rows : 0, count};
   call.run([=]<class T>(const Ops<T>& ops, T) {
     require_in_range("gather: indices", indices, rows, count);

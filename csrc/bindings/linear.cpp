@@ -7,8 +7,8 @@ namespace {
 
 Linear shape_from(const Call& call, const ArrayView& x, const ArrayView& weight) {
   if (dim(weight, 1) != dim(x, 1)) {
-    call.value_error("weight has " + std::to_string(dim(weight, 1)) + " inputs, x has " +
-                     std::to_string(dim(x, 1)));
+    call.value_error("x and weight must have the same number of inputs, got " +
+                     std::to_string(dim(x, 1)) + " and " + std::to_string(dim(weight, 1)));
   }
   return {dim(x, 0), dim(x, 1), dim(weight, 0)};
 }
@@ -48,7 +48,7 @@ Gradients linear_backward(const py::object& dy_, const py::object& x_, const py:
   }
   const auto given = call.unpack_out(out, 3, !need_dx);
   if (!need_dx && !given[0].is_none()) {
-    call.value_error("out must be (None, dweight, dbias) when need_dx is False");
+    call.value_error("out must be (None, dweight, dbias) if need_dx is False, got an array as dx");
   }
   ArrayView dx;
   if (need_dx) dx = call.output(given[0], {s.batch, s.in});

@@ -11,10 +11,10 @@ py::object matmul(const py::object& a_, const py::object& b_, bool transpose_a, 
   const ArrayView b = call.input("b", b_, 2);
   const Matmul s{dim(a, transpose_a ? 1 : 0), dim(b, transpose_b ? 0 : 1),
                  dim(a, transpose_a ? 0 : 1), transpose_a, transpose_b};
-  const int64_t depth_of_b = dim(b, transpose_b ? 1 : 0);
-  if (depth_of_b != s.k) {
-    call.value_error("a has inner size " + std::to_string(s.k) + ", b has " +
-                     std::to_string(depth_of_b));
+  const int64_t inner_size_of_b = dim(b, transpose_b ? 1 : 0);
+  if (inner_size_of_b != s.k) {
+    call.value_error("a and b must have the same inner size, got " + std::to_string(s.k) + " and " +
+                     std::to_string(inner_size_of_b));
   }
   const ArrayView c = call.output(out, {s.m, s.n});
   if (c.size() > 0) {

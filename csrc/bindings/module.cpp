@@ -2,7 +2,7 @@
 
 PYBIND11_MODULE(_core, m) {
   namespace b = chainrule::bindings;
-  m.doc() = "Compiled kernels of chainrule; chainrule.ops is their public face.";
+  m.doc() = "Compiled kernels of chainrule. chainrule.ops is their public interface.";
   b::bind_system(m);
   b::bind_program(m);
   b::bind_workspace(m);

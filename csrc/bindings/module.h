@@ -1,4 +1,4 @@
-// One binding an operation: bindings/<op>.cpp adds its functions to the module.
+// One bind function per operation: bindings/<op>.cpp adds its functions to the module.
 #pragma once
 
 #include <pybind11/pybind11.h>

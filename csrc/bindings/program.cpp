@@ -10,8 +10,8 @@
 namespace chainrule::bindings {
 namespace {
 
-// Weak, because a thread may end without the interpreter's lock, and because a recording that an
-// interrupt cut off should not bind this thread for ever.
+// Weak, because a thread may end without the GIL, and because a recording cut off by an interrupt
+// must not block this thread forever.
 thread_local std::weak_ptr<Program> current;
 
 }  // namespace
@@ -19,18 +19,22 @@ thread_local std::weak_ptr<Program> current;
 std::shared_ptr<Program> Program::recording() { return current.lock(); }
 
 void Program::begin() {
-  if (recording()) throw std::runtime_error("Program: this thread already records another program");
-  if (state_ != State::fresh) throw std::runtime_error("Program: a program is recorded only once");
+  if (recording())
+    throw std::runtime_error(
+        "Program: a thread must record one program at a time, got a second one");
+  if (state_ != State::fresh)
+    throw std::runtime_error(
+        "Program: a program must be recorded only once, got a second recording");
   current = weak_from_this();
   state_ = State::recording;
 }
 
 void Program::end(bool keep) {
   if (state_ != State::recording || recording().get() != this) {
-    throw std::runtime_error("Program: this thread does not record it");
+    throw std::runtime_error("Program: recording must end in the thread that began it");
   }
   current.reset();
-  // Until it is ready it is nobody's: a device prepares without the interpreter's lock.
+  // Neither recording nor runnable until it is ready: a device prepares without the GIL.
   state_ = State::preparing;
   try {
     if (keep) {
@@ -46,7 +50,8 @@ void Program::end(bool keep) {
 }
 
 void Program::clear() {
-  // Objects that end may run code, and other threads, which are to find a program that is empty.
+  // Destroying objects may run Python code and other threads. They must see an empty program, so
+  // the members are cleared before the objects are destroyed.
   const std::vector<RecordedStep> steps = std::exchange(steps_, {});
   const std::vector<py::object> owners = std::exchange(owners_, {});
   streams_.clear();
@@ -65,17 +70,21 @@ void Program::add(const Device& device, Step step, int64_t workspace_bytes, int 
     }
   }
   workspace_bytes_ = std::max(workspace_bytes_, workspace_bytes);
-  steps_.push_back({std::move(step), workers});  // once all that it names is held
+  steps_.push_back(
+      {std::move(step), workers});  // after its arrays, so that it never refers to freed memory
 }
 
 void Program::run() {
   if (recording()) {
-    throw std::runtime_error("Program: a program cannot run while this thread records one");
+    throw std::runtime_error(
+        "Program: run() must not be called while this thread records a program");
   }
-  if (state_ != State::recorded) throw std::runtime_error("Program: nothing has been recorded");
+  if (state_ != State::recorded)
+    throw std::runtime_error("Program: a program must be recorded before it runs");
   pid_t runner = runner_.load();
   if (runner == getpid() || !runner_.compare_exchange_strong(runner, getpid())) {
-    throw std::runtime_error("Program: already running in another thread");
+    throw std::runtime_error(
+        "Program: a program must run in one thread at a time, got a second run()");
   }
   struct Done {
     std::atomic<pid_t>& runner;

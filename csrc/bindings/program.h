@@ -1,5 +1,5 @@
-// A program: operations recorded once, with their arrays, and replayed as one call. The operations
-// themselves are those of an eager call, so there is one semantics.
+// A program: operations recorded once, with their arrays, and replayed as one call. Recorded and
+// eager calls run the same kernels, so their results agree.
 #pragma once
 
 #include <sys/types.h>
@@ -12,22 +12,21 @@
 
 namespace chainrule::bindings {
 
-// Everything but run() needs the interpreter's lock, which also keeps its callers apart.
+// Every method needs the GIL, which also serializes the callers; run() releases it.
 class Program : public std::enable_shared_from_this<Program> {
  public:
-  // The program that this thread records, or null. A program that was dropped while it recorded is
-  // no longer there.
+  // The program that this thread records, or null, also if that program has been destroyed.
   static std::shared_ptr<Program> recording();
 
   void begin();
-  // Ends recording; without `keep` what was recorded is dropped.
+  // Ends recording. If `keep` is false, the recorded steps are discarded.
   void end(bool keep);
-  // The device of what was recorded so far, or null.
+  // The device of the steps recorded so far, or null.
   const Device* device() const { return device_; }
-  // `arrays` are what `step` reads and writes.
+  // `arrays` are the arrays that `step` reads and writes.
   void add(const Device& device, Step step, int64_t workspace_bytes, int workers,
            std::span<const ArrayRef> arrays);
-  // All steps in order, without the interpreter's lock and with subnormals flushed to zero.
+  // Runs all steps in order, without the GIL and with subnormal numbers flushed to zero.
   void run();
   std::size_t size() const { return steps_.size(); }
 
@@ -39,10 +38,11 @@ class Program : public std::enable_shared_from_this<Program> {
   const Device* device_ = nullptr;
   std::vector<RecordedStep> steps_;
   std::vector<py::object> owners_;
-  std::vector<void*> streams_;  // of the arrays, each once
+  std::vector<void*> streams_;  // of the arrays, without duplicates
   int64_t workspace_bytes_ = 0;
   std::unique_ptr<Replay> replay_;  // refers to steps_
-  // The process that runs it, or 0: the child of a fork has none of the threads of its parent.
+  // ID of the process that runs it, or 0. A forked child has none of its parent's threads, so an ID
+  // of another process counts as 0.
   std::atomic<pid_t> runner_{0};
 };
 

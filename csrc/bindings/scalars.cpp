@@ -7,7 +7,7 @@ namespace {
 
 std::string repr_of(const py::handle& object) { return py::repr(object).cast<std::string>(); }
 
-// Python's own integer, so that a size beyond 64 bits is refused by its value.
+// A Python integer, so that the error message can show values beyond 64 bits.
 py::int_ python_integer(const Call& call, const char* name, const py::handle& object,
                         const char* rule) {
   PyObject* const index = PyBool_Check(object.ptr()) ? nullptr : PyNumber_Index(object.ptr());

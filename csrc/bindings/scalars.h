@@ -1,4 +1,4 @@
-// Numbers that come with an operation, read from Python objects and refused by name.
+// Checks of scalar arguments. Errors name the operation and the argument.
 #pragma once
 
 #include <utility>
@@ -7,14 +7,14 @@
 
 namespace chainrule::bindings {
 
-// An integer in [least, most]; anything that is no integer is a TypeError.
+// An integer in [minimum, maximum]. TypeError if the object is not an integer.
 int64_t integer(const Call& call, const char* name, const py::handle& object, int64_t minimum,
                 int64_t maximum);
 uint64_t unsigned_integer(const Call& call, const char* name, const py::handle& object);
 // A finite number.
 double number(const Call& call, const char* name, const py::handle& object);
-// A number that a program reads anew at every replay: the value given, or what an array of no
-// dimensions holds at that moment. An array on a GPU is read by the kernel: get() is then 0.
+// A number that a program reads again at every replay: a fixed value, or the element of an array
+// without dimensions. If the array is on a GPU, the kernel reads it, and get() is 0.
 template <class V>
 class ReplayScalar {
  public:
@@ -39,14 +39,14 @@ std::pair<int64_t, int64_t> pair(const Call& call, const char* name, const py::h
                                  int64_t minimum, int64_t maximum);
 // Returns true for "relu", false for None. Any other value is a ValueError.
 bool is_relu(const Call& call, const py::object& activation);
-// The sizes in a tuple or list of four.
+// The four sizes in a tuple or list.
 Shape image_shape(const Call& call, const char* name, const py::object& object);
 
-// No axis of an image, a window, a stride or a padding may be longer: every sum of a few of them
-// then fits, and only products need checking.
+// Upper bound of each axis of an image or window, and of stride and padding. Sums of a few of them
+// cannot overflow, so only products need checks.
 constexpr int64_t max_axis = int64_t{1} << 40;
 
-// The number of windows along an axis of `length` pixels, padding included.
+// Returns the number of windows along an axis of `length` pixels, padding included.
 int64_t output_size(int64_t length, int64_t window, int64_t stride);
 
 }  // namespace chainrule::bindings

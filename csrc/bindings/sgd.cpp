@@ -14,7 +14,7 @@ void bind_sgd(py::module_& m) {
          const py::object& l2) {
         Call call("sgd");
         const ArrayView gradient = call.input("gradient", gradient_);
-        // Before what is updated, which must not overlap it.
+        // Before the updated arrays, because they must not overlap it.
         const ReplayScalar<double> learning_rate =
             replay_number(call, "learning_rate", learning_rate_);
         const ArrayView parameters = call.updated("parameters", parameters_);
@@ -31,7 +31,7 @@ void bind_sgd(py::module_& m) {
           velocity = call.updated("velocity", velocity_);
           require_same_shape(call, "parameters", parameters, "velocity", velocity);
         } else if (s.momentum != 0) {
-          call.value_error("velocity must be an array when momentum is not 0, got None");
+          call.value_error("velocity must be an array if momentum is not 0, got None");
         }
         call.run([=]<class T>(const Ops<T>& ops, T) {
           Sgd current = s;

@@ -4,7 +4,7 @@
 namespace chainrule::bindings {
 namespace {
 
-// The last axis is a row.
+// Rows run along the last axis.
 Rows rows_of(const Call& call, const char* name, const ArrayView& x) {
   if (x.ndim() == 0) call.value_error(std::string(name) + " must have at least 1 dimension, got 0");
   const int64_t columns = dim(x, x.ndim() - 1);

@@ -12,8 +12,8 @@ void bind_softmax_cross_entropy(py::module_& m) {
         const Rows s{dim(logits, 0), dim(logits, 1)};
         const ArrayView labels = call.integers("labels", labels_, s.columns);
         if (dim(labels, 0) != s.rows) {
-          call.value_error("logits has " + std::to_string(s.rows) + " rows, labels has " +
-                           std::to_string(dim(labels, 0)) + " elements");
+          call.value_error("logits and labels must have the same number of rows, got " +
+                           std::to_string(s.rows) + " and " + std::to_string(dim(labels, 0)));
         }
         const auto given = call.unpack_out(out, 2);
         const ArrayView losses = call.output(given[0], {s.rows});

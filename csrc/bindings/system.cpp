@@ -1,4 +1,4 @@
-// Which backend runs, on how many threads, and how this binary was made.
+// Choice of the backend and the number of threads, and facts about the build.
 #include <pybind11/stl.h>
 
 #include <climits>
@@ -28,8 +28,8 @@ std::string join(const std::vector<std::string>& names) {
 }
 
 std::string impossible_backend(const std::string& operation, const std::string& name) {
-  return operation + ": unknown or impossible backend \"" + name +
-         "\"; possible here: " + join(backends_runnable());
+  return operation + ": backend must be one of " + join(backends_runnable()) + ", got \"" + name +
+         '"';
 }
 
 std::string compiler() {
@@ -42,7 +42,7 @@ std::string compiler() {
 #endif
 }
 
-// A misspelt variable must not silently run something else.
+// An invalid value is an error: a misspelled name must not silently select another backend.
 void apply_environment() {
   if (const char* const name = std::getenv("CHAINRULE_BACKEND"); name && *name) {
     if (!select_backend(name)) {

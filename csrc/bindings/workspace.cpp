@@ -1,4 +1,4 @@
-// What operations would need as workspace: asked before there is any array to run them on.
+// Workspace sizes of layers in bytes, for memory estimates before any array exists.
 #include <algorithm>
 
 #include "bindings/conv_shapes.h"
@@ -11,7 +11,7 @@ namespace {
 
 const Device& device(bool on_gpu) { return on_gpu ? gpu() : cpu(); }
 
-// f(ops, workers) of a device's backend, for the element type that is asked for.
+// Returns f(ops, workers) for the kernel table of a device and dtype.
 template <class F>
 int64_t workspace_bytes(bool on_gpu, bool float64, F f) {
   const Backend& backend = device(on_gpu).backend();

@@ -105,7 +105,7 @@ def test_fill_from_an_overlapping_part(to: int, start: int) -> None:
 
 def test_begin_step_requires_arrays_on_the_gpu() -> None:
     numbers = [np.zeros(2, np.int64), np.zeros(2), np.zeros(1, np.uint64), None]
-    text = "begin_step: order must be a cuda.Array of int64, of at least 1 elements, got int64"
+    text = "begin_step: order must be a cuda.Array of int64 with at least 1 elements, got int64"
     with refused(TypeError, text):
         cuda.begin_step(*numbers, np.zeros(1, np.int64), 1, numbers[0], None, *numbers[1:3])
 
@@ -119,7 +119,7 @@ def test_parts_share_memory() -> None:
     assert whole.numpy()[3:11].tolist() == [3, -1, -1, -1, -1, -1, -1, 10]
     for offset, shape in [(2, (1,)), (-4, (1,)), (124, (2,)), (0, (33,))]:
         with pytest.raises(
-            ValueError, match=r"cuda\.Array\.part: \d+ bytes from -?\d+ on are no part"
+            ValueError, match=r"cuda\.Array\.part: .* must end within 128 bytes, got \d+ bytes at"
         ):
             whole.part(offset, shape, np.float32)
 
@@ -134,7 +134,10 @@ def test_no_arithmetic_and_no_implicit_copies() -> None:
     array = cuda.array(random_array((3,)))
     for attribute in ("__add__", "__getitem__", "__iter__", "__float__"):
         assert not hasattr(array, attribute)
-    with refused(TypeError, "cuda.Array: the array lies on a GPU; its numpy() copies it"):
+    with refused(
+        TypeError,
+        "cuda.Array: an array on a GPU must be copied to become a NumPy array; use its numpy()",
+    ):
         np.asarray(array)
 
 
@@ -170,21 +173,19 @@ def test_out_of_memory_leaves_the_library_usable() -> None:
 
 def test_mixing_devices_raises() -> None:
     a, b = random_array((4, 3)), random_array((3, 2))
-    text = "they must lie on one device"
-    with refused(TypeError, f"matmul: a lies on the GPU, b on the CPU: {text}"):
+    text = "must be on the same device, got"
+    with refused(TypeError, f"matmul: a and b {text} the GPU and the CPU"):
         ops.matmul(cuda.array(a), b)
-    with refused(TypeError, f"matmul: a lies on the CPU, b on the GPU: {text}"):
+    with refused(TypeError, f"matmul: a and b {text} the CPU and the GPU"):
         ops.matmul(a, cuda.array(b))
-    with refused(TypeError, f"matmul: a lies on the GPU, out on the CPU: {text}"):
+    with refused(TypeError, f"matmul: a and out {text} the GPU and the CPU"):
         ops.matmul(cuda.array(a), cuda.array(b), out=np.empty((4, 2), np.float32))
     labels = np.zeros(4, np.int64)
-    with refused(
-        TypeError, f"softmax_cross_entropy: logits lies on the GPU, labels on the CPU: {text}"
-    ):
+    with refused(TypeError, f"softmax_cross_entropy: logits and labels {text} the GPU and the CPU"):
         ops.softmax_cross_entropy(cuda.array(a), labels)
     with Program() as program:
         ops.relu(a)
-        text = "a program whose arrays lie on the CPU cannot record arrays that lie on the GPU"
+        text = f"arrays of a program {text} the CPU and the GPU"
         with refused(TypeError, f"relu: {text}"):
             ops.relu(cuda.array(a))
     assert len(program) == 1
@@ -239,9 +240,9 @@ def test_unconsumed_capsule_frees_its_memory() -> None:
 def test_unsupported_dlpack_requests() -> None:
     array = cuda.array(random_array((3,)))
     assert array.__dlpack_device__() == (2, 0)
-    with pytest.raises(BufferError, match="the array lies on a GPU"):
+    with pytest.raises(BufferError, match="dl_device must be"):
         array.__dlpack__(dl_device=(1, 0))
-    with pytest.raises(ValueError, match="stream 0 is ambiguous"):
+    with pytest.raises(ValueError, match="stream must not be 0"):
         array.__dlpack__(stream=0)
     assert array.__dlpack__(stream=-1) is not None
     copied = cuda.array(Dlpack(array.copy()))
@@ -273,15 +274,15 @@ def test_unsupported_foreign_arrays() -> None:
         ops.relu(Interface(array, shape=(3,), data=(start + 1, False)))
     read_only = Interface(array, data=(start, True))
     assert same_bits(ops.relu(read_only).numpy(), array.numpy())
-    with refused(ValueError, "relu: out is read-only"):
+    with refused(ValueError, "relu: out must be writeable"):
         ops.relu(array.copy(), out=cuda.array(read_only))
 
 
 @pytest.mark.parametrize(
     ("changes", "error", "text"),
     [
-        ({"shape": (-1,)}, ValueError, "no array has the shape (-1,)"),
-        ({"shape": (1 << 62, 4)}, ValueError, "no array has the shape (4611686018427387904, 4)"),
+        ({"shape": (-1,)}, ValueError, "sizes must be at least 0, got shape (-1,)"),
+        ({"shape": (1 << 62, 4)}, ValueError, "2**63 bytes, got shape (4611686018427387904, 4)"),
         ({"shape": (4,), "strides": (4, 4)}, ValueError, "got strides of (1, 1) elements for the"),
         ({"shape": (4,), "strides": (5,)}, ValueError, "must be C-contiguous, got strides of"),
         ({"data": (0, False)}, ValueError, "an array of shape (4, 4) must have an address"),
@@ -295,7 +296,7 @@ def test_unsupported_foreign_arrays() -> None:
         ),
         ({"typestr": 7}, TypeError, "must hold shape (a tuple of integers), typestr and data"),
         ({"mask": 1}, TypeError, "__cuda_array_interface__ must have no mask"),
-        ({"stream": 0}, ValueError, "__cuda_array_interface__: stream 0 is ambiguous"),
+        ({"stream": 0}, ValueError, "__cuda_array_interface__: stream must not be 0"),
     ],
 )
 def test_invalid_cuda_array_interfaces(

@@ -66,50 +66,50 @@ def backward_weight(x: cuda.Array, kernel_size: Any, k: int = 0) -> Any:
         (
             "conv2d",
             lambda: ops.conv2d(images(0, FAR, 1, 1), images(1, 1, 1, 1)),
-            "the rows of x",
+            "rows of x",
         ),
         (
             "conv2d",
             lambda: ops.conv2d(images(0, 1, FAR, 1), images(0, 1, 1, 1)),
-            "the columns of x",
+            "columns of x",
         ),
         (
             "conv2d",
             lambda: ops.conv2d(images(0, 2, 1, 1), images(1, 1, 1, 1), padding=(FAR // 2 - 1, 0)),
-            "the rows of y",
+            "rows of y",
         ),
         (
             "conv2d_pooled",
             lambda: ops.conv2d_pooled(
                 images(0, 1, 2, 1), images(1, 1, 1, 1), window=1, padding=(0, FAR // 2 - 1)
             ),
-            "the columns of y",
+            "columns of y",
         ),
         (
             "conv2d_backward_weight",
             lambda: backward_weight(images(0, 2**16, 2**15, 1), (2**16, 2**15)),
-            "the weights of a filter",
+            "weights per filter",
         ),
         (
             "conv2d_backward_input",
             lambda: ops.conv2d_backward_input(
                 images(0, 1, 1, FAR), images(FAR, 1, 1, 0), (0, 1, 1, 0)
             ),
-            "the weights of a channel",
+            "weights per channel",
         ),
         (
             "conv2d_pooled_backward_input",
             lambda: ops.conv2d_pooled_backward_input(
                 images(0, FAR, 1, 1), argmax(0, FAR, 1, 1), images(1, 1, 1, 1), (0, FAR, 1, 1), 1
             ),
-            "the rows of x",
+            "rows of x",
         ),
         (
             "conv2d_pooled_backward_weight",
             lambda: ops.conv2d_pooled_backward_weight(
                 images(0, 1, FAR, 1), argmax(0, 1, FAR, 1), images(0, 1, FAR, 1), 1, 1
             ),
-            "the columns of x",
+            "columns of x",
         ),
     ],
 )

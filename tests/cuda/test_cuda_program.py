@@ -62,7 +62,7 @@ def test_scalars_on_the_cpu_cannot_be_recorded() -> None:
     p, g = cuda.array(np.ones(5, np.float32)), cuda.array(np.ones(5, np.float32))
     ops.sgd(p, g, learning_rate=np.array(0.5))
     assert p.numpy().tolist() == [0.5] * 5
-    text = "sgd: gradient lies on the GPU, learning_rate on the CPU: they must lie on one device"
+    text = "sgd: gradient and learning_rate must be on the same device, got the GPU and the CPU"
     with Program(), refused(TypeError, text):
         ops.sgd(p, g, learning_rate=np.array(0.5))
 

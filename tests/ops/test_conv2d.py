@@ -18,7 +18,7 @@ from op_contract import Call, check_contract, check_threads
 pytestmark = pytest.mark.usefixtures("backend")
 
 
-def made(case: Conv, dtype: Any, make: Any = normal) -> tuple[np.ndarray, ...]:
+def make_inputs(case: Conv, dtype: Any, make: Any = normal) -> tuple[np.ndarray, ...]:
     """x, weight, bias, dy"""
     rng = seeded(case)
     x, weight, bias = (make(rng, s, dtype) for s in (case.x, case.weight, (case.k,)))
@@ -52,11 +52,11 @@ def assert_backward_input(got: Any, case: Conv, dy: Any, weight: Any, **keywords
 def assert_backward_weight(got: Any, case: Conv, dy: Any, x: Any, **keywords: Any) -> None:
     kernel = (case.r, case.s)
     with np.errstate(invalid="ignore"):
-        wants = reference.conv2d_backward_weight(dy, x, kernel, **case.options)
+        expected = reference.conv2d_backward_weight(dy, x, kernel, **case.options)
         sizes = reference.conv2d_backward_weight(np.abs(dy), np.abs(x), kernel, **case.options)
     terms = dy.shape[0] * dy.shape[1] * dy.shape[2]
     assert len(got) == 2
-    for g, want, size in zip(got, wants, sizes, strict=True):
+    for g, want, size in zip(got, expected, sizes, strict=True):
         size = finite(size, want)
         assert_close(g, want, dtype=dy.dtype, terms=terms, magnitude=size, **keywords)
 
@@ -74,17 +74,17 @@ def check_all(case: Conv, x: Any, weight: Any, bias: Any, dy: Any, **keywords: A
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", CONV, ids=str)
 def test_forward_and_backward(dtype: np.dtype, case: Conv) -> None:
-    # Padding and gaps between windows give zeros that are right; sparse cases are told apart
-    # from broken ones by the dense ones beside them.
-    check_all(case, *made(case, dtype), may_vanish=True)
-    check_all(case, *made(case, dtype, outliers), may_vanish=True)
+    # Padding and gaps between windows give correct zeros. The dense cases beside the sparse ones
+    # show that the zeros are not a bug.
+    check_all(case, *make_inputs(case, dtype), may_vanish=True)
+    check_all(case, *make_inputs(case, dtype, outliers), may_vanish=True)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_results_are_mostly_not_zero(dtype: np.dtype) -> None:
-    """The same comparison, where zeros would be suspicious."""
+    """The same comparison on shapes whose results must be mostly nonzero."""
     for case in [Conv(2, 6, 5, 3, 9, 3, 2), Conv(1, 9, 9, 6, 5, 3, 3, 2, 1)]:
-        check_all(case, *made(case, dtype))
+        check_all(case, *make_inputs(case, dtype))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -92,30 +92,30 @@ def test_results_are_mostly_not_zero(dtype: np.dtype) -> None:
 def test_channels_and_filters(dtype: np.dtype, channels: int) -> None:
     for filters in (1, 3, 6, 16, 32, 33, 64):
         case = Conv(1, 4, 5, channels, filters, 3, 2)
-        check_all(case, *made(case, dtype), may_vanish=True)
+        check_all(case, *make_inputs(case, dtype), may_vanish=True)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("padding", [0, 1, 2, 3, "same"])
 def test_every_small_image(dtype: np.dtype, padding: Any) -> None:
-    """Each width of the image around the tiles of a product that runs along pixels."""
+    """Every image width around the tile size of a GEMM whose rows are pixels."""
     for width in range(1, 20):
         kernel = 3 if padding != 0 or width >= 3 else width
         case = Conv(1, 3, width, 2, 3, 3, kernel, padding=padding)
-        check_all(case, *made(case, dtype), may_vanish=True)
+        check_all(case, *make_inputs(case, dtype), may_vanish=True)
 
 
 @pytest.mark.parametrize("channels", [97, 100])
 def test_large_tiles(channels: int) -> None:
     """Enough pixels, channels and filters for the largest tile of every backend."""
     case = Conv(10, 40, 41, channels, channels, 1, 2)
-    check_all(case, *made(case, np.float32))
+    check_all(case, *make_inputs(case, np.float32))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", [CONV[2], CONV[4], CONV[12], CONV[22]], ids=str)
 def test_relu_is_fused_bit_for_bit(dtype: np.dtype, case: Conv) -> None:
-    x, weight, bias, _ = made(case, dtype)
+    x, weight, bias, _ = make_inputs(case, dtype)
     for b in (None, bias):
         z = ops.conv2d(x, weight, b, **case.options)
         y = ops.conv2d(x, weight, b, activation="relu", **case.options)
@@ -126,7 +126,7 @@ def test_relu_is_fused_bit_for_bit(dtype: np.dtype, case: Conv) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_bias_is_optional(dtype: np.dtype) -> None:
     for case in CONV[:8]:
-        x, weight, bias, _ = made(case, dtype)
+        x, weight, bias, _ = make_inputs(case, dtype)
         plain = ops.conv2d(x, weight, **case.options)
         assert_forward(plain, case, x, weight, None, may_vanish=True)
         assert same_bits(plain, ops.conv2d(x, weight, None, **case.options))
@@ -134,10 +134,10 @@ def test_bias_is_optional(dtype: np.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_pixels_no_window_touches_get_nothing(dtype: np.dtype) -> None:
-    """A stride above the kernel leaves rows and columns out; out is poisoned."""
+def test_pixels_outside_all_windows_have_zero_gradient(dtype: np.dtype) -> None:
+    """A stride larger than the kernel skips rows and columns. `out` is filled with NaN before."""
     case = Conv(2, 9, 11, 3, 5, 2, 2, stride=(3, 4))
-    _, weight, _, dy = made(case, dtype)
+    _, weight, _, dy = make_inputs(case, dtype)
     out = np.full(case.x, np.nan, dtype)
     dx = ops.conv2d_backward_input(dy, weight, case.x, stride=case.stride, out=out)
     touched = np.zeros((9, 11), bool)
@@ -152,22 +152,22 @@ def test_pixels_no_window_touches_get_nothing(dtype: np.dtype) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("make", AWKWARD.values(), ids=AWKWARD)
 def test_awkward_data(dtype: np.dtype, make: Any) -> None:
-    """In x forward, in dy backward: nothing but the windows over a NaN may see it."""
+    """In x forward and in dy backward: a NaN reaches only the windows that contain it."""
     for case in [
         Conv(2, 7, 8, 1, 5, 3, 3, padding=1),
         Conv(1, 7, 9, 3, 17, 2, 2, stride=2),
         Conv(2, 6, 5, 5, 9, 1, 1),
     ]:
         rng = seeded(case)
-        x, weight, bias, dy = made(case, dtype)
+        x, weight, bias, dy = make_inputs(case, dtype)
         x[0], dy[0] = make(rng, x.shape[1:], dtype), make(rng, dy.shape[1:], dtype)
         x[..., 1:], dy[..., 2:] = 1, 0.5
         check_all(case, x, weight, bias, dy, may_vanish=True)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_neighbours_of_a_nan(dtype: np.dtype) -> None:
-    """A NaN at each pixel in turn poisons the outputs whose window holds it, only those."""
+def test_nan_reaches_its_windows_only(dtype: np.dtype) -> None:
+    """For a NaN at each pixel, exactly the outputs whose window contains it are NaN."""
     weight = normal(seeded(0), (5, 3, 2, 2), dtype)
     for row in range(4):
         for column in range(6):
@@ -186,7 +186,7 @@ def test_neighbours_of_a_nan(dtype: np.dtype) -> None:
     ids=str,
 )
 def test_contract(dtype: np.dtype, case: Conv) -> None:
-    x, weight, bias, dy = made(case, dtype)
+    x, weight, bias, dy = make_inputs(case, dtype)
     arrays = {"x": x, "weight": weight, "bias": bias}
     check_contract(Call("conv2d", arrays, case.options))
     check_contract(Call("conv2d", arrays, case.options | {"activation": "relu"}))
@@ -241,15 +241,15 @@ def test_shapes_and_layouts(data: st.DataObject) -> None:
     case = data.draw(convolutions())
     arrays = [
         data.draw(st.sampled_from(list(layouts(a))), label="layout")[1]
-        for a in made(case, data.draw(st.sampled_from(DTYPES)))
+        for a in make_inputs(case, data.draw(st.sampled_from(DTYPES)))
     ]
     check_all(case, *arrays, may_vanish=True)
 
 
 @given(case=convolutions(), dtype=st.sampled_from(DTYPES))
 def test_backward_is_the_adjoint(case: Conv, dtype: np.dtype) -> None:
-    """<dy, conv(x)> = <dx, x> = <dweight, weight>: whatever the three compute."""
-    x, weight, _, dy = (a.astype(np.float64) for a in made(case, dtype))
+    """The three passes are adjoint: <dy, conv(x)> = <dx, x> = <dweight, weight>."""
+    x, weight, _, dy = (a.astype(np.float64) for a in make_inputs(case, dtype))
     y = ops.conv2d(x, weight, **case.options)
     dx = ops.conv2d_backward_input(dy, weight, case.x, **case.options)
     dweight, _ = ops.conv2d_backward_weight(dy, x, (case.r, case.s), **case.options)

@@ -1,4 +1,4 @@
-"""The backward convolution from a pooled gradient: by its definition, and as the dense passes."""
+"""Backward convolution from a pooled gradient, against the definition and the dense passes."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ Arrays = dict[str, np.ndarray]
 
 
 def outputs(case: ConvPool) -> tuple[int, ...]:
-    """The shape of the convolution's output."""
+    """Return the shape of the convolution's output."""
     x, weight = np.zeros((case.n, case.h, case.w, 0)), np.zeros((case.k, case.r, case.s, 0))
     return reference.conv2d(x, weight, **case.options).shape
 
 
-def made(case: ConvPool, dtype: Any, make: Any = normal) -> Arrays:
-    """x, weight, dy and argmax, of which every place in a window comes up."""
+def make_inputs(case: ConvPool, dtype: Any, make: Any = normal) -> Arrays:
+    """Return x, weight, dy and argmax. argmax takes every position of a window."""
     rng = seeded(case)
     x, weight = (make(rng, s, dtype) for s in (case.x, case.weight))
     rows, columns = np.broadcast_to(case.window, 2)
     n, height, width, k = outputs(case)
     shape = (n, height // rows, width // columns, k)
-    places = rng.integers(0, rows * columns, shape, dtype=np.uint16)
-    return {"x": x, "weight": weight, "dy": make(rng, shape, dtype), "argmax": places}
+    argmax_values = rng.integers(0, rows * columns, shape, dtype=np.uint16)
+    return {"x": x, "weight": weight, "dy": make(rng, shape, dtype), "argmax": argmax_values}
 
 
 def sparse(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """Three of four are zero, of both signs: what a rectifier and dropout leave."""
+    """Return data of which three quarters are +0 or -0, as behind ReLU and dropout."""
     kept = rng.random(shape) < 0.25
     zero = np.where(rng.random(shape) < 0.5, 0.0, -0.0)
     return np.asarray(np.where(kept, rng.standard_normal(shape), zero), dtype=dtype)
 
 
 def calls(case: ConvPool, arrays: Arrays) -> tuple[Call, Call]:
-    """Both operations on these arrays."""
+    """Return the calls of both operations on these arrays."""
     options = case.options | {"window": case.window}
     gradient = {name: arrays[name] for name in ("dy", "argmax")}
     return (
@@ -69,7 +69,7 @@ def members(result: Any) -> tuple[Any, ...]:
 
 
 def magnitudes(call: Call) -> tuple[np.ndarray, ...]:
-    """What is summed, by absolute value."""
+    """Return the sums of absolute values."""
     absolute = {name: np.abs(a) for name, a in call.arrays.items()}
     return members(getattr(reference, call.op)(**absolute, **call.options))
 
@@ -80,44 +80,44 @@ def terms(call: Call, case: ConvPool) -> int:
     return call.arrays["dy"][..., 0].size
 
 
-def assert_right(call: Call, case: ConvPool, got: Any = None) -> None:
+def assert_correct(call: Call, case: ConvPool, got: Any = None) -> None:
     got = call() if got is None else got
     with np.errstate(invalid="ignore"):
-        wants = members(getattr(reference, call.op)(**call.arrays, **call.options))
+        expected = members(getattr(reference, call.op)(**call.arrays, **call.options))
         sizes = magnitudes(call)
-    for g, want, size in zip(members(got), wants, sizes, strict=True):
+    for g, want, size in zip(members(got), expected, sizes, strict=True):
         assert_close(
             g,
             want,
             dtype=call.arrays["dy"].dtype,
             terms=terms(call, case),
             magnitude=np.where(np.isfinite(want), size, 0),
-            may_vanish=True,  # a pixel may lie under no maximum's filter
+            may_vanish=True,  # a pixel may receive no gradient
         )
 
 
 def check_both(case: ConvPool, arrays: Arrays) -> None:
     for call in calls(case, arrays):
-        assert_right(call, case)
+        assert_correct(call, case)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", CONV_POOL, ids=str)
 def test_both(dtype: np.dtype, case: ConvPool) -> None:
     for make in (normal, outliers):
-        check_both(case, made(case, dtype, make))
+        check_both(case, make_inputs(case, dtype, make))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_results_are_mostly_not_zero(dtype: np.dtype) -> None:
-    """So that the comparisons above, which allow zeros, had something to compare."""
+    """Shows that the comparisons above, which allow zeros, compare nonzero values."""
     for case in CONV_POOL:
         if case.n * case.c == 0:
             continue
-        for call in calls(case, made(case, dtype)):
+        for call in calls(case, make_inputs(case, dtype)):
             for result in members(call()):
                 assert np.count_nonzero(result) > 0
-    for call in calls(CONV_POOL[1], made(CONV_POOL[1], dtype)):
+    for call in calls(CONV_POOL[1], make_inputs(CONV_POOL[1], dtype)):
         for result in members(call()):
             assert np.count_nonzero(result) > 0.9 * result.size
 
@@ -125,10 +125,10 @@ def test_results_are_mostly_not_zero(dtype: np.dtype) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("channels", [1, 3, 6, 16, 32, 33, 40, 64])
 def test_channels_and_filters(dtype: np.dtype, channels: int) -> None:
-    """Every length of a run of pixels around the registers that hold it."""
+    """Every number of channels around the widths of the vector registers."""
     for filters in (1, 3, 6, 16, 32, 33, 40, 64):
         case = ConvPool(1, 6, 6, channels, filters, 3, 2)
-        check_both(case, made(case, dtype))
+        check_both(case, make_inputs(case, dtype))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -142,23 +142,23 @@ def test_kernels_strides_and_windows(dtype: np.dtype, kernel: int, padding: Any)
         whole = outputs(case)[1:3]
         for window in (2, 3, (1, 4), whole):
             one = replace(case, window=window)
-            check_both(one, made(one, dtype))
+            check_both(one, make_inputs(one, dtype))
 
 
 @pytest.mark.parametrize("channels", [97, 100])
 def test_large_tiles(channels: int) -> None:
     """Enough pixels, channels and filters for the largest tile of every backend."""
     case = ConvPool(10, 40, 41, channels, channels, 1, 2)
-    check_both(case, made(case, np.float32))
+    check_both(case, make_inputs(case, np.float32))
 
 
-# What the gradient may hold
+# Special values in the gradient
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", CONV_POOL[1:11], ids=str)
 def test_zeros_in_the_gradient(dtype: np.dtype, case: ConvPool) -> None:
-    arrays = made(case, dtype)
+    arrays = make_inputs(case, dtype)
     arrays["dy"] = sparse(seeded(case), arrays["dy"].shape, dtype)
     check_both(case, arrays)
     arrays["dy"] *= 0
@@ -170,10 +170,10 @@ def test_zeros_in_the_gradient(dtype: np.dtype, case: ConvPool) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_behind_a_rectifier_and_dropout(dtype: np.dtype) -> None:
-    """A layer as networks have it, its backward pass dense and from the pooled gradient."""
+def test_behind_relu_and_dropout(dtype: np.dtype) -> None:
+    """The dense backward pass of a typical layer agrees with the one from the pooled gradient."""
     case = ConvPool(3, 12, 13, 3, 20, 3, 3, padding=1)
-    arrays = made(case, dtype)
+    arrays = make_inputs(case, dtype)
     z = ops.conv2d(arrays["x"], arrays["weight"], **case.options, activation="relu")
     y, arrays["argmax"] = ops.max_pool2d(z, case.window)
     dropped = ops.dropout(np.ones_like(y), 0.5, seed=1)
@@ -186,14 +186,14 @@ def test_behind_a_rectifier_and_dropout(dtype: np.dtype) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", CONV_POOL[:-2], ids=str)
 def test_the_dense_passes_agree(dtype: np.dtype, case: ConvPool) -> None:
-    """They differ by the order of a sum only: within the bound of its rounding."""
-    arrays = made(case, dtype)
+    """They differ only by the order of a sum, so they agree within its rounding bound."""
+    arrays = make_inputs(case, dtype)
     arrays["dy"] = sparse(seeded(case), arrays["dy"].shape, dtype)
     dense = ops.max_pool2d_backward(arrays["dy"], arrays["argmax"], outputs(case), case.window)
     dx = ops.conv2d_backward_input(dense, arrays["weight"], case.x, **case.options)
     both = ops.conv2d_backward_weight(dense, arrays["x"], (case.r, case.s), **case.options)
-    for call, wants in zip(calls(case, arrays), [(dx,), both], strict=True):
-        for got, want, size in zip(members(call()), wants, magnitudes(call), strict=True):
+    for call, expected in zip(calls(case, arrays), [(dx,), both], strict=True):
+        for got, want, size in zip(members(call()), expected, magnitudes(call), strict=True):
             assert_close(
                 got,
                 want,
@@ -209,8 +209,8 @@ AWKWARD_CASES = [
     ConvPool(1, 9, 11, 3, 17, 2, 2, stride=2),
     ConvPool(2, 6, 5, 5, 9, 1, 1),
     ConvPool(2, 7, 9, 3, 4, 3, 2, padding=2, window=(1, 4)),
-    # windows whose places are taken at once: of several registers a row, behind long zeros, and
-    # under more filters than a word has bits
+    # cases of the 2 x 2 kernel: several registers per row, long runs of zeros, and more filters
+    # than a word has bits
     ConvPool(2, 11, 12, 1, 6, 5, 5),
     ConvPool(2, 9, 8, 6, 9, 3, 3),
     ConvPool(2, 8, 7, 32, 5, 3, 2),
@@ -222,7 +222,7 @@ AWKWARD_CASES = [
 @pytest.mark.parametrize("make", EVERY.values(), ids=EVERY)
 @pytest.mark.parametrize("case", AWKWARD_CASES, ids=str)
 def test_awkward_gradients(dtype: np.dtype, make: Any, case: ConvPool) -> None:
-    arrays = made(case, dtype)
+    arrays = make_inputs(case, dtype)
     arrays["dy"] = make(seeded(case), arrays["dy"].shape, dtype)
     check_both(case, arrays)
 
@@ -230,41 +230,43 @@ def test_awkward_gradients(dtype: np.dtype, make: Any, case: ConvPool) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("case", AWKWARD_CASES, ids=str)
-def test_neighbours_of_what_is_not_finite(dtype: np.dtype, bad: float, case: ConvPool) -> None:
-    """At each window in turn: it reaches the pixels under its filter, and its filter's gradient.
+def test_non_finite_gradient_reaches_its_window_only(
+    dtype: np.dtype, bad: float, case: ConvPool
+) -> None:
+    """A bad value in each window reaches the pixels of its filter and the filter's gradient only.
 
-    Everything else keeps its bits. Runs of pixels are handled in whole registers, so the next
-    pixel is read and computed beside the last one under the filter.
+    All other results keep their bits. Kernels process whole registers, so they also compute the
+    pixel after the last one of the filter.
     """
-    arrays = made(case, dtype)
+    arrays = make_inputs(case, dtype)
     of_input, of_weight = calls(case, arrays)
     arrays["dy"][...] = sparse(seeded(case), arrays["dy"].shape, dtype)
-    for place in np.ndindex(arrays["dy"].shape):
-        if place[3] not in (0, case.k - 1):
+    for position in np.ndindex(arrays["dy"].shape):
+        if position[3] not in (0, case.k - 1):
             continue
-        good = arrays["dy"][place]
-        arrays["dy"][place] = 0
+        good = arrays["dy"][position]
+        arrays["dy"][position] = 0
         clean = {call.op: members(call()) for call in (of_input, of_weight)}
-        arrays["dy"][place] = bad
+        arrays["dy"][position] = bad
         only = np.zeros_like(arrays["dy"])
-        only[place] = 1
+        only[position] = 1
         under = of_input(dy=only, weight=np.ones_like(arrays["weight"])) != 0
         dx = of_input()
         assert under.any() or case.padding
         np.testing.assert_array_equal(~np.isfinite(dx), under)
         assert same_bits(dx[~under], clean[of_input.op][0][~under])
-        other = np.arange(case.k) != place[3]
+        other = np.arange(case.k) != position[3]
         for got, want in zip(of_weight(), clean[of_weight.op], strict=True):
-            assert not np.isfinite(got[place[3]]).any()
+            assert not np.isfinite(got[position[3]]).any()
             assert same_bits(got[other], want[other])
-        arrays["dy"][place] = good
+        arrays["dy"][position] = good
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", AWKWARD_CASES, ids=str)
-def test_products_with_a_zero_gradient_are_left_out(dtype: np.dtype, case: ConvPool) -> None:
-    """Infinite weights and pixels count where a gradient meets them, and nowhere else."""
-    arrays = made(case, dtype)
+def test_products_with_a_zero_gradient_are_skipped(dtype: np.dtype, case: ConvPool) -> None:
+    """Infinite weights and pixels count only in products with a nonzero gradient."""
+    arrays = make_inputs(case, dtype)
     arrays["dy"] = sparse(seeded(case), arrays["dy"].shape, dtype)
     of_input, of_weight = calls(case, arrays)
     here = (arrays["dy"] != 0).astype(dtype)
@@ -285,10 +287,10 @@ def test_products_with_a_zero_gradient_are_left_out(dtype: np.dtype, case: ConvP
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_pixels_no_filter_touches_get_nothing(dtype: np.dtype) -> None:
-    """A stride above the kernel, and a last row and column that fill no window; out is poisoned."""
+def test_pixels_outside_all_windows_have_zero_gradient(dtype: np.dtype) -> None:
+    """Stride larger than the kernel, last row and column outside any window, `out` full of NaN."""
     case = ConvPool(2, 15, 14, 3, 5, 2, 2, stride=3)
-    arrays = made(case, dtype)
+    arrays = make_inputs(case, dtype)
     out = np.full(case.x, np.nan, dtype)
     dx = calls(case, arrays)[0](out=out)
     touched = np.zeros((15, 14), bool)
@@ -300,7 +302,7 @@ def test_pixels_no_filter_touches_get_nothing(dtype: np.dtype) -> None:
     assert np.count_nonzero(dx[:, touched]) > 0.5 * dx[:, touched].size
 
 
-# What every operation promises
+# Contract of every operation
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -314,8 +316,8 @@ def test_pixels_no_filter_touches_get_nothing(dtype: np.dtype) -> None:
     ids=str,
 )
 def test_contract(dtype: np.dtype, case: ConvPool) -> None:
-    # Places outside the window are refused, so the poison of the layouts' gaps, 65535, would show.
-    for call in calls(case, made(case, dtype)):
+    # An argmax outside its window raises, so reading 65535 from the gaps of a layout would show.
+    for call in calls(case, make_inputs(case, dtype)):
         check_contract(call)
 
 
@@ -332,7 +334,7 @@ def test_contract(dtype: np.dtype, case: ConvPool) -> None:
     ids=str,
 )
 def test_threads(dtype: np.dtype, case: ConvPool) -> None:
-    arrays = made(case, dtype)
+    arrays = make_inputs(case, dtype)
     for dy in (arrays["dy"], sparse(seeded(case), arrays["dy"].shape, dtype)):
         for call in calls(case, arrays | {"dy": dy}):
             check_threads(call)
@@ -354,7 +356,7 @@ def pooled_convolutions(draw: st.DrawFn) -> ConvPool:
 @given(data=st.data())
 def test_shapes_and_layouts(data: st.DataObject) -> None:
     case = data.draw(pooled_convolutions())
-    arrays = made(case, data.draw(st.sampled_from(DTYPES)))
+    arrays = make_inputs(case, data.draw(st.sampled_from(DTYPES)))
     check_both(
         case,
         {
@@ -366,10 +368,10 @@ def test_shapes_and_layouts(data: st.DataObject) -> None:
 
 @given(case=pooled_convolutions(), dtype=st.sampled_from(DTYPES))
 def test_backward_is_the_adjoint(case: ConvPool, dtype: np.dtype) -> None:
-    """<dy, the convolution at the places> = <dx, x> = <dweight, weight>."""
+    """<dy, the convolution at argmax> = <dx, x> = <dweight, weight>."""
     arrays = {
         name: a if name == "argmax" else a.astype(np.float64)
-        for name, a in made(case, dtype).items()
+        for name, a in make_inputs(case, dtype).items()
     }
     x, weight, dy = (arrays[name] for name in ("x", "weight", "dy"))
     dense = ops.max_pool2d_backward(dy, arrays["argmax"], outputs(case), case.window)

@@ -1,4 +1,4 @@
-"""The backward convolution from a pooled gradient refuses what does not fit, and says what came."""
+"""Errors of the backward convolution from a pooled gradient."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from test_backends import says
-from test_conv2d_errors import PAIRS, answers_or_refuses, signed
+from test_conv2d_errors import PAIRS, gives_shape_or_documented_error, signed
 
 from chainrule import Program, ops
 from op_contract import refused
@@ -20,7 +20,7 @@ def ones(*shape: int) -> np.ndarray:
     return np.ones(shape, np.float32)
 
 
-# The convolution gives 5 x 6, of which windows of 2 leave out the last row.
+# The output of the convolution is 5 x 6, so windows of 2 do not cover its last row.
 X, WEIGHT, DY = ones(2, 7, 8, 3), ones(4, 3, 3, 3), ones(2, 2, 3, 4)
 ARGMAX = np.zeros(DY.shape, np.uint16)
 INPUT, OF_WEIGHT = "conv2d_pooled_backward_input", "conv2d_pooled_backward_weight"
@@ -39,32 +39,32 @@ EACH = pytest.mark.parametrize(
 )
 
 
-# Where the maxima stood
+# argmax
 
 
 @EACH
 @pytest.mark.parametrize("bad", [4, 5, 255, 65535])
-def test_a_place_outside_the_window(op: str, call: Any, bad: int) -> None:
-    """It would be read or written at, so it is refused, wherever it stands and whatever dy is."""
+def test_argmax_outside_the_window(op: str, call: Any, bad: int) -> None:
+    """argmax is an address, so a value outside the window raises at any element and for any dy."""
     for dy in (DY, np.zeros_like(DY)):
-        for place in range(DY.size):
+        for position in range(DY.size):
             argmax = ARGMAX.copy()
-            argmax.flat[place] = bad
+            argmax.flat[position] = bad
             with refused(ValueError, f"{op}: argmax must lie in [0, 4), got {bad}"):
                 call(dy, argmax)
 
 
 @EACH
-def test_the_places_of_an_oblong_window(op: str, call: Any) -> None:
+def test_argmax_of_an_oblong_window(op: str, call: Any) -> None:
     dy = ones(2, 5, 1, 4)
-    for place in range(4):
-        call(dy, np.full(dy.shape, place, np.uint16), (1, 4))
+    for position in range(4):
+        call(dy, np.full(dy.shape, position, np.uint16), (1, 4))
     with refused(ValueError, f"{op}: argmax must lie in [0, 4), got 4"):
         call(dy, np.full(dy.shape, 4, np.uint16), (1, 4))
 
 
 @EACH
-def test_refused_places_leave_out_alone(op: str, call: Any) -> None:
+def test_argmax_error_leaves_out_unchanged(op: str, call: Any) -> None:
     bad = ARGMAX.copy()
     bad[-1, -1, -1, -1] = 4
     out = (ones(*WEIGHT.shape), ones(4)) if op == OF_WEIGHT else ones(*X.shape)
@@ -74,15 +74,15 @@ def test_refused_places_leave_out_alone(op: str, call: Any) -> None:
 
 
 @EACH
-def test_places_that_change_are_found_at_the_run(op: str, call: Any) -> None:
-    places = ARGMAX.copy()
+def test_argmax_changed_after_recording_is_checked_at_the_run(op: str, call: Any) -> None:
+    argmax_values = ARGMAX.copy()
     with Program() as program:
-        result = call(argmax=places)
+        result = call(argmax=argmax_values)
     before = [a.copy() for a in (result if isinstance(result, tuple) else (result,))]
-    places[1, 1, 2, 3] = 4
+    argmax_values[1, 1, 2, 3] = 4
     with refused(ValueError, f"{op}: argmax must lie in [0, 4), got 4"):
         program.run()
-    places[...] = 0
+    argmax_values[...] = 0
     program.run()
     for got, want in zip(result if isinstance(result, tuple) else (result,), before, strict=True):
         np.testing.assert_array_equal(got, want)
@@ -90,7 +90,7 @@ def test_places_that_change_are_found_at_the_run(op: str, call: Any) -> None:
 
 @EACH
 @pytest.mark.parametrize("kind", ["int64", "uint8", ">u2", "float32"])
-def test_argmax_of_a_wrong_type(op: str, call: Any, kind: str) -> None:
+def test_argmax_of_wrong_type(op: str, call: Any, kind: str) -> None:
     text = f"{op}: argmax must be the uint16 array that max_pool2d returned, got"
     with refused(TypeError, f"{text} {kind}"):
         call(argmax=ARGMAX.astype(kind))
@@ -102,7 +102,7 @@ def test_argmax_of_a_wrong_type(op: str, call: Any, kind: str) -> None:
 
 
 @EACH
-def test_shapes_that_do_not_fit(op: str, call: Any) -> None:
+def test_shape_mismatch(op: str, call: Any) -> None:
     right = "must have shape (2, 2, 3, 4), got"
     with refused(ValueError, f"{op}: argmax {right} (2, 2, 2, 4)"):
         call(argmax=ARGMAX[:, :, :2])
@@ -118,8 +118,11 @@ def test_shapes_that_do_not_fit(op: str, call: Any) -> None:
         call(ones(4))
 
 
-def test_other_shapes_that_do_not_fit() -> None:
-    with refused(ValueError, f"{INPUT}: weight has 3 input channels, x has 1"):
+def test_other_shape_mismatches() -> None:
+    with refused(
+        ValueError,
+        f"{INPUT}: x and weight must have the same number of input channels, got 1 and 3",
+    ):
         ops.conv2d_pooled_backward_input(DY, ARGMAX, WEIGHT, (2, 7, 8, 1), 2)
     with refused(ValueError, f"{INPUT}: weight must have 4 dimensions, got 2"):
         ops.conv2d_pooled_backward_input(DY, ARGMAX, ones(3, 3), X.shape, 2)
@@ -143,7 +146,7 @@ def test_other_shapes_that_do_not_fit() -> None:
 
 
 @pytest.mark.parametrize("shape", [(2, 7, 8), 7, None])
-def test_input_shape_is_no_image(shape: Any) -> None:
+def test_input_shape_must_have_four_axes(shape: Any) -> None:
     text = f"{INPUT}: input_shape must be (batch, height, width, channels), got {shape!r}"
     with refused(ValueError, text):
         ops.conv2d_pooled_backward_input(DY, ARGMAX, WEIGHT, shape, 2)
@@ -151,10 +154,12 @@ def test_input_shape_is_no_image(shape: Any) -> None:
 
 @EACH
 @pytest.mark.parametrize(
-    ("window", "came"), [(6, "(6, 6)"), ((1, 7), "(1, 7)"), (2**40, f"({2**40}, {2**40})")]
+    ("window", "shown"), [(6, "(6, 6)"), ((1, 7), "(1, 7)"), (2**40, f"({2**40}, {2**40})")]
 )
-def test_window_larger_than_what_is_pooled(op: str, call: Any, window: Any, came: str) -> None:
-    with refused(ValueError, f"{op}: window must fit in the input (5, 6), got {came}"):
+def test_window_larger_than_the_convolution_output(
+    op: str, call: Any, window: Any, shown: str
+) -> None:
+    with refused(ValueError, f"{op}: window must fit in the input (5, 6), got {shown}"):
         call(window=window)
 
 
@@ -172,8 +177,8 @@ def test_window_too_large_for_16_bits() -> None:
 @EACH
 @pytest.mark.parametrize(("name", "least"), [("window", 1), ("stride", 1), ("padding", 0)])
 def test_bad_parameters(op: str, call: Any, name: str, least: int) -> None:
-    for value, came in [(-1, -1), ((2, -1), -1), (-(2**63), -(2**63)), (-(2**70), -(2**70))]:
-        with refused(ValueError, f"{op}: {name} must be at least {least}, got {came}"):
+    for value, shown in [(-1, -1), ((2, -1), -1), (-(2**63), -(2**63)), (-(2**70), -(2**70))]:
+        with refused(ValueError, f"{op}: {name} must be at least {least}, got {shown}"):
             call(**{name: value})
     for value in (2**40 + 1, 2**62, 2**63, 10**30):
         with refused(ValueError, f"{op}: {name} must be at most {2**40}, got {value}"):
@@ -201,25 +206,25 @@ def test_padding_by_name(op: str, call: Any) -> None:
 @example(stride=(1, 1), padding=(0, 0), kernel=(2**40, 2**40), window=(2**31, 2**31))
 @example(stride=(1, 1), padding=(2**40, 0), kernel=(1, 1), window=(2**15, 1))
 @example(stride=(1, 1), padding=(0, 0), kernel=(3, 3), window=(2**32 + 1, 2**32 + 1))
-def test_hostile_parameters(stride: Any, padding: Any, kernel: Any, window: Any, sign: int) -> None:
+def test_extreme_parameters(stride: Any, padding: Any, kernel: Any, window: Any, sign: int) -> None:
     options = {"stride": signed(stride, sign), "padding": padding}
     window = signed(window, sign)
-    answers_or_refuses(lambda: backward_input(window=window, **options), INPUT)
-    answers_or_refuses(
+    gives_shape_or_documented_error(lambda: backward_input(window=window, **options), INPUT)
+    gives_shape_or_documented_error(
         lambda: ops.conv2d_pooled_backward_weight(
             DY, ARGMAX, X, signed(kernel, sign), window, **options
         ),
         OF_WEIGHT,
     )
     shape = (2, *signed(kernel, sign), 3)
-    answers_or_refuses(
+    gives_shape_or_documented_error(
         lambda: ops.conv2d_pooled_backward_input(DY, ARGMAX, WEIGHT, shape, window, **options),
         INPUT,
     )
 
 
 @pytest.mark.parametrize("stride", [8, 2**31, 2**40])
-def test_a_stride_beyond_the_image_leaves_one_window(stride: int) -> None:
+def test_stride_beyond_the_image_gives_one_window(stride: int) -> None:
     dy, argmax = ones(2, 1, 1, 4), np.zeros((2, 1, 1, 4), np.uint16)
     dx = backward_input(dy, argmax, 1, stride=stride)
     assert np.count_nonzero(dx) == 2 * 3 * 3 * 3
@@ -229,9 +234,9 @@ def test_a_stride_beyond_the_image_leaves_one_window(stride: int) -> None:
 
 
 def test_borders_that_count_beyond_64_bits(backend: str) -> None:
-    """Images of 2**60 pixels and their border, few of which any window sees.
+    """Images of 2**60 pixels and their padding, of which windows cover only few.
 
-    In a process of its own, because a workspace whose size wrapped would end it.
+    Runs in a separate process: a workspace whose size overflows would terminate it.
     """
     code = """
 import numpy as np
@@ -264,11 +269,11 @@ print("answered")
     assert says(code, CHAINRULE_BACKEND=backend) == "answered"
 
 
-# Nothing to do
+# Empty arrays
 
 
 def test_no_filters_and_no_channels(backend: str) -> None:
-    """In a process of its own, because a division by zero would end it."""
+    """Runs in a separate process, because a division by zero would terminate it."""
     code = """
 import numpy as np
 from chainrule import ops

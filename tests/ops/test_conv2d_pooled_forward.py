@@ -1,4 +1,4 @@
-"""Convolution, rectifier and max-pooling as one: by definition, and as the three by themselves."""
+"""Fused convolution, ReLU and max-pooling, against the definition and the separate operations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from op_contract import Call, check_contract, check_threads, refused
 pytestmark = pytest.mark.usefixtures("backend")
 
 
-def made(case: ConvPool, dtype: Any, make: Any = normal) -> dict[str, np.ndarray]:
+def make_inputs(case: ConvPool, dtype: Any, make: Any = normal) -> dict[str, np.ndarray]:
     rng = seeded(case)
     x, weight = make(rng, case.x, dtype), normal(rng, case.weight, dtype)
     return {"x": x, "weight": weight, "bias": normal(rng, (case.k,), dtype)}
@@ -26,26 +26,30 @@ def options(case: ConvPool) -> dict[str, Any]:
     return case.options | {"window": case.window}
 
 
-def apart(case: ConvPool, arrays: dict[str, np.ndarray], activation: str | None) -> Any:
+def separate_operations(
+    case: ConvPool, arrays: dict[str, np.ndarray], activation: str | None
+) -> Any:
     z = ops.conv2d(**arrays, **case.options, activation=activation)
     return ops.max_pool2d(z, case.window)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", CONV_POOL, ids=str)
-def test_as_the_three_by_themselves(dtype: np.dtype, case: ConvPool) -> None:
-    arrays = made(case, dtype)
+def test_equals_the_separate_operations(dtype: np.dtype, case: ConvPool) -> None:
+    arrays = make_inputs(case, dtype)
     for activation in (None, "relu"):
         got = ops.conv2d_pooled(**arrays, **options(case), activation=activation)
-        assert same_bits(got, apart(case, arrays, activation))
+        assert same_bits(got, separate_operations(case, arrays, activation))
     del arrays["bias"]
-    assert same_bits(ops.conv2d_pooled(**arrays, **options(case)), apart(case, arrays, None))
+    assert same_bits(
+        ops.conv2d_pooled(**arrays, **options(case)), separate_operations(case, arrays, None)
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", CONV_POOL, ids=str)
 def test_by_definition(dtype: np.dtype, case: ConvPool) -> None:
-    arrays = made(case, dtype)
+    arrays = make_inputs(case, dtype)
     y, argmax = ops.conv2d_pooled(**arrays, **options(case))
     want, _ = reference.conv2d_pooled(**arrays, **options(case))
     absolute = {name: np.abs(a) for name, a in arrays.items()}
@@ -61,10 +65,10 @@ def test_by_definition(dtype: np.dtype, case: ConvPool) -> None:
 @pytest.mark.parametrize("make", AWKWARD.values(), ids=AWKWARD)
 def test_awkward_images(dtype: np.dtype, make: Any) -> None:
     for case in [ConvPool(2, 8, 9, 1, 5, 3, 3, padding=1), ConvPool(1, 9, 11, 3, 17, 2, 2)]:
-        arrays = made(case, dtype, make)
+        arrays = make_inputs(case, dtype, make)
         for activation in (None, "relu"):
             got = ops.conv2d_pooled(**arrays, **options(case), activation=activation)
-            for one, other in zip(got, apart(case, arrays, activation), strict=True):
+            for one, other in zip(got, separate_operations(case, arrays, activation), strict=True):
                 np.testing.assert_array_equal(one, other)
 
 
@@ -76,7 +80,7 @@ def test_awkward_images(dtype: np.dtype, make: Any) -> None:
     ids=str,
 )
 def test_contract(dtype: np.dtype, case: ConvPool) -> None:
-    call = Call("conv2d_pooled", made(case, dtype), options(case))
+    call = Call("conv2d_pooled", make_inputs(case, dtype), options(case))
     check_contract(call)
     check_threads(call)
 
@@ -89,19 +93,25 @@ def test_contract(dtype: np.dtype, case: ConvPool) -> None:
     ids=str,
 )
 def test_threads(dtype: np.dtype, case: ConvPool) -> None:
-    check_threads(Call("conv2d_pooled", made(case, dtype), options(case)))
+    check_threads(Call("conv2d_pooled", make_inputs(case, dtype), options(case)))
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_errors() -> None:
     x, weight = np.ones((2, 7, 8, 3), np.float32), np.ones((4, 3, 3, 3), np.float32)
-    with refused(ValueError, "conv2d_pooled: weight has 3 input channels, x has 2"):
+    with refused(
+        ValueError,
+        "conv2d_pooled: x and weight must have the same number of input channels, got 2 and 3",
+    ):
         ops.conv2d_pooled(x[..., :2], weight, window=2)
     with refused(ValueError, "conv2d_pooled: window must fit in the input (5, 6), got (6, 2)"):
         ops.conv2d_pooled(x, weight, window=(6, 2))
-    with refused(ValueError, "conv2d_pooled: bias has 3 elements, weight has 4 filters"):
+    with refused(
+        ValueError,
+        "conv2d_pooled: bias and weight must have the same number of filters, got 3 and 4",
+    ):
         ops.conv2d_pooled(x, weight, np.ones(3, np.float32), window=2)
     with refused(
-        TypeError, "conv2d_pooled: x is float32, weight is float64: they must have one dtype"
+        TypeError, "conv2d_pooled: x and weight must have the same dtype, got float32 and float64"
     ):
         ops.conv2d_pooled(x, weight.astype(float), window=2)
     y = np.ones((2, 2, 3, 4), np.float32)

@@ -1,6 +1,6 @@
-"""Convolutions that go in tiles: 3 x 3 filters at stride 1 in float32, by Winograd's method.
+"""Convolutions by Winograd's algorithm F(4x4, 3x3): 3 x 3 filters at stride 1 in float32.
 
-Each element has a bound of its own: what its tile sums up on the way, by absolute value.
+Each element has its own error bound: the sums of absolute values over its tile.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ POINTS = np.array([0, 5 / 8, -5 / 8, 3 / 2, -3 / 2])
 
 
 def transforms() -> tuple[np.ndarray, ...]:
-    """Bᵀ, G and Aᵀ of F(4, 3), which transform pixels, filters and products; by Toom and Cook."""
+    """Return Bᵀ, G and Aᵀ of F(4, 3), which transform pixels, filters and products (Toom-Cook)."""
     b, g, a = np.zeros((6, 6)), np.zeros((6, 3)), np.zeros((4, 6))
     for i, point in enumerate(POINTS):
         others = np.delete(POINTS, i)
@@ -36,8 +36,8 @@ def transforms() -> tuple[np.ndarray, ...]:
 
 
 B, G, A = (np.abs(matrix) for matrix in transforms())
-# Roundings beside those of the sum, on two axes: three of the pixels, four of the filters (whose
-# factors are rounded too), four at the end.
+# Roundings in addition to those of the sum, on each of two axes: three for pixels, four for filters
+# (whose factors are rounded, too), four for outputs.
 TRANSFORMS = 22
 
 CASES = [
@@ -53,7 +53,7 @@ cases = pytest.mark.parametrize("case", CASES, ids=str)
 
 
 def tiles(image: np.ndarray, top: int, left: int, rows: int, columns: int, size: int) -> Any:
-    """Squares of ``size`` pixels, four apart, (N, down, across, size, size, C); zero outside."""
+    """Return square tiles at stride 4, (N, rows, columns, size, size, C); 0 outside the image."""
     n, h, w, c = image.shape
     down, across = -(-rows // 4), -(-columns // 4)
     padded = np.zeros((n, h + 4 * down + 8, w + 4 * across + 8, c))
@@ -74,7 +74,7 @@ def pads(case: Conv) -> tuple[int, int]:
 
 
 def sizes_of_outputs(x: np.ndarray, weight: np.ndarray, pad: Any, rows: int, columns: int) -> Any:
-    """What the tiles of a correlation sum up, by absolute value."""
+    """Return the sums of absolute values over the tiles of a convolution."""
     d = tiles(np.abs(x), *pad, rows, columns, 6)
     v = np.einsum("ip,nuvpqc,jq->nuvijc", B, d, B)
     u = np.einsum("ip,kpqc,jq->kijc", G, np.abs(weight), G)
@@ -92,7 +92,7 @@ def sizes_of_weights(x: np.ndarray, dy: np.ndarray, pad: Any) -> tuple[np.ndarra
     return np.einsum("ip,kijc,jq->kpqc", G, u, G), np.abs(dy).sum(axis=(0, 1, 2))
 
 
-def made(case: Conv, make: Any = normal) -> tuple[np.ndarray, ...]:
+def make_inputs(case: Conv, make: Any = normal) -> tuple[np.ndarray, ...]:
     """x, weight, bias, dy"""
     rng = seeded(case)
     x, weight, bias = (make(rng, s, F32) for s in (case.x, case.weight, (case.k,)))
@@ -100,12 +100,12 @@ def made(case: Conv, make: Any = normal) -> tuple[np.ndarray, ...]:
     return x, weight, bias, make(rng, shape, F32)
 
 
-def turned(weight: np.ndarray) -> np.ndarray:
+def rotated_180(weight: np.ndarray) -> np.ndarray:
     return weight[:, ::-1, ::-1, :].transpose(3, 1, 2, 0)
 
 
 def direct(case: Conv, x: np.ndarray, weight: np.ndarray, **options: Any) -> np.ndarray:
-    """Image by image in pieces too small for tiles to pay: the direct method's bits."""
+    """Return the result of the direct algorithm: pieces of one image are too small for Winograd."""
     y = []
     for image in range(case.n):
         one = ops.conv2d(x[image : image + 1], weight, **case.options, **options)
@@ -116,7 +116,7 @@ def direct(case: Conv, x: np.ndarray, weight: np.ndarray, **options: Any) -> np.
 @cases
 @pytest.mark.parametrize("make", [normal, outliers])
 def test_forward_and_backward(case: Conv, make: Any) -> None:
-    x, weight, bias, dy = made(case, make)
+    x, weight, bias, dy = make_inputs(case, make)
     rows, columns = dy.shape[1:3]
     size = sizes_of_outputs(x, weight, pads(case), rows, columns) + np.abs(bias)
     y = ops.conv2d(x, weight, bias, **case.options)
@@ -124,23 +124,23 @@ def test_forward_and_backward(case: Conv, make: Any) -> None:
     assert_close(y, want, dtype=F32, terms=case.c + TRANSFORMS, magnitude=size)
 
     pad = tuple(2 - p for p in pads(case))
-    size = sizes_of_outputs(dy, turned(weight), pad, case.h, case.w)
+    size = sizes_of_outputs(dy, rotated_180(weight), pad, case.h, case.w)
     dx = ops.conv2d_backward_input(dy, weight, case.x, **case.options)
     want = reference.conv2d_backward_input(dy, weight, case.x, **case.options)
     assert_close(dx, want, dtype=F32, terms=case.k + TRANSFORMS, magnitude=size)
 
     sizes = sizes_of_weights(x, dy, pads(case))
     both = ops.conv2d_backward_weight(dy, x, 3, **case.options)
-    wants = reference.conv2d_backward_weight(dy, x, 3, **case.options)
+    expected = reference.conv2d_backward_weight(dy, x, 3, **case.options)
     terms = case.n * rows * columns + TRANSFORMS
-    for got, want, size in zip(both, wants, sizes, strict=True):
+    for got, want, size in zip(both, expected, sizes, strict=True):
         assert_close(got, want, dtype=F32, terms=terms, magnitude=size)
 
 
-def test_tiles_are_what_runs_and_float64_stays_direct(backend: str) -> None:
-    """A batch goes in tiles where one image of it is too little; so their bits differ."""
+def test_winograd_runs_for_float32_but_not_for_float64(backend: str) -> None:
+    """A batch uses Winograd and one of its images does not, so their bits differ."""
     case = Conv(8, 10, 10, 16, 16, 3, 3)
-    x, weight, _, _ = made(case)
+    x, weight, _, _ = make_inputs(case)
     in_tiles = not same_bits(ops.conv2d(x, weight), direct(case, x, weight))
     assert in_tiles == (backend not in {"scalar", "cuda"})
     x, weight = x.astype(float), weight.astype(float)
@@ -148,12 +148,14 @@ def test_tiles_are_what_runs_and_float64_stays_direct(backend: str) -> None:
 
 
 @pytest.mark.parametrize("channels", [16, 32, 64, 256])
-def test_error_beside_the_direct_method(channels: int) -> None:
-    """What allows tiles of 4 x 4: on the data of a network, root mean square below 2.5 times the
-    direct method's, and of no output below 5 times; of filters, 4.5 times.
+def test_error_relative_to_the_direct_algorithm(channels: int) -> None:
+    """On network data the RMS error is below 2.5 times that of the direct algorithm.
+
+    This bound justifies 4 x 4 tiles. At no output position is it above 5 times, and for the weight
+    gradient it is below 4.5 times.
     """
     case = Conv(8, 10, 10, channels, 32, 3, 3)
-    x, weight, _, dy = made(case)
+    x, weight, _, dy = make_inputs(case)
     want = reference.conv2d(x, weight)
     errors = [y - want for y in (ops.conv2d(x, weight), direct(case, x, weight))]
     tiled, directly = (np.sqrt(np.mean(error**2)) for error in errors)
@@ -171,10 +173,10 @@ def test_error_beside_the_direct_method(channels: int) -> None:
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_what_is_not_finite_reaches_its_windows_only(bad: float) -> None:
-    """As if the images concerned had never been in tiles; the others keep their bits."""
+def test_non_finite_pixel_reaches_its_windows_only(bad: float) -> None:
+    """Affected images equal the direct algorithm. The other images keep their bits."""
     case = Conv(8, 10, 10, 20, 18, 3, 3, padding=1)
-    x, weight, bias, dy = made(case)
+    x, weight, bias, dy = make_inputs(case)
     weight, bias = np.clip(weight, -0.1, 0.1), bias * 0
     clean = ops.conv2d(x, weight, bias, **case.options)
     for row, column in [(0, 0), (4, 5), (9, 9)]:
@@ -199,8 +201,8 @@ def test_what_is_not_finite_reaches_its_windows_only(bad: float) -> None:
         assert np.isfinite(dx[5][~near]).all()
 
 
-def test_large_numbers_that_only_the_transforms_overflow() -> None:
-    """Sums of four pixels overflow here where no window's sum does."""
+def test_numbers_that_overflow_only_in_the_transforms() -> None:
+    """Here sums of four pixels overflow, but the sum of no window does."""
     case = Conv(8, 10, 10, 16, 16, 3, 3)
     x = np.full(case.x, 2e38, F32)
     x[:, ::2] *= -1
@@ -210,17 +212,17 @@ def test_large_numbers_that_only_the_transforms_overflow() -> None:
 
 
 def test_relu_is_fused_bit_for_bit() -> None:
-    x, weight, bias, _ = made(CASES[1])
+    x, weight, bias, _ = make_inputs(CASES[1])
     z = ops.conv2d(x, weight, bias, padding=1)
     assert (z < 0).any()
     assert same_bits(ops.conv2d(x, weight, bias, padding=1, activation="relu"), ops.relu(z))
 
 
 @pytest.mark.parametrize("activation", [None, "relu"])
-def test_pooled_at_once(activation: str | None) -> None:
-    """A tile is a window of 2 x 2: the same bits as one after the other, odd sizes included."""
+def test_pooled_in_one_kernel(activation: str | None) -> None:
+    """Tiles cover whole 2 x 2 windows, so bits equal those of separate calls, even at odd sizes."""
     for case in CASES:
-        x, weight, bias, _ = made(case)
+        x, weight, bias, _ = make_inputs(case)
         x[0, 3, 4, 5] = np.nan
         z = ops.conv2d(x, weight, bias, activation=activation, **case.options)
         got = ops.conv2d_pooled(x, weight, bias, window=2, activation=activation, **case.options)
@@ -231,7 +233,7 @@ def test_pooled_at_once(activation: str | None) -> None:
 @pytest.mark.usefixtures("threads")
 def test_contract_and_threads() -> None:
     case = Conv(16, 9, 10, 17, 18, 3, 3, padding=1)
-    x, weight, bias, dy = made(case)
+    x, weight, bias, dy = make_inputs(case)
     calls = [
         Call("conv2d", {"x": x, "weight": weight, "bias": bias}, case.options),
         Call("conv2d_backward_input", {"dy": dy, "weight": weight},
@@ -243,7 +245,7 @@ def test_contract_and_threads() -> None:
     for call in calls:
         check_threads(call)
         check_contract(call)
-    x, _, _, dy = made(CASES[-1])
+    x, _, _, dy = make_inputs(CASES[-1])
     check_threads(
         Call("conv2d_backward_weight", {"dy": dy, "x": x}, {"padding": 1, "kernel_size": 3})
     )

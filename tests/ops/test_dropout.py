@@ -1,4 +1,4 @@
-"""dropout: a mask drawn by Philox4x32-10 from (seed, offset, element), the same backward."""
+"""dropout: a Philox4x32-10 mask of (seed, offset, element), the same forward and backward."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WORDS = st.integers(0, 2**64 - 1) | st.sampled_from([0, 1, 2**32 - 1, 2**32, 2**
 
 
 def expected(x: np.ndarray, rate: float, seed: int, offset: int) -> np.ndarray:
-    """To the bit: the scale is rounded to the dtype once, and each product once."""
+    """Return the exact result: the scale is rounded to the dtype once, and each product once."""
     kept = reference.dropout_mask(x.shape, rate, seed=seed, offset=offset)
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         scaled = x * x.dtype.type(1 / (1 - rate))
@@ -51,15 +51,15 @@ def test_forward_and_backward(dtype: np.dtype, make: Any) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rate", RATES)
-def test_the_mask_is_the_published_one(dtype: np.dtype, rate: float) -> None:
-    """Seed and offset in all 128 bits, and every length of the last block."""
+def test_mask_equals_the_published_generator(dtype: np.dtype, rate: float) -> None:
+    """All 128 bits of seed and offset, and every length of the last block."""
     seed, offset = 0x299F31D0A4093822, 0x0370734413198A2E
     for length in LENGTHS:
         check_both(np.arange(1, length + 1, dtype=dtype), rate, seed, offset)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_share_of_dropped_elements(dtype: np.dtype) -> None:
+def test_fraction_of_dropped_elements(dtype: np.dtype) -> None:
     x = np.ones(400_000, dtype)
     for rate in (0.1, 0.25, 0.5, 0.9):
         dropped = np.mean(ops.dropout(x, rate, seed=5, offset=6) == 0)
@@ -67,7 +67,7 @@ def test_share_of_dropped_elements(dtype: np.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_dropped_is_zero_whatever_it_was(dtype: np.dtype) -> None:
+def test_dropped_elements_are_zero_even_if_nan(dtype: np.dtype) -> None:
     for value in (np.nan, np.inf, -np.inf, -1.0):
         y = ops.dropout(np.full(1003, value, dtype), 0.5, seed=9)
         kept = reference.dropout_mask((1003,), 0.5, seed=9)
@@ -144,7 +144,7 @@ def test_rate_not_finite(op: str, rate: float) -> None:
 
 @OPS
 @pytest.mark.parametrize("rate", ["0.5", None, True, 1j])
-def test_rate_of_a_wrong_type(op: str, rate: Any) -> None:
+def test_rate_of_wrong_type(op: str, rate: Any) -> None:
     with refused(TypeError, f"{op}: rate must be a number, got {rate!r}"):
         getattr(ops, op)(np.ones(3, np.float32), rate, seed=0)
 
@@ -166,6 +166,6 @@ def test_seed_and_offset(op: str, name: str) -> None:
 
 
 @OPS
-def test_a_seed_is_needed(op: str) -> None:
+def test_seed_is_required(op: str) -> None:
     with pytest.raises(TypeError, match="seed"):
         getattr(ops, op)(np.ones(3, np.float32), 0.5)

@@ -1,4 +1,4 @@
-"""gather: rows by their indices, bytes as value / 255."""
+"""gather: rows by their indices; uint8 is read as value / 255."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from op_contract import (
 pytestmark = pytest.mark.usefixtures("backend")
 
 INTEGERS = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
-# (rows of the source, what follows), of one axis and of several, empty ones among them
+# Shapes of the source: one axis and several, with empty ones
 SOURCES = [
     *((7, n) for n in LENGTHS),
     *[(1,), (19,), (5, 3, 2), (6, 4, 5, 3), (3, 2, 0), (1, 1, 1, 1, 1), (2, 28, 28, 1), (9, 0)],
@@ -40,7 +40,7 @@ def some_bytes(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def exactly(source: np.ndarray, indices: np.ndarray, dtype: Any) -> np.ndarray:
-    """The reference, rounded once: copies are not rounded, and one division is rounded right."""
+    """Return the exact result: copies are not rounded, and the division is rounded once."""
     return reference.gather(source, indices).astype(dtype)
 
 
@@ -57,7 +57,7 @@ def some_indices(rng: np.random.Generator, rows: int) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("make", EVERY.values(), ids=EVERY)
-def test_rows_are_copied_to_the_bit(dtype: np.dtype, make: Any) -> None:
+def test_rows_are_copied_exactly(dtype: np.dtype, make: Any) -> None:
     for shape in SOURCES:
         rng = seeded(shape)
         source = make(rng, shape, dtype)
@@ -69,7 +69,7 @@ def test_rows_are_copied_to_the_bit(dtype: np.dtype, make: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_bytes_become_fractions(dtype: np.dtype) -> None:
+def test_uint8_becomes_value_over_255(dtype: np.dtype) -> None:
     for shape in SOURCES:
         rng = seeded(shape)
         source = some_bytes(rng, shape)
@@ -81,8 +81,8 @@ def test_bytes_become_fractions(dtype: np.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_every_byte_rounds_as_a_division(dtype: np.dtype) -> None:
-    """Not as a product with 1 / 255, which is off for some bytes; 255 is 1 exactly."""
+def test_every_uint8_value_is_rounded_as_a_division(dtype: np.dtype) -> None:
+    """A product with 1 / 255 would be wrong for some values. 255 gives exactly 1."""
     every = np.arange(256, dtype=np.uint8)[None]
     got = ops.gather(every, np.zeros(1, np.int64), out=np.empty((1, 256), dtype))
     assert same_bits(got, every.astype(dtype) / dtype.type(255))
@@ -91,7 +91,7 @@ def test_every_byte_rounds_as_a_division(dtype: np.dtype) -> None:
     assert not same_bits(got, every.astype(dtype) * (dtype.type(1) / dtype.type(255)))
 
 
-def test_bytes_become_float32_unless_told() -> None:
+def test_uint8_becomes_float32_by_default() -> None:
     source, indices = some_bytes(seeded(0), (5, 3)), np.array([4, 0, 4])
     got = ops.gather(source, indices)
     assert same_bits(got, exactly(source, indices, np.float32))
@@ -99,7 +99,7 @@ def test_bytes_become_float32_unless_told() -> None:
 
 @pytest.mark.parametrize("kind", ["float32", "float64", "uint8"])
 def test_no_rows(kind: str) -> None:
-    """Nothing can be asked of an empty source, and nothing is what it gives."""
+    """Indices into an empty source must be empty, and the result is empty."""
     dtype = np.dtype("float32" if kind == "uint8" else kind)
     none = np.empty(0, np.int64)
     for shape in [(0,), (0, 3), (0, 0), (0, 2, 0, 3)]:
@@ -111,8 +111,8 @@ def test_no_rows(kind: str) -> None:
     assert ops.gather(np.ones((4, 0), kind), np.array([3, 3])).shape == (2, 0)
 
 
-def test_no_rows_to_a_place_inside_the_source() -> None:
-    """Of no elements, nothing overlaps."""
+def test_empty_out_inside_the_source() -> None:
+    """An array without elements overlaps nothing."""
     x, empty = np.ones((4, 3), np.float32), np.empty(0, np.int64)
     into = x[2:][:0]
     assert ops.gather(x, empty, out=into) is into
@@ -142,7 +142,7 @@ def test_contract(dtype: np.dtype, shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("shape", [(6, 10), (5, 3, 2, 4), (9,), (1, 1)])
-def test_contract_of_bytes(shape: tuple[int, ...]) -> None:
+def test_contract_of_uint8(shape: tuple[int, ...]) -> None:
     rng = seeded(shape)
     arrays = {"source": some_bytes(rng, shape), "indices": rng.integers(0, shape[0], 4)}
     call = Call("gather", arrays)
@@ -155,7 +155,7 @@ def test_contract_of_bytes(shape: tuple[int, ...]) -> None:
         canaried.check()
 
 
-def test_out_of_bytes_is_refused() -> None:
+def test_uint8_out_is_an_error() -> None:
     source, indices = np.ones((4, 3), np.uint8), np.array([0, 1])
     for bad, what in [
         *((np.ones((2, 3), kind), kind) for kind in ("int64", "uint8", "float16", "bool")),
@@ -170,7 +170,7 @@ def test_out_of_bytes_is_refused() -> None:
             ops.gather(source, indices, out=np.empty((3, 2), dtype).T)
         frozen = np.empty((2, 3), dtype)
         frozen.flags.writeable = False
-        with refused(ValueError, "gather: out is read-only"):
+        with refused(ValueError, "gather: out must be writeable"):
             ops.gather(source, indices, out=frozen)
 
 
@@ -233,7 +233,7 @@ def test_indices_must_be_integers(indices: Any, what: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["float32", "float64", "uint8"])
-def test_shapes_that_do_not_fit(kind: str) -> None:
+def test_shape_mismatch(kind: str) -> None:
     source, indices = np.ones((5, 3), kind), np.zeros(4, np.int64)
     with refused(ValueError, "gather: source must have at least 1 dimension, got 0"):
         ops.gather(np.ones((), kind), indices)

@@ -19,7 +19,7 @@ from op_contract import Call, check_contract, check_threads, refused
 pytestmark = pytest.mark.usefixtures("backend")
 
 SLOPES = [0.01, 0.0, 1.0, -0.5, 2.5]
-# One product, of a slope that is itself rounded to the dtype.
+# One product with a slope that is rounded to the dtype.
 TERMS = 2
 
 
@@ -43,7 +43,7 @@ def test_forward_and_backward(dtype: np.dtype, slope: float, make: Any) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_special_values_in_every_lane(dtype: np.dtype) -> None:
-    """At 0 the slope is taken; a NaN in x stays, and gives slope·dy backward."""
+    """At 0 the slope applies. NaN in x stays NaN and gives slope·dy in the backward pass."""
     x = np.array([-np.inf, -1, -0.0, 0.0, 2, np.inf, np.nan], dtype)
     y = np.array([-np.inf, -0.5, -0.0, 0.0, 2, np.inf, np.nan], dtype)
     dy = np.array([3, 3, 3, 3, 3, 3, 3], dtype)
@@ -103,7 +103,9 @@ def test_slope_must_be_a_number(slope: Any, what: str) -> None:
         ops.leaky_relu(np.ones(3, np.float32), slope)
 
 
-def test_shapes_that_do_not_fit() -> None:
+def test_shape_mismatch() -> None:
     dy, x = np.ones((2, 3), np.float32), np.ones((3, 2), np.float32)
-    with refused(ValueError, "leaky_relu_backward: dy has shape (2, 3), x has (3, 2)"):
+    with refused(
+        ValueError, "leaky_relu_backward: dy and x must have the same shape, got (2, 3) and (3, 2)"
+    ):
         ops.leaky_relu_backward(dy, x, 0.1)

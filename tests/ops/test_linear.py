@@ -1,4 +1,4 @@
-"""linear: x·weightᵀ + bias, ReLU if asked; its backward pass gives dx, dweight and dbias."""
+"""linear: x·weightᵀ + bias, optionally with ReLU; its backward pass: dx, dweight and dbias."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from op_contract import Call, check_contract, check_threads, refused
 pytestmark = pytest.mark.usefixtures("backend")
 
 
-def made(
+def make_inputs(
     n: int, inputs: int, outputs: int, dtype: Any, make: Any = normal
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """x, weight, bias, dy"""
@@ -44,11 +44,11 @@ def assert_forward(
 
 def assert_backward(got: Any, dy: np.ndarray, x: np.ndarray, weight: np.ndarray) -> None:
     names = ("dx", "dweight", "dbias")
-    wants = reference.linear_backward(dy, x, weight)
+    expected = reference.linear_backward(dy, x, weight)
     magnitudes = reference.linear_backward(np.abs(dy), np.abs(x), np.abs(weight))
     terms = (dy.shape[1], len(dy), len(dy))
     assert len(got) == 3
-    for name, g, want, size, count in zip(names, got, wants, magnitudes, terms, strict=True):
+    for name, g, want, size, count in zip(names, got, expected, magnitudes, terms, strict=True):
         try:
             assert_close(g, want, dtype=x.dtype, terms=count, magnitude=size, may_vanish=count == 0)
         except AssertionError as error:
@@ -61,7 +61,7 @@ def assert_backward(got: Any, dy: np.ndarray, x: np.ndarray, weight: np.ndarray)
 @pytest.mark.parametrize("make", FINITE.values(), ids=FINITE)
 def test_forward(dtype: np.dtype, activation: str | None, with_bias: bool, make: Any) -> None:
     for case in LINEAR:
-        x, weight, bias, _ = made(*case, dtype, make)
+        x, weight, bias, _ = make_inputs(*case, dtype, make)
         b = bias if with_bias else None
         assert_forward(ops.linear(x, weight, b, activation=activation), x, weight, b, activation)
 
@@ -70,14 +70,14 @@ def test_forward(dtype: np.dtype, activation: str | None, with_bias: bool, make:
 @pytest.mark.parametrize("make", FINITE.values(), ids=FINITE)
 def test_backward(dtype: np.dtype, make: Any) -> None:
     for case in LINEAR:
-        x, weight, _, dy = made(*case, dtype, make)
+        x, weight, _, dy = make_inputs(*case, dtype, make)
         assert_backward(ops.linear_backward(dy, x, weight), dy, x, weight)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", LINEAR_ROADS)
-def test_roads(dtype: np.dtype, case: tuple[int, int, int]) -> None:
-    x, weight, bias, dy = made(*case, dtype)
+def test_every_gemm_algorithm(dtype: np.dtype, case: tuple[int, int, int]) -> None:
+    x, weight, bias, dy = make_inputs(*case, dtype)
     for b, activation in [(None, None), (bias, "relu")]:
         assert_forward(ops.linear(x, weight, b, activation=activation), x, weight, b, activation)
     assert_backward(ops.linear_backward(dy, x, weight), dy, x, weight)
@@ -87,7 +87,7 @@ def test_roads(dtype: np.dtype, case: tuple[int, int, int]) -> None:
 def test_every_small_shape(dtype: np.dtype) -> None:
     for outputs in (*range(1, 20), 31, 32, 33):
         for n in (1, 2, 3, 5, 6, 7, 12, 13):
-            x, weight, bias, dy = made(n, outputs % 5 + 1, outputs, dtype)
+            x, weight, bias, dy = make_inputs(n, outputs % 5 + 1, outputs, dtype)
             assert_forward(ops.linear(x, weight, bias), x, weight, bias)
             assert_backward(ops.linear_backward(dy, x, weight), dy, x, weight)
 
@@ -95,14 +95,14 @@ def test_every_small_shape(dtype: np.dtype) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("outputs", [3, 16, 21])
 def test_relu_is_fused_bit_for_bit(dtype: np.dtype, outputs: int) -> None:
-    x, weight, bias, _ = made(7, 30, outputs, dtype)
+    x, weight, bias, _ = make_inputs(7, 30, outputs, dtype)
     z = ops.linear(x, weight, bias)
     assert same_bits(ops.linear(x, weight, bias, activation="relu"), ops.relu(z))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_relu_of_nan_and_of_zero(dtype: np.dtype) -> None:
-    """The fused ReLU follows the same table as relu: NaN stays, -0 becomes +0."""
+    """The fused ReLU gives what relu gives: NaN for NaN, +0 for -0."""
     x = np.array([[np.nan, 1], [np.inf, 1], [-np.inf, 1], [-0.0, -0.0]], dtype)
     weight = np.tile(np.array([[1, 0.0]], dtype), (19, 1))
     y = ops.linear(x, weight, activation="relu")
@@ -113,9 +113,9 @@ def test_relu_of_nan_and_of_zero(dtype: np.dtype) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("make", AWKWARD.values(), ids=AWKWARD)
 def test_awkward_data(dtype: np.dtype, make: Any) -> None:
-    """In x forward, in dy backward; infinities and NaN reach what they belong to, only that."""
+    """In x forward and in dy backward: infinities and NaN reach only the results that use them."""
     for case in [(5, 3, 7), (9, 2, 17), (17, 3, 33)]:
-        x, weight, bias, dy = made(*case, dtype)
+        x, weight, bias, dy = make_inputs(*case, dtype)
         rng = seeded(case)
         bad_x, bad_dy = make(rng, x.shape, dtype), make(rng, dy.shape, dtype)
         with np.errstate(invalid="ignore"):
@@ -136,7 +136,7 @@ def test_awkward_data(dtype: np.dtype, make: Any) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_contract(dtype: np.dtype) -> None:
     for size in [(9, 7, 6), (6, 6, 6)]:
-        x, weight, bias, dy = made(*size, dtype)
+        x, weight, bias, dy = make_inputs(*size, dtype)
         arrays = {"x": x, "weight": weight, "bias": bias}
         check_contract(Call("linear", arrays))
         check_contract(Call("linear", arrays, {"activation": "relu"}))
@@ -147,7 +147,7 @@ def test_contract(dtype: np.dtype) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", [(301, 257, 129), (1, 2049, 1031), (2053, 67, 10)])
 def test_threads(dtype: np.dtype, case: tuple[int, int, int]) -> None:
-    x, weight, bias, dy = made(*case, dtype)
+    x, weight, bias, dy = make_inputs(*case, dtype)
     check_threads(Call("linear", {"x": x, "weight": weight, "bias": bias}))
     check_threads(Call("linear_backward", {"dy": dy, "x": x, "weight": weight}))
 
@@ -155,7 +155,7 @@ def test_threads(dtype: np.dtype, case: tuple[int, int, int]) -> None:
 @given(data=st.data())
 def test_shapes_and_layouts(data: st.DataObject) -> None:
     n, inputs, outputs = (data.draw(st.integers(0, 40)) for _ in range(3))
-    arrays = made(n, inputs, outputs, data.draw(st.sampled_from(DTYPES)))
+    arrays = make_inputs(n, inputs, outputs, data.draw(st.sampled_from(DTYPES)))
     x, weight, bias, dy = (
         data.draw(st.sampled_from(list(layouts(a))), label="layout")[1] for a in arrays
     )
@@ -163,15 +163,15 @@ def test_shapes_and_layouts(data: st.DataObject) -> None:
     want = reference.linear(x, weight, bias)
     got = ops.linear(x, weight, bias)
     assert_close(got, want, dtype=x.dtype, terms=inputs + 1, magnitude=size, may_vanish=True)
-    wants = reference.linear_backward(dy, x, weight)
+    expected = reference.linear_backward(dy, x, weight)
     sizes = reference.linear_backward(np.abs(dy), np.abs(x), np.abs(weight))
-    for g, w, s in zip(ops.linear_backward(dy, x, weight), wants, sizes, strict=True):
+    for g, w, s in zip(ops.linear_backward(dy, x, weight), expected, sizes, strict=True):
         assert_close(g, w, dtype=x.dtype, terms=max(n, outputs), magnitude=s, may_vanish=True)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_first_layer_needs_no_dx(dtype: np.dtype) -> None:
-    x, weight, _, dy = made(9, 7, 6, dtype)
+    x, weight, _, dy = make_inputs(9, 7, 6, dtype)
     want = ops.linear_backward(dy, x, weight)
     got = ops.linear_backward(dy, x, weight, need_dx=False)
     assert same_bits(got, (None, *want[1:]))
@@ -187,12 +187,16 @@ def test_first_layer_needs_no_dx(dtype: np.dtype) -> None:
         ops.linear_backward(dy, x, weight, need_dx=False, out=(None, None, out[2]))
 
 
-def test_shapes_that_do_not_fit() -> None:
-    x, weight, bias, dy = made(2, 3, 5, np.float32)
+def test_shape_mismatch() -> None:
+    x, weight, bias, dy = make_inputs(2, 3, 5, np.float32)
     one = np.ones
-    with refused(ValueError, "linear: weight has 4 inputs, x has 3"):
+    with refused(
+        ValueError, "linear: x and weight must have the same number of inputs, got 3 and 4"
+    ):
         ops.linear(x, one((5, 4), np.float32), bias)
-    with refused(ValueError, "linear: bias has 4 elements, weight has 5 outputs"):
+    with refused(
+        ValueError, "linear: bias and weight must have the same number of outputs, got 4 and 5"
+    ):
         ops.linear(x, weight, one(4, np.float32))
     with refused(ValueError, "linear: bias must have 1 dimension, got 2"):
         ops.linear(x, weight, one((5, 1), np.float32))
@@ -200,7 +204,9 @@ def test_shapes_that_do_not_fit() -> None:
         ops.linear(x[0], weight, bias)
     with refused(ValueError, "linear: weight must have 2 dimensions, got 1"):
         ops.linear(x, weight[0], bias)
-    with refused(ValueError, "linear_backward: weight has 4 inputs, x has 3"):
+    with refused(
+        ValueError, "linear_backward: x and weight must have the same number of inputs, got 3 and 4"
+    ):
         ops.linear_backward(dy, x, one((5, 4), np.float32))
     with refused(ValueError, "linear_backward: dy must have shape (2, 5), got (3, 5)"):
         ops.linear_backward(one((3, 5), np.float32), x, weight)
@@ -213,7 +219,7 @@ def test_shapes_that_do_not_fit() -> None:
 
 
 def test_unknown_activation() -> None:
-    x, weight, bias, _ = made(2, 3, 5, np.float32)
+    x, weight, bias, _ = make_inputs(2, 3, 5, np.float32)
     with refused(ValueError, 'linear: activation must be None or "relu", got "tanh"'):
         ops.linear(x, weight, bias, activation="tanh")
     with refused(ValueError, 'linear: activation must be None or "relu", got 1'):
@@ -221,8 +227,8 @@ def test_unknown_activation() -> None:
 
 
 @pytest.mark.parametrize("size", [2**31, 2**32, 2**40, 2**60])
-def test_a_product_too_large_for_memory(size: int) -> None:
+def test_product_too_large_for_memory(size: int) -> None:
     empty = np.empty((size, 0), np.float32)
-    text = f"linear: an array of shape ({size}, {size}) has more elements than memory can address"
-    with refused(ValueError, text):
+    text = "linear: arrays and workspaces must be smaller than 2**63 bytes"
+    with refused(ValueError, f"{text}, got shape ({size}, {size})"):
         ops.linear(empty, empty)

@@ -1,4 +1,4 @@
-"""matmul: c = a·b, either operand stored transposed."""
+"""matmul: c = a·b, with either matrix stored transposed."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_forward(dtype: np.dtype, flags: tuple[bool, bool], make: Any) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_small_shape(dtype: np.dtype) -> None:
-    """Each m, n, k around the tile sizes: a wrong edge of a tile shows in one of them."""
+    """Every m, n, k around the tile sizes, to show errors at the edges of tiles."""
     big_a, big_b = normal(seeded(1), (20, 9), dtype), normal(seeded(2), (9, 36), dtype)
     for m in range(1, 20):
         for n in (*range(1, 20), 31, 32, 33, 35):
@@ -70,7 +70,7 @@ def test_every_small_shape(dtype: np.dtype) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("flags", TRANSPOSES)
 def test_blocks(dtype: np.dtype, flags: tuple[bool, bool]) -> None:
-    """Larger than the blocks for the caches in each direction in turn."""
+    """Larger than the cache blocks, in each direction in turn."""
     for m, n, k in [(700, 19, 30), (19, 4500, 21), (21, 18, 2100), (203, 301, 401)]:
         a, b, options = stored(seeded(m, n, k), m, n, k, flags, dtype)
         assert_product(ops.matmul(a, b, **options), a, b, options)
@@ -78,7 +78,7 @@ def test_blocks(dtype: np.dtype, flags: tuple[bool, bool]) -> None:
 
 @pytest.mark.parametrize("flags", TRANSPOSES)
 def test_large_tiles(flags: tuple[bool, bool]) -> None:
-    """Enough rows and columns for the largest tile of every backend, in whole pieces and not."""
+    """Enough rows and columns for the largest tile of every backend, with and without remainder."""
     for m, n, k in [(2050, 2053, 19), (2052, 2056, 20)]:
         a, b, options = stored(seeded(m, n, k), m, n, k, flags, np.float32)
         assert_product(ops.matmul(a, b, **options), a, b, options)
@@ -88,7 +88,7 @@ def test_large_tiles(flags: tuple[bool, bool]) -> None:
 @pytest.mark.parametrize("make", AWKWARD.values(), ids=AWKWARD)
 @pytest.mark.parametrize("flags", TRANSPOSES)
 def test_awkward_data(dtype: np.dtype, make: Any, flags: tuple[bool, bool]) -> None:
-    """A NaN or an infinity reaches the rows and columns it belongs to, and no other."""
+    """NaN and infinities reach only the elements of c whose sum contains them."""
     for m, n, k in [(5, 7, 3), (9, 17, 4), (17, 33, 2)]:
         rng = seeded(m, n, k)
         a, b, options = stored(rng, m, n, k, flags, dtype, make)
@@ -132,20 +132,20 @@ def test_shapes_and_layouts(data: st.DataObject) -> None:
     assert_product(ops.matmul(*views, **options), *views, options, may_vanish=True)
 
 
-def test_an_operand_with_itself() -> None:
+def test_product_of_a_matrix_with_itself() -> None:
     a = normal(seeded(0), (7, 7), np.float32)
     assert same_bits(ops.matmul(a, a), ops.matmul(a, a.copy()))
 
 
-def test_shapes_that_do_not_fit() -> None:
+def test_shape_mismatch() -> None:
     a, b = np.ones((2, 3), np.float32), np.ones((4, 5), np.float32)
-    with refused(ValueError, "matmul: a has inner size 3, b has 4"):
+    with refused(ValueError, "matmul: a and b must have the same inner size, got 3 and 4"):
         ops.matmul(a, b)
-    with refused(ValueError, "matmul: a has inner size 2, b has 4"):
+    with refused(ValueError, "matmul: a and b must have the same inner size, got 2 and 4"):
         ops.matmul(a, b, transpose_a=True)
-    with refused(ValueError, "matmul: a has inner size 3, b has 5"):
+    with refused(ValueError, "matmul: a and b must have the same inner size, got 3 and 5"):
         ops.matmul(a, b, transpose_b=True)
-    with refused(ValueError, "matmul: a has inner size 2, b has 5"):
+    with refused(ValueError, "matmul: a and b must have the same inner size, got 2 and 5"):
         ops.matmul(a, b, transpose_a=True, transpose_b=True)
     for shape in [(), (3,), (1, 2, 3)]:
         with refused(ValueError, f"matmul: a must have 2 dimensions, got {len(shape)}"):
@@ -155,16 +155,16 @@ def test_shapes_that_do_not_fit() -> None:
 
 
 @pytest.mark.parametrize("size", [2**31, 2**32, 2**40, 2**60])
-def test_a_product_too_large_for_memory(size: int) -> None:
-    """2^31 by 2^31 floats are 2^64 bytes: a size that wraps would ask for none at all."""
+def test_product_too_large_for_memory(size: int) -> None:
+    """2^31 by 2^31 floats are 2^64 bytes. If the size wrapped around, it would be 0."""
     a, b = np.empty((size, 0), np.float32), np.empty((0, size), np.float32)
-    text = f"matmul: an array of shape ({size}, {size}) has more elements than memory can address"
-    with refused(ValueError, text):
+    text = "matmul: arrays and workspaces must be smaller than 2**63 bytes"
+    with refused(ValueError, f"{text}, got shape ({size}, {size})"):
         ops.matmul(a, b)
 
 
-def test_memory_ends() -> None:
-    """32 GiB for the result are refused, in an ordinary way, and the next call works."""
+def test_out_of_memory() -> None:
+    """A result of 32 GiB raises MemoryError, and the next call works."""
     a, b = np.empty((2**17, 0), np.float32), np.empty((0, 2**16), np.float32)
     with little_memory(), pytest.raises(MemoryError):
         ops.matmul(a, b)

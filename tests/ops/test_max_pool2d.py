@@ -1,4 +1,4 @@
-"""max_pool2d, eq. (62): the first maximum of each window, which alone takes the gradient."""
+"""max_pool2d, eq. (62): the first maximum of each window, which receives the whole gradient."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def ones(*shape: int) -> np.ndarray:
 
 
 def check_both(case: Pool, x: np.ndarray) -> None:
-    """Forward the values are exact; backward overlapping windows are summed."""
+    """Forward values are exact. Backward sums overlapping windows, within rounding."""
     y, argmax = ops.max_pool2d(x, case.window, case.stride)
-    want, place = reference.max_pool2d(x, case.window, case.stride)
-    assert same_bits(argmax, place)
+    want, position = reference.max_pool2d(x, case.window, case.stride)
+    assert same_bits(argmax, position)
     assert y.dtype == x.dtype
     np.testing.assert_array_equal(y, want.astype(x.dtype))
     dy = normal(seeded(case), y.shape, x.dtype)
@@ -40,7 +40,7 @@ def check_both(case: Pool, x: np.ndarray) -> None:
         dtype=x.dtype,
         terms=int(rows * columns),
         magnitude=reference.max_pool2d_backward(np.abs(dy), argmax, *arguments),
-        may_vanish=True,  # most pixels are no maximum
+        may_vanish=True,  # most pixels are not a maximum
     )
 
 
@@ -61,7 +61,7 @@ def test_every_number_of_channels(dtype: np.dtype, window: Any) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_first_maximum_in_row_order(dtype: np.dtype) -> None:
-    """Of equals the first, and both zeros are equal. NaN beats all, the first NaN wins."""
+    """The first of equal maxima wins; +0 equals -0. NaN exceeds all, and the first NaN wins."""
     nan, inf = np.nan, np.inf
     windows = np.array(
         [
@@ -78,21 +78,21 @@ def test_first_maximum_in_row_order(dtype: np.dtype) -> None:
         dtype=object,
     )
     for channels in (1, 3, 8, 17):
-        for values, place in windows:
+        for values, position in windows:
             x = np.repeat(np.array(values, dtype).reshape(1, 2, 2, 1), channels, axis=3)
             y, argmax = ops.max_pool2d(x, 2)
-            np.testing.assert_array_equal(argmax, np.full((1, 1, 1, channels), place))
-            np.testing.assert_array_equal(y, x.reshape(4, channels)[place].reshape(y.shape))
+            np.testing.assert_array_equal(argmax, np.full((1, 1, 1, channels), position))
+            np.testing.assert_array_equal(y, x.reshape(4, channels)[position].reshape(y.shape))
             dy = np.arange(1, channels + 1, dtype=dtype).reshape(y.shape)
             dx = ops.max_pool2d_backward(dy, argmax, x.shape, 2).reshape(4, channels)
             want = np.zeros_like(dx)
-            want[place] = dy.ravel()
+            want[position] = dy.ravel()
             np.testing.assert_array_equal(dx, want)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_pixels_outside_the_windows_get_nothing(dtype: np.dtype) -> None:
-    """The rest of a row that no window fits in, and the gaps of a wide stride: a poisoned out."""
+def test_pixels_outside_all_windows_have_zero_gradient(dtype: np.dtype) -> None:
+    """The remainder of rows, and the gaps of a wide stride, with `out` full of NaN."""
     for window, stride, rows in [(2, 2, 4), (2, 3, 5), (1, 2, 5)]:
         x = normal(seeded(0), (2, 5, 5, 3), dtype)
         y, argmax = ops.max_pool2d(x, window, stride)
@@ -104,7 +104,7 @@ def test_pixels_outside_the_windows_get_nothing(dtype: np.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_a_large_window_has_16_bit_places(dtype: np.dtype) -> None:
+def test_argmax_of_a_large_window_has_16_bits(dtype: np.dtype) -> None:
     x = normal(seeded(0), (1, 255, 257, 1), dtype)
     x[0, 254, 256] = 100
     y, argmax = ops.max_pool2d(x, (255, 257))
@@ -125,8 +125,7 @@ def test_contract(dtype: np.dtype, case: Pool) -> None:
     y, argmax = ops.max_pool2d(x, **options)
     dy = normal(seeded(case), y.shape, dtype)
     options["input_shape"] = case.x
-    # Places far outside any window must not be followed, so the poison of the layouts' gaps,
-    # 65535, would show if it were read.
+    # An argmax outside its window raises, so reading 65535 from the gaps of a layout would show.
     check_contract(Call("max_pool2d_backward", {"dy": dy, "argmax": argmax}, options))
 
 
@@ -178,8 +177,8 @@ def test_bad_windows(op: str, name: str) -> None:
     def call(value: Any) -> Any:
         return called(op, **({"window": 2} | {name: value}))
 
-    for value, came in [(0, 0), (-1, -1), ((2, 0), 0), (-(2**63), -(2**63)), (-(2**70), -(2**70))]:
-        with refused(ValueError, f"{op}: {name} must be at least 1, got {came}"):
+    for value, shown in [(0, 0), (-1, -1), ((2, 0), 0), (-(2**63), -(2**63)), (-(2**70), -(2**70))]:
+        with refused(ValueError, f"{op}: {name} must be at least 1, got {shown}"):
             call(value)
     for value in (2**40 + 1, 2**62, 2**63, 10**30):
         with refused(ValueError, f"{op}: {name} must be at most {2**40}, got {value}"):
@@ -193,17 +192,17 @@ def test_bad_windows(op: str, name: str) -> None:
 
 
 @OPS
-def test_a_window_is_needed(op: str) -> None:
+def test_window_is_required(op: str) -> None:
     with refused(TypeError, f"{op}: window must be an integer or a pair, got None"):
         called(op, None)
 
 
 @OPS
 @pytest.mark.parametrize(
-    ("window", "came"), [(5, "(5, 5)"), ((1, 7), "(1, 7)"), (2**40, f"({2**40}, {2**40})")]
+    ("window", "shown"), [(5, "(5, 5)"), ((1, 7), "(1, 7)"), (2**40, f"({2**40}, {2**40})")]
 )
-def test_window_larger_than_the_image(op: str, window: Any, came: str) -> None:
-    with refused(ValueError, f"{op}: window must fit in the input (4, 6), got {came}"):
+def test_window_larger_than_the_image(op: str, window: Any, shown: str) -> None:
+    with refused(ValueError, f"{op}: window must fit in the input (4, 6), got {shown}"):
         called(op, window)
 
 
@@ -213,7 +212,7 @@ def test_window_too_large_for_16_bits() -> None:
 
 
 @pytest.mark.parametrize("stride", [7, 2**31, 2**40])
-def test_a_stride_beyond_the_image_leaves_one_window(stride: int) -> None:
+def test_stride_beyond_the_image_gives_one_window(stride: int) -> None:
     x = normal(seeded(0), (2, 5, 6, 3), np.float32)
     y, argmax = ops.max_pool2d(x, 2, stride)
     np.testing.assert_array_equal(y, x[:, :2, :2].max(axis=(1, 2), keepdims=True))
@@ -222,12 +221,12 @@ def test_a_stride_beyond_the_image_leaves_one_window(stride: int) -> None:
 
 
 @pytest.mark.parametrize("bad", [4, 5, 255, 65535])
-def test_a_place_outside_the_window(bad: int) -> None:
-    """It would be written to, so it is refused, wherever it stands."""
+def test_argmax_outside_the_window(bad: int) -> None:
+    """argmax is an address, so a value outside the window raises at any element."""
     dy = ones(2, 2, 3, 5)
-    for place in range(dy.size):
+    for position in range(dy.size):
         argmax = np.zeros(dy.shape, np.uint16)
-        argmax.flat[place] = bad
+        argmax.flat[position] = bad
         with refused(ValueError, f"max_pool2d_backward: argmax must lie in [0, 4), got {bad}"):
             ops.max_pool2d_backward(dy, argmax, (2, 4, 6, 5), 2)
 
@@ -235,23 +234,24 @@ def test_a_place_outside_the_window(bad: int) -> None:
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("count", [1, 2, 3])
 @pytest.mark.parametrize("bad", [6, 0x7FFF, 0x8000, 0xFFFF])
-def test_a_place_outside_the_window_among_many(bad: int, count: int) -> None:
-    """Many places are searched in parts, on several threads, and many at once: the ends of each
-    part, and each place of a stretch longer than is taken at once.
+def test_argmax_outside_the_window_in_a_large_array(bad: int, count: int) -> None:
+    """A large array is checked in parts, by several threads and vector instructions.
+
+    An invalid value is found at the ends of each part and at every position of a vector.
     """
     chainrule.set_num_threads(count)
     dy = ones(8, 32, 32, 31)
     ends = [dy.size * part // 16 for part in range(17)]
-    for place in (*ends[:-1], *(end - 1 for end in ends[1:]), *range(ends[5], ends[5] + 100)):
+    for position in (*ends[:-1], *(end - 1 for end in ends[1:]), *range(ends[5], ends[5] + 100)):
         argmax = np.zeros(dy.shape, np.uint16)
-        argmax.flat[place] = bad
-        argmax.flat[place - 12_345] = 5
+        argmax.flat[position] = bad
+        argmax.flat[position - 12_345] = 5
         with refused(ValueError, f"max_pool2d_backward: argmax must lie in [0, 4), got {bad}"):
             ops.max_pool2d_backward(dy, argmax, (8, 64, 64, 31), 2)
 
 
 @pytest.mark.parametrize(("kind", "what"), [("int64", "int64"), ("uint8", "uint8"), (">u2", ">u2")])
-def test_argmax_of_a_wrong_type(kind: str, what: str) -> None:
+def test_argmax_of_wrong_type(kind: str, what: str) -> None:
     text = "max_pool2d_backward: argmax must be the uint16 array that max_pool2d returned, got"
     with refused(TypeError, f"{text} {what}"):
         ops.max_pool2d_backward(ones(1, 2, 3, 3), np.zeros((1, 2, 3, 3), kind), (1, 4, 6, 3), 2)
@@ -260,7 +260,7 @@ def test_argmax_of_a_wrong_type(kind: str, what: str) -> None:
 
 
 def test_argmax_from_a_file() -> None:
-    """Its dtype is uint16 by value, though not the same object as np.dtype("uint16")."""
+    """A dtype read from a file equals np.dtype("uint16") but is another object."""
     y, argmax = ops.max_pool2d(normal(seeded(0), (1, 4, 6, 3), np.float32), 2)
     file = io.BytesIO()
     np.save(file, argmax)
@@ -271,7 +271,7 @@ def test_argmax_from_a_file() -> None:
         assert same_bits(ops.max_pool2d_backward(y, same, (1, 4, 6, 3), 2), want)
 
 
-def test_shapes_that_do_not_fit() -> None:
+def test_shape_mismatch() -> None:
     op = "max_pool2d_backward"
     dy, argmax = ones(1, 2, 3, 3), np.zeros((1, 2, 3, 3), np.uint16)
     with refused(ValueError, "max_pool2d: x must have 4 dimensions, got 2"):

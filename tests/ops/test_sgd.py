@@ -1,4 +1,4 @@
-"""sgd, eq. (6), (8): a step in place, with momentum, Nesterov's form of it, and l2."""
+"""sgd, eq. (6), (8): a step in position, with momentum, Nesterov momentum and l2."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from op_contract import Call, check_threads, refused
 
 pytestmark = pytest.mark.usefixtures("backend")
 
-# Each kind of step by its parameters; without momentum the velocity may be left out.
+# Parameters of each kind of step. Without momentum, velocity may be None.
 STEPS: dict[str, dict[str, Any]] = {
     "plain": {"learning_rate": 0.1},
     "l2": {"learning_rate": 0.1, "l2": 0.01},
@@ -26,20 +26,20 @@ STEPS: dict[str, dict[str, Any]] = {
     "no step": {"learning_rate": 0.0, "momentum": 0.5},
     "uphill": {"learning_rate": -0.5},
 }
-# Six products and four sums, of parameters that are themselves rounded to the dtype.
+# Six products and four sums, of parameters that are rounded to the dtype.
 TERMS = 16
 
 
-def made(shape: tuple[int, ...], dtype: Any, make: Any = normal) -> tuple[np.ndarray, ...]:
+def make_inputs(shape: tuple[int, ...], dtype: Any, make: Any = normal) -> tuple[np.ndarray, ...]:
     rng = seeded(shape)
     parameters, gradient, velocity = (make(rng, shape, dtype) for _ in range(3))
     return parameters, gradient, velocity
 
 
 def assert_step(parameters: Any, gradient: Any, velocity: Any, options: dict[str, Any]) -> None:
-    """The step, on copies that it changes, against the reference on the originals."""
+    """Compare a step on copies with the reference on the originals."""
     with np.errstate(invalid="ignore"):
-        wants = reference.sgd(parameters, gradient, velocity, **options)
+        expected = reference.sgd(parameters, gradient, velocity, **options)
         sizes = reference.sgd(
             np.abs(parameters),
             np.abs(gradient),
@@ -50,7 +50,7 @@ def assert_step(parameters: Any, gradient: Any, velocity: Any, options: dict[str
     before = gradient.tobytes()
     assert ops.sgd(changed[0], gradient, changed[1], **options) is None
     assert gradient.tobytes() == before
-    for got, want, size in zip(changed, wants, sizes, strict=True):
+    for got, want, size in zip(changed, expected, sizes, strict=True):
         if got is not None:
             magnitude = np.where(np.isfinite(want), size, 0)
             assert_close(
@@ -63,16 +63,16 @@ def assert_step(parameters: Any, gradient: Any, velocity: Any, options: dict[str
 @pytest.mark.parametrize("make", EVERY.values(), ids=EVERY)
 def test_step(dtype: np.dtype, options: dict[str, Any], make: Any) -> None:
     for shape in SHAPES:
-        parameters, gradient, velocity = made(shape, dtype, make)
+        parameters, gradient, velocity = make_inputs(shape, dtype, make)
         assert_step(parameters, gradient, velocity, options)
         if not options.get("momentum"):
             assert_step(parameters, gradient, None, options)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_a_step_is_not_nothing(dtype: np.dtype) -> None:
-    """The comparison above allows zeros; here each parameter must move, by its own gradient."""
-    parameters, gradient, velocity = made((1009,), dtype)
+def test_step_changes_every_parameter(dtype: np.dtype) -> None:
+    """The comparison above allows zeros. Here every parameter must change, by its own gradient."""
+    parameters, gradient, velocity = make_inputs((1009,), dtype)
     moved, fast = parameters.copy(), velocity.copy()
     ops.sgd(moved, gradient, fast, learning_rate=0.5, momentum=0.5)
     assert np.all(moved != parameters)
@@ -83,14 +83,14 @@ def test_a_step_is_not_nothing(dtype: np.dtype) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_velocity_without_momentum_holds_the_gradient(dtype: np.dtype) -> None:
-    """v = 0·v + g, so that switching momentum on later starts from the last gradient."""
-    parameters, gradient, velocity = made((37,), dtype)
+    """v = 0·v + g, so if momentum is enabled later, it starts from the last gradient."""
+    parameters, gradient, velocity = make_inputs((37,), dtype)
     ops.sgd(parameters, gradient, velocity, learning_rate=0.1)
     assert same_bits(velocity, gradient)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_no_further_than_the_end(dtype: np.dtype) -> None:
+def test_nothing_is_written_after_the_end(dtype: np.dtype) -> None:
     for length in LENGTHS:
         parameters, velocity = Canaried((length,), dtype), Canaried((length,), dtype)
         parameters.array[...], velocity.array[...] = 1, 2
@@ -104,7 +104,7 @@ def test_no_further_than_the_end(dtype: np.dtype) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_gradient_in_any_layout(dtype: np.dtype) -> None:
-    parameters, gradient, velocity = made((5, 7), dtype)
+    parameters, gradient, velocity = make_inputs((5, 7), dtype)
     for layout, view in layouts(gradient):
         results = []
         for g in (view, view.copy(order="C")):
@@ -117,7 +117,7 @@ def test_gradient_in_any_layout(dtype: np.dtype) -> None:
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_threads(dtype: np.dtype) -> None:
-    parameters, gradient, velocity = made((1_000_003,), dtype)
+    parameters, gradient, velocity = make_inputs((1_000_003,), dtype)
 
     def after(call: Call) -> tuple[np.ndarray, np.ndarray]:
         p, v = parameters.copy(), velocity.copy()
@@ -139,7 +139,7 @@ def test_any_parameters(length: int, dtype: np.dtype, **options: Any) -> None:
     if options["momentum"] < 0:
         # |momentum| keeps the magnitudes of the bound; the sign is test_negative_momentum's.
         options["momentum"] = -options["momentum"]
-    assert_step(*made((length,), dtype), options)
+    assert_step(*make_inputs((length,), dtype), options)
 
 
 def test_negative_momentum() -> None:
@@ -153,9 +153,9 @@ def step(parameters: Any, gradient: Any, velocity: Any, **options: Any) -> None:
     ops.sgd(parameters, gradient, velocity, **({"learning_rate": 0.1} | options))
 
 
-def test_momentum_needs_a_velocity() -> None:
+def test_momentum_requires_a_velocity() -> None:
     a = np.ones(3, np.float32)
-    with refused(ValueError, "sgd: velocity must be an array when momentum is not 0, got None"):
+    with refused(ValueError, "sgd: velocity must be an array if momentum is not 0, got None"):
         step(a, a.copy(), None, momentum=0.9)
     assert same_bits(a, np.ones(3, np.float32))
 
@@ -178,27 +178,30 @@ def test_numbers_must_be_finite(name: str) -> None:
     [(np.ones(3, int), "int64"), ([1.0] * 3, "list"), (np.ones(3, np.float16), "float16"),
      (np.ones(3, ">f4"), ">f4"), ("text", "str"), (1.5, "float")],
 )  # fmt: skip
-def test_arrays_of_a_wrong_type(name: str, bad: Any, what: str) -> None:
+def test_arrays_of_wrong_type(name: str, bad: Any, what: str) -> None:
     arrays = {n: np.ones(3, np.float32) for n in ("parameters", "gradient", "velocity")}
     with refused(TypeError, f"sgd: {name} must be a float32 or float64 array, got {what}"):
         step(**(arrays | {name: bad}))
 
 
-def test_one_dtype() -> None:
+def test_dtypes_must_be_equal() -> None:
     f4, f8 = np.ones(3, np.float32), np.ones(3)
-    text = "they must have one dtype"
-    with refused(TypeError, f"sgd: gradient is float32, parameters is float64: {text}"):
+    with refused(
+        TypeError, "sgd: gradient and parameters must have the same dtype, got float32 and float64"
+    ):
         step(f8, f4, None)
-    with refused(TypeError, f"sgd: gradient is float64, velocity is float32: {text}"):
+    with refused(
+        TypeError, "sgd: gradient and velocity must have the same dtype, got float64 and float32"
+    ):
         step(f8, f8.copy(), f4)
 
 
 @pytest.mark.parametrize("name", ["parameters", "velocity"])
-def test_what_is_updated_must_be_plain(name: str) -> None:
+def test_updated_arrays_must_be_contiguous_and_writeable(name: str) -> None:
     arrays = {n: np.ones((4, 4), np.float32) for n in ("parameters", "gradient", "velocity")}
     frozen = arrays[name].copy()
     frozen.flags.writeable = False
-    with refused(ValueError, f"sgd: {name} is read-only"):
+    with refused(ValueError, f"sgd: {name} must be writeable"):
         step(**(arrays | {name: frozen}))
     for layout, view in layouts(arrays[name]):
         if view.flags.writeable and not (view.flags.c_contiguous and view.flags.aligned):
@@ -208,33 +211,37 @@ def test_what_is_updated_must_be_plain(name: str) -> None:
             assert np.all(view == 1), layout
 
 
-def test_shapes_that_do_not_fit() -> None:
+def test_shape_mismatch() -> None:
     a, b = np.ones((2, 3), np.float32), np.ones((3, 2), np.float32)
-    with refused(ValueError, "sgd: parameters has shape (2, 3), gradient has (3, 2)"):
+    with refused(
+        ValueError, "sgd: parameters and gradient must have the same shape, got (2, 3) and (3, 2)"
+    ):
         step(a, b, None)
-    with refused(ValueError, "sgd: parameters has shape (2, 3), velocity has (3, 2)"):
+    with refused(
+        ValueError, "sgd: parameters and velocity must have the same shape, got (2, 3) and (3, 2)"
+    ):
         step(a, a.copy(), b)
 
 
 def test_overlap() -> None:
-    """Nothing may share memory with what is updated, however little of it."""
+    """An updated array must share no memory with another argument."""
     memory = np.arange(12, dtype=np.float32)
     a, shifted, other = memory[:6], memory[5:11], np.ones(6, np.float32)
     for second in (a, shifted):
-        with refused(ValueError, "sgd: parameters overlaps another argument"):
+        with refused(ValueError, "sgd: parameters must not overlap another argument"):
             step(a, second, None)
-        with refused(ValueError, "sgd: velocity overlaps another argument"):
+        with refused(ValueError, "sgd: velocity must not overlap another argument"):
             step(a, other, second)
-        with refused(ValueError, "sgd: velocity overlaps another argument"):
+        with refused(ValueError, "sgd: velocity must not overlap another argument"):
             step(other, a, second)
     np.testing.assert_array_equal(memory, np.arange(12))
 
 
-def test_a_learning_rate_in_the_memory_of_what_is_updated() -> None:
+def test_learning_rate_inside_an_updated_array() -> None:
     for name in ("parameters", "velocity"):
         arrays = {key: np.full(6, 0.5) for key in ("parameters", "gradient", "velocity")}
         rate = arrays[name][2:3].reshape(())
-        with refused(ValueError, f"sgd: {name} overlaps another argument"):
+        with refused(ValueError, f"sgd: {name} must not overlap another argument"):
             step(**arrays, learning_rate=rate, momentum=0.9)
         assert all(np.all(a == 0.5) for a in arrays.values())
     rate = arrays["gradient"][2:3].reshape(())

@@ -18,7 +18,7 @@ from op_contract import Call, check_contract, check_threads, refused
 
 pytestmark = pytest.mark.usefixtures("backend")
 
-# What the exponential and the division add to the sum over a row.
+# Rounding of the exponential and the division, in addition to the sum over a row.
 EXP_TERMS = 8
 
 
@@ -28,7 +28,7 @@ def distance_to_maximum(x: np.ndarray) -> np.ndarray:
 
 
 def assert_softmax(got: np.ndarray, x: np.ndarray, **keywords: Any) -> None:
-    """e^d is as wrong as d = x - max is rounded: by eps·|d|."""
+    """The relative error of e^d is the rounding of d = x - max, eps·|d|."""
     want = reference.softmax(x)
     distance = np.where(want > 0, distance_to_maximum(x), 0)
     size = np.where(want > 0, want * (1 + distance), 0)
@@ -37,7 +37,7 @@ def assert_softmax(got: np.ndarray, x: np.ndarray, **keywords: Any) -> None:
 
 
 def assert_log_softmax(got: np.ndarray, x: np.ndarray, **keywords: Any) -> None:
-    """x - max and the logarithm of the sum each round by themselves."""
+    """x - max and the logarithm of the sum are rounded separately."""
     want = reference.log_softmax(x)
     size = distance_to_maximum(x) + np.log(max(x.shape[-1], 1)) + 1
     size = np.where(np.isfinite(want), size, 0)
@@ -62,7 +62,7 @@ def test_forward_and_backward(dtype: np.dtype, make: Any) -> None:
         x, dy = make(rng, shape, dtype), make(rng, shape, dtype)
         settled = {
             "may_vanish": shape[1] < 4
-        }  # one class has probability 1, two are all or nothing
+        }  # one class has probability 1; of two, one may have all of it
         y = ops.softmax(x)
         assert_softmax(y, x, may_vanish=shape[1] < 4 or make is not normal)
         assert_log_softmax(ops.log_softmax(x), x, **settled)
@@ -92,7 +92,7 @@ def test_rows_sum_to_one(dtype: np.dtype) -> None:
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 80.0, 1e4, 1e30])
 @pytest.mark.parametrize("columns", [3, 16, 37])
 def test_any_finite_logits(dtype: np.dtype, scale: float, columns: int) -> None:
-    """No finite input overflows, however large and however far apart."""
+    """No finite input overflows, for any magnitude and difference."""
     rng = seeded(scale, columns)
     x = (normal(rng, (9, columns), np.float64) * scale).astype(dtype)
     x[3:6] += dtype.type(scale) * 10
@@ -119,17 +119,17 @@ def test_awkward_data(dtype: np.dtype, make: Any) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("columns", [1, 2, 7, 8, 9, 16, 17, 35])
 def test_special_rows(dtype: np.dtype, columns: int) -> None:
-    """A row with NaN, with +inf or all -inf is NaN; an entry of -inf is exactly 0. Every place."""
-    for place in range(columns):
+    """A row with NaN, with +inf or only -inf is NaN. An element of -inf gives exactly 0."""
+    for position in range(columns):
         x = normal(seeded(columns), (5, columns), dtype)
-        x[1, place], x[2, place], x[3], x[4, place] = np.nan, np.inf, -np.inf, -np.inf
+        x[1, position], x[2, position], x[3], x[4, position] = np.nan, np.inf, -np.inf, -np.inf
         y, log = ops.softmax(x), ops.log_softmax(x)
         assert np.isfinite(y[0]).all()
         assert np.isnan(y[1:4]).all()
         assert np.isnan(log[1:4]).all()
         if columns > 1:
-            assert y[4, place] == 0
-            assert log[4, place] == -np.inf
+            assert y[4, position] == 0
+            assert log[4, position] == -np.inf
             assert np.isfinite(y[4]).all()
             assert np.count_nonzero(y[4]) == columns - 1
         else:
@@ -172,14 +172,16 @@ def test_shapes_and_layouts(data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("op", ["softmax", "log_softmax"])
-def test_a_number_has_no_last_axis(op: str) -> None:
+def test_array_without_dimensions(op: str) -> None:
     with refused(ValueError, f"{op}: x must have at least 1 dimension, got 0"):
         getattr(ops, op)(np.array(1, np.float32))
 
 
-def test_shapes_that_do_not_fit() -> None:
+def test_shape_mismatch() -> None:
     dy = np.ones((2, 3), np.float32)
-    with refused(ValueError, "softmax_backward: dy has shape (2, 3), y has (3, 2)"):
+    with refused(
+        ValueError, "softmax_backward: dy and y must have the same shape, got (2, 3) and (3, 2)"
+    ):
         ops.softmax_backward(dy, dy.reshape(3, 2))
     with refused(ValueError, "softmax_backward: dy must have at least 1 dimension, got 0"):
         ops.softmax_backward(np.array(1, np.float32), np.array(1, np.float32))

@@ -18,7 +18,7 @@ from op_contract import Call, Exporter, check_contract, check_threads, refused
 pytestmark = pytest.mark.usefixtures("backend")
 
 OP = "softmax_cross_entropy"
-# What the exponential, the logarithm and the divisions add to the sum over a row.
+# Rounding of the exponential, the logarithm and the divisions, in addition to the sum over a row.
 EXP_TERMS = 8
 INTEGERS = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
 
@@ -68,7 +68,7 @@ def test_no_instances(dtype: np.dtype) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 80.0, 1e4, 1e30])
 def test_any_finite_logits(dtype: np.dtype, scale: float) -> None:
-    """Confidently wrong costs the distance itself, not infinity, and the gradient stays finite."""
+    """A wrong class with large margin costs the margin, not infinity. The gradient stays finite."""
     rng = seeded(scale)
     logits = (normal(rng, (9, 10), np.float64) * scale).astype(dtype)
     logits[5:8] += dtype.type(scale) * 10
@@ -84,21 +84,21 @@ def test_any_finite_logits(dtype: np.dtype, scale: float) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("columns", [2, 7, 8, 9, 17])
 def test_special_rows(dtype: np.dtype, columns: int) -> None:
-    """NaN, +inf and all -inf give NaN; -inf elsewhere counts nothing, at the label infinitely."""
-    for place in range(columns):
+    """NaN, +inf and only -inf give NaN. -inf at the label gives an infinite loss, elsewhere 0."""
+    for position in range(columns):
         logits = normal(seeded(columns), (6, columns), dtype)
-        logits[1, place], logits[2, place], logits[3] = np.nan, np.inf, -np.inf
-        logits[4, place] = logits[5, place] = -np.inf
-        labels = np.full(6, (place + 1) % columns)
-        labels[5] = place
+        logits[1, position], logits[2, position], logits[3] = np.nan, np.inf, -np.inf
+        logits[4, position] = logits[5, position] = -np.inf
+        labels = np.full(6, (position + 1) % columns)
+        labels[5] = position
         losses, dlogits = ops.softmax_cross_entropy(logits, labels)
         np.testing.assert_array_equal(np.isnan(losses), [0, 1, 1, 1, 0, 0])
         np.testing.assert_array_equal(np.isnan(dlogits).all(axis=1), [0, 1, 1, 1, 0, 0])
         assert np.isfinite(losses[[0, 4]]).all()
         assert losses[5] == np.inf
         assert np.isfinite(dlogits[[0, 4, 5]]).all()
-        assert dlogits[4, place] == 0
-        assert_close(dlogits[5:, place], [-1 / 6], dtype=dtype, terms=2)
+        assert dlogits[4, position] == 0
+        assert_close(dlogits[5:, position], [-1 / 6], dtype=dtype, terms=2)
 
 
 @pytest.mark.parametrize("kind", INTEGERS)
@@ -176,11 +176,13 @@ def test_labels_must_be_integers(labels: Any, what: str) -> None:
         ops.softmax_cross_entropy(np.ones((5, 10), np.float32), labels)
 
 
-def test_shapes_that_do_not_fit() -> None:
+def test_shape_mismatch() -> None:
     logits, labels = np.ones((5, 10), np.float32), np.zeros(5, np.int64)
     with refused(ValueError, f"{OP}: logits must have 2 dimensions, got 1"):
         ops.softmax_cross_entropy(logits[0], labels)
-    with refused(ValueError, f"{OP}: logits has 5 rows, labels has 4 elements"):
+    with refused(
+        ValueError, f"{OP}: logits and labels must have the same number of rows, got 5 and 4"
+    ):
         ops.softmax_cross_entropy(logits, labels[:4])
     with refused(ValueError, f"{OP}: labels must have 1 dimension, got 2"):
         ops.softmax_cross_entropy(logits, labels[:, None])

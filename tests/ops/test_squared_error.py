@@ -1,4 +1,4 @@
-"""squared_error, eq. (35): the sum of squares a row, eq. (5): the gradient of the mean of rows."""
+"""squared_error: the sum of squares per row, eq. (35), and the gradient of its mean, eq. (5)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHAPES = [*ROWS, (5,), (4, 3, 2), (3, 2, 4, 5), (3, 0, 2)]
 
 
 def assert_both(got: Any, prediction: np.ndarray, target: np.ndarray, **keywords: Any) -> None:
-    """Squares cannot cancel, so each loss is right relative to itself."""
+    """Squares cannot cancel, so the error bound is relative to each loss."""
     with np.errstate(invalid="ignore", over="ignore"):
         losses, dprediction = reference.squared_error(prediction, target)
     columns = int(np.prod(prediction.shape[1:]))
@@ -44,7 +44,7 @@ def test_forward_and_gradient(dtype: np.dtype, make: Any) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_awkward_on_both_sides(dtype: np.dtype) -> None:
-    """Equal infinities have no difference (NaN); subnormals keep theirs."""
+    """Equal infinities give NaN. Differences of subnormal numbers are exact."""
     for make in AWKWARD.values():
         rng = seeded(0)
         prediction, target = make(rng, (30, 11), dtype), make(rng, (30, 11), dtype)
@@ -59,7 +59,7 @@ def test_contract(dtype: np.dtype, shape: tuple[int, ...]) -> None:
     arrays = {"prediction": normal(rng, shape, dtype), "target": normal(rng, shape, dtype)}
     in_place = [("prediction", 1)]
     if len(shape) == 1 or shape == (1, 1):
-        # one output a row: the losses have the shape of the prediction, which must not be lost
+        # one output per row: the losses must not take the shape of the prediction
         assert ops.squared_error(**arrays)[0].size == arrays["prediction"].size
     check_contract(Call("squared_error", arrays), in_place=tuple(in_place))
 
@@ -83,11 +83,17 @@ def test_shapes_and_layouts(data: st.DataObject) -> None:
     assert_both(ops.squared_error(prediction, target), prediction, target, may_vanish=True)
 
 
-def test_shapes_that_do_not_fit() -> None:
+def test_shape_mismatch() -> None:
     one = np.ones((2, 3), np.float32)
-    with refused(ValueError, "squared_error: prediction has shape (2, 3), target has (3, 2)"):
+    with refused(
+        ValueError,
+        "squared_error: prediction and target must have the same shape, got (2, 3) and (3, 2)",
+    ):
         ops.squared_error(one, one.reshape(3, 2))
-    with refused(ValueError, "squared_error: prediction has shape (2, 3), target has (3,)"):
+    with refused(
+        ValueError,
+        "squared_error: prediction and target must have the same shape, got (2, 3) and (3,)",
+    ):
         ops.squared_error(one, one[0])
     text = "squared_error: prediction must have at least 1 dimension, got 0"
     with refused(ValueError, text):

@@ -1,4 +1,4 @@
-"""Which backend runs, how it is forced, what the library says about itself, and leaves alone."""
+"""Choice of the backend and of threads, `info`, and process state that stays unchanged."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ print("answered")
 """
 
 
-def test_nothing_takes_no_time(backend: str) -> None:
-    """2**40 empty rows are not looped over, which no Ctrl-C would end."""
+def test_empty_rows_take_no_time(backend: str) -> None:
+    """Kernels do not loop over 2**40 empty rows, a loop that Ctrl-C could not interrupt."""
     assert says(EMPTY, CHAINRULE_BACKEND=backend) == "answered"
 
 
@@ -89,7 +89,7 @@ def test_the_forced_backend_is_the_active_one(backend: str) -> None:
 
 
 def test_backends_are_different_code() -> None:
-    """Widths differ, so do the sums' orders: equal bits everywhere would mean one code ran."""
+    """Vector widths differ, and so do orders of sums. Equal bits would mean the same code ran."""
     a, b = normal(seeded(1), (64, 515), np.float32), normal(seeded(2), (515, 64), np.float32)
     before = chainrule.info()["backend"]
     results = {}
@@ -119,25 +119,25 @@ def test_the_environment_forces_a_backend(name: str) -> None:
 def test_an_unknown_backend_in_the_environment(name: str) -> None:
     done = python("import chainrule", CHAINRULE_BACKEND=name)
     assert done.returncode == 1
-    text = f'CHAINRULE_BACKEND: unknown or impossible backend "{name}"; possible here: {POSSIBLE}'
+    text = f'CHAINRULE_BACKEND: backend must be one of {POSSIBLE}, got "{name}"'
     assert done.stderr.splitlines()[-1] == f"ImportError: {text}"
 
 
-def test_an_empty_variable_is_none() -> None:
+def test_empty_variable_counts_as_unset() -> None:
     code = "import chainrule; print(chainrule.info()['backend'])"
     assert says(code, CHAINRULE_BACKEND="", CHAINRULE_NUM_THREADS="") == says(code)
 
 
 @pytest.mark.parametrize("name", ["foo", "", "SSE2"])
-def test_set_backend_refuses(name: str) -> None:
+def test_set_backend_errors(name: str) -> None:
     before = chainrule.info()["backend"]
-    text = f'set_backend: unknown or impossible backend "{name}"; possible here: {POSSIBLE}'
+    text = f'set_backend: backend must be one of {POSSIBLE}, got "{name}"'
     with refused(ValueError, text):
         chainrule.set_backend(name)
     assert chainrule.info()["backend"] == before
 
 
-def test_set_backend_wants_a_name() -> None:
+def test_set_backend_requires_a_string() -> None:
     with pytest.raises(TypeError):
         chainrule.set_backend(None)
 
@@ -201,7 +201,7 @@ def test_version_is_the_installed_one() -> None:
     assert chainrule.__version__ == installed
 
 
-def test_info_is_the_callers_own() -> None:
+def test_info_returns_a_new_dict() -> None:
     chainrule.info()["backend"] = "changed"
     assert chainrule.info()["backend"] != "changed"
 
@@ -230,13 +230,13 @@ print("kept")
 
 
 @pytest.mark.parametrize("name", chainrule.backends())
-def test_the_floating_point_mode_is_left_alone(name: str) -> None:
-    """Neither import nor use flushes the caller's subnormals to zero."""
+def test_floating_point_mode_is_unchanged(name: str) -> None:
+    """Neither import nor use makes the caller's thread flush subnormal numbers to zero."""
     assert says(SUBNORMALS, CHAINRULE_BACKEND=name) == "kept"
 
 
 def test_subnormals_survive_in_every_thread(backend: str) -> None:
-    """In the caller's thread after use, and in the kernels themselves."""
+    """In the caller's thread after use, and in the kernels."""
     x = subnormals(seeded(0), (100_000,), np.float32)
     x[x == 0] = np.finfo(np.float32).smallest_subnormal
     wrong = []
@@ -253,7 +253,7 @@ def test_subnormals_survive_in_every_thread(backend: str) -> None:
     assert not wrong
 
 
-def test_import_loads_nothing_it_does_not_need() -> None:
+def test_import_loads_no_optional_module() -> None:
     code = """
 import sys, chainrule
 extras = {"matplotlib", "click", "tqdm", "pooch", "PIL", "torch", "torchvision", "scipy"}
@@ -262,8 +262,8 @@ print(sorted(extras & {name.split(".")[0] for name in sys.modules}))
     assert says(code) == "[]"
 
 
-def test_import_leaves_the_process_alone() -> None:
-    """Signal handlers, random state and the number of threads are the caller's."""
+def test_import_changes_no_process_state() -> None:
+    """Signal handlers, random state and the number of threads stay the same."""
     code = """
 import random, signal, threading
 import numpy as np

@@ -1,10 +1,10 @@
-"""No kernel reads or writes beyond its arrays: all of them end, or begin, at a forbidden page.
+"""No kernel accesses memory outside its arrays, which end, or begin, at an inaccessible page.
 
-Nor beyond its workspace, which ends at one too (CHAINRULE_FENCE), and begins as NaN: with one
-thread, since that of several ends at the last one's part.
+With CHAINRULE_FENCE the workspace ends at such a page, too, and is filled with NaN. This runs with
+one thread, because with several threads only the last one's part ends at the page.
 
-One element too far ends the process, so a child does the calls and names each before it makes it:
-``python tests/test_bounds.py GROUP``. The results are compared too, because an out-of-bounds
+An invalid access ends the process, so a child process makes the calls and prints each name before:
+``python tests/runtime/test_bounds.py GROUP``. The results are compared, too, because an invalid
 write between two arrays would not fault.
 """
 
@@ -57,7 +57,7 @@ def rows(dtype: Any) -> Iterator[Case]:
 
 def products(dtype: Any) -> Iterator[Case]:
     sizes = [s for d in SWEEP for s in ((d, 5, 7), (5, d, 7), (5, 7, d), (13, d, 3), (d, 33, 2))]
-    # Of the last three, parts of a sum are cut into deeper blocks than all of it would be.
+    # In the last three, split-K uses deeper blocks than the whole sum would.
     cut = [(1, 4, 16385), (19, 23, 16385), (257, 255, 1029)]
     for m, n, k in [*sizes, (70, 300, 9), (9, 70, 600), (300, 9, 70), *cut]:
         a, b = normal(seeded(1), (m, k), dtype), normal(seeded(2), (k, n), dtype)
@@ -73,7 +73,7 @@ def products(dtype: Any) -> Iterator[Case]:
             normal(rng, shape, dtype)
             for shape in ((n, inputs), (n, outputs), (outputs, inputs), (outputs,))
         )
-        x[rng.random(x.shape) < 0.8] = 0  # the roads that look for zeros
+        x[rng.random(x.shape) < 0.8] = 0  # shapes of the sparse kernels
         yield "linear", {"x": x, "weight": weight, "bias": bias}, {}
         yield "linear_backward", {"dy": dy, "x": x, "weight": weight}, {}
         dy[rng.random(dy.shape) < 0.9] = 0
@@ -147,7 +147,7 @@ def pooled(dtype: Any) -> Iterator[Case]:
         y, argmax = chainrule.ops.max_pool2d(
             chainrule.ops.conv2d(x, weight, **case.options), case.window
         )
-        # The last place of every window: what lies furthest in the last ones.
+        # The last position of every window, which has the highest addresses.
         rows, columns = np.broadcast_to(case.window, 2)
         argmax[rng.random(y.shape) < 0.5] = rows * columns - 1
         dy = chainrule.ops.relu_backward(normal(rng, y.shape, dtype), y)
@@ -175,7 +175,7 @@ GROUPS: dict[str, Callable[[Any], Iterator[Case]]] = {
 }
 
 
-# Those whose operations have a workspace.
+# Groups whose operations use a workspace.
 FENCED = ("products", "images", "pooled")
 
 
@@ -184,7 +184,7 @@ def members(result: Any) -> tuple[np.ndarray, ...]:
 
 
 def perform(case: Case, *, at_end: bool) -> None:
-    """The call in ordinary memory, then beside forbidden pages: the same bits."""
+    """Assert that a call beside inaccessible pages gives the bits of ordinary memory."""
     import chainrule
     from chainrule import ops
 
@@ -234,15 +234,15 @@ def run(group: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_nothing_beyond_the_arrays(group: str, backend: str) -> None:
+def test_no_access_outside_the_arrays(group: str, backend: str) -> None:
     done = run(group, CHAINRULE_BACKEND=backend, CHAINRULE_FENCE="1")
     lines = done.stdout.splitlines()
     assert done.returncode == 0, f"{done.returncode} in {lines[-1:]}\n{done.stderr[-2000:]}"
     assert len(lines) > 500
 
 
-def test_the_fence_holds() -> None:
-    """One element beyond a guarded array ends the process: the tests above can fail."""
+def test_an_access_outside_an_array_is_detected() -> None:
+    """Access to one element after a guarded array ends the process, so the tests above can fail."""
     done = run("overrun")
     assert done.stdout == "overrun\n"
     assert done.returncode in (-signal.SIGSEGV, -signal.SIGBUS)

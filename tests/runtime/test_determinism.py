@@ -1,4 +1,4 @@
-"""Same seed, same bits, for any number of threads; and the pool survives forks, exits and races."""
+"""Same seed, same bits, for any number of threads. The thread pool works after forks and races."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has
 
 @pytest.fixture
 def switch_often() -> Iterator[None]:
-    """Let Python change threads as often as it can, so that races show."""
+    """Make Python switch threads as often as possible, to expose races."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
@@ -29,9 +29,9 @@ def switch_often() -> Iterator[None]:
 
 
 def run_threads(targets: list[Callable[[], Any]], seconds: float = 120) -> list[Any]:
-    """Start ``targets`` together, one thread each; their results, or the first exception.
+    """Run ``targets`` at the same time, one thread each; return results or raise the first error.
 
-    The threads are daemons: a deadlock fails here instead of holding the test run.
+    The threads are daemons: a deadlock fails the test instead of blocking the test run.
     """
     results: list[Any] = [None] * len(targets)
     errors: list[BaseException] = []
@@ -56,7 +56,7 @@ def run_threads(targets: list[Callable[[], Any]], seconds: float = 120) -> list[
 
 
 def test_fresh_processes_end_in_the_same_bits_for_any_threads() -> None:
-    # OpenBLAS starts a pool too; with one thread of its own, the workers counted are the library's.
+    # OpenBLAS starts a pool, too. With one thread for it, the counted workers are the library's.
     reports = [
         json.loads(run_child("train", CHAINRULE_NUM_THREADS=str(n), OPENBLAS_NUM_THREADS="1"))
         for n in (1, 2, 3, 4)
@@ -65,7 +65,7 @@ def test_fresh_processes_end_in_the_same_bits_for_any_threads() -> None:
     for name in NETWORKS:
         assert len({report[name] for report in reports}) == 1, name
     if sys.platform == "linux":
-        # Else every process computed alone, and the equality above says nothing.
+        # Otherwise each process used one thread, and the comparison above would be vacuous.
         assert reports[0]["workers"] == 0
         assert reports[3]["workers"] >= 1
 
@@ -130,7 +130,7 @@ def test_eight_threads_train_their_own_networks_as_one_does() -> None:
     assert set(run_threads([lambda: trained_bits("mlp", steps=4)] * 8)) == {serial}
 
 
-def test_a_second_fit_of_a_network_in_training_is_refused() -> None:
+def test_second_fit_during_training_is_an_error() -> None:
     network = cr.recipes.mlp(7)
     begun, release = threading.Event(), threading.Event()
 

@@ -1,4 +1,4 @@
-"""Programs: what is recorded once gives the bits of eager calls, and holds what it needs."""
+"""Programs: replays give the bits of eager calls and keep their arrays alive."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("backend")
 
 
 def assert_replays(dtype: np.dtype[Any], before_run: Callable[[int], None], batch: int = 6) -> None:
-    """Four steps by a program and four by hand; ``before_run`` meddles before each replay."""
+    """Compare four replays with four eager steps. ``before_run`` is called before each replay."""
     replayed, eager = Chain(dtype, batch), Chain(dtype, batch)
     program = None
     for step in range(4):
@@ -71,7 +71,7 @@ def test_a_program_has_the_bits_of_eager_calls(dtype: np.dtype) -> None:
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("counts", [(1, 4, 2, 3), (4, 1, 3, 2)])
 def test_the_number_of_threads_may_change(counts: tuple[int, ...]) -> None:
-    """More workers than at the recording must not meet in its workspace."""
+    """More workers than at the recording must not share parts of its workspace."""
     chainrule.set_num_threads(counts[0])
     assert_replays(DTYPES[0], lambda step: chainrule.set_num_threads(counts[step]), batch=300)
 
@@ -79,8 +79,8 @@ def test_the_number_of_threads_may_change(counts: tuple[int, ...]) -> None:
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux's /proc")
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize(("before", "after"), [(2, 4), (4, 2)])
-def test_threads_stay_when_their_number_has_changed(before: int, after: int) -> None:
-    """Operations with a workspace keep the number they were recorded with, others take the new."""
+def test_workspace_operations_keep_the_recorded_number_of_threads(before: int, after: int) -> None:
+    """Operations with a workspace keep the recorded number, the others use the new one."""
     chainrule.set_num_threads(before)
     a, b = (normal(seeded(i), (300, 300), DTYPES[0]) for i in range(2))
     c, d = np.empty_like(a), np.empty_like(a)
@@ -112,8 +112,8 @@ def test_the_backend_may_change(backend: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_a_cell_is_the_number_it_holds(dtype: np.dtype) -> None:
-    """Eagerly and in a program, to the last bit of 64."""
+def test_scalar_array_equals_the_number_it_holds(dtype: np.dtype) -> None:
+    """In eager calls and in programs, for all 64 bits."""
     x = normal(seeded(0), (1003,), dtype)
     offset, rate = np.array(0, np.uint64), np.array(0.0)
     parameters, gradient = x.copy(), np.ones_like(x)
@@ -133,7 +133,7 @@ def test_a_cell_is_the_number_it_holds(dtype: np.dtype) -> None:
         assert same_bits(by_cell, by_number)
 
 
-def test_results_that_nobody_named_are_the_programs() -> None:
+def test_program_keeps_unreferenced_results() -> None:
     x = normal(seeded(0), (5, 7), np.float32)
     with Program() as program:
         y = ops.softmax(ops.relu(x))
@@ -174,7 +174,7 @@ def test_different_programs_run_side_by_side() -> None:
 
 @pytest.fixture
 def tiny() -> Iterator[Callable[[], bool]]:
-    """Whether this thread keeps subnormal numbers."""
+    """Return a function that tells whether this thread keeps subnormal numbers."""
     smallest = np.full(64, np.finfo(np.float32).smallest_subnormal)
 
     def kept() -> bool:
@@ -191,7 +191,7 @@ def tiny() -> Iterator[Callable[[], bool]]:
 def test_subnormals_are_flushed_in_programs_only(
     dtype: np.dtype, count: int, tiny: Callable[[], bool]
 ) -> None:
-    """On every thread that works for one, and on none afterwards."""
+    """On every thread during the run, and on no thread after it."""
     chainrule.set_num_threads(count)
     x = subnormals(seeded(0), (200_000,), dtype)
     x[x == 0] = np.finfo(dtype).smallest_subnormal
@@ -218,7 +218,7 @@ def test_the_mode_is_restored_after_an_error(tiny: Callable[[], bool]) -> None:
 
 
 def test_a_program_keeps_its_arrays() -> None:
-    """Deleted by everybody else, they are read and written still; with the program they go."""
+    """Without other references the arrays stay alive until the program is deleted."""
     chain = Chain(DTYPES[0])
     program = recorded(chain.step)
     eager = Chain(DTYPES[0])
@@ -242,7 +242,7 @@ def resident() -> int:
 
 
 def test_a_run_allocates_nothing() -> None:
-    """Neither Python objects nor, over a thousand runs, memory of any other kind."""
+    """A run creates no Python objects, and a thousand runs do not increase resident memory."""
     chain = Chain(DTYPES[0])
     program = recorded(chain.step)
     run = program.run
@@ -272,13 +272,13 @@ def test_a_program_runs_in_a_forked_child(backend: str) -> None:
     run_child("fork_after_record", CHAINRULE_BACKEND=backend, CHAINRULE_NUM_THREADS="3")
 
 
-# What training makes of it
+# Programs in training
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_training_has_the_bits_of_steps_by_hand(dtype: np.dtype, momentum: float) -> None:
-    """Two epochs of batches of 16 with a ragged last one of 7."""
+def test_training_has_the_bits_of_eager_steps(dtype: np.dtype, momentum: float) -> None:
+    """Two epochs with batches of 16 and a last batch of 7."""
     images, labels = chainrule.data.digits()[0].images[:55], chainrule.data.digits()[0].labels[:55]
 
     def network() -> chainrule.Sequential:
@@ -326,16 +326,16 @@ def trained(x: np.ndarray, *layers: Layer, batch_size: int = 10) -> np.ndarray:
     return net.parameter_vector
 
 
-def test_training_takes_what_a_program_would_not() -> None:
-    """Instances off every alignment, or in reverse: copied once, with the same result."""
+def test_training_copies_data_that_a_program_cannot_record() -> None:
+    """Misaligned or reversed instances are copied once, with the same result."""
     x = normal(seeded(0), (20, 5), np.float32)
     want = trained(x)
     for view in (misaligned(x), spread(x, (2, -1))):
         assert same_bits(trained(view), want)
 
 
-def test_training_runs_a_layer_of_ones_own_every_time() -> None:
-    """It computes in Python, so a program would leave it out from the second batch on."""
+def test_training_runs_a_custom_layer_in_every_step() -> None:
+    """It computes in Python, so a program would skip it from the second batch on."""
     calls = []
 
     @dataclass(frozen=True, repr=False)

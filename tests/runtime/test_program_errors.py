@@ -1,4 +1,4 @@
-"""What programs refuse: while they are recorded, when they are run, and whose turn it is."""
+"""Errors of programs: while recording, at a run, and from several threads."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ pytestmark = pytest.mark.usefixtures("backend")
 TO_BE_RECORDED = "must be C-contiguous, aligned and of the kernel's dtype to be recorded"
 
 
-# What cannot be recorded
+# Arguments that cannot be recorded
 
 
 def chain_calls(dtype: np.dtype[Any]) -> dict[tuple[str, str], Callable[[Any], Any]]:
-    """(operation, argument) -> a call with that argument; all others lie as they should."""
+    """Return (operation, argument) -> a call with that argument and valid others."""
     rng = seeded(0)
     x, labels = normal(rng, (4, 5), dtype), np.arange(4)
     image, filters = normal(rng, (2, 6, 6, 3), dtype), normal(rng, (4, 3, 3, 3), dtype)
@@ -48,7 +48,7 @@ def chain_calls(dtype: np.dtype[Any]) -> dict[tuple[str, str], Callable[[Any], A
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_an_argument_that_would_be_copied_is_refused(dtype: np.dtype) -> None:
+def test_argument_that_needs_a_copy_is_an_error(dtype: np.dtype) -> None:
     x = normal(seeded(1), (4, 5), dtype)
     for (op, name), call in chain_calls(dtype).items():
         copied = spread(x, (1, 2))
@@ -61,7 +61,7 @@ def test_an_argument_that_would_be_copied_is_refused(dtype: np.dtype) -> None:
             program.run()
 
 
-def test_every_layout_that_needs_a_copy_is_refused() -> None:
+def test_every_layout_that_needs_a_copy_is_an_error() -> None:
     x = normal(seeded(0), (5, 7), np.float32)
     lasting = {"read-only", "inside a larger array"}
     for name, view in layouts(x):
@@ -76,7 +76,7 @@ def test_every_layout_that_needs_a_copy_is_refused() -> None:
 
 
 @pytest.mark.parametrize("kind", ["int8", "uint8", "int32", "uint32", "uint64", ">i8"])
-def test_indices_of_another_type_are_refused(kind: str) -> None:
+def test_indices_of_another_type_are_an_error(kind: str) -> None:
     z = np.ones((3, 5), np.float32)
     labels = np.arange(3).astype(kind)
     for op, name, call in [
@@ -90,57 +90,62 @@ def test_indices_of_another_type_are_refused(kind: str) -> None:
     strided = np.arange(6)[::2]
     with refused(ValueError, text), Program():
         ops.softmax_cross_entropy(z, strided)
-    places = spread(np.zeros((1, 2, 2, 3), np.uint16), (1, 1, 1, 2))
+    argmax_values = spread(np.zeros((1, 2, 2, 3), np.uint16), (1, 1, 1, 2))
     with refused(ValueError, f"max_pool2d_backward: argmax {TO_BE_RECORDED}"), Program():
-        ops.max_pool2d_backward(np.ones((1, 2, 2, 3), np.float32), places, (1, 4, 4, 3), 2)
+        ops.max_pool2d_backward(np.ones((1, 2, 2, 3), np.float32), argmax_values, (1, 4, 4, 3), 2)
 
 
-# What changed so that it no longer fits
+# Values that become invalid after recording
 
 
-def test_labels_out_of_range_are_found_at_the_run() -> None:
+def test_labels_out_of_range_raise_at_the_run() -> None:
     chain = Chain(DTYPES[0])
     program = recorded(chain.step)
     labels, indices = "softmax_cross_entropy: labels", "gather: indices"
-    for array, place, bad, what, end in [
+    for array, position, bad, what, end in [
         (chain.labels, 3, 5, labels, 5),
         (chain.labels, 0, -1, labels, 5),
         (chain.labels, 5, 2**62, labels, 5),
         (chain.chosen, 2, 20, indices, 20),
         (chain.chosen, 0, -(2**63), indices, 20),
     ]:
-        text = f"{what} must lie in [0, {end}), got {bad} at index {place}"
-        good, array[place] = array[place], bad
+        text = f"{what} must lie in [0, {end}), got {bad} at index {position}"
+        good, array[position] = array[position], bad
         before = chain.weight.copy()
         for _ in range(2):
             with refused(ValueError, text):
                 program.run()
         assert same_bits(chain.weight, before), "what comes after the error ran"
-        array[place] = good
+        array[position] = good
         program.run()
         assert not same_bits(chain.weight, before)
 
 
-def test_pooling_codes_out_of_range_are_found_at_the_run() -> None:
-    dy, places = np.ones((1, 2, 2, 3), np.float32), np.zeros((1, 2, 2, 3), np.uint16)
+def test_argmax_out_of_range_raises_at_the_run() -> None:
+    dy, argmax_values = np.ones((1, 2, 2, 3), np.float32), np.zeros((1, 2, 2, 3), np.uint16)
     dx = np.zeros((1, 4, 4, 3), np.float32)
-    program = recorded(lambda: ops.max_pool2d_backward(dy, places, dx.shape, 2, out=dx))
-    places[0, 1, 1, 2] = 4
+    program = recorded(lambda: ops.max_pool2d_backward(dy, argmax_values, dx.shape, 2, out=dx))
+    argmax_values[0, 1, 1, 2] = 4
     with refused(ValueError, "max_pool2d_backward: argmax must lie in [0, 4), got 4"):
         program.run()
-    places[0, 1, 1, 2] = 3
+    argmax_values[0, 1, 1, 2] = 3
     program.run()
     assert dx[0, 3, 3, 2] == 1
     assert dx.sum() == 12
 
 
-# When a program is recorded and run
+# Order of recording and running
 
 
 def test_a_program_is_recorded_once() -> None:
     x = np.ones(3, np.float32)
     program = recorded(lambda: ops.relu(x))
-    with refused(RuntimeError, "Program: a program is recorded only once"), program:
+    with (
+        refused(
+            RuntimeError, "Program: a program must be recorded only once, got a second recording"
+        ),
+        program,
+    ):
         pytest.fail("recorded again")
     assert len(program) == 1
     program.run()
@@ -149,7 +154,7 @@ def test_a_program_is_recorded_once() -> None:
 def test_programs_do_not_nest() -> None:
     x = np.ones(3, np.float32)
     inner = Program()
-    text = "Program: this thread already records another program"
+    text = "Program: a thread must record one program at a time, got a second one"
     with Program() as outer:
         for program in (inner, outer):
             with refused(RuntimeError, text), program:
@@ -163,20 +168,20 @@ def test_programs_do_not_nest() -> None:
 
 
 def test_running_before_it_is_recorded() -> None:
-    text = "Program: nothing has been recorded"
+    text = "Program: a program must be recorded before it runs"
     program = Program()
     with refused(RuntimeError, text):
         program.run()
     with program:
         ops.relu(np.ones(3, np.float32))
-        text = "Program: a program cannot run while this thread records one"
+        text = "Program: run() must not be called while this thread records a program"
         with refused(RuntimeError, text):
             program.run()
     program.run()
 
 
 @pytest.mark.parametrize("error", [KeyError, KeyboardInterrupt])
-def test_an_exception_drops_the_recording(error: type[BaseException]) -> None:
+def test_exception_discards_the_recording(error: type[BaseException]) -> None:
     x = np.ones(1000, np.float32)
     kept = weakref.ref(x)
     program = Program()
@@ -189,7 +194,7 @@ def test_an_exception_drops_the_recording(error: type[BaseException]) -> None:
     with pytest.raises(error):
         interrupted(x)
     assert len(program) == 0
-    with refused(RuntimeError, "Program: nothing has been recorded"):
+    with refused(RuntimeError, "Program: a program must be recorded before it runs"):
         program.run()
     del x
     gc.collect()
@@ -203,7 +208,7 @@ def test_an_exception_drops_the_recording(error: type[BaseException]) -> None:
     program.run()
 
 
-def test_only_the_thread_that_records_is_recorded() -> None:
+def test_calls_of_other_threads_are_not_recorded() -> None:
     x = np.ones(3, np.float32)
     with Program() as program:
         other = threading.Thread(target=lambda: [ops.relu(x) for _ in range(10)])
@@ -238,6 +243,8 @@ def test_a_program_runs_in_one_thread_at_a_time() -> None:
     for worker in workers:
         worker.join(60)
         assert not worker.is_alive()
-    assert set(refusals) == {"Program: already running in another thread"}
+    assert set(refusals) == {
+        "Program: a program must run in one thread at a time, got a second run()"
+    }
     program.run()
     assert same_bits(c, ops.matmul(a, a))

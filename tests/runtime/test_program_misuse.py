@@ -1,6 +1,6 @@
-"""Recordings cut off, entered twice, ended by others; arrays changed where a program reads them.
+"""Interrupted, repeated and foreign recordings; arrays that change after recording.
 
-None of it may end the process, add to a program that is finished, or bind a thread for ever.
+None of them may end the process, extend a finished program, or block a thread forever.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from chainrule import Program, ops
 from full_step import recorded
 from op_contract import Exporter, refused
 
-NOT_BY_THIS_THREAD = "Program: this thread does not record it"
-ONCE = "Program: a program is recorded only once"
+NOT_BY_THIS_THREAD = "Program: recording must end in the thread that began it"
+ONCE = "Program: a program must be recorded only once, got a second recording"
 
 
 def ones(*shape: int) -> np.ndarray:
@@ -30,7 +30,7 @@ def ones(*shape: int) -> np.ndarray:
 
 
 def in_a_thread(work: Any) -> BaseException | None:
-    """What ``work`` raised there."""
+    """Run ``work`` in a thread and return its exception."""
     raised: list[BaseException] = []
 
     def guarded() -> None:
@@ -47,16 +47,16 @@ def in_a_thread(work: Any) -> BaseException | None:
 
 
 def assert_records() -> None:
-    """This thread records as if nothing had happened."""
+    """Assert that this thread can record."""
     x = ones(3)
     assert len(recorded(lambda: ops.relu(x))) == 1
 
 
-# Recordings that nobody ends
+# Recordings without an end
 
 
-def test_a_recording_left_open_dies_with_its_program() -> None:
-    """In a process of its own: later operations would write into freed memory."""
+def test_unfinished_recording_ends_with_its_program() -> None:
+    """In a separate process, because a bug would write to freed memory."""
     code = """
 import gc
 import numpy as np
@@ -76,7 +76,7 @@ print(len(program))
     assert says(code) == "1"
 
 
-def test_it_drops_its_arrays() -> None:
+def test_unfinished_recording_releases_its_arrays() -> None:
     x = ones(1000)
     kept = weakref.ref(x)
     program = Program()
@@ -92,7 +92,7 @@ def test_it_drops_its_arrays() -> None:
 
 
 def test_an_interrupt_while_it_begins_leaves_no_recording() -> None:
-    """Between the beginning and the body nothing calls ``__exit__``."""
+    """An interrupt between ``__enter__`` and the body does not call ``__exit__``."""
 
     class Interrupted(Program):
         def __enter__(self) -> Program:
@@ -106,11 +106,11 @@ def test_an_interrupt_while_it_begins_leaves_no_recording() -> None:
     assert_records()
 
 
-def test_a_thread_that_ends_takes_its_recording_along() -> None:
-    """Its program is neither recorded nor fit for it any more, and harms nobody."""
+def test_recording_ends_with_its_thread() -> None:
+    """Its program can be neither run nor recorded again."""
     program = Program()
     assert in_a_thread(program.__enter__) is None
-    with refused(RuntimeError, "Program: nothing has been recorded"):
+    with refused(RuntimeError, "Program: a program must be recorded before it runs"):
         program.run()
     with refused(RuntimeError, ONCE):
         program.__enter__()
@@ -121,7 +121,7 @@ def test_a_thread_that_ends_takes_its_recording_along() -> None:
     assert_records()
 
 
-# Two that want one program
+# Two users of one program
 
 
 def test_two_threads_do_not_record_one_program() -> None:
@@ -149,22 +149,22 @@ def test_only_its_own_exit_ends_a_recording() -> None:
 
 
 def recorded_before(x: np.ndarray) -> Program:
-    """A finished program, made where this thread may already record another."""
+    """Return a recorded program. This thread may already record another one."""
     programs: list[Program] = []
     in_a_thread(lambda: programs.append(recorded(lambda: ops.relu(x))))
     return programs[0]
 
 
-def test_leaving_what_was_never_entered() -> None:
+def test_exit_without_enter() -> None:
     program = Program()
     with refused(RuntimeError, NOT_BY_THIS_THREAD):
         program.__exit__(None, None, None)
-    with refused(RuntimeError, "Program: nothing has been recorded"):
+    with refused(RuntimeError, "Program: a program must be recorded before it runs"):
         program.run()
 
 
 def test_a_recording_does_not_move_to_another_thread() -> None:
-    """A generator that suspends in one thread and is finished in another."""
+    """A generator that is suspended in one thread and finished in another."""
     x = ones(4)
     program = Program()
 
@@ -183,8 +183,8 @@ def test_a_recording_does_not_move_to_another_thread() -> None:
     program.run()
 
 
-def test_a_program_is_not_taken_apart_while_it_runs() -> None:
-    """In a process of its own: the second end would free what the run computes in."""
+def test_exit_during_a_run_does_not_free_the_program() -> None:
+    """In a separate process, because a bug would free memory in use."""
     code = """
 import threading
 import numpy as np
@@ -212,11 +212,13 @@ print(len(program), (c == 300).all(), ended)
 
 
 def test_a_program_does_not_run_while_this_thread_records() -> None:
-    """It would neither be recorded nor flush as recorded operations do; it does in others."""
+    """The run would not be recorded. Other threads can run programs meanwhile."""
     x = ones(3)
     inner = recorded(lambda: ops.relu(x))
     with Program() as outer:
-        with refused(RuntimeError, "Program: a program cannot run while this thread records one"):
+        with refused(
+            RuntimeError, "Program: run() must not be called while this thread records a program"
+        ):
             inner.run()
         assert in_a_thread(inner.run) is None
         ops.relu(x)
@@ -226,7 +228,7 @@ def test_a_program_does_not_run_while_this_thread_records() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_child_may_run_what_its_parent_was_running() -> None:
-    """The thread that ran it is not there any more; in a process of its own, with a watchdog."""
+    """A forked child has no copy of the running thread. In a separate process with a timeout."""
     code = """
 import os, threading, warnings
 import numpy as np
@@ -251,7 +253,7 @@ running.join()
     assert says(code) == "0"
 
 
-# What is recorded
+# Recorded calls
 
 
 def test_a_call_that_raised_is_not_recorded() -> None:
@@ -265,58 +267,62 @@ def test_a_call_that_raised_is_not_recorded() -> None:
     program.run()
 
 
-def test_a_program_is_true_however_short() -> None:
+def test_empty_program_is_true() -> None:
     assert Program()
     assert recorded(lambda: None)
 
 
 @pytest.mark.parametrize(
-    ("cell", "came"),
+    ("scalar", "shown"),
     [(np.array(0.1, np.float32), "float32"), (np.array(1), "int64"), (np.array(1.0, ">f8"), ">f8")],
     ids=str,
 )
-def test_a_cell_of_another_type_is_refused_while_recording(cell: np.ndarray, came: str) -> None:
+def test_learning_rate_array_of_another_type_cannot_be_recorded(
+    scalar: np.ndarray, shown: str
+) -> None:
     """A replay would not see it change."""
     p, g = np.zeros(3, np.float32), ones(3)
-    text = "sgd: learning_rate must be a number or a float64 array of no dimensions to be recorded"
-    with refused(TypeError, f"{text}, got {came}"), Program():
-        ops.sgd(p, g, learning_rate=cell)
+    text = (
+        "sgd: learning_rate must be a number or a float64 array without dimensions to be recorded"
+    )
+    with refused(TypeError, f"{text}, got {shown}"), Program():
+        ops.sgd(p, g, learning_rate=scalar)
     assert not p.any()
-    ops.sgd(p, g, learning_rate=cell)
-    np.testing.assert_array_equal(p, -np.float32(cell) * g)
+    ops.sgd(p, g, learning_rate=scalar)
+    np.testing.assert_array_equal(p, -np.float32(scalar) * g)
 
 
-def test_an_offset_of_another_type_is_refused_while_recording() -> None:
-    x, cell = ones(100), np.array(5)
+def test_offset_array_of_another_type_cannot_be_recorded() -> None:
+    x, scalar = ones(100), np.array(5)
     for op in (ops.dropout, ops.dropout_backward):
-        text = "offset must be a number or a uint64 array of no dimensions to be recorded"
+        text = "offset must be a number or a uint64 array without dimensions to be recorded"
         with refused(TypeError, f"{op.__name__}: {text}, got int64"), Program():
-            op(x, 0.5, seed=1, offset=cell)
-        assert same_bits(op(x, 0.5, seed=1, offset=cell), op(x, 0.5, seed=1, offset=5))
+            op(x, 0.5, seed=1, offset=scalar)
+        assert same_bits(op(x, 0.5, seed=1, offset=scalar), op(x, 0.5, seed=1, offset=5))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_rate_that_is_not_finite_is_refused_in_a_cell(bad: float) -> None:
-    p, g, cell = np.zeros(3, np.float32), ones(3), np.array(bad)
+def test_learning_rate_array_must_be_finite(bad: float) -> None:
+    p, g, scalar = np.zeros(3, np.float32), ones(3), np.array(bad)
     text = f"sgd: learning_rate must be finite, got {bad}"
     with refused(ValueError, text):
-        ops.sgd(p, g, learning_rate=cell)
-    cell[...] = 0.5
-    program = recorded(lambda: ops.sgd(p, g, learning_rate=cell))
-    cell[...] = bad
+        ops.sgd(p, g, learning_rate=scalar)
+    scalar[...] = 0.5
+    program = recorded(lambda: ops.sgd(p, g, learning_rate=scalar))
+    scalar[...] = bad
     with refused(ValueError, text):
         program.run()
     np.testing.assert_array_equal(p, [-0.5] * 3)
-    cell[...] = 0.25
+    scalar[...] = 0.25
     program.run()
     np.testing.assert_array_equal(p, [-0.75] * 3)
 
 
-# Arrays that change where a program reads them
+# Arrays that change after recording
 
 
-def test_another_dtype_given_to_a_recorded_array() -> None:
-    """Eight times as many elements, as the array tells it: they are not followed."""
+def test_dtype_change_of_a_recorded_array() -> None:
+    """The array then reports eight times as many elements. The program uses the recorded size."""
     code = """
 import warnings
 import numpy as np
@@ -338,14 +344,14 @@ print((y == 2).all(), (rows == 3).all())
     assert says(code) == "True True"
 
 
-def test_gather_names_all_that_it_takes() -> None:
+def test_gather_error_lists_all_dtypes() -> None:
     text = "gather: source must be a float32, float64 or uint8 array, got"
-    for source, came in [(np.ones((2, 2), np.int64), "int64"), ([1.0], "list")]:
-        with refused(TypeError, f"{text} {came}"):
+    for source, shown in [(np.ones((2, 2), np.int64), "int64"), ([1.0], "list")]:
+        with refused(TypeError, f"{text} {shown}"):
             ops.gather(source, np.array([0]))
 
 
-def test_gather_takes_bytes_through_dlpack() -> None:
+def test_gather_reads_uint8_through_dlpack() -> None:
     source = np.arange(6, dtype=np.uint8).reshape(3, 2)
     got = ops.gather(Exporter(source), np.array([2, 0]))
     assert same_bits(got, ops.gather(source, np.array([2, 0])))

@@ -1,4 +1,4 @@
-"""How many threads a program runs on: what is faster, found by trying now and then."""
+"""ThreadCountTuner: the number of threads of a program, tuned by occasional trials."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from chainrule import Program, _core, get_num_threads, ops, set_num_threads
 
 
 def course(most: int, microseconds: Callable[[int, int], float], runs: int) -> list[int]:
-    """The threads of each run, where run i on n threads takes ``microseconds(n, i)``."""
+    """Return the threads of each run, if run i on n threads takes ``microseconds(n, i)``."""
     tuner = _core.ThreadCountTuner(most)
     threads = []
     for i in range(runs):
@@ -62,7 +62,7 @@ def test_machine_that_changes() -> None:
 
 def test_chance_and_cold_caches_do_not_decide() -> None:
     rng = seeded()
-    # One run in four is held up; the first two after a change always are.
+    # One run in four is delayed, and always the first two after a change.
     held_up = rng.random(20_000) < 0.25
     last = [2, 0]
 
@@ -83,7 +83,7 @@ def test_long_runs_are_not_tried() -> None:
 
 @pytest.mark.usefixtures("threads")
 def test_bits_of_a_program_that_runs_often() -> None:
-    """Over all the trials, and with another number of threads set in between."""
+    """During all trials, and after a change of the number of threads."""
     rng = seeded()
     x, weight = normal(rng, (64, 300), np.float32), normal(rng, (128, 300), np.float32)
     y, z = np.empty((64, 128), np.float32), np.empty((64, 128), np.float32)

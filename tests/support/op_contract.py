@@ -103,7 +103,7 @@ def check_out(call: Call) -> None:
         refuse(ValueError, f"must have shape {a.shape}, got {longer.shape}", longer)
         frozen = a.copy()
         frozen.flags.writeable = False
-        refuse(ValueError, "is read-only", frozen)
+        refuse(ValueError, "must be writeable", frozen)
         if a.ndim and a.size > 1:
             spaced = np.empty((*a.shape[:-1], 2 * a.shape[-1]), a.dtype)[..., ::2]
             refuse(ValueError, "must be C-contiguous", spaced)
@@ -134,7 +134,7 @@ def check_overlap(call: Call, in_place: tuple[tuple[str, int], ...] = ()) -> Non
     """Only the pairs (input, output) in ``in_place`` may share memory, and only exactly."""
     want = call()
     several = isinstance(want, tuple)
-    text = f"{call.op}: out overlaps an input"
+    text = f"{call.op}: out must not overlap an input"
     for name, a in call.arrays.items():
         for i, w in enumerate(members(want)):
             for offset in sorted({0, 8, (a.nbytes - 1) // 8 * 8}):
@@ -162,7 +162,7 @@ def check_overlap(call: Call, in_place: tuple[tuple[str, int], ...] = ()) -> Non
                 out = list(want)
                 out[i] = _lying_at(raw, 0, w.shape, w.dtype)
                 out[j] = _lying_at(raw, 0, want[j].shape, want[j].dtype)
-                with refused(ValueError, f"{call.op}: out overlaps another output"):
+                with refused(ValueError, f"{call.op}: out must not overlap another output"):
                     call(out=tuple(out))
 
 
@@ -191,7 +191,9 @@ def check_types(call: Call) -> None:
                 call(**{name: value})
         if name != first:
             other = np.dtype("float64" if a.dtype == np.float32 else "float32")
-            text = f"{call.op}: {first} is {a.dtype}, {name} is {other}: they must have one dtype"
+            text = (
+                f"{call.op}: {first} and {name} must have the same dtype, got {a.dtype} and {other}"
+            )
             with refused(TypeError, text):
                 call(**{name: a.astype(other)})
 
