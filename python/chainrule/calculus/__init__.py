@@ -59,10 +59,10 @@ __all__ = [
     "weight_matrices",
 ]
 
-if TYPE_CHECKING:
-    EQUATIONS: tuple[Equation, ...]
-    """All equations of the tutorial, in the order of their numbers."""
-else:
+EQUATIONS: tuple[Equation, ...]
+"""All equations of the tutorial, in the order of their numbers."""
+
+if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
         # Reading the file of equations takes longer than importing this package.
