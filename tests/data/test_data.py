@@ -157,11 +157,11 @@ def test_from_dataset_of_tensors_is_channels_first() -> None:
 
 def test_from_dataset_of_pil_images() -> None:
     pil = pytest.importorskip("PIL.Image")
-    grey, colour = random_images(4, 5, 4), random_images(4, 5, 4, 3)
-    d = from_dataset([(pil.fromarray(a), i) for i, a in enumerate(grey)])
-    np.testing.assert_array_equal(d.images, grey[..., None])
-    d = from_dataset([(pil.fromarray(a), i) for i, a in enumerate(colour)])
-    np.testing.assert_array_equal(d.images, colour)
+    gray, color = random_images(4, 5, 4), random_images(4, 5, 4, 3)
+    d = from_dataset([(pil.fromarray(a), i) for i, a in enumerate(gray)])
+    np.testing.assert_array_equal(d.images, gray[..., None])
+    d = from_dataset([(pil.fromarray(a), i) for i, a in enumerate(color)])
+    np.testing.assert_array_equal(d.images, color)
     for mode in ("1", "P", "RGBA", "F", "I;16"):
         with pytest.raises(TypeError, match=f'image 0 must have mode "L" or "RGB", got "{mode}"'):
             from_dataset([(pil.new(mode, (4, 5)), 0)])

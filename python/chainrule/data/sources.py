@@ -303,11 +303,11 @@ def idx_folder(
         )
     if prefix is None and complete:
         prefix = complete[0]
-    wanted = (prefix or "").removesuffix("-")
-    selected = next((name for name in complete if name.removesuffix("-") == wanted), None)
+    requested = (prefix or "").removesuffix("-")
+    selected = next((name for name in complete if name.removesuffix("-") == requested), None)
     if selected is None:
         available = f"complete sets {shown}" if complete else "no complete set"
-        name = f"{wanted}-" if wanted else ""
+        name = f"{requested}-" if requested else ""
         raise FileNotFoundError(
             f"idx_folder: {folder} must contain {name}train-images-idx3-ubyte, "
             f"{name}train-labels-idx1-ubyte and the same files of {name}t10k or {name}test, "

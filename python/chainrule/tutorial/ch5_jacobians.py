@@ -50,8 +50,8 @@ def write(chapter: Chapter, quick: bool) -> None:
     chapter.prose(
         """
         The square matrices are the Jacobians of the ReLU layers. Their diagonal is 1 for an active
-        unit and 0 for an inactive one. An inactive unit sets a column of the factor to its left and
-        a row of the factor to its right to zero in the product. The last factor is sparse: a weight
+        unit and 0 for an inactive one. In the product, an inactive unit
+        removes one column of the factor to its left and one row of the factor to its right. The last factor is sparse: a weight
         of neuron $i$ changes only $z_i$, in proportion to its input. Libraries therefore do not
         multiply these matrices. `cr.ops.linear_backward` computes the same numbers with two small
         matrix products. The figures compare both results.
@@ -88,8 +88,8 @@ def _factors(chapter: Chapter, layer: int) -> None:
         *panels,
         caption=f"""The Jacobians from the loss to the {count} weights of layer {layer}, for one
         instance. Blue is positive, orange negative, and white zero. Each matrix has its own scale.
-        The product of the {len(factors)} factors differs from the gradient of the training step by
-        at most {factors.error:.1g} of its largest element.""",
+        The largest difference between the product of the {len(factors)} factors and the gradient
+        of the training step is {factors.error:.1g}, relative to the largest element.""",
         code=(chain_factors,),
         call=f"print(chain_factors(layer={layer}))",
     )
