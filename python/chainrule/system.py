@@ -23,74 +23,151 @@ __all__ = [
 
 
 def backends() -> tuple[str, ...]:
-    """Return the names of the backends that run on this machine, slowest first."""
+    """Return the names of the backends that run on this machine, slowest first.
+
+    Returns
+    -------
+    tuple of str
+        From "scalar", "sse2", "avx2" and "avx512" on x86-64, and "scalar" and "neon" on AArch64.
+
+    Examples
+    --------
+    >>> import chainrule as cr
+    >>> cr.backends()[0]
+    'scalar'
+    """
     return tuple(_core.backends())
 
 
 def set_backend(name: str) -> None:
-    """Run every operation from now on with another of `backends`.
+    """Select the backend of all operations on the CPU.
 
-    The best one is chosen at import, or the one that the environment variable
-    CHAINRULE_BACKEND names.
+    At import it is the value of the environment variable CHAINRULE_BACKEND if set, else the fastest
+    of `backends`. A recorded `Program` keeps the backend of its recording.
+
+    Parameters
+    ----------
+    name : str
+        One of `backends`.
 
     Raises
     ------
     ValueError
-        If no such backend runs here; the message lists those that do.
+        If this backend does not run here. The message lists those that do.
+
+    Examples
+    --------
+    >>> import chainrule as cr
+    >>> before = cr.info()["backend"]
+    >>> cr.set_backend("scalar")
+    >>> cr.info()["backend"]
+    'scalar'
+    >>> cr.set_backend(before)
     """
     _core.set_backend(name)
 
 
 def get_num_threads() -> int:
-    """Return how many threads an operation may use."""
+    """Return the maximum number of threads of an operation.
+
+    Examples
+    --------
+    >>> import chainrule as cr
+    >>> cr.get_num_threads() >= 1
+    True
+    """
     return _core.num_threads()
 
 
 def set_num_threads(n: int) -> None:
-    """Let operations use up to n threads; results do not depend on it.
+    """Set the maximum number of threads of an operation. Results do not depend on it.
 
-    At import it is the value of CHAINRULE_NUM_THREADS, else the CPUs that this process may use. A
-    `Program`, as every step of `fit`, tries fewer now and then, and keeps to what is faster.
+    At import it is the value of the environment variable CHAINRULE_NUM_THREADS if set, else the
+    number of CPUs available to this process. A `Program`, and so every step of `fit`, tries fewer
+    threads from time to time and uses the fastest number.
+
+    Parameters
+    ----------
+    n : int
+        In [1, 4096].
 
     Raises
     ------
-    TypeError, ValueError
-        If n is not an integer in [1, 4096].
+    TypeError
+        If `n` is not an integer.
+    ValueError
+        If `n` is out of range.
+
+    Examples
+    --------
+    >>> import chainrule as cr
+    >>> before = cr.get_num_threads()
+    >>> cr.set_num_threads(1)
+    >>> cr.get_num_threads()
+    1
+    >>> cr.set_num_threads(before)
     """
     _core.set_num_threads(n)
 
 
 def get_matmul_precision() -> str:
-    """Return how exactly a GPU multiplies float32 matrices: "highest" or "tf32"."""
+    """Return the precision of float32 products on a GPU: "highest" or "tf32".
+
+    Examples
+    --------
+    >>> import chainrule as cr
+    >>> cr.get_matmul_precision()
+    'highest'
+    """
     return _core.matmul_precision()
 
 
 def set_matmul_precision(precision: str) -> None:
-    """Choose how exactly a GPU multiplies float32 matrices, in convolutions too.
+    """Set the precision of float32 products on a GPU, in matrix products and convolutions.
+
+    A `Program` keeps, for each of its operations, the precision of the recording. The CPU always
+    computes in float32.
 
     Parameters
     ----------
-    precision : "highest", float32 throughout, the default; or "tf32": products of numbers that are
-        rounded to 11 bits, on tensor cores, and summed in float32. A program keeps, for each of its
-        operations, what was chosen when that was recorded. The CPU always computes in float32
+    precision : "highest" or "tf32"
+        "highest", the default, computes in float32. "tf32" rounds the factors to 11 bits,
+        multiplies on tensor cores and sums in float32.
 
     Raises
     ------
     ValueError
-        If it is neither.
+        If `precision` is another value.
+
+    Examples
+    --------
+    >>> import chainrule as cr
+    >>> cr.set_matmul_precision("tf32")
+    >>> cr.get_matmul_precision()
+    'tf32'
+    >>> cr.set_matmul_precision("highest")
     """
     _core.set_matmul_precision(precision)
 
 
 def info() -> dict[str, Any]:
-    """Return what this installation is and what it runs on.
+    """Return facts about this installation and this machine.
 
     Returns
     -------
     dict
-        `version`; `compiler`; `backends_compiled` and `backends_runnable`, slowest first;
-        `backend`, the chosen one; `threads`; `cpus`, the ones this process may use; `cuda`, or
-        why there is none.
+        `version` and `compiler` : str
+        `backends_compiled` and `backends_runnable` : tuple of str, slowest first
+        `backend` : str, the active backend
+        `threads` : int, see `get_num_threads`
+        `cpus` : int, the number of CPUs available to this process
+        `cuda` : str, the GPU and its driver, or "off: " and the reason
+
+    Examples
+    --------
+    >>> import chainrule as cr
+    >>> cr.info()["backend"] in cr.backends()
+    True
     """
     return {
         "version": _core.version(),
