@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import re
 import threading
@@ -104,10 +105,11 @@ def test_fill_from_an_overlapping_part(to: int, start: int) -> None:
 
 
 def test_begin_step_requires_arrays_on_the_gpu() -> None:
-    numbers = [np.zeros(2, np.int64), np.zeros(2), np.zeros(1, np.uint64), None]
+    names = [field.name for field in dataclasses.fields(cuda.StepBuffers)]
+    step = cuda.StepBuffers(**{name: np.zeros(1, np.int64) for name in names})
     text = "begin_step: order must be a cuda.Array of int64 with at least 1 elements, got int64"
     with refused(TypeError, text):
-        cuda.begin_step(*numbers, np.zeros(1, np.int64), 1, numbers[0], None, *numbers[1:3])
+        cuda.begin_step(step)
 
 
 def test_parts_share_memory() -> None:
