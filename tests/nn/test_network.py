@@ -64,7 +64,7 @@ def test_repr_reads_as_the_call(dtype: str) -> None:
 @pytest.mark.parametrize(
     ("layers", "arguments", "error", "message"),
     [
-        ([], {}, ValueError, "Sequential: layers must be at least one, got none"),
+        ([], {}, ValueError, "Sequential: layers must hold at least one layer, got 0"),
         ([cr.ReLU], {}, TypeError, r"layer 0 must be a layer .*: write ReLU\(\.\.\.\)"),
         (["relu"], {}, TypeError, r"layer 0 must be a layer \(Linear, Conv2d, .*\), got 'relu'"),
         (
