@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chainrule import ops
-from guard_pages import little_memory
+from extreme_parameters import PAIRS, gives_shape_or_documented_error, signed
 from op_contract import refused
 
 ONE = np.float32
@@ -206,32 +206,6 @@ def test_input_shape_of_bad_sizes() -> None:
 def test_unknown_activation() -> None:
     with refused(ValueError, 'conv2d: activation must be None or "relu", got "tanh"'):
         ops.conv2d(X, WEIGHT, activation="tanh")
-
-
-# Small sizes, and sizes near the overflow of 32- and 64-bit products. None between: a correct
-# result might take gigabytes there.
-HOSTILE = st.sampled_from(
-    [2**n + d for n in (31, 32, 40, 61, 62, 63) for d in (-1, 0, 1)] + [2**64, 2**70, 10**30]
-)
-SMALL = st.integers(-3, 3)
-PAIRS = st.tuples(HOSTILE | SMALL, HOSTILE | SMALL)
-
-
-def signed(pair: tuple[int, int], sign: int) -> tuple[int, int]:
-    return sign * pair[0], sign * pair[1]
-
-
-def gives_shape_or_documented_error(call: Any, op: str) -> None:
-    """Assert that the call returns the correct shape or raises a documented, named error."""
-    refusal = None
-    try:
-        with little_memory():
-            call()
-    except MemoryError:
-        return
-    except (ValueError, TypeError) as error:
-        refusal = str(error)
-    assert refusal is None or refusal.startswith(f"{op}: ")
 
 
 @given(stride=PAIRS, padding=PAIRS, kernel=PAIRS, sign=st.sampled_from([1, -1]))

@@ -12,19 +12,15 @@ from hypothesis.extra import numpy as hnp
 
 import reference
 from assertions import DTYPES, assert_close, layouts
-from cases import EVERY, LENGTHS, SHAPES, normal, seeded
+from cases import EVERY, LEAKY_SLOPES, LEAKY_TERMS, LENGTHS, SHAPES, normal, seeded
 from chainrule import ops
 from op_contract import Call, check_contract, check_threads, refused
 
 pytestmark = pytest.mark.usefixtures("backend")
 
-SLOPES = [0.01, 0.0, 1.0, -0.5, 2.5]
-# One product with a slope that is rounded to the dtype.
-TERMS = 2
-
 
 def assert_both(x: np.ndarray, dy: np.ndarray, slope: float) -> None:
-    options: dict[str, Any] = {"dtype": x.dtype, "terms": TERMS, "may_vanish": True}
+    options: dict[str, Any] = {"dtype": x.dtype, "terms": LEAKY_TERMS, "may_vanish": True}
     with np.errstate(invalid="ignore", over="ignore"):
         want = reference.leaky_relu(x, slope)
         assert_close(ops.leaky_relu(x, slope), want, **options)
@@ -33,7 +29,7 @@ def assert_both(x: np.ndarray, dy: np.ndarray, slope: float) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("slope", SLOPES)
+@pytest.mark.parametrize("slope", LEAKY_SLOPES)
 @pytest.mark.parametrize("make", EVERY.values(), ids=EVERY)
 def test_forward_and_backward(dtype: np.dtype, slope: float, make: Any) -> None:
     for shape in SHAPES:

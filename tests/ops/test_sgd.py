@@ -11,23 +11,11 @@ from hypothesis import strategies as st
 
 import reference
 from assertions import DTYPES, Canaried, assert_close, layouts, same_bits
-from cases import EVERY, LENGTHS, SHAPES, normal, seeded
+from cases import EVERY, LENGTHS, SGD_STEPS, SGD_TERMS, SHAPES, normal, seeded
 from chainrule import ops
 from op_contract import Call, check_threads, refused
 
 pytestmark = pytest.mark.usefixtures("backend")
-
-# Parameters of each kind of step. Without momentum, velocity may be None.
-STEPS: dict[str, dict[str, Any]] = {
-    "plain": {"learning_rate": 0.1},
-    "l2": {"learning_rate": 0.1, "l2": 0.01},
-    "momentum": {"learning_rate": 0.1, "momentum": 0.9},
-    "nesterov": {"learning_rate": 0.1, "momentum": 0.9, "nesterov": True, "l2": 0.01},
-    "no step": {"learning_rate": 0.0, "momentum": 0.5},
-    "uphill": {"learning_rate": -0.5},
-}
-# Six products and four sums, of parameters that are rounded to the dtype.
-TERMS = 16
 
 
 def make_inputs(shape: tuple[int, ...], dtype: Any, make: Any = normal) -> tuple[np.ndarray, ...]:
@@ -54,12 +42,17 @@ def assert_step(parameters: Any, gradient: Any, velocity: Any, options: dict[str
         if got is not None:
             magnitude = np.where(np.isfinite(want), size, 0)
             assert_close(
-                got, want, dtype=gradient.dtype, terms=TERMS, magnitude=magnitude, may_vanish=True
+                got,
+                want,
+                dtype=gradient.dtype,
+                terms=SGD_TERMS,
+                magnitude=magnitude,
+                may_vanish=True,
             )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("options", STEPS.values(), ids=STEPS)
+@pytest.mark.parametrize("options", SGD_STEPS.values(), ids=SGD_STEPS)
 @pytest.mark.parametrize("make", EVERY.values(), ids=EVERY)
 def test_step(dtype: np.dtype, options: dict[str, Any], make: Any) -> None:
     for shape in SHAPES:
@@ -78,7 +71,7 @@ def test_step_changes_every_parameter(dtype: np.dtype) -> None:
     assert np.all(moved != parameters)
     assert np.all(fast != velocity)
     want = parameters.astype(float) - 0.5 * (0.5 * velocity.astype(float) + gradient)
-    assert_close(moved, want, dtype=dtype, terms=TERMS, magnitude=np.abs(want) + 5)
+    assert_close(moved, want, dtype=dtype, terms=SGD_TERMS, magnitude=np.abs(want) + 5)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -109,7 +102,7 @@ def test_gradient_in_any_layout(dtype: np.dtype) -> None:
         results = []
         for g in (view, view.copy(order="C")):
             p, v = parameters.copy(), velocity.copy()
-            ops.sgd(p, g, v, **STEPS["nesterov"])
+            ops.sgd(p, g, v, **SGD_STEPS["nesterov"])
             results.append((p, v))
         assert same_bits(*results), layout
 
@@ -124,7 +117,7 @@ def test_threads(dtype: np.dtype) -> None:
         call(parameters=p, velocity=v)
         return p, v
 
-    check_threads(Call("sgd", {"gradient": gradient}, STEPS["nesterov"]), after=after)
+    check_threads(Call("sgd", {"gradient": gradient}, SGD_STEPS["nesterov"]), after=after)
 
 
 @given(

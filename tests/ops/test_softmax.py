@@ -12,19 +12,11 @@ from hypothesis.extra import numpy as hnp
 
 import reference
 from assertions import DTYPES, assert_close, layouts
-from cases import AWKWARD, FINITE, ROWS, normal, positive, seeded
+from cases import AWKWARD, EXP_TERMS, FINITE, ROWS, distance_to_maximum, normal, positive, seeded
 from chainrule import ops
 from op_contract import Call, check_contract, check_threads, refused
 
 pytestmark = pytest.mark.usefixtures("backend")
-
-# Rounding of the exponential and the division, in addition to the sum over a row.
-EXP_TERMS = 8
-
-
-def distance_to_maximum(x: np.ndarray) -> np.ndarray:
-    with np.errstate(invalid="ignore", over="ignore"):
-        return np.abs(x.astype(np.float64) - x.max(axis=-1, keepdims=True, initial=-np.inf))
 
 
 def assert_softmax(got: np.ndarray, x: np.ndarray, **keywords: Any) -> None:

@@ -11,15 +11,13 @@ from hypothesis import strategies as st
 
 import reference
 from assertions import DTYPES, assert_close, layouts, same_bits
-from cases import FINITE, ROWS, normal, outliers, seeded
+from cases import EXP_TERMS, FINITE, ROWS, normal, outliers, seeded
 from chainrule import ops
 from op_contract import Call, Exporter, check_contract, check_threads, refused
 
 pytestmark = pytest.mark.usefixtures("backend")
 
 OP = "softmax_cross_entropy"
-# Rounding of the exponential, the logarithm and the divisions, in addition to the sum over a row.
-EXP_TERMS = 8
 INTEGERS = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
 
 

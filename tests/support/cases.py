@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+import reference
+
 Pair = int | tuple[int, int]
 
 # Lanes of the vectors in use: 4 (sse2, neon float32; avx2 float64), 8, 16 (avx512 float32).
@@ -280,3 +282,46 @@ AWKWARD = {
     "both": with_both,
 }
 EVERY = FINITE | AWKWARD
+
+
+# Parameters and rounding of single operations
+
+DROPOUT_RATES = [0.0, 0.25, 0.5, 0.1, 0.9, 1e-12, np.nextafter(1, 0)]
+
+LEAKY_SLOPES = [0.01, 0.0, 1.0, -0.5, 2.5]
+# One product with a slope that is rounded to the dtype.
+LEAKY_TERMS = 2
+
+# Parameters of each kind of step. Without momentum, velocity may be None.
+SGD_STEPS: dict[str, dict[str, Any]] = {
+    "plain": {"learning_rate": 0.1},
+    "l2": {"learning_rate": 0.1, "l2": 0.01},
+    "momentum": {"learning_rate": 0.1, "momentum": 0.9},
+    "nesterov": {"learning_rate": 0.1, "momentum": 0.9, "nesterov": True, "l2": 0.01},
+    "no step": {"learning_rate": 0.0, "momentum": 0.5},
+    "uphill": {"learning_rate": -0.5},
+}
+# Six products and four sums, of parameters that are rounded to the dtype.
+SGD_TERMS = 16
+
+# Rounding of the exponential, the logarithm and the divisions, in addition to the sum over a row.
+EXP_TERMS = 8
+
+
+def distance_to_maximum(x: np.ndarray) -> np.ndarray:
+    """Return how far each element is below the maximum of its row."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.abs(x.astype(np.float64) - x.max(axis=-1, keepdims=True, initial=-np.inf))
+
+
+def conv_output_shape(case: ConvPool) -> tuple[int, ...]:
+    """Return the shape of the convolution's output."""
+    x, weight = np.zeros((case.n, case.h, case.w, 0)), np.zeros((case.k, case.r, case.s, 0))
+    return reference.conv2d(x, weight, **case.options).shape
+
+
+def mostly_zero(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Return data of which three quarters are +0 or -0, as behind ReLU and dropout."""
+    kept = rng.random(shape) < 0.25
+    zero = np.where(rng.random(shape) < 0.5, 0.0, -0.0)
+    return np.asarray(np.where(kept, rng.standard_normal(shape), zero), dtype=dtype)

@@ -8,15 +8,24 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from test_conv2d_pooled import sparse
-from test_dropout import RATES
-from test_leaky_relu import SLOPES
-from test_leaky_relu import TERMS as LEAKY_TERMS
-from test_sgd import STEPS
-from test_sgd import TERMS as SGD_TERMS
-from test_softmax import EXP_TERMS, distance_to_maximum
 
-from cases import EVERY, Conv, ConvPool, Pool, normal, outliers, seeded
+from cases import (
+    DROPOUT_RATES,
+    EVERY,
+    EXP_TERMS,
+    LEAKY_SLOPES,
+    LEAKY_TERMS,
+    SGD_STEPS,
+    SGD_TERMS,
+    Conv,
+    ConvPool,
+    Pool,
+    distance_to_maximum,
+    mostly_zero,
+    normal,
+    outliers,
+    seeded,
+)
 from chainrule import ops
 from op_contract import Call, members
 
@@ -220,13 +229,13 @@ def relu_backward(draw: Draw) -> Case:
 
 
 def leaky_relu(draw: Draw) -> Case:
-    call = Call("leaky_relu", draw.arrays(x=draw.shape()), {"slope": draw.one_of(*SLOPES)})
+    call = Call("leaky_relu", draw.arrays(x=draw.shape()), {"slope": draw.one_of(*LEAKY_SLOPES)})
     return Case(call, (LEAKY_TERMS,), of_results)
 
 
 def leaky_relu_backward(draw: Draw) -> Case:
     shape = draw.shape()
-    options = {"slope": draw.one_of(*SLOPES)}
+    options = {"slope": draw.one_of(*LEAKY_SLOPES)}
     call = Call("leaky_relu_backward", draw.arrays(dy=shape, x=shape), options)
     return Case(call, (LEAKY_TERMS,), of_results)
 
@@ -328,7 +337,7 @@ def pooled_gradient(draw: Draw, case: ConvPool) -> Arrays:
     n, height, width, k = outputs(case)
     shape = (n, height // rows, width // columns, k)
     places = draw.rng.integers(0, rows * columns, shape, dtype=np.uint16)
-    dy = draw.one_of(draw.finite(shape), sparse(draw.rng, shape, draw.dtype))
+    dy = draw.one_of(draw.finite(shape), mostly_zero(draw.rng, shape, draw.dtype))
     return {"dy": dy, "argmax": places}
 
 
@@ -363,7 +372,7 @@ def max_pool2d_backward(draw: Draw) -> Case:
 
 def mask(draw: Draw) -> dict[str, Any]:
     seed, offset = (int(word) for word in draw.rng.integers(0, 2**64, 2, dtype=np.uint64))
-    return {"rate": draw.one_of(*RATES), "seed": seed, "offset": offset}
+    return {"rate": draw.one_of(*DROPOUT_RATES), "seed": seed, "offset": offset}
 
 
 def dropout(draw: Draw) -> Case:
@@ -379,7 +388,7 @@ def sgd(draw: Draw) -> Case:
         uphill = {"learning_rate": -abs(call.options["learning_rate"])}
         return on_cpu(absolute(replace(call, options=call.options | uphill)))
 
-    shape, options = draw.shape(), draw.one_of(*STEPS.values())
+    shape, options = draw.shape(), draw.one_of(*SGD_STEPS.values())
     arrays = draw.arrays(parameters=shape, gradient=shape, velocity=shape)
     if not options.get("momentum"):
         arrays = draw.without("velocity", arrays)

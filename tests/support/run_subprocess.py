@@ -1,4 +1,4 @@
-"""Run ``subprocess_tasks.py`` in a fresh interpreter, with a watchdog."""
+"""Run code, or a task of ``subprocess_tasks.py``, in a new interpreter with a time limit."""
 
 from __future__ import annotations
 
@@ -45,3 +45,23 @@ def run_child(
     if process.returncode != 0:
         raise AssertionError(f"{command} ended with {process.returncode}\n{output}\n{errors}")
     return output
+
+
+def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run ``code`` with the given CHAINRULE_ variables only; return the finished process."""
+    variables = {k: v for k, v in os.environ.items() if not k.startswith("CHAINRULE_")}
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=variables | environment,
+        check=False,
+    )
+
+
+def python_output(code: str, **environment: str) -> str:
+    """Return the standard output of ``code``; see `run_python`."""
+    done = run_python(code, **environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
