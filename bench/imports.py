@@ -16,7 +16,7 @@ from bench import speed
 from bench.harness import machine
 from bench.harness.case import all_cases
 from bench.harness.driver import SEED
-from bench.harness.library import AbsentError, Library, Settings
+from bench.harness.library_process import AbsentError, Library, Settings
 from bench.report import goals
 
 CASES = ("import-time", "wheel-size", "peak-memory-cnn")

@@ -11,7 +11,7 @@ from typing import Any
 from bench.harness import machine, records
 from bench.harness.case import DEVICES, LIBRARIES, chosen
 from bench.harness.driver import Driver
-from bench.harness.library import Settings
+from bench.harness.library_process import Settings
 from bench.report import figures, goals
 
 PEERS = ",".join(name for name in LIBRARIES if name != "chainrule")

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from bench.harness.case import Array, Case, Inputs
-from bench.peers import kernels
-from bench.peers.kernels import Variants, bind
+from bench.peers import kernel_variants as kernels
+from bench.peers.kernel_variants import Variants, bind
 
 RATE = 0.5
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from bench.harness import networks
 from bench.harness.case import Array, Case, Inputs, normal
-from bench.peers import kernels
-from bench.peers.kernels import Variants, bind
+from bench.peers import kernel_variants as kernels
+from bench.peers.kernel_variants import Variants, bind
 
 
 def chainrule_legs(made: Inputs, backward: bool, device: str) -> Variants:

@@ -21,7 +21,7 @@ from bench.harness import networks
 from bench.harness.case import Array, Case, Inputs, Leg
 from bench.harness.networks import Network
 from bench.peers import gpu_torch, step_chainrule, step_torch
-from bench.peers.kernels import Variants
+from bench.peers.kernel_variants import Variants
 
 NETWORK = Network(
     (

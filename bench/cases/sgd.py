@@ -11,8 +11,8 @@ import numpy as np
 
 from bench.harness import networks
 from bench.harness.case import Array, Case, Inputs, normal
-from bench.peers import kernels
-from bench.peers.kernels import Variants, bind
+from bench.peers import kernel_variants as kernels
+from bench.peers.kernel_variants import Variants, bind
 
 # Small, so that the same gradient over and over leaves all numbers of ordinary size.
 RATE, MOMENTUM = 1e-4, 0.9

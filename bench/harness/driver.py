@@ -15,7 +15,7 @@ import numpy as np
 
 from bench.harness import gpu, machine, probe, timing
 from bench.harness.case import LIBRARIES, Case, error
-from bench.harness.library import AbsentError, Library, Settings
+from bench.harness.library_process import AbsentError, Library, Settings
 
 SEED = 20260101
 ATTEMPTS = 3

@@ -16,8 +16,8 @@ import numpy as np
 
 from bench.harness import timing
 from bench.harness.case import Inputs, Leg
-from bench.peers import kernels
-from bench.peers.kernels import Make, Turn, Variants
+from bench.peers import kernel_variants as kernels
+from bench.peers.kernel_variants import Make, Turn, Variants
 
 # Twice the largest L2 cache of today; and no more copies of what is tiny.
 UNCACHED, COPIES = 128 * 2**20, 32
