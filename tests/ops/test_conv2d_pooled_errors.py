@@ -277,7 +277,6 @@ def test_no_filters_and_no_channels(backend: str) -> None:
     code = """
 import numpy as np
 from chainrule import ops
-from extreme_parameters import PAIRS, gives_shape_or_documented_error, signed
 for dtype in ("float32", "float64"):
     for k, c in [(0, 3), (3, 0), (0, 0)]:
         dy, argmax = np.zeros((2, 2, 2, k), dtype), np.zeros((2, 2, 2, k), np.uint16)
