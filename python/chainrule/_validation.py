@@ -29,7 +29,7 @@ def integer(owner: str, name: str, value: object, minimum: int, maximum: int = L
     except TypeError:
         raise TypeError(f"{owner}: {name} must be an integer, got {value!r}") from None
     if not minimum <= number <= maximum:
-        raise ValueError(f"{owner}: {name} must lie in [{minimum}, {maximum}], got {number}")
+        raise ValueError(f"{owner}: {name} must be in [{minimum}, {maximum}], got {number}")
     return number
 
 
@@ -58,7 +58,7 @@ def number(
     if not (math.isfinite(result) and minimum <= result < below):
         if minimum == -math.inf and below == math.inf:
             raise ValueError(f"{owner}: {name} must be finite, got {result}")
-        raise ValueError(f"{owner}: {name} must lie in [{minimum:g}, {below:g}), got {result}")
+        raise ValueError(f"{owner}: {name} must be in [{minimum:g}, {below:g}), got {result}")
     return result
 
 
@@ -73,9 +73,7 @@ def pair(owner: str, name: str, value: object, minimum: int) -> Pair:
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
         return integer(owner, name, value, minimum)
     if len(value) != 2:
-        raise ValueError(
-            f"{owner}: {name} must be an integer or a pair (rows, columns), got {value!r}"
-        )
+        raise ValueError(f"{owner}: {name} must be an integer or a pair, got {value!r}")
     rows, columns = (integer(owner, name, item, minimum) for item in value)
     return rows if rows == columns else (rows, columns)
 

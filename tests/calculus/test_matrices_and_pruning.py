@@ -60,7 +60,7 @@ def test_unvec_is_the_inverse_of_vec() -> None:
     assert vector[1] == 1, "unvec must copy"
     with pytest.raises(ValueError, match=r"unvec: vector must have shape \(112,\), got \(111,\)"):
         calculus.unvec(vector[1:], net)
-    with pytest.raises(ValueError, match="vec: each matrix must have 2 axes, got 1"):
+    with pytest.raises(ValueError, match="vec: each matrix must have 2 dimensions, got 1"):
         calculus.vec([vector])
     plain = cr.Sequential(cr.ReLU(), input_shape=(2,))
     assert calculus.weight_matrices(plain) == []
@@ -108,7 +108,7 @@ def test_prune_of_a_network_without_weights() -> None:
 
 def test_prune_raises_for_invalid_arguments_and_during_training() -> None:
     net = network()
-    with pytest.raises(ValueError, match=r"prune: threshold must lie in \[0, inf\), got -1"):
+    with pytest.raises(ValueError, match=r"prune: threshold must be in \[0, inf\), got -1"):
         calculus.prune(net, -1)
     with pytest.raises(TypeError, match="prune: threshold must be a number, got 'small'"):
         calculus.prune(net, "small")  # type: ignore[arg-type]
@@ -182,7 +182,7 @@ def test_dead_units_are_those_with_output_zero_for_every_instance(
 
 
 def test_dead_units_raises_for_inputs_of_the_wrong_shape() -> None:
-    with pytest.raises(ValueError, match="dead_units: x must hold at least one instance, got 0"):
+    with pytest.raises(ValueError, match="dead_units: x must have at least one instance, got 0"):
         calculus.dead_units(network(), np.zeros((0, 4, 5, 2)))
     with pytest.raises(ValueError, match=r"dead_units: x must have shape \(N, 4, 5, 2\)"):
         calculus.dead_units(network(), np.zeros((3, 4, 5)))

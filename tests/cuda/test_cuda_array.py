@@ -197,7 +197,7 @@ def test_integers_on_the_gpu_must_be_int64() -> None:
     x = cuda.array(random_array((4, 3)))
     with refused(TypeError, "gather: indices must be int64 on the GPU, got uint64"):
         ops.gather(x, cuda.array(np.zeros(2, np.uint64)))
-    with refused(ValueError, "gather: indices must lie in [0, 4), got 4 at index 1"):
+    with refused(ValueError, "gather: indices must be in [0, 4), got 4 at index 1"):
         ops.gather(x, cuda.array(np.array([3, 4])))
     with refused(ValueError, "gather: indices must have 1 dimension, got 2"):
         ops.gather(x, cuda.array(np.zeros((1, 1), np.int64)))
@@ -288,15 +288,15 @@ def test_unsupported_foreign_arrays() -> None:
         ({"shape": (4,), "strides": (4, 4)}, ValueError, "got strides of (1, 1) elements for the"),
         ({"shape": (4,), "strides": (5,)}, ValueError, "must be C-contiguous, got strides of"),
         ({"data": (0, False)}, ValueError, "an array of shape (4, 4) must have an address"),
-        ({"data": None}, TypeError, "must hold shape (a tuple of integers), typestr and data"),
-        ({"data": ("x", 0)}, TypeError, "must hold shape (a tuple of integers), typestr and data"),
-        ({"shape": None}, TypeError, "must hold shape (a tuple of integers), typestr and data"),
+        ({"data": None}, TypeError, "must have shape (a tuple of integers), typestr and data"),
+        ({"data": ("x", 0)}, TypeError, "must have shape (a tuple of integers), typestr and data"),
+        ({"shape": None}, TypeError, "must have shape (a tuple of integers), typestr and data"),
         (
             {"typestr": "|V0", "strides": (4, 4)},
             TypeError,
             "must be float32, float64, uint8, uint16",
         ),
-        ({"typestr": 7}, TypeError, "must hold shape (a tuple of integers), typestr and data"),
+        ({"typestr": 7}, TypeError, "must have shape (a tuple of integers), typestr and data"),
         ({"mask": 1}, TypeError, "__cuda_array_interface__ must have no mask"),
         ({"stream": 0}, ValueError, "__cuda_array_interface__: stream must not be 0"),
     ],

@@ -72,19 +72,19 @@ def test_labels_of_any_integer_dtype(dtype: Any) -> None:
             cr.CrossEntropy(),
             np.array([0, 1, 2, 3]),
             ValueError,
-            r"CrossEntropy: labels must lie in \[0, 3\), got 3 at index 3",
+            r"CrossEntropy: labels must be in \[0, 3\), got 3 at index 3",
         ),
         (
             cr.CrossEntropy(),
             np.array([0, -1, 2, 3]),
             ValueError,
-            r"CrossEntropy: labels must lie in \[0, 3\), got -1 at index 1",
+            r"CrossEntropy: labels must be in \[0, 3\), got -1 at index 1",
         ),
         (
             cr.CrossEntropy(),
             LABELS[:3],
             ValueError,
-            "CrossEntropy: labels must have the length of x, 4, got 3",
+            "CrossEntropy: x and labels must have the same length, got 4 and 3",
         ),
         (
             cr.CrossEntropy(),
@@ -122,7 +122,7 @@ def test_labels_of_any_integer_dtype(dtype: Any) -> None:
             cr.SquaredError(),
             X[:2],
             ValueError,
-            "SquaredError: target must have the length of x, 4, got 2",
+            "SquaredError: x and target must have the same length, got 4 and 2",
         ),
     ],
 )

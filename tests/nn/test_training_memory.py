@@ -189,8 +189,8 @@ def test_training_that_does_not_fit_raises_with_the_numbers(
         rf"^fit: training on batches of 8 needs {in_bytes(predicted.total)} of memory \(8\.0 MiB "
         r"parameters, 8\.0 MiB gradients, 8\.0 MiB velocities, .* workspace\), but "
         rf"{in_bytes(predicted.total - 1)} are available \(a test\)\. The environment variable "
-        r'CHAINRULE_MEMORY overrules this: the most that the process may hold, as "64GiB", or '
-        r'"unlimited"$'
+        r"CHAINRULE_MEMORY replaces this limit: the most memory of the process, such as "
+        r'"64GiB", or "unlimited"$'
     )
     with pytest.raises(MemoryError, match=message):
         fit(net, optimizer=optimizer)

@@ -320,7 +320,7 @@ def test_two_trainings_of_one_network_at_once_raise() -> None:
             TypeError,
             r"fit: data must have \.images and \.labels, or be a pair \(x, y\), got int",
         ),
-        ({"data": (X[:0], LABELS[:0])}, ValueError, "fit: data must hold at least one instance"),
+        ({"data": (X[:0], LABELS[:0])}, ValueError, "fit: data must have at least one instance"),
         ({"data": (X.astype(np.float32), LABELS)}, TypeError, "fit: x must be float64"),
         ({"loss": "mse"}, TypeError, r"fit: loss must be CrossEntropy\(\) or .*, got 'mse'"),
         (
@@ -329,10 +329,10 @@ def test_two_trainings_of_one_network_at_once_raise() -> None:
             r"fit: optimizer must be an optimizer such as SGD\(0\.1\), got 0\.1",
         ),
         ({"stop": 3}, TypeError, r"fit: stop must be a stopping rule such as .*, got 3"),
-        ({"epochs": 0}, ValueError, r"fit: epochs must lie in \[1, .*\], got 0"),
-        ({"batch_size": 0}, ValueError, r"fit: batch_size must lie in \[1, .*\], got 0"),
-        ({"seed": -1}, ValueError, "fit: seed must lie in"),
-        ({"validation": 1.0}, ValueError, r"fit: validation must lie in \[0, 1\), got 1"),
+        ({"epochs": 0}, ValueError, r"fit: epochs must be in \[1, .*\], got 0"),
+        ({"batch_size": 0}, ValueError, r"fit: batch_size must be in \[1, .*\], got 0"),
+        ({"seed": -1}, ValueError, "fit: seed must be in"),
+        ({"validation": 1.0}, ValueError, r"fit: validation must be in \[0, 1\), got 1"),
         (
             {"validation": 0.001},
             ValueError,
@@ -341,7 +341,7 @@ def test_two_trainings_of_one_network_at_once_raise() -> None:
         (
             {"validation": (X[:0], LABELS[:0])},
             ValueError,
-            "fit: validation: data must hold at least one",
+            "fit: validation: data must have at least one",
         ),
         ({"validation": (X[:, :2], LABELS)}, ValueError, "fit: validation: x must have shape"),
         (
@@ -364,13 +364,13 @@ def test_invalid_arguments_of_fit(
 def test_invalid_arguments_of_rules_and_evaluate() -> None:
     with pytest.raises(ValueError, match="GradientBelow: eps must be above 0, got 0"):
         cr.GradientBelow(0)
-    with pytest.raises(ValueError, match="GradientBelow: eps must lie in"):
+    with pytest.raises(ValueError, match="GradientBelow: eps must be in"):
         cr.GradientBelow(-1)
-    with pytest.raises(ValueError, match=r"EarlyStopping: patience must lie in \[1, .*\], got 0"):
+    with pytest.raises(ValueError, match=r"EarlyStopping: patience must be in \[1, .*\], got 0"):
         cr.EarlyStopping(0)
     with pytest.raises(TypeError, match="evaluate: loss must be CrossEntropy"):
         cr.evaluate(network(), (X, LABELS), loss="mse")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="evaluate: data must hold at least one instance, got 0"):
+    with pytest.raises(ValueError, match="evaluate: data must have at least one instance, got 0"):
         cr.evaluate(network(), (X[:0], LABELS[:0]))
     with pytest.raises(TypeError, match="evaluate: network must be a Sequential, got str"):
         cr.evaluate("net", (X, LABELS))  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Equation:
-    """One equation of *Machine Learning is Calculus Plus Linear Algebra*, in our own notation.
+    """One equation of *Machine Learning is Calculus Plus Linear Algebra*, in this notation.
 
     Attributes
     ----------
@@ -115,7 +115,7 @@ def equation(number: int) -> Equation:
     for found in equations():
         if found.number == number:
             return found
-    raise KeyError(f"equation: number must lie in [1, {len(equations())}], got {number!r}")
+    raise KeyError(f"equation: number must be in [1, {len(equations())}], got {number!r}")
 
 
 def table() -> str:

@@ -448,7 +448,7 @@ def mistakes(
     probabilities = network if isinstance(network, np.ndarray) else network.predict_proba(images)
     if not len(images) == len(truth) == len(probabilities):
         raise ValueError(
-            "mistakes: images, labels and probabilities must be equal in number, got "
+            "mistakes: images, labels and probabilities must have the same length, got "
             f"{len(images)}, {len(truth)} and {len(probabilities)}"
         )
     worst = most_confident_mistakes(probabilities, truth, count)

@@ -1,4 +1,4 @@
-"""Chapter 1: loss, gradient and gradient descent; eq. (1)-(8)."""
+"""Chapter 1: loss, gradient and gradient descent, eq. (1)-(8)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chapter 2: one neuron, its gradient, and dead units; eq. (9)-(13)."""
+"""Chapter 2: one neuron, its gradient, and dead units, eq. (9)-(13)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chapter 3: forward and backward pass of a network of three units; eq. (14)-(27)."""
+"""Chapter 3: forward and backward pass of a network of three units, eq. (14)-(27)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 import chainrule as cr
-import chainrule.examples  # so that type checkers know cr.examples
+import chainrule.examples  # so that type checkers find cr.examples
 
 from ..plots.style import BLUE, FAINT, GREY, INK, ORANGE, PAPER, new_figure
 from .page import Chapter, Panel, Slider

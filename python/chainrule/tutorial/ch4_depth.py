@@ -1,4 +1,4 @@
-"""Chapter 4: networks of any depth and width; eq. (28)-(45)."""
+"""Chapter 4: networks of any depth and width, eq. (28)-(45)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import chainrule as cr
-import chainrule.examples  # so that type checkers know cr.examples
+import chainrule.examples  # so that type checkers find cr.examples
 
 from .._types import Array
 from ..plots.style import BLUE, GREY, INK, ORANGE, new_figure, style_axes

@@ -1,4 +1,4 @@
-"""Chapter 6: softmax, convolution, pooling and cross-entropy; eq. (53)-(67)."""
+"""Chapter 6: softmax, convolution, pooling and cross-entropy, eq. (53)-(67)."""
 
 from __future__ import annotations
 

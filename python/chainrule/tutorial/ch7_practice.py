@@ -136,7 +136,7 @@ def _batches(chapter: Chapter, quick: bool) -> None:
 
 
 def _curves(ax: Any, histories: Sequence[cr.History]) -> None:
-    """Draw the losses of each history in a frame of its own, on one scale."""
+    """Draw the losses of each history in its own frame, all on one scale."""
     # The losses of the first epochs are clipped, so that the minimum is visible.
     top = max(1.6 * (history.epochs[-1].validation_loss or 0.0) for history in histories)
     for index, history in enumerate(histories):
