@@ -269,12 +269,11 @@ void Call::require_writeable(const char* name, const ArrayRef& ref) const {
     return;
   }
   const py::array array = numpy(ref);
-  if (!array.writeable())
-    value_error(std::string(name) + " must be writeable");
+  if (!array.writeable()) value_error(std::string(name) + " must be writeable");
   if (is_contiguous(array)) return;
   const bool contiguous = array.flags() & py::array::c_style;
-  value_error(std::string(name) + (contiguous ? " must be aligned in memory"
-                                              : " must be C-contiguous"));
+  value_error(std::string(name) +
+              (contiguous ? " must be aligned in memory" : " must be C-contiguous"));
 }
 
 ArrayView Call::checked_output(const char* name_, const py::object& given, const Shape& shape,

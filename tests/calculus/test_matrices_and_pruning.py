@@ -259,9 +259,9 @@ def test_descent_on_the_whole_data_stops_at_the_minimum(l2: float) -> None:
 @pytest.mark.usefixtures("backend")
 def test_descent_on_the_whole_data_stops_when_the_validation_loss_rises() -> None:
     """With 30 instances, 40 hidden units and noise as targets, the validation loss must rise."""
-    own = np.random.default_rng(7)  # own stream: with other draws the validation loss may not rise
-    inputs, targets = own.normal(size=(30, 3)), own.normal(size=(30, 1))
-    held_out = own.normal(size=(30, 3)), own.normal(size=(30, 1))
+    random = np.random.default_rng(7)  # with other draws the validation loss may not rise
+    inputs, targets = random.normal(size=(30, 3)), random.normal(size=(30, 1))
+    held_out = random.normal(size=(30, 3)), random.normal(size=(30, 1))
     net = cr.Sequential(
         cr.Linear(40), cr.ReLU(), cr.Linear(1), input_shape=(3,), seed=1, dtype="float64"
     )

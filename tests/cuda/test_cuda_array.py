@@ -309,7 +309,7 @@ def test_invalid_cuda_array_interfaces(
 
 
 def test_arrays_from_other_threads() -> None:
-    """Each thread has its own stream; operations wait for the streams of their operands."""
+    """Each thread has its own stream. Operations wait for the streams of their operands."""
     made: list[cuda.Array] = []
 
     def work() -> None:

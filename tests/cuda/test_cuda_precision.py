@@ -43,7 +43,7 @@ def float64_results(call: Call, *, absolute: bool) -> tuple[np.ndarray, ...]:
 
 
 def check(call: Call, *terms: int) -> tuple[bool, ...]:
-    """Check bounds and repeatability; return which results differ from float32."""
+    """Check bounds and repeatability. Return which results differ from float32."""
     strict = on_gpu(call, "highest")
     rough = on_gpu(call, "tf32")
     assert same_bits(on_gpu(call, "tf32"), rough)

@@ -109,7 +109,7 @@ def pooled_calls(window: int, k: int, c: int) -> dict[str, Callable[[Any, Any], 
 @pytest.mark.parametrize("channels", [3, 6])
 @pytest.mark.parametrize(("window", "bad"), [(2, 4), (2, 65535), (3, 9)])
 def test_argmax_out_of_range_in_a_program_raises(channels: int, window: int, bad: int) -> None:
-    """At any position; such elements contribute nothing."""
+    """At any position. Such elements contribute nothing."""
     dy = normal(seeded(bad), (1, 2, 2, 5), np.float32)
     good = seeded(bad).integers(0, window * window, dy.shape).astype(np.uint16)
     for op, call in pooled_calls(window, 5, channels).items():

@@ -67,7 +67,7 @@ def fitted(device: str, loss: cr.Loss, optimizer: cr.SGD, **options: Any) -> Any
     ids=["plain", "schedule", "l2", "clip"],
 )
 def test_fit_agrees_with_the_cpu(loss: cr.Loss, optimizer: cr.SGD) -> None:
-    """36 instances in batches of 10, so the last is smaller; dropout masks are the same."""
+    """36 instances in batches of 10, so the last is smaller. Dropout masks are the same."""
     ours, history = fitted("cuda", loss, optimizer)
     theirs, want = fitted("cpu", loss, optimizer)
     close(ours.parameter_vector, theirs.parameter_vector, 8)

@@ -1,4 +1,4 @@
-"""Dataset, from_dataset, idx_folder, digits and one_hot; import without optional packages."""
+"""Dataset, from_dataset, idx_folder, digits, one_hot, and import without optional packages."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def living_plans(network: cr.Sequential) -> list[Plan]:
 
     shape = (32, *network.input_shape)
     return [found for found in gc.get_objects() if isinstance(found, Plan)
-            and hasattr(found, "mode")  # one that raised, referenced by its traceback, has none
+            and hasattr(found, "mode")  # a plan whose constructor raised has no mode
             and found.mode.backward and found.input.shape == shape]  # fmt: skip
 
 
@@ -379,7 +379,7 @@ def test_an_interrupted_initialization_leaves_no_partly_filled_weights(
 
 
 def test_workspace_of_sizes_whose_product_overflows_raises() -> None:
-    """Without arrays too: no number is divided by a product that wrapped to zero."""
+    """Also without arrays: no division by a product that wrapped to zero."""
     for sizes in [(2**62, 2**62, 2**62), (0, 2**62, 2**62), (2**31 - 1,) * 3]:
         with pytest.raises(ValueError, match=r"linear: an array of shape .* has more elements"):
             cr._core.linear_workspace(*sizes, False, False)

@@ -53,7 +53,7 @@ cases = pytest.mark.parametrize("case", CASES, ids=str)
 
 
 def tiles(image: np.ndarray, top: int, left: int, rows: int, columns: int, size: int) -> Any:
-    """Return square tiles at stride 4, (N, rows, columns, size, size, C); 0 outside the image."""
+    """Return square tiles at stride 4, (N, rows, columns, size, size, C), 0 outside the image."""
     n, h, w, c = image.shape
     down, across = -(-rows // 4), -(-columns // 4)
     padded = np.zeros((n, h + 4 * down + 8, w + 4 * across + 8, c))
@@ -93,7 +93,7 @@ def sizes_of_weights(x: np.ndarray, dy: np.ndarray, pad: Any) -> tuple[np.ndarra
 
 
 def make_inputs(case: Conv, make: Any = normal) -> tuple[np.ndarray, ...]:
-    """x, weight, bias, dy"""
+    """Return x, weight, bias and dy."""
     rng = seeded(case)
     x, weight, bias = (make(rng, s, F32) for s in (case.x, case.weight, (case.k,)))
     shape = reference.conv2d(x, weight, **case.options).shape
