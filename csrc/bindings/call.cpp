@@ -68,7 +68,7 @@ void require_in_range(const char* what, const ArrayView& indices, int64_t count,
   if (!index) return;
   for (int64_t i = 0; i < count; ++i) {
     if (index[i] < 0 || index[i] >= end) {
-      throw py::value_error(std::string(what) + " must lie in [0, " + std::to_string(end) +
+      throw py::value_error(std::string(what) + " must be in [0, " + std::to_string(end) +
                             "), got " + std::to_string(index[i]) + " at index " +
                             std::to_string(i));
     }
@@ -183,7 +183,7 @@ ArrayView Call::integers(const char* name, const py::object& object, int64_t end
     const auto wide = py::array_t<uint64_t, py::array::c_style | py::array::forcecast>(array);
     for (int64_t i = 0; i < wide.shape(0); ++i) {
       if (wide.at(i) >= static_cast<uint64_t>(end)) {
-        value_error(std::string(name) + " must lie in [0, " + std::to_string(end) + "), got " +
+        value_error(std::string(name) + " must be in [0, " + std::to_string(end) + "), got " +
                     std::to_string(wide.at(i)) + " at index " + std::to_string(i));
       }
     }

@@ -146,7 +146,7 @@ void require_argmax_in_window(const char* op, const ArrayView& argmax, const Max
   const int64_t area = s.window.rows * s.window.columns;
   const uint16_t worst = max_value(codes.data(), count);
   if (worst >= area) {
-    throw py::value_error(std::string(op) + ": argmax must lie in [0, " + std::to_string(area) +
+    throw py::value_error(std::string(op) + ": argmax must be in [0, " + std::to_string(area) +
                           "), got " + std::to_string(worst));
   }
 }

@@ -46,7 +46,7 @@ uint64_t unsigned_integer(const Call& call, const char* name, const py::handle& 
   const unsigned long long value = PyLong_AsUnsignedLongLong(index.ptr());
   if (PyErr_Occurred()) {
     PyErr_Clear();
-    call.value_error(std::string(name) + " must lie in [0, 2**64), got " + repr_of(index));
+    call.value_error(std::string(name) + " must be in [0, 2**64), got " + repr_of(index));
   }
   return value;
 }

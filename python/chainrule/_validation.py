@@ -28,8 +28,10 @@ def integer(owner: str, name: str, value: object, minimum: int, maximum: int = L
         number = operator.index(value)  # type: ignore[arg-type]  # raises TypeError if invalid
     except TypeError:
         raise TypeError(f"{owner}: {name} must be an integer, got {value!r}") from None
-    if not minimum <= number <= maximum:
-        raise ValueError(f"{owner}: {name} must lie in [{minimum}, {maximum}], got {number}")
+    if number < minimum:
+        raise ValueError(f"{owner}: {name} must be at least {minimum}, got {number}")
+    if number > maximum:
+        raise ValueError(f"{owner}: {name} must be at most {maximum}, got {number}")
     return number
 
 
@@ -58,7 +60,7 @@ def number(
     if not (math.isfinite(result) and minimum <= result < below):
         if minimum == -math.inf and below == math.inf:
             raise ValueError(f"{owner}: {name} must be finite, got {result}")
-        raise ValueError(f"{owner}: {name} must lie in [{minimum:g}, {below:g}), got {result}")
+        raise ValueError(f"{owner}: {name} must be in [{minimum:g}, {below:g}), got {result}")
     return result
 
 

@@ -197,7 +197,7 @@ def test_integers_on_the_gpu_must_be_int64() -> None:
     x = cuda.array(random_array((4, 3)))
     with refused(TypeError, "gather: indices must be int64 on the GPU, got uint64"):
         ops.gather(x, cuda.array(np.zeros(2, np.uint64)))
-    with refused(ValueError, "gather: indices must lie in [0, 4), got 4 at index 1"):
+    with refused(ValueError, "gather: indices must be in [0, 4), got 4 at index 1"):
         ops.gather(x, cuda.array(np.array([3, 4])))
     with refused(ValueError, "gather: indices must have 1 dimension, got 2"):
         ops.gather(x, cuda.array(np.zeros((1, 1), np.int64)))

@@ -50,7 +50,7 @@ def test_argmax_outside_the_window(op: str, call: Any, bad: int) -> None:
         for position in range(DY.size):
             argmax = ARGMAX.copy()
             argmax.flat[position] = bad
-            with refused(ValueError, f"{op}: argmax must lie in [0, 4), got {bad}"):
+            with refused(ValueError, f"{op}: argmax must be in [0, 4), got {bad}"):
                 call(dy, argmax)
 
 
@@ -59,7 +59,7 @@ def test_argmax_of_an_oblong_window(op: str, call: Any) -> None:
     dy = ones(2, 5, 1, 4)
     for position in range(4):
         call(dy, np.full(dy.shape, position, np.uint16), (1, 4))
-    with refused(ValueError, f"{op}: argmax must lie in [0, 4), got 4"):
+    with refused(ValueError, f"{op}: argmax must be in [0, 4), got 4"):
         call(dy, np.full(dy.shape, 4, np.uint16), (1, 4))
 
 
@@ -68,7 +68,7 @@ def test_argmax_error_leaves_out_unchanged(op: str, call: Any) -> None:
     bad = ARGMAX.copy()
     bad[-1, -1, -1, -1] = 4
     out = (ones(*WEIGHT.shape), ones(4)) if op == OF_WEIGHT else ones(*X.shape)
-    with refused(ValueError, f"{op}: argmax must lie in [0, 4), got 4"):
+    with refused(ValueError, f"{op}: argmax must be in [0, 4), got 4"):
         call(argmax=bad, out=out)
     assert all((a == 1).all() for a in (out if isinstance(out, tuple) else (out,)))
 
@@ -80,7 +80,7 @@ def test_argmax_changed_after_recording_is_checked_at_the_run(op: str, call: Any
         result = call(argmax=argmax_values)
     before = [a.copy() for a in (result if isinstance(result, tuple) else (result,))]
     argmax_values[1, 1, 2, 3] = 4
-    with refused(ValueError, f"{op}: argmax must lie in [0, 4), got 4"):
+    with refused(ValueError, f"{op}: argmax must be in [0, 4), got 4"):
         program.run()
     argmax_values[...] = 0
     program.run()

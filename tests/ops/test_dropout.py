@@ -130,7 +130,7 @@ OPS = pytest.mark.parametrize("op", ["dropout", "dropout_backward"])
 @OPS
 @pytest.mark.parametrize("rate", [1, 1.0, -0.1, 2, -1e-300])
 def test_rate_out_of_range(op: str, rate: float) -> None:
-    with refused(ValueError, f"{op}: rate must lie in [0, 1), got {rate}"):
+    with refused(ValueError, f"{op}: rate must be in [0, 1), got {rate}"):
         getattr(ops, op)(np.ones(3, np.float32), rate, seed=0)
 
 
@@ -155,7 +155,7 @@ def test_seed_and_offset(op: str, name: str) -> None:
         getattr(ops, op)(np.ones(3, np.float32), 0.5, **({"seed": 0} | {name: value}))
 
     for bad in (-1, 2**64, 10**30, -(2**63)):
-        with refused(ValueError, f"{op}: {name} must lie in [0, 2**64), got {bad}"):
+        with refused(ValueError, f"{op}: {name} must be in [0, 2**64), got {bad}"):
             call(bad)
     for bad in (1.0, "1", None, True):
         with refused(TypeError, f"{op}: {name} must be an integer, got {bad!r}"):

@@ -105,7 +105,7 @@ def test_no_rows(kind: str) -> None:
     for shape in [(0,), (0, 3), (0, 0), (0, 2, 0, 3)]:
         got = ops.gather(np.empty(shape, kind), none)
         assert (got.shape, got.dtype) == (shape, dtype)
-        with refused(ValueError, "gather: indices must lie in [0, 0), got 0 at index 0"):
+        with refused(ValueError, "gather: indices must be in [0, 0), got 0 at index 0"):
             ops.gather(np.empty(shape, kind), np.zeros(2, np.int64))
     assert ops.gather(np.ones((4, 3), kind), none).shape == (0, 3)
     assert ops.gather(np.ones((4, 0), kind), np.array([3, 3])).shape == (2, 0)
@@ -213,11 +213,11 @@ def test_indices_outside_the_source(source: str, kind: str, bad: int) -> None:
     rows, indices = np.ones((10, 3), source), np.arange(5).astype(kind)
     indices[3] = bad
     out = np.full((5, 3), 7, np.float32 if source == "uint8" else source)
-    with refused(ValueError, f"gather: indices must lie in [0, 10), got {bad} at index 3"):
+    with refused(ValueError, f"gather: indices must be in [0, 10), got {bad} at index 3"):
         ops.gather(rows, indices, out=out)
     assert (out == 7).all(), "written before it refused"
     indices[1] = 10
-    with refused(ValueError, "gather: indices must lie in [0, 10), got 10 at index 1"):
+    with refused(ValueError, "gather: indices must be in [0, 10), got 10 at index 1"):
         ops.gather(rows, indices)
 
 

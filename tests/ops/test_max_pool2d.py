@@ -227,7 +227,7 @@ def test_argmax_outside_the_window(bad: int) -> None:
     for position in range(dy.size):
         argmax = np.zeros(dy.shape, np.uint16)
         argmax.flat[position] = bad
-        with refused(ValueError, f"max_pool2d_backward: argmax must lie in [0, 4), got {bad}"):
+        with refused(ValueError, f"max_pool2d_backward: argmax must be in [0, 4), got {bad}"):
             ops.max_pool2d_backward(dy, argmax, (2, 4, 6, 5), 2)
 
 
@@ -246,7 +246,7 @@ def test_argmax_outside_the_window_in_a_large_array(bad: int, count: int) -> Non
         argmax = np.zeros(dy.shape, np.uint16)
         argmax.flat[position] = bad
         argmax.flat[position - 12_345] = 5
-        with refused(ValueError, f"max_pool2d_backward: argmax must lie in [0, 4), got {bad}"):
+        with refused(ValueError, f"max_pool2d_backward: argmax must be in [0, 4), got {bad}"):
             ops.max_pool2d_backward(dy, argmax, (8, 64, 64, 31), 2)
 
 

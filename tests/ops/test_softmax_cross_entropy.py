@@ -152,15 +152,15 @@ def test_shapes_and_layouts(data: st.DataObject) -> None:
 def test_labels_outside_the_classes(kind: str, bad: int) -> None:
     logits, labels = normal(seeded(0), (5, 10), np.float32), np.arange(5).astype(kind)
     labels[3] = bad
-    with refused(ValueError, f"{OP}: labels must lie in [0, 10), got {bad} at index 3"):
+    with refused(ValueError, f"{OP}: labels must be in [0, 10), got {bad} at index 3"):
         ops.softmax_cross_entropy(logits, labels)
     labels[1] = 10
-    with refused(ValueError, f"{OP}: labels must lie in [0, 10), got 10 at index 1"):
+    with refused(ValueError, f"{OP}: labels must be in [0, 10), got 10 at index 1"):
         ops.softmax_cross_entropy(logits, labels)
 
 
 def test_no_classes() -> None:
-    with refused(ValueError, f"{OP}: labels must lie in [0, 0), got 0 at index 0"):
+    with refused(ValueError, f"{OP}: labels must be in [0, 0), got 0 at index 0"):
         ops.softmax_cross_entropy(np.empty((3, 0), np.float32), np.zeros(3, np.int64))
 
 

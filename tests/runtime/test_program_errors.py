@@ -109,7 +109,7 @@ def test_labels_out_of_range_raise_at_the_run() -> None:
         (chain.chosen, 2, 20, indices, 20),
         (chain.chosen, 0, -(2**63), indices, 20),
     ]:
-        text = f"{what} must lie in [0, {end}), got {bad} at index {position}"
+        text = f"{what} must be in [0, {end}), got {bad} at index {position}"
         good, array[position] = array[position], bad
         before = chain.weight.copy()
         for _ in range(2):
@@ -126,7 +126,7 @@ def test_argmax_out_of_range_raises_at_the_run() -> None:
     dx = np.zeros((1, 4, 4, 3), np.float32)
     program = recorded(lambda: ops.max_pool2d_backward(dy, argmax_values, dx.shape, 2, out=dx))
     argmax_values[0, 1, 1, 2] = 4
-    with refused(ValueError, "max_pool2d_backward: argmax must lie in [0, 4), got 4"):
+    with refused(ValueError, "max_pool2d_backward: argmax must be in [0, 4), got 4"):
         program.run()
     argmax_values[0, 1, 1, 2] = 3
     program.run()

@@ -258,7 +258,7 @@ running.join()
 
 def test_a_call_that_raised_is_not_recorded() -> None:
     z, out = ones(2, 3), (ones(2), ones(2, 3))
-    text = "softmax_cross_entropy: labels must lie in [0, 3), got 9 at index 1"
+    text = "softmax_cross_entropy: labels must be in [0, 3), got 9 at index 1"
     with Program() as program:
         with refused(ValueError, text):
             ops.softmax_cross_entropy(z, np.array([0, 9]), out=out)
