@@ -74,7 +74,11 @@ def test_repr_reads_as_the_call(layer: Layer, text: str) -> None:
             ValueError,
             r"MaxPool2d: window must have at most 65535 elements, got \(256, 256\)",
         ),
-        (lambda: cr.MaxPool2d("2"), TypeError, "MaxPool2d: window must be an integer, got '2'"),
+        (
+            lambda: cr.MaxPool2d("2"),
+            TypeError,
+            r"MaxPool2d: window must be an integer or a pair \(rows, columns\), got '2'",
+        ),
         (lambda: cr.MaxPool2d(2, stride=0), ValueError, "MaxPool2d: stride must be at least 1"),
         (lambda: cr.Dropout(1), ValueError, r"Dropout: rate must be in \[0, 1\), got 1\.0"),
         (lambda: cr.Dropout(float("nan")), ValueError, "Dropout: rate must be in .*, got nan"),

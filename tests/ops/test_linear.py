@@ -220,7 +220,7 @@ def test_shape_mismatch() -> None:
 
 def test_unknown_activation() -> None:
     x, weight, bias, _ = make_inputs(2, 3, 5, np.float32)
-    with raises(ValueError, 'linear: activation must be None or "relu", got "tanh"'):
+    with raises(ValueError, "linear: activation must be None or \"relu\", got 'tanh'"):
         ops.linear(x, weight, bias, activation="tanh")
     with raises(ValueError, 'linear: activation must be None or "relu", got 1'):
         ops.linear(x, weight, bias, activation=1)

@@ -184,16 +184,20 @@ def test_bad_windows(op: str, name: str) -> None:
         with raises(ValueError, f"{op}: {name} must be at most {2**40}, got {value}"):
             call(value)
     for value in ((), (1,), (1, 2, 3)):
-        with raises(ValueError, f"{op}: {name} must be an integer or a pair, got {value}"):
+        with raises(
+            ValueError, f"{op}: {name} must be an integer or a pair (rows, columns), got {value}"
+        ):
             call(value)
     for value in (2.0, "2", True):
-        with raises(TypeError, f"{op}: {name} must be an integer or a pair, got {value!r}"):
+        with raises(
+            TypeError, f"{op}: {name} must be an integer or a pair (rows, columns), got {value!r}"
+        ):
             call(value)
 
 
 @OPS
 def test_window_is_required(op: str) -> None:
-    with raises(TypeError, f"{op}: window must be an integer or a pair, got None"):
+    with raises(TypeError, f"{op}: window must be an integer or a pair (rows, columns), got None"):
         called(op, None)
 
 
