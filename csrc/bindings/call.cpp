@@ -189,9 +189,9 @@ ArrayView Call::integers(const char* name, const py::object& object, int64_t end
     }
   }
   using Indices = py::array_t<int64_t, py::array::c_style | py::array::forcecast>;
-  const py::array used = contiguous_copy(Indices(array));
-  if (!used.is(array) && !copied_argument_) copied_argument_ = name;
-  const ArrayRef ref = array_ref(used);
+  const py::array converted = contiguous_copy(Indices(array));
+  if (!converted.is(array) && !copied_argument_) copied_argument_ = name;
+  const ArrayRef ref = array_ref(converted);
   check_device(name, ref);
   return add(ref, false);
 }

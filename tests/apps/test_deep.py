@@ -77,7 +77,7 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["--width", "2000000000"], "Sequential: its parameters need"),
         (["--width", "1"], 'Sequential: with init="looks_linear", hidden layers must have'),
-        (["--width", "0"], "Linear: out must be in [1, 2147483647], got 0"),
+        (["--width", "0"], "Linear: out must be at least 1, got 0"),
         (["--clip", "-1"], "SGD: clip must be in [0, inf), got -1.0"),
     ],
 )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from chainrule import _core, cuda, ops
-from op_contract import refused
+from op_contract import raises
 from run_subprocess import python_output
 
 if cuda.why_off():
@@ -114,7 +114,7 @@ def backward_weight(x: cuda.Array, kernel_size: Any, k: int = 0) -> Any:
     ],
 )
 def test_shapes_above_the_limit_raise(op: str, call: Any, text: str) -> None:
-    with refused(ValueError, f"{op}: {text} must be at most {2**30} on the GPU, got {FAR}"):
+    with raises(ValueError, f"{op}: {text} must be at most {2**30} on the GPU, got {FAR}"):
         call()
 
 

@@ -234,5 +234,5 @@ def test_summary() -> None:
     page = summary._repr_html_()
     assert page.count("<tr>") == 7
     assert "<td>Conv2d(2, 3)</td>" in page
-    with pytest.raises(ValueError, match="summary: batch_size must be in"):
+    with pytest.raises(ValueError, match="summary: batch_size must be at least 1"):
         small().summary(0)

@@ -1,4 +1,4 @@
-"""Calls of every operation at random shapes, each with what bounds the errors of its results."""
+"""Random calls of every operation, with the error bounds of their results."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def absolute(call: Call) -> Call:
 
 
 def written(call: Call, arrays: dict[str, Any]) -> tuple[Any, ...]:
-    """Those of the arrays that the call changes."""
+    """Return the arrays that the call changes."""
     names = ("parameters", "velocity") if call.op == "sgd" else ()
     return tuple(arrays[name] for name in names if name in arrays)
 
 
 def on_cpu(call: Call) -> Results:
-    """The results, or what is written to, on copies."""
+    """Return the results on the CPU, or the written arrays, on copies."""
     copies = {name: a.copy() for name, a in call.arrays.items()}
     result = call(**copies)
     return written(call, copies) or members(result)
@@ -56,9 +56,9 @@ def on_cpu(call: Call) -> Results:
 
 @dataclass
 class Case:
-    """No ``terms``: nothing is summed, so the results are the CPU's to the bit.
+    """A call and its error bound. Without ``terms`` nothing is summed, and bits equal the CPU's.
 
-    ``magnitudes`` are made from the call and its results, both in float64.
+    ``magnitudes`` are computed from the call and its results, both in float64.
     """
 
     call: Call
@@ -68,16 +68,16 @@ class Case:
 
 
 def of_results(_: Call, results: Results) -> Results:
-    """Nothing cancels."""
+    """Return the magnitudes of results without cancellation."""
     return tuple(map(np.abs, results))
 
 
-# What is drawn
+# Random arguments
 
 
 @dataclass
 class Limits:
-    """The sizes of most axes, of some and of a few; multiply-adds; elements where none are."""
+    """Largest axes: of most, some and few calls; of multiply-adds, and of elements without them."""
 
     small: int
     large: int
@@ -87,7 +87,7 @@ class Limits:
 
 
 class Draw:
-    """Sizes, arrays and choices, by a seed."""
+    """Random sizes, arrays and choices from a seed."""
 
     def __init__(self, limits: Limits, dtype: Any, *key: Any) -> None:
         self.limits, self.dtype, self.rng = limits, dtype, seeded(*key)
@@ -110,7 +110,7 @@ class Draw:
         if kind < 0.15:
             return self.integer(self.limits.large, self.limits.long)
         if kind < 0.4:
-            return 4 * self.integer(1, self.limits.small // 4)  # what loads of 16 bytes want
+            return 4 * self.integer(1, self.limits.small // 4)  # sizes that allow loads of 16 bytes
         return self.integer(1, self.limits.small)
 
     def sizes(self, count: int, most: int) -> Shape:
@@ -123,7 +123,7 @@ class Draw:
         return self.sizes(self.integer(1, 4), self.limits.elements)
 
     def images(self) -> tuple[int, int, int]:
-        """How many, and their rows and columns: few, or many small ones."""
+        """Return batch, rows and columns: few images, or many small ones."""
         if self.integer(1, 8) == 1:
             return self.integer(50, 500), *self.pair(1, 9)
         batch = 0 if self.rng.random() < 0.04 else self.integer(1, 5)
@@ -139,12 +139,12 @@ class Draw:
         return {name: self.finite(shape) for name, shape in shapes.items()}
 
     def without(self, name: str, arrays: Arrays) -> Arrays:
-        """Every other time."""
+        """Omit an argument in half of the calls."""
         return {n: a for n, a in arrays.items() if n != name or self.one_of(False, True)}
 
 
 def outputs(case: Conv) -> tuple[int, int, int, int]:
-    """Of a convolution; no positive sizes where the filter does not fit."""
+    """Return the output sizes of a convolution; not positive if the filter does not fit."""
     filters, steps = (case.r, case.s), np.broadcast_to(case.stride, 2)
     same = case.padding == "same"
     pads = np.subtract(filters, 1) if same else 2 * np.broadcast_to(case.padding, 2)
@@ -153,7 +153,7 @@ def outputs(case: Conv) -> tuple[int, int, int, int]:
 
 
 def convolution(draw: Draw) -> Conv:
-    """Few channels are as likely as others."""
+    """Return a random convolution, as often with few channels as with many."""
     while True:
         r, s = draw.one_of((1, 1), (3, 3), (3, 3), (5, 5), draw.pair(1, 5), draw.pair(1, 9))
         stride = draw.one_of(1, 1, 1, 2, 3, draw.pair(1, 4))
@@ -176,7 +176,7 @@ def pooled_convolution(draw: Draw) -> ConvPool:
 
 
 def pooling(draw: Draw) -> Pool:
-    """Windows side by side, overlapping, and with gaps between them."""
+    """Return a random pooling: adjacent windows, overlapping ones, and ones with gaps."""
     while True:
         (n, h, w), c = draw.images(), draw.size()
         window = draw.one_of(2, 3, draw.pair(1, 5))
@@ -241,7 +241,7 @@ def leaky_relu_backward(draw: Draw) -> Case:
 
 
 def rows_of(draw: Draw) -> Shape:
-    """Some of them too long for the registers of a block."""
+    """Return random rows, some of them too long for the registers of a block."""
     if draw.integer(1, 8) == 1:
         return draw.integer(1, 3), draw.integer(8000, 40000)
     rows, columns = draw.sizes(2, draw.limits.elements)
@@ -325,7 +325,7 @@ def conv2d_backward_weight(draw: Draw) -> Case:
 
 
 def conv2d_pooled(draw: Draw) -> Case:
-    """The places have no bound: where two are nearly equal, another may be the largest."""
+    """argmax is not compared: of two nearly equal elements either may be the largest."""
     case = pooled_convolution(draw)
     call = filtered(draw, case)
     pooled = Call("conv2d_pooled", call.arrays, call.options | {"window": case.window})

@@ -19,14 +19,14 @@ def run_child(
     emulator: Sequence[str] = (),
     **environment: str | None,
 ) -> str:
-    """Standard output of ``subprocess_tasks.py COMMAND ARGUMENTS``.
+    """Return the standard output of ``subprocess_tasks.py COMMAND ARGUMENTS``.
 
-    ``environment`` is added to this process's own, None removes a variable. A hang is ended after
-    ``seconds``, together with the child's own children, and fails like a crash or a failed check:
-    with what was printed.
+    ``environment`` is added to that of this process; None removes a variable. A child that takes
+    longer than ``seconds`` is killed together with its own children. That, a crash or a failed
+    check raises AssertionError with the output.
     """
     whole = {**os.environ, **environment}
-    # From Python 3.12 fork warns in a process with threads; forking there is what is tested.
+    # From Python 3.12 on, fork warns in a process with threads. The tests do this on purpose.
     python = [sys.executable, "-W", "ignore::DeprecationWarning"]
     process = subprocess.Popen(
         [*emulator, *python, str(CHILDREN), command, *arguments],
