@@ -118,8 +118,8 @@ def one_hot(labels: npt.ArrayLike, classes: int | None = None, dtype: str = "flo
     TypeError
         If the labels are not integers.
     ValueError
-        If `labels` does not have one axis, a label is out of range, `labels` is empty and
-        `classes` is not given, or `dtype` is neither of the two.
+        If `labels` does not have one axis, a label is out of range, or `dtype` is neither of the
+        two. If `labels` is empty and `classes` is not given.
 
     Examples
     --------
