@@ -175,12 +175,12 @@ def looks_linear(random: np.random.Generator, weight: Array, role: PairedLinear)
     weight[...] = 0
     for first, part in rotation(random, rows, columns):
         part *= role.scale
-        right = slice(first, first + part.shape[1])
-        weight[:rows, right] = part
+        block = slice(first, first + part.shape[1])
+        weight[:rows, block] = part
         if role.paired_outputs:
-            weight[rows : 2 * rows, right] = -part
+            weight[rows : 2 * rows, block] = -part
         if role.paired_inputs:
-            mirrored = slice(columns + right.start, columns + right.stop)
+            mirrored = slice(columns + block.start, columns + block.stop)
             weight[:rows, mirrored] = -part
             if role.paired_outputs:
                 weight[rows : 2 * rows, mirrored] = part

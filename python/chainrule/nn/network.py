@@ -491,7 +491,7 @@ class Sequential:
 
     @contextmanager
     def training(self, operation: str) -> Iterator[None]:
-        """Hold the right to change the parameters. Raise RuntimeError if another thread has it."""
+        """Hold the training lock. Raise RuntimeError if another call holds it."""
         if not self._training.acquire(blocking=False):
             raise RuntimeError(f"{operation}: this network is already training in another call")
         try:
