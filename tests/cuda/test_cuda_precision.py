@@ -171,8 +171,8 @@ def test_conv2d_pooled() -> None:
 def pooled_gradient(case: ConvPool) -> dict[str, np.ndarray]:
     n, height, width, k = conv_output_shape(case)
     shape, rng = (n, height // 2, width // 2, k), seeded(case)
-    places = rng.integers(0, 4, shape, dtype=np.uint16)
-    return {"dy": normal(rng, shape, F32), "argmax": places}
+    argmax = rng.integers(0, 4, shape, dtype=np.uint16)
+    return {"dy": normal(rng, shape, F32), "argmax": argmax}
 
 
 def test_conv2d_pooled_backward() -> None:
