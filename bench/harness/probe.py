@@ -123,7 +123,7 @@ def measure(isa: str, threads: int, footprint: int, seconds: float = 0.015) -> P
     repeats = max(1, 2**26 // bytes_per_copy)
     copy = partial(probe.probe_copy, threads, target, source, bytes_per_copy, repeats)
     # Fewer rounds if slices are short, because each can take a scheduler time slice on a busy CPU.
-    rounds, cache_line_ns = 20_000 if seconds > 0.01 else 500, 0.0
+    rounds, cache_line_ns = 20_000 if seconds > 0.01 else 50, 0.0
     # On a single CPU two spinning threads would take a scheduler time slice per round.
     if threads > 1 and len(os.sched_getaffinity(0)) > 1:
         ping_pong = partial(probe.probe_cache_line, rounds)
