@@ -68,7 +68,7 @@ void require_in_range(const char* what, const ArrayView& indices, int64_t count,
   if (!index) return;
   for (int64_t i = 0; i < count; ++i) {
     if (index[i] < 0 || index[i] >= end) {
-      throw py::value_error(std::string(what) + " must lie in [0, " + std::to_string(end) +
+      throw py::value_error(std::string(what) + " must be in [0, " + std::to_string(end) +
                             "), got " + std::to_string(index[i]) + " at index " +
                             std::to_string(i));
     }
@@ -183,15 +183,15 @@ ArrayView Call::integers(const char* name, const py::object& object, int64_t end
     const auto wide = py::array_t<uint64_t, py::array::c_style | py::array::forcecast>(array);
     for (int64_t i = 0; i < wide.shape(0); ++i) {
       if (wide.at(i) >= static_cast<uint64_t>(end)) {
-        value_error(std::string(name) + " must lie in [0, " + std::to_string(end) + "), got " +
+        value_error(std::string(name) + " must be in [0, " + std::to_string(end) + "), got " +
                     std::to_string(wide.at(i)) + " at index " + std::to_string(i));
       }
     }
   }
   using Indices = py::array_t<int64_t, py::array::c_style | py::array::forcecast>;
-  const py::array used = contiguous_copy(Indices(array));
-  if (!used.is(array) && !copied_argument_) copied_argument_ = name;
-  const ArrayRef ref = array_ref(used);
+  const py::array converted = contiguous_copy(Indices(array));
+  if (!converted.is(array) && !copied_argument_) copied_argument_ = name;
+  const ArrayRef ref = array_ref(converted);
   check_device(name, ref);
   return add(ref, false);
 }
@@ -269,12 +269,11 @@ void Call::require_writeable(const char* name, const ArrayRef& ref) const {
     return;
   }
   const py::array array = numpy(ref);
-  if (!array.writeable())
-    value_error(std::string(name) + " must be writeable");
+  if (!array.writeable()) value_error(std::string(name) + " must be writeable");
   if (is_contiguous(array)) return;
   const bool contiguous = array.flags() & py::array::c_style;
-  value_error(std::string(name) + (contiguous ? " must be aligned in memory"
-                                              : " must be C-contiguous"));
+  value_error(std::string(name) +
+              (contiguous ? " must be aligned in memory" : " must be C-contiguous"));
 }
 
 ArrayView Call::checked_output(const char* name_, const py::object& given, const Shape& shape,

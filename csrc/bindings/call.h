@@ -78,9 +78,9 @@ class Call {
   [[noreturn]] void value_error(const std::string& what) const;
   [[noreturn]] void type_error(const std::string& what) const;
 
-  // Runs f(ops, T(), workspace) without the GIL: `ops` is the kernel table of the call's device for
-  // its dtype T; `workspace` has size(ops, workers) bytes. While a program records, it stores f, so
-  // f may use only data() and device() of an ArrayView.
+  // Runs f(ops, T(), workspace) without the GIL. `ops` is the kernel table of the call's device for
+  // its dtype T, and `workspace` has size(ops, workers) bytes. While a program records, it stores
+  // f, so f may use only data() and device() of an ArrayView.
   template <class Size, class F>
   void run_with_workspace(Size size, F f) const {
     const Backend& backend = device().backend();
@@ -107,9 +107,9 @@ class Call {
     const std::shared_ptr<Program> program = Program::recording();
     if (!program) return device().run(op_, bytes, workers, StepRef(step), arrays());
     require_recordable(*program);
-    Step kept = device().recordable(step);
-    device().run(op_, bytes, workers, StepRef(kept), arrays());
-    program->add(device(), std::move(kept), bytes, workers, arrays());  // only if it succeeded
+    Step stored = device().recordable(step);
+    device().run(op_, bytes, workers, StepRef(stored), arrays());
+    program->add(device(), std::move(stored), bytes, workers, arrays());  // only if it succeeded
   }
 
   // A program replays on the arrays of the recording, so temporary copies are an error.

@@ -62,11 +62,12 @@ Conv2d conv2d_shape(const Call& call, const Shape& x, const Filters& filters,
   if (py::isinstance<py::str>(padding_)) {
     const std::string name = padding_.cast<std::string>();
     if (name != "same") {
-      call.value_error("padding must be an integer, a pair or \"same\", got \"" + name + '"');
+      call.value_error("padding must be an integer, a pair or \"same\", got " +
+                       py::repr(padding_).cast<std::string>());
     }
     if (stride_rows != 1 || stride_columns != 1) {
       call.value_error("stride must be 1 with padding=\"same\", got " +
-                       to_string({stride_rows, stride_columns}));
+                       py::repr(stride_).cast<std::string>());
     }
     pad_top = (filters.rows - 1) / 2;
     pad_left = (filters.columns - 1) / 2;
@@ -141,13 +142,13 @@ ImageShape python_shape(const Shape& shape) {
 
 void require_argmax_in_window(const char* op, const ArrayView& argmax, const MaxPool2d& s) {
   const int64_t count = s.batch * s.out_height * s.out_width * s.channels;
-  const HostCopy<uint16_t> codes(argmax, count);
-  if (!codes) return;
+  const HostCopy<uint16_t> host_argmax(argmax, count);
+  if (!host_argmax) return;
   const int64_t area = s.window.rows * s.window.columns;
-  const uint16_t worst = max_value(codes.data(), count);
-  if (worst >= area) {
-    throw py::value_error(std::string(op) + ": argmax must lie in [0, " + std::to_string(area) +
-                          "), got " + std::to_string(worst));
+  const uint16_t largest = max_value(host_argmax.data(), count);
+  if (largest >= area) {
+    throw py::value_error(std::string(op) + ": argmax must be in [0, " + std::to_string(area) +
+                          "), got " + std::to_string(largest));
   }
 }
 

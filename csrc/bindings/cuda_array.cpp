@@ -46,8 +46,7 @@ py::array CudaArray::numpy() const {
 }
 
 void CudaArray::fill(const py::object& source) {
-  if (read_only_)
-    throw py::value_error("cuda.Array.fill: the array must be writeable");
+  if (read_only_) throw py::value_error("cuda.Array.fill: the array must be writeable");
   const auto require_like = [&](const std::string& type, const Shape& shape) {
     if (type != name_of(type_) || shape != shape_) {
       throw py::value_error(std::string("cuda.Array.fill: source must be ") + name_of(type_) +
@@ -58,17 +57,17 @@ void CudaArray::fill(const py::object& source) {
   if (py::isinstance<CudaArray>(source)) {
     const CudaArray& other = source.cast<const CudaArray&>();
     require_like(name_of(other.type_), other.shape_);
-    const auto begins = [](const CudaArray& a) { return reinterpret_cast<uintptr_t>(a.data_); };
+    const auto address = [](const CudaArray& a) { return reinterpret_cast<uintptr_t>(a.data_); };
     const auto bytes = static_cast<uintptr_t>(nbytes());
     const bool overlap =
-        begins(*this) < begins(other) + bytes && begins(other) < begins(*this) + bytes;
+        address(*this) < address(other) + bytes && address(other) < address(*this) + bytes;
     if (overlap && data_ != other.data_) {
       // A copy on the GPU may start at either end.
-      const CudaArray aside = other.copy();
+      const CudaArray temporary = other.copy();
       const ScopedGilRelease no_gil;
-      cuda::stream_wait(stream_, aside.stream_);
-      cuda::copy_on_device(data_, aside.data_, nbytes(), stream_);
-      cuda::stream_wait(aside.stream_, stream_);
+      cuda::stream_wait(stream_, temporary.stream_);
+      cuda::copy_on_device(data_, temporary.data_, nbytes(), stream_);
+      cuda::stream_wait(temporary.stream_, stream_);
       return;
     }
     const ScopedGilRelease no_gil;

@@ -1,4 +1,4 @@
-// The GPU as a Device: kernels run on the calling thread's stream; programs are CUDA graphs.
+// The GPU as a Device. Kernels run on the calling thread's stream, and programs are CUDA graphs.
 #include <cstdlib>
 
 #include "bindings/cuda_array.h"

@@ -13,35 +13,36 @@ constexpr bool is_float = sizeof(T) == sizeof(float);
 
 // Starts a step, see cuda::BeginStep. `order` and `rates` must cover every value of `position`.
 void begin_step(const py::object& order_, const py::object& rates_, const py::object& first_pass_,
-                const py::object& classes_, const py::object& position_, const py::object& batch_,
-                const py::object& indices_, const py::object& batch_classes_,
-                const py::object& rate_, const py::object& pass_) {
+                const py::object& classes_, const py::object& batch_size,
+                const py::object& position_, const py::object& indices_,
+                const py::object& batch_classes_, const py::object& rate_,
+                const py::object& pass_number_) {
   require_gpu("begin_step");
   Call call("begin_step");
   const ArrayView order = call.gpu_buffer("order", order_, DType::i64, 1);
   const ArrayView rates = call.gpu_buffer("rates", rates_, DType::f64, 1);
-  const ArrayView first_pass = call.gpu_buffer("pass", first_pass_, DType::u64, 1);
+  const ArrayView first_pass = call.gpu_buffer("first_pass", first_pass_, DType::u64, 1);
   const ArrayView position = call.gpu_buffer("position", position_, DType::i64, 1);
-  const ArrayView indices = call.gpu_buffer("chosen", indices_, DType::i64, 1);
+  const ArrayView indices = call.gpu_buffer("indices", indices_, DType::i64, 1);
   const ArrayView rate = call.gpu_buffer("rate", rate_, DType::f64, 1);
-  const ArrayView pass = call.gpu_buffer("this_pass", pass_, DType::u64, 1);
+  const ArrayView pass_number = call.gpu_buffer("pass_number", pass_number_, DType::u64, 1);
   cuda::BeginStep s{
       .order = data<int64_t>(order),
       .rates = data<double>(rates),
       .first_pass = data<uint64_t>(first_pass),
       .classes = nullptr,
       .position = data<int64_t>(position),
-      .batch = integer(call, "batch", batch_, 1, INT64_MAX),
+      .batch = integer(call, "batch_size", batch_size, 1, INT64_MAX),
       .count = indices.size(),
       .indices = mutable_data<int64_t>(indices),
       .batch_classes = nullptr,
       .rate = mutable_data<double>(rate),
-      .pass = mutable_data<uint64_t>(pass),
+      .pass = mutable_data<uint64_t>(pass_number),
   };
   if (!classes_.is_none()) {
     s.classes = data<int64_t>(call.gpu_buffer("classes", classes_, DType::i64, 1));
     s.batch_classes = mutable_data<int64_t>(
-        call.gpu_buffer("chosen_classes", batch_classes_, DType::i64, indices.size()));
+        call.gpu_buffer("batch_classes", batch_classes_, DType::i64, indices.size()));
   }
   call.run([=](const auto&, auto) { cuda::training_step_kernels().begin(s); });
 }
@@ -55,7 +56,7 @@ void end_step(const py::object& losses_, const py::object& output_, const py::ob
   const ArrayView losses = call.input("losses", losses_, 1);
   const ArrayView output = call.input("output", output_);
   const ArrayView sums = call.gpu_buffer("sums", sums_, DType::f64, 1);
-  const ArrayView correct = call.gpu_buffer("right", correct_, DType::i64, 1);
+  const ArrayView correct = call.gpu_buffer("correct", correct_, DType::i64, 1);
   const ArrayView rate = call.gpu_buffer("rate", rate_, DType::f64, 1);
   const ArrayView stopped = call.gpu_buffer("stopped", stopped_, DType::i64, 1);
   const ArrayView position = call.gpu_buffer("position", position_, DType::i64, 1);
@@ -92,7 +93,7 @@ void norm(const py::object& vector_, const py::object& partials_, const py::obje
   const ArrayView vector = call.input("vector", vector_);
   const int64_t size = vector.size();
   const ArrayView partials =
-      call.gpu_buffer("parts", partials_, DType::f64, cuda::norm_partials_size(size));
+      call.gpu_buffer("partials", partials_, DType::f64, cuda::norm_partials_size(size));
   const ArrayView result = call.gpu_buffer("result", result_, DType::f64, 1);
   call.run([=]<class T>(const Ops<T>&, T) {
     const cuda::Norm<T> s{data<T>(vector), size, mutable_data<double>(partials),
@@ -126,14 +127,14 @@ void clip_to_norm(const py::object& vector_, const py::object& limit_, const py:
 }  // namespace
 
 void bind_cuda_training(py::module_& m) {
-  m.def("cuda_begin_step", &begin_step, py::arg("order"), py::arg("rates"), py::arg("pass_"),
-        py::arg("classes"), py::arg("position"), py::arg("batch"), py::arg("chosen"),
-        py::arg("chosen_classes"), py::arg("rate"), py::arg("this_pass"));
-  m.def("cuda_end_step", &end_step, py::arg("losses"), py::arg("output"), py::arg("classes"),
-        py::arg("sums"), py::arg("right"), py::arg("rate"), py::arg("stopped"),
-        py::arg("position"));
-  m.def("cuda_norm_parts", &cuda::norm_partials_size, py::arg("size"));
-  m.def("cuda_norm", &norm, py::arg("vector"), py::arg("parts"), py::arg("result"));
+  m.def("cuda_begin_step", &begin_step, py::kw_only(), py::arg("order"), py::arg("rates"),
+        py::arg("first_pass"), py::arg("classes"), py::arg("batch_size"), py::arg("position"),
+        py::arg("indices"), py::arg("batch_classes"), py::arg("rate"), py::arg("pass_number"));
+  m.def("cuda_end_step", &end_step, py::kw_only(), py::arg("losses"), py::arg("output"),
+        py::arg("classes"), py::arg("sums"), py::arg("correct"), py::arg("rate"),
+        py::arg("stopped"), py::arg("position"));
+  m.def("cuda_norm_partials_size", &cuda::norm_partials_size, py::arg("size"));
+  m.def("cuda_norm", &norm, py::arg("vector"), py::arg("partials"), py::arg("result"));
   m.def("cuda_clip_to_norm", &clip_to_norm, py::arg("vector"), py::arg("limit"), py::arg("norm"));
 }
 

@@ -239,7 +239,7 @@ class DeferredReleases {
 };
 
 // Makes the memory reusable after the consumer's work on it. The consumer's own stream may have
-// been destroyed, and using a destroyed stream is undefined; the per-thread default stream was that
+// been destroyed, and using a destroyed stream is undefined. The per-thread default stream was that
 // of another thread. So this waits for the whole device, which fails while another library captures
 // a graph.
 void release_after_consumer(const CudaArray& array, cuda::Stream consumer) {

@@ -14,7 +14,7 @@ py::object apply_dropout(const char* op, const char* name, const py::object& x_,
   const ArrayView x = call.input(name, x_);
   const double rate = number(call, "rate", rate_);
   if (rate < 0 || rate >= 1) {
-    call.value_error("rate must lie in [0, 1), got " + py::repr(rate_).cast<std::string>());
+    call.value_error("rate must be in [0, 1), got " + py::repr(rate_).cast<std::string>());
   }
   const Dropout s{
       .size = x.size(),

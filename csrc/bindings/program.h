@@ -12,7 +12,7 @@
 
 namespace chainrule::bindings {
 
-// Every method needs the GIL, which also serializes the callers; run() releases it.
+// Every method needs the GIL, which also serializes the callers. run() releases it.
 class Program : public std::enable_shared_from_this<Program> {
  public:
   // The program that this thread records, or null, also if that program has been destroyed.

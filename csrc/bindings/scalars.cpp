@@ -46,7 +46,7 @@ uint64_t unsigned_integer(const Call& call, const char* name, const py::handle& 
   const unsigned long long value = PyLong_AsUnsignedLongLong(index.ptr());
   if (PyErr_Occurred()) {
     PyErr_Clear();
-    call.value_error(std::string(name) + " must lie in [0, 2**64), got " + repr_of(index));
+    call.value_error(std::string(name) + " must be in [0, 2**64), got " + repr_of(index));
   }
   return value;
 }
@@ -77,15 +77,16 @@ ReplayScalar<uint64_t> replay_unsigned(Call& call, const char* name, const py::o
 
 std::pair<int64_t, int64_t> pair(const Call& call, const char* name, const py::handle& object,
                                  int64_t minimum, int64_t maximum) {
+  const char* const rule = "an integer or a pair (rows, columns)";
   if (py::isinstance<py::tuple>(object) || py::isinstance<py::list>(object)) {
     const py::sequence members = py::reinterpret_borrow<py::sequence>(object);
     if (members.size() != 2) {
-      call.value_error(std::string(name) + " must be an integer or a pair, got " + repr_of(object));
+      call.value_error(std::string(name) + " must be " + rule + ", got " + repr_of(object));
     }
     return {integer(call, name, members[0], minimum, maximum),
             integer(call, name, members[1], minimum, maximum)};
   }
-  const py::int_ both = python_integer(call, name, object, "an integer or a pair");
+  const py::int_ both = python_integer(call, name, object, rule);
   const int64_t value = checked_range(call, name, both, minimum, maximum);
   return {value, value};
 }
@@ -93,9 +94,7 @@ std::pair<int64_t, int64_t> pair(const Call& call, const char* name, const py::h
 bool is_relu(const Call& call, const py::object& activation) {
   if (activation.is_none()) return false;
   if (py::isinstance<py::str>(activation) && activation.cast<std::string>() == "relu") return true;
-  std::string got = repr_of(activation);
-  if (py::isinstance<py::str>(activation)) got = '"' + activation.cast<std::string>() + '"';
-  call.value_error("activation must be None or \"relu\", got " + got);
+  call.value_error("activation must be None or \"relu\", got " + repr_of(activation));
 }
 
 Shape image_shape(const Call& call, const char* name, const py::object& object) {

@@ -28,8 +28,10 @@ def integer(owner: str, name: str, value: object, minimum: int, maximum: int = L
         number = operator.index(value)  # type: ignore[arg-type]  # raises TypeError if invalid
     except TypeError:
         raise TypeError(f"{owner}: {name} must be an integer, got {value!r}") from None
-    if not minimum <= number <= maximum:
-        raise ValueError(f"{owner}: {name} must lie in [{minimum}, {maximum}], got {number}")
+    if number < minimum:
+        raise ValueError(f"{owner}: {name} must be at least {minimum}, got {number}")
+    if number > maximum:
+        raise ValueError(f"{owner}: {name} must be at most {maximum}, got {number}")
     return number
 
 
@@ -58,7 +60,7 @@ def number(
     if not (math.isfinite(result) and minimum <= result < below):
         if minimum == -math.inf and below == math.inf:
             raise ValueError(f"{owner}: {name} must be finite, got {result}")
-        raise ValueError(f"{owner}: {name} must lie in [{minimum:g}, {below:g}), got {result}")
+        raise ValueError(f"{owner}: {name} must be in [{minimum:g}, {below:g}), got {result}")
     return result
 
 
@@ -70,12 +72,14 @@ def pair(owner: str, name: str, value: object, minimum: int) -> Pair:
     TypeError, ValueError
         If ``value`` is neither an integer nor a pair of integers, or if one is below ``minimum``.
     """
+    text = f"{owner}: {name} must be an integer or a pair (rows, columns), got {value!r}"
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
-        return integer(owner, name, value, minimum)
+        try:
+            return integer(owner, name, value, minimum)
+        except TypeError:
+            raise TypeError(text) from None
     if len(value) != 2:
-        raise ValueError(
-            f"{owner}: {name} must be an integer or a pair (rows, columns), got {value!r}"
-        )
+        raise ValueError(text)
     rows, columns = (integer(owner, name, item, minimum) for item in value)
     return rows if rows == columns else (rows, columns)
 

@@ -8,33 +8,43 @@ __all__ = ["Program"]
 
 
 class Program(_core.Program):
-    """A sequence of operations on fixed arrays.
+    """A recorded sequence of operations on fixed arrays.
 
-    Recording runs the operations and notes them; ``run()`` repeats them on the same arrays, as one
-    call without a Python object per operation. They are the same kernels, so the bits agree::
+    Inside a ``with`` block, the calling thread's operations run and are recorded. ``run()`` repeats
+    them on the same arrays as one call, without a Python object per operation. The kernels are the
+    same as in eager calls, so the results are equal bit for bit. ``len(program)`` is the number of
+    recorded operations.
 
-        with Program() as step:
-            ops.linear(x, weight, bias, activation="relu", out=y)
-            ...
-        x[...] = the next batch
-        step.run()
+    Values that change between runs are read from memory at each run. These are the elements of all
+    arrays, and two parameters if they are arrays without dimensions: ``learning_rate`` of `ops.sgd`
+    (float64) and ``offset`` of `ops.dropout` (uint64). The arrays must keep their memory (no
+    ``resize``), and no other thread may change them during a run.
 
-    What changes from run to run is read from memory: the arrays themselves, and for the
-    ``learning_rate`` of `ops.sgd` and the ``offset`` of `ops.dropout` a NumPy array of no
-    dimensions (float64 and uint64). While it runs, subnormal numbers are flushed to zero; the
-    caller's floating-point mode is restored. One that runs often and is short (up to 5 ms) tries
-    now and then whether fewer threads than `set_num_threads` allows are faster, as they are where
-    two CPUs share no cache. ``len(program)`` is the number of operations.
+    During a run, subnormal numbers are flushed to zero. The caller's floating-point mode is
+    restored after it. If runs take at most 5 ms, a program tries fewer threads than
+    `set_num_threads` allows from time to time and uses the fastest number: fewer can be faster if
+    CPUs share no cache.
 
-    The arrays must keep their memory (no ``resize``), and no other thread may change them while
-    the program runs.
+    On a GPU, a program is a captured CUDA graph.
 
     Raises
     ------
     ValueError
-        While recording, if an argument would need a copy: a replay could not see it change. When
-        run, if labels or indices that were changed since are out of range.
+        While recording, if an argument would need a copy, because a run could not see it change. At
+        a run, if labels, indices or argmax values have become out of range.
     RuntimeError
-        If recorded twice or within another recording, if run before it is recorded, while the
-        thread records, or by two threads at once.
+        If it is recorded twice or within another recording; if it runs before it is recorded, while
+        the calling thread records, or in two threads at once.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from chainrule import Program, ops
+    >>> x, y = np.array([-1.0, 2.0]), np.empty(2)
+    >>> with Program() as program:
+    ...     _ = ops.relu(x, out=y)
+    >>> x[...] = 3.0, -4.0
+    >>> program.run()
+    >>> y
+    array([3., 0.])
     """

@@ -1,6 +1,6 @@
-"""Backends, threads, matmul precision, and a description of this installation.
+"""Backends, threads, matmul precision, and what this installation runs on.
 
-This is the Python side of ``csrc/bindings/system.cpp``.
+The Python side of ``csrc/bindings/system.cpp``.
 """
 
 from __future__ import annotations
@@ -25,6 +25,11 @@ __all__ = [
 def backends() -> tuple[str, ...]:
     """Return the names of the backends that run on this machine, slowest first.
 
+    Returns
+    -------
+    tuple of str
+        From "scalar", "sse2", "avx2" and "avx512" on x86-64, and "scalar" and "neon" on AArch64.
+
     Examples
     --------
     >>> import chainrule as cr
@@ -35,9 +40,10 @@ def backends() -> tuple[str, ...]:
 
 
 def set_backend(name: str) -> None:
-    """Run all later operations with another of `backends`.
+    """Select the backend of all operations on the CPU.
 
-    At import, the fastest is chosen, or the one in the environment variable CHAINRULE_BACKEND.
+    At import it is the value of the environment variable CHAINRULE_BACKEND if set, else the fastest
+    of `backends`. A recorded `Program` keeps the backend of its recording.
 
     Parameters
     ----------
@@ -54,18 +60,20 @@ def set_backend(name: str) -> None:
     >>> import chainrule as cr
     >>> before = cr.info()["backend"]
     >>> cr.set_backend("scalar")
+    >>> cr.info()["backend"]
+    'scalar'
     >>> cr.set_backend(before)
     """
     _core.set_backend(name)
 
 
 def get_num_threads() -> int:
-    """Return the number of threads that an operation may use.
+    """Return the maximum number of threads of an operation.
 
     Examples
     --------
     >>> import chainrule as cr
-    >>> 1 <= cr.get_num_threads() <= 4096
+    >>> cr.get_num_threads() >= 1
     True
     """
     return _core.num_threads()
@@ -74,9 +82,9 @@ def get_num_threads() -> int:
 def set_num_threads(n: int) -> None:
     """Set the maximum number of threads of an operation. Results do not depend on it.
 
-    At import it is the value of the environment variable CHAINRULE_NUM_THREADS, or else the number
-    of CPUs that this process may use. A `Program`, and thus a step of `fit`, occasionally measures
-    smaller numbers and uses the fastest.
+    At import it is the value of the environment variable CHAINRULE_NUM_THREADS if set, else the
+    number of CPUs available to this process. A `Program`, and so every step of `fit`, tries fewer
+    threads from time to time and uses the fastest number.
 
     Parameters
     ----------
@@ -85,19 +93,25 @@ def set_num_threads(n: int) -> None:
 
     Raises
     ------
-    TypeError, ValueError
-        If n is not an integer in [1, 4096].
+    TypeError
+        If `n` is not an integer.
+    ValueError
+        If `n` is out of range.
 
     Examples
     --------
     >>> import chainrule as cr
-    >>> cr.set_num_threads(cr.get_num_threads())
+    >>> before = cr.get_num_threads()
+    >>> cr.set_num_threads(1)
+    >>> cr.get_num_threads()
+    1
+    >>> cr.set_num_threads(before)
     """
     _core.set_num_threads(n)
 
 
 def get_matmul_precision() -> str:
-    """Return the precision of float32 matrix products on a GPU: "highest" or "tf32".
+    """Return the precision of float32 products on a GPU: "highest" or "tf32".
 
     Examples
     --------
@@ -109,39 +123,45 @@ def get_matmul_precision() -> str:
 
 
 def set_matmul_precision(precision: str) -> None:
-    """Set the precision of float32 matrix products and convolutions on a GPU.
+    """Set the precision of float32 products on a GPU, in matrix products and convolutions.
 
-    A program stores the precision of each operation when the operation is recorded. The CPU always
+    A `Program` keeps, for each of its operations, the precision of the recording. The CPU always
     computes in float32.
 
     Parameters
     ----------
-    precision : str
-        "highest", the default: float32 throughout. "tf32": tensor cores multiply numbers rounded
-        to 11 bits and add in float32.
+    precision : "highest" or "tf32"
+        "highest", the default, computes in float32. "tf32" rounds the factors to 11 bits,
+        multiplies on tensor cores and sums in float32.
 
     Raises
     ------
     ValueError
-        If it is neither.
+        If `precision` is another value.
 
     Examples
     --------
     >>> import chainrule as cr
+    >>> cr.set_matmul_precision("tf32")
+    >>> cr.get_matmul_precision()
+    'tf32'
     >>> cr.set_matmul_precision("highest")
     """
     _core.set_matmul_precision(precision)
 
 
 def info() -> dict[str, Any]:
-    """Return a description of this installation and of the machine.
+    """Return facts about this installation and this machine.
 
     Returns
     -------
     dict
-        ``version``; ``compiler``; ``backends_compiled`` and ``backends_runnable``, slowest first;
-        ``backend``, the chosen one; ``threads``; ``cpus``, the number that this process may use;
-        ``cuda``, the GPU or the reason why CUDA is off.
+        `version` and `compiler` : str
+        `backends_compiled` and `backends_runnable` : tuple of str, slowest first
+        `backend` : str, the active backend
+        `threads` : int, see `get_num_threads`
+        `cpus` : int, the number of CPUs available to this process
+        `cuda` : str, the GPU and its driver, or "off: " and the reason
 
     Examples
     --------

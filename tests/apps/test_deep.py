@@ -77,8 +77,8 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["--width", "2000000000"], "Sequential: its parameters need"),
         (["--width", "1"], 'Sequential: with init="looks_linear", hidden layers must have'),
-        (["--width", "0"], "Linear: out must lie in [1, 2147483647], got 0"),
-        (["--clip", "-1"], "SGD: clip must lie in [0, inf), got -1.0"),
+        (["--width", "0"], "Linear: out must be at least 1, got 0"),
+        (["--clip", "-1"], "SGD: clip must be in [0, inf), got -1.0"),
     ],
 )
 def test_the_command_reports_errors_in_one_line(

@@ -59,7 +59,7 @@ def test_inputs_must_be_real_numbers_of_the_right_shape(name: str) -> None:
         (None, TypeError, "{}: y must be real numbers, got object"),
         (True, TypeError, "{}: y must be real numbers, got bool"),
         ([[1], [2, 3]], ValueError, "{}: y must be an array, got nested lists"),
-        (2, ValueError, r"CrossEntropy: labels must lie in \[0, 2\), got 2 at index 0"),
+        (2, ValueError, r"CrossEntropy: labels must be in \[0, 2\), got 2 at index 0"),
         (1.0, TypeError, r"CrossEntropy: labels must be integers of shape \(N,\), got float64"),
     ],
 )
@@ -107,7 +107,7 @@ RELU = cr.ReLU()
         (lambda: calculus.layer_jacobian(cr.Linear(3), X, {"weight": None}), TypeError,
          "layer_jacobian: weight must be real numbers, got object"),
         (lambda: calculus.check_gradient(NET, X, 1, LOSS, eps=1e-300), ValueError,
-         "check_gradient: eps must lie in [2.22045e-16, inf), got 1e-300"),
+         "check_gradient: eps must be in [2.22045e-16, inf), got 1e-300"),
     ],
 )  # fmt: skip
 def test_invalid_arguments_raise(

@@ -156,10 +156,10 @@ def test_samples_limits_the_number_of_derivatives() -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"eps": 0}, ValueError, r"check_gradient: eps must lie in \[2.22045e-16, inf\), got 0"),
-        ({"eps": -1.0}, ValueError, "check_gradient: eps must lie in"),
+        ({"eps": 0}, ValueError, r"check_gradient: eps must be in \[2.22045e-16, inf\), got 0"),
+        ({"eps": -1.0}, ValueError, "check_gradient: eps must be in"),
         ({"tolerance": "small"}, TypeError, "check_gradient: tolerance must be a number"),
-        ({"samples": 0}, ValueError, "check_gradient: samples must lie in"),
+        ({"samples": 0}, ValueError, "check_gradient: samples must be at least"),
         ({"loss": "mse"}, TypeError, r"check_gradient: loss must be CrossEntropy\(\) or"),
         ({"x": np.zeros((1, 3))}, ValueError, r"check_gradient: x must have shape \(N, 2\)"),
     ],

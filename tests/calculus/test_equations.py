@@ -57,5 +57,5 @@ def test_the_readme_has_the_table() -> None:
 def test_an_equation_is_found_by_its_number() -> None:
     assert calculus.equation(37).name == "chainrule.ops.linear_backward"
     assert calculus.equation(37).resolve() is ops.linear_backward
-    with pytest.raises(KeyError, match=r"equation: number must lie in \[1, 67\], got 68"):
+    with pytest.raises(KeyError, match=r"equation: number must be in \[1, 67\], got 68"):
         calculus.equation(68)

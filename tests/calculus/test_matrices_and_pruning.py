@@ -108,7 +108,7 @@ def test_prune_of_a_network_without_weights() -> None:
 
 def test_prune_raises_for_invalid_arguments_and_during_training() -> None:
     net = network()
-    with pytest.raises(ValueError, match=r"prune: threshold must lie in \[0, inf\), got -1"):
+    with pytest.raises(ValueError, match=r"prune: threshold must be in \[0, inf\), got -1"):
         calculus.prune(net, -1)
     with pytest.raises(TypeError, match="prune: threshold must be a number, got 'small'"):
         calculus.prune(net, "small")  # type: ignore[arg-type]

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_conv2d_pooled import outputs
 
 import chainrule
 from assertions import DTYPES, assert_close, same_bits
-from cases import Conv, ConvPool, normal, seeded
+from cases import Conv, ConvPool, conv_output_shape, normal, seeded
 from chainrule import cuda, ops
 from op_contract import Call, members
 
@@ -129,7 +128,7 @@ def test_linear_backward() -> None:
 
 def convolution(case: Conv) -> dict[str, np.ndarray]:
     rng = seeded(case)
-    shapes = {"x": case.x, "weight": case.weight, "dy": outputs(case)}
+    shapes = {"x": case.x, "weight": case.weight, "dy": conv_output_shape(case)}
     return {name: normal(rng, shape, F32) for name, shape in shapes.items()}
 
 
@@ -170,7 +169,7 @@ def test_conv2d_pooled() -> None:
 
 
 def pooled_gradient(case: ConvPool) -> dict[str, np.ndarray]:
-    n, height, width, k = outputs(case)
+    n, height, width, k = conv_output_shape(case)
     shape, rng = (n, height // 2, width // 2, k), seeded(case)
     places = rng.integers(0, 4, shape, dtype=np.uint16)
     return {"dy": normal(rng, shape, F32), "argmax": places}

@@ -12,7 +12,7 @@ import pytest
 from assertions import same_bits
 from cases import normal, seeded
 from chainrule import Program, cuda, ops
-from op_contract import refused
+from op_contract import raises
 
 if cuda.why_off():
     pytest.skip(f"no GPU to use: {cuda.why_off()}", allow_module_level=True)
@@ -63,7 +63,7 @@ def test_scalars_on_the_cpu_cannot_be_recorded() -> None:
     ops.sgd(p, g, learning_rate=np.array(0.5))
     assert p.numpy().tolist() == [0.5] * 5
     text = "sgd: gradient and learning_rate must be on the same device, got the GPU and the CPU"
-    with Program(), refused(TypeError, text):
+    with Program(), raises(TypeError, text):
         ops.sgd(p, g, learning_rate=np.array(0.5))
 
 
@@ -77,13 +77,13 @@ def test_index_out_of_range_in_a_program_raises() -> None:
     indices.fill(np.array([0, 4, 0]))
     gathered.run()
     text = "gather: index out of range [0, rows) while running a Program"
-    with refused(ValueError, text):
+    with raises(ValueError, text):
         cuda.synchronize()
     cuda.synchronize()
     labels.fill(np.array([0, 0, -1]))
     compared.run()
     text = "softmax_cross_entropy: label out of range [0, classes) while running a Program"
-    with refused(ValueError, text):
+    with raises(ValueError, text):
         cuda.synchronize()
 
 
@@ -122,7 +122,7 @@ def test_argmax_out_of_range_in_a_program_raises(channels: int, window: int, bad
             places.fill(wrong)
             program.run()
             text = f"{op}: argmax out of range [0, window elements) while running a Program"
-            with refused(ValueError, text):
+            with raises(ValueError, text):
                 cuda.synchronize()
             want = call(cuda.array(without), cuda.array(good)).numpy()
             np.testing.assert_array_equal(result.numpy(), want)
@@ -167,7 +167,7 @@ def test_errors_of_a_destroyed_program() -> None:
     labels.fill(np.array([0, 0, 5]))
     program.run()
     del program
-    with refused(
+    with raises(
         ValueError,
         "softmax_cross_entropy: label out of range [0, classes) while running a Program",
     ):

@@ -12,7 +12,7 @@ import pytest
 import chainrule as cr
 from assertions import same_bits
 from cases import normal, seeded
-from op_contract import refused
+from op_contract import raises
 
 if cr.cuda.why_off():
     pytest.skip(f"no GPU to use: {cr.cuda.why_off()}", allow_module_level=True)
@@ -217,7 +217,7 @@ def test_unsupported_features_raise() -> None:
     data = (np.zeros((4, 3), np.float32), np.zeros(4, np.int64))
     with pytest.raises(ValueError, match="the network must be on the CPU for a layer"):
         cr.fit(net, data, loss=cr.CrossEntropy(), optimizer=cr.SGD(0.1), epochs=1, progress=False)
-    with refused(
+    with raises(
         TypeError, "predict: x must be a NumPy array, got a cuda.Array: x.numpy() copies it"
     ):
         net.predict(cr.cuda.array(data[0]))

@@ -39,18 +39,26 @@ def test_repr_reads_as_the_call(layer: Layer, text: str) -> None:
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: cr.Linear(0), ValueError, r"Linear: out must lie in \[1, 2147483647\], got 0"),
+        (lambda: cr.Linear(0), ValueError, r"Linear: out must be at least 1, got 0"),
         (lambda: cr.Linear(2.0), TypeError, r"Linear: out must be an integer, got 2\.0"),
         (lambda: cr.Linear(True), TypeError, "Linear: out must be an integer, got True"),
-        (lambda: cr.Conv2d(1, 0), ValueError, r"Conv2d: kernel_size must lie in \[1, .*\], got 0"),
+        (lambda: cr.Conv2d(1, 0), ValueError, r"Conv2d: kernel_size must be at least 1, got 0"),
         (
             lambda: cr.Conv2d(1, (3, 3, 3)),
             ValueError,
             r"Conv2d: kernel_size must be an integer or a pair \(rows, columns\), got \(3, 3, 3\)",
         ),
-        (lambda: cr.Conv2d(1, 3, stride=0), ValueError, r"Conv2d: stride must lie in \[1, "),
-        (lambda: cr.Conv2d(1, 3, padding=2**62), ValueError, r"Conv2d: padding must lie in \[0, "),
-        (lambda: cr.Conv2d(1, 3, padding=-1), ValueError, r"padding must lie in .*, got -1"),
+        (
+            lambda: cr.Conv2d(1, 3, stride=0),
+            ValueError,
+            r"Conv2d: stride must be at least 1, got 0",
+        ),
+        (
+            lambda: cr.Conv2d(1, 3, padding=2**62),
+            ValueError,
+            r"Conv2d: padding must be at most 2147483647, got",
+        ),
+        (lambda: cr.Conv2d(1, 3, padding=-1), ValueError, r"padding must be at least 0, got -1"),
         (
             lambda: cr.Conv2d(1, 3, padding="full"),
             ValueError,
@@ -66,10 +74,14 @@ def test_repr_reads_as_the_call(layer: Layer, text: str) -> None:
             ValueError,
             r"MaxPool2d: window must have at most 65535 elements, got \(256, 256\)",
         ),
-        (lambda: cr.MaxPool2d("2"), TypeError, "MaxPool2d: window must be an integer, got '2'"),
-        (lambda: cr.MaxPool2d(2, stride=0), ValueError, "MaxPool2d: stride must lie in"),
-        (lambda: cr.Dropout(1), ValueError, r"Dropout: rate must lie in \[0, 1\), got 1\.0"),
-        (lambda: cr.Dropout(float("nan")), ValueError, "Dropout: rate must lie in .*, got nan"),
+        (
+            lambda: cr.MaxPool2d("2"),
+            TypeError,
+            r"MaxPool2d: window must be an integer or a pair \(rows, columns\), got '2'",
+        ),
+        (lambda: cr.MaxPool2d(2, stride=0), ValueError, "MaxPool2d: stride must be at least 1"),
+        (lambda: cr.Dropout(1), ValueError, r"Dropout: rate must be in \[0, 1\), got 1\.0"),
+        (lambda: cr.Dropout(float("nan")), ValueError, "Dropout: rate must be in .*, got nan"),
         (lambda: cr.Dropout("0.5"), TypeError, "Dropout: rate must be a number, got '0.5'"),
         (
             lambda: cr.LeakyReLU(float("inf")),

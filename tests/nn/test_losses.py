@@ -72,13 +72,13 @@ def test_labels_of_any_integer_dtype(dtype: Any) -> None:
             cr.CrossEntropy(),
             np.array([0, 1, 2, 3]),
             ValueError,
-            r"CrossEntropy: labels must lie in \[0, 3\), got 3 at index 3",
+            r"CrossEntropy: labels must be in \[0, 3\), got 3 at index 3",
         ),
         (
             cr.CrossEntropy(),
             np.array([0, -1, 2, 3]),
             ValueError,
-            r"CrossEntropy: labels must lie in \[0, 3\), got -1 at index 1",
+            r"CrossEntropy: labels must be in \[0, 3\), got -1 at index 1",
         ),
         (
             cr.CrossEntropy(),

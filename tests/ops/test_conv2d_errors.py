@@ -10,8 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chainrule import ops
-from guard_pages import little_memory
-from op_contract import refused
+from extreme_parameters import PAIRS, gives_shape_or_documented_error, signed
+from op_contract import raises
 
 ONE = np.float32
 
@@ -51,14 +51,14 @@ EACH = pytest.mark.parametrize(
                          (-(10**30), -(10**30))]
 )  # fmt: skip
 def test_stride_below_one(op: str, call: Any, stride: Any, shown: int) -> None:
-    with refused(ValueError, f"{op}: stride must be at least 1, got {shown}"):
+    with raises(ValueError, f"{op}: stride must be at least 1, got {shown}"):
         call(stride=stride)
 
 
 @EACH
 @pytest.mark.parametrize(("padding", "shown"), [(-1, -1), ((0, -1), -1), (-(2**63), -(2**63))])
 def test_padding_below_zero(op: str, call: Any, padding: Any, shown: int) -> None:
-    with refused(ValueError, f"{op}: padding must be at least 0, got {shown}"):
+    with raises(ValueError, f"{op}: padding must be at least 0, got {shown}"):
         call(padding=padding)
 
 
@@ -66,9 +66,9 @@ def test_padding_below_zero(op: str, call: Any, padding: Any, shown: int) -> Non
 @pytest.mark.parametrize("name", ["stride", "padding"])
 @pytest.mark.parametrize("size", [2**40 + 1, 2**62, 2**63 - 1, 2**63, 2**64, 10**30])
 def test_parameter_above_the_maximum(op: str, call: Any, name: str, size: int) -> None:
-    with refused(ValueError, f"{op}: {name} must be at most {2**40}, got {size}"):
+    with raises(ValueError, f"{op}: {name} must be at most {2**40}, got {size}"):
         call(**{name: size})
-    with refused(ValueError, f"{op}: {name} must be at most {2**40}, got {size}"):
+    with raises(ValueError, f"{op}: {name} must be at most {2**40}, got {size}"):
         call(**{name: (1, size)})
 
 
@@ -76,9 +76,11 @@ def test_parameter_above_the_maximum(op: str, call: Any, name: str, size: int) -
 @pytest.mark.parametrize("name", ["stride", "padding"])
 @pytest.mark.parametrize("value", [1.0, None, True, {1, 2}])
 def test_parameters_of_wrong_type(op: str, call: Any, name: str, value: Any) -> None:
-    with refused(TypeError, f"{op}: {name} must be an integer or a pair, got {value}"):
+    with raises(
+        TypeError, f"{op}: {name} must be an integer or a pair (rows, columns), got {value}"
+    ):
         call(**{name: value})
-    with refused(TypeError, f"{op}: {name} must be an integer, got {value}"):
+    with raises(TypeError, f"{op}: {name} must be an integer, got {value}"):
         call(**{name: (1, value)})
 
 
@@ -86,21 +88,23 @@ def test_parameters_of_wrong_type(op: str, call: Any, name: str, value: Any) -> 
 @pytest.mark.parametrize("name", ["stride", "padding"])
 @pytest.mark.parametrize("value", [(), (1,), (1, 2, 3), [1]])
 def test_pair_must_have_two_members(op: str, call: Any, name: str, value: Any) -> None:
-    with refused(ValueError, f"{op}: {name} must be an integer or a pair, got {value}"):
+    with raises(
+        ValueError, f"{op}: {name} must be an integer or a pair (rows, columns), got {value}"
+    ):
         call(**{name: value})
 
 
 @EACH
 def test_unknown_padding_name(op: str, call: Any) -> None:
-    text = f'{op}: padding must be an integer, a pair or "same", got "valid"'
-    with refused(ValueError, text):
+    text = f"{op}: padding must be an integer, a pair or \"same\", got 'valid'"
+    with raises(ValueError, text):
         call(padding="valid")
 
 
 @EACH
-@pytest.mark.parametrize(("stride", "shown"), [(2, "(2, 2)"), ((1, 2), "(1, 2)")])
+@pytest.mark.parametrize(("stride", "shown"), [(2, "2"), ((1, 2), "(1, 2)")])
 def test_same_padding_requires_stride_1(op: str, call: Any, stride: Any, shown: str) -> None:
-    with refused(ValueError, f'{op}: stride must be 1 with padding="same", got {shown}'):
+    with raises(ValueError, f'{op}: stride must be 1 with padding="same", got {shown}'):
         call(padding="same", stride=stride)
 
 
@@ -111,127 +115,103 @@ def test_integers_of_any_type_are_accepted() -> None:
 
 
 def test_channels() -> None:
-    with refused(
+    with raises(
         ValueError, "conv2d: x and weight must have the same number of input channels, got 1 and 3"
     ):
         ops.conv2d(ones(2, 7, 8, 1), WEIGHT)
     text = "x and weight must have the same number of input channels, got 1 and 3"
-    with refused(ValueError, f"conv2d_backward_input: {text}"):
+    with raises(ValueError, f"conv2d_backward_input: {text}"):
         ops.conv2d_backward_input(DY, WEIGHT, (2, 7, 8, 1))
 
 
 def test_axes() -> None:
-    with refused(ValueError, "conv2d: x must have 4 dimensions, got 2"):
+    with raises(ValueError, "conv2d: x must have 4 dimensions, got 2"):
         ops.conv2d(ones(28, 28), WEIGHT)
-    with refused(ValueError, "conv2d: weight must have 4 dimensions, got 2"):
+    with raises(ValueError, "conv2d: weight must have 4 dimensions, got 2"):
         ops.conv2d(X, ones(3, 3))
-    with refused(
+    with raises(
         ValueError, "conv2d: bias and weight must have the same number of filters, got 3 and 4"
     ):
         ops.conv2d(X, WEIGHT, ones(3))
-    with refused(ValueError, "conv2d_backward_input: weight must have 4 dimensions, got 2"):
+    with raises(ValueError, "conv2d_backward_input: weight must have 4 dimensions, got 2"):
         ops.conv2d_backward_input(DY, ones(3, 3), X.shape)
-    with refused(ValueError, "conv2d_backward_weight: x must have 4 dimensions, got 2"):
+    with raises(ValueError, "conv2d_backward_weight: x must have 4 dimensions, got 2"):
         ops.conv2d_backward_weight(DY, ones(3, 3), 3)
-    with refused(ValueError, "conv2d_backward_weight: dy must have 4 dimensions, got 2"):
+    with raises(ValueError, "conv2d_backward_weight: dy must have 4 dimensions, got 2"):
         ops.conv2d_backward_weight(ones(3, 3), X, 3)
 
 
 def test_kernel_larger_than_the_image() -> None:
     weight = ones(4, 5, 6, 3)
     text = "conv2d: kernel must fit in the padded input (4, 7), got (5, 6)"
-    with refused(ValueError, text):
+    with raises(ValueError, text):
         ops.conv2d(ones(1, 4, 7, 3), weight)
     text = "conv2d: kernel must fit in the padded input (6, 5), got (5, 6)"
-    with refused(ValueError, text):
+    with raises(ValueError, text):
         ops.conv2d(ones(1, 4, 5, 3), weight, padding=(1, 0))
     text = "conv2d_backward_input: kernel must fit in the padded input (4, 7), got (5, 6)"
-    with refused(ValueError, text):
+    with raises(ValueError, text):
         ops.conv2d_backward_input(ones(1, 1, 2, 4), weight, (1, 4, 7, 3))
     text = "conv2d_backward_weight: kernel must fit in the padded input (4, 7), got (5, 6)"
-    with refused(ValueError, text):
+    with raises(ValueError, text):
         ops.conv2d_backward_weight(ones(1, 1, 2, 4), ones(1, 4, 7, 3), (5, 6))
-    with refused(ValueError, "conv2d: kernel must fit in the padded input (0, 8), got (3, 3)"):
+    with raises(ValueError, "conv2d: kernel must fit in the padded input (0, 8), got (3, 3)"):
         ops.conv2d(ones(1, 0, 8, 3), WEIGHT)
 
 
 @pytest.mark.parametrize(("kernel", "shown"), [(0, 0), (-1, -1), ((3, 0), 0)])
 def test_kernel_below_one(kernel: Any, shown: int) -> None:
     text = f"conv2d_backward_weight: kernel_size must be at least 1, got {shown}"
-    with refused(ValueError, text):
+    with raises(ValueError, text):
         ops.conv2d_backward_weight(DY, X, kernel)
 
 
 def test_weight_without_rows() -> None:
-    with refused(ValueError, "conv2d: kernel must have at least 1 row and 1 column, got (0, 3)"):
+    with raises(ValueError, "conv2d: kernel must have at least 1 row and 1 column, got (0, 3)"):
         ops.conv2d(X, ones(4, 0, 3, 3))
 
 
 def test_kernel_size_of_wrong_type() -> None:
-    text = "conv2d_backward_weight: kernel_size must be an integer or a pair, got 3.0"
-    with refused(TypeError, text):
+    text = (
+        "conv2d_backward_weight: kernel_size must be an integer or a pair (rows, columns), got 3.0"
+    )
+    with raises(TypeError, text):
         ops.conv2d_backward_weight(DY, X, 3.0)
 
 
 def test_dy_of_wrong_shape() -> None:
     bad = ones(2, 5, 5, 4)
     text = "conv2d_backward_input: dy must have shape (2, 5, 6, 4), got (2, 5, 5, 4)"
-    with refused(ValueError, text):
+    with raises(ValueError, text):
         ops.conv2d_backward_input(bad, WEIGHT, X.shape)
     text = "conv2d_backward_input: dy must have 4 dimensions, got 1"
-    with refused(ValueError, text):
+    with raises(ValueError, text):
         ops.conv2d_backward_input(ones(4), WEIGHT, X.shape)
     text = "conv2d_backward_weight: dy must have shape (2, 5, 6, 4), got (1, 5, 6, 4)"
-    with refused(ValueError, text):
+    with raises(ValueError, text):
         ops.conv2d_backward_weight(DY[:1], X, 3)
 
 
 @pytest.mark.parametrize("shape", [(2, 7, 8), (2, 7, 8, 3, 1), 7, None, "nhwc"])
 def test_input_shape_must_have_four_axes(shape: Any) -> None:
     text = "conv2d_backward_input: input_shape must be (batch, height, width, channels), got"
-    with refused(ValueError, f"{text} {shape!r}"):
+    with raises(ValueError, f"{text} {shape!r}"):
         ops.conv2d_backward_input(DY, WEIGHT, shape)
 
 
 def test_input_shape_of_bad_sizes() -> None:
     text = "conv2d_backward_input: input_shape must be"
-    with refused(ValueError, f"{text} at least 0, got -7"):
+    with raises(ValueError, f"{text} at least 0, got -7"):
         ops.conv2d_backward_input(DY, WEIGHT, (2, -7, 8, 3))
-    with refused(ValueError, f"{text} at most {2**40}, got {2**62}"):
+    with raises(ValueError, f"{text} at most {2**40}, got {2**62}"):
         ops.conv2d_backward_input(DY, WEIGHT, (2, 7, 2**62, 3))
-    with refused(TypeError, f"{text} an integer, got 7.0"):
+    with raises(TypeError, f"{text} an integer, got 7.0"):
         ops.conv2d_backward_input(DY, WEIGHT, (2, 7.0, 8, 3))
 
 
 def test_unknown_activation() -> None:
-    with refused(ValueError, 'conv2d: activation must be None or "relu", got "tanh"'):
+    with raises(ValueError, "conv2d: activation must be None or \"relu\", got 'tanh'"):
         ops.conv2d(X, WEIGHT, activation="tanh")
-
-
-# Small sizes, and sizes near the overflow of 32- and 64-bit products. None between: a correct
-# result might take gigabytes there.
-HOSTILE = st.sampled_from(
-    [2**n + d for n in (31, 32, 40, 61, 62, 63) for d in (-1, 0, 1)] + [2**64, 2**70, 10**30]
-)
-SMALL = st.integers(-3, 3)
-PAIRS = st.tuples(HOSTILE | SMALL, HOSTILE | SMALL)
-
-
-def signed(pair: tuple[int, int], sign: int) -> tuple[int, int]:
-    return sign * pair[0], sign * pair[1]
-
-
-def gives_shape_or_documented_error(call: Any, op: str) -> None:
-    """Assert that the call returns the correct shape or raises a documented, named error."""
-    refusal = None
-    try:
-        with little_memory():
-            call()
-    except MemoryError:
-        return
-    except (ValueError, TypeError) as error:
-        refusal = str(error)
-    assert refusal is None or refusal.startswith(f"{op}: ")
 
 
 @given(stride=PAIRS, padding=PAIRS, kernel=PAIRS, sign=st.sampled_from([1, -1]))

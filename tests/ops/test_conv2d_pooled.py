@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 
 import reference
 from assertions import DTYPES, assert_close, layouts, same_bits
-from cases import CONV_POOL, EVERY, ConvPool, normal, outliers, seeded
+from cases import (
+    CONV_POOL,
+    EVERY,
+    ConvPool,
+    conv_output_shape,
+    mostly_zero,
+    normal,
+    outliers,
+    seeded,
+)
 from chainrule import ops
 from op_contract import Call, check_contract, check_threads
 
@@ -22,28 +31,15 @@ pytestmark = pytest.mark.usefixtures("backend")
 Arrays = dict[str, np.ndarray]
 
 
-def outputs(case: ConvPool) -> tuple[int, ...]:
-    """Return the shape of the convolution's output."""
-    x, weight = np.zeros((case.n, case.h, case.w, 0)), np.zeros((case.k, case.r, case.s, 0))
-    return reference.conv2d(x, weight, **case.options).shape
-
-
 def make_inputs(case: ConvPool, dtype: Any, make: Any = normal) -> Arrays:
     """Return x, weight, dy and argmax. argmax takes every position of a window."""
     rng = seeded(case)
     x, weight = (make(rng, s, dtype) for s in (case.x, case.weight))
     rows, columns = np.broadcast_to(case.window, 2)
-    n, height, width, k = outputs(case)
+    n, height, width, k = conv_output_shape(case)
     shape = (n, height // rows, width // columns, k)
     argmax_values = rng.integers(0, rows * columns, shape, dtype=np.uint16)
     return {"x": x, "weight": weight, "dy": make(rng, shape, dtype), "argmax": argmax_values}
-
-
-def sparse(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """Return data of which three quarters are +0 or -0, as behind ReLU and dropout."""
-    kept = rng.random(shape) < 0.25
-    zero = np.where(rng.random(shape) < 0.5, 0.0, -0.0)
-    return np.asarray(np.where(kept, rng.standard_normal(shape), zero), dtype=dtype)
 
 
 def calls(case: ConvPool, arrays: Arrays) -> tuple[Call, Call]:
@@ -139,7 +135,7 @@ def test_kernels_strides_and_windows(dtype: np.dtype, kernel: int, padding: Any)
         if padding == "same" and stride != 1:
             continue
         case = ConvPool(batch, 11, 13, 3, 5, kernel, kernel, stride, padding)
-        whole = outputs(case)[1:3]
+        whole = conv_output_shape(case)[1:3]
         for window in (2, 3, (1, 4), whole):
             one = replace(case, window=window)
             check_both(one, make_inputs(one, dtype))
@@ -159,7 +155,7 @@ def test_large_tiles(channels: int) -> None:
 @pytest.mark.parametrize("case", CONV_POOL[1:11], ids=str)
 def test_zeros_in_the_gradient(dtype: np.dtype, case: ConvPool) -> None:
     arrays = make_inputs(case, dtype)
-    arrays["dy"] = sparse(seeded(case), arrays["dy"].shape, dtype)
+    arrays["dy"] = mostly_zero(seeded(case), arrays["dy"].shape, dtype)
     check_both(case, arrays)
     arrays["dy"] *= 0
     for call in calls(case, arrays):
@@ -188,8 +184,10 @@ def test_behind_relu_and_dropout(dtype: np.dtype) -> None:
 def test_the_dense_passes_agree(dtype: np.dtype, case: ConvPool) -> None:
     """They differ only by the order of a sum, so they agree within its rounding bound."""
     arrays = make_inputs(case, dtype)
-    arrays["dy"] = sparse(seeded(case), arrays["dy"].shape, dtype)
-    dense = ops.max_pool2d_backward(arrays["dy"], arrays["argmax"], outputs(case), case.window)
+    arrays["dy"] = mostly_zero(seeded(case), arrays["dy"].shape, dtype)
+    dense = ops.max_pool2d_backward(
+        arrays["dy"], arrays["argmax"], conv_output_shape(case), case.window
+    )
     dx = ops.conv2d_backward_input(dense, arrays["weight"], case.x, **case.options)
     both = ops.conv2d_backward_weight(dense, arrays["x"], (case.r, case.s), **case.options)
     for call, expected in zip(calls(case, arrays), [(dx,), both], strict=True):
@@ -240,7 +238,7 @@ def test_non_finite_gradient_reaches_its_window_only(
     """
     arrays = make_inputs(case, dtype)
     of_input, of_weight = calls(case, arrays)
-    arrays["dy"][...] = sparse(seeded(case), arrays["dy"].shape, dtype)
+    arrays["dy"][...] = mostly_zero(seeded(case), arrays["dy"].shape, dtype)
     for position in np.ndindex(arrays["dy"].shape):
         if position[3] not in (0, case.k - 1):
             continue
@@ -267,7 +265,7 @@ def test_non_finite_gradient_reaches_its_window_only(
 def test_products_with_a_zero_gradient_are_skipped(dtype: np.dtype, case: ConvPool) -> None:
     """Infinite weights and pixels count only in products with a nonzero gradient."""
     arrays = make_inputs(case, dtype)
-    arrays["dy"] = sparse(seeded(case), arrays["dy"].shape, dtype)
+    arrays["dy"] = mostly_zero(seeded(case), arrays["dy"].shape, dtype)
     of_input, of_weight = calls(case, arrays)
     here = (arrays["dy"] != 0).astype(dtype)
     for call, name in [(of_input, "weight"), (of_weight, "x")]:
@@ -335,7 +333,7 @@ def test_contract(dtype: np.dtype, case: ConvPool) -> None:
 )
 def test_threads(dtype: np.dtype, case: ConvPool) -> None:
     arrays = make_inputs(case, dtype)
-    for dy in (arrays["dy"], sparse(seeded(case), arrays["dy"].shape, dtype)):
+    for dy in (arrays["dy"], mostly_zero(seeded(case), arrays["dy"].shape, dtype)):
         for call in calls(case, arrays | {"dy": dy}):
             check_threads(call)
 
@@ -349,7 +347,7 @@ def pooled_convolutions(draw: st.DrawFn) -> ConvPool:
     case = ConvPool(n, h, w, c, k, r, s, stride, padding)
     if draw(st.booleans()):
         case = replace(case, stride=1, padding="same")
-    rows, columns = outputs(case)[1:3]
+    rows, columns = conv_output_shape(case)[1:3]
     return replace(case, window=(draw(st.integers(1, rows)), draw(st.integers(1, columns))))
 
 
@@ -374,7 +372,7 @@ def test_backward_is_the_adjoint(case: ConvPool, dtype: np.dtype) -> None:
         for name, a in make_inputs(case, dtype).items()
     }
     x, weight, dy = (arrays[name] for name in ("x", "weight", "dy"))
-    dense = ops.max_pool2d_backward(dy, arrays["argmax"], outputs(case), case.window)
+    dense = ops.max_pool2d_backward(dy, arrays["argmax"], conv_output_shape(case), case.window)
     dx, (dweight, dbias) = (call() for call in calls(case, arrays))
     size = reference.conv2d(np.abs(x), np.abs(weight), **case.options)
     options: dict[str, Any] = {

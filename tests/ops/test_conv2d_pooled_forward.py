@@ -11,7 +11,7 @@ import reference
 from assertions import DTYPES, assert_close, same_bits
 from cases import AWKWARD, CONV_POOL, ConvPool, normal, seeded
 from chainrule import ops
-from op_contract import Call, check_contract, check_threads, refused
+from op_contract import Call, check_contract, check_threads, raises
 
 pytestmark = pytest.mark.usefixtures("backend")
 
@@ -98,22 +98,22 @@ def test_threads(dtype: np.dtype, case: ConvPool) -> None:
 
 def test_errors() -> None:
     x, weight = np.ones((2, 7, 8, 3), np.float32), np.ones((4, 3, 3, 3), np.float32)
-    with refused(
+    with raises(
         ValueError,
         "conv2d_pooled: x and weight must have the same number of input channels, got 2 and 3",
     ):
         ops.conv2d_pooled(x[..., :2], weight, window=2)
-    with refused(ValueError, "conv2d_pooled: window must fit in the input (5, 6), got (6, 2)"):
+    with raises(ValueError, "conv2d_pooled: window must fit in the input (5, 6), got (6, 2)"):
         ops.conv2d_pooled(x, weight, window=(6, 2))
-    with refused(
+    with raises(
         ValueError,
         "conv2d_pooled: bias and weight must have the same number of filters, got 3 and 4",
     ):
         ops.conv2d_pooled(x, weight, np.ones(3, np.float32), window=2)
-    with refused(
+    with raises(
         TypeError, "conv2d_pooled: x and weight must have the same dtype, got float32 and float64"
     ):
         ops.conv2d_pooled(x, weight.astype(float), window=2)
     y = np.ones((2, 2, 3, 4), np.float32)
-    with refused(TypeError, "conv2d_pooled: out must be uint16, got int32"):
+    with raises(TypeError, "conv2d_pooled: out must be uint16, got int32"):
         ops.conv2d_pooled(x, weight, window=2, out=(y, np.ones(y.shape, np.int32)))

@@ -46,8 +46,8 @@ def test_shapes_too_large_for_any_array_have_an_output_shape() -> None:
     ("arguments", "text"),
     [
         ({"kernel_size": (10, 3)}, "kernel must fit in the padded input (9, 11), got (10, 3)"),
-        ({"padding": "same", "stride": 2}, 'stride must be 1 with padding="same", got (2, 2)'),
-        ({"padding": "valid"}, 'padding must be an integer, a pair or "same", got "valid"'),
+        ({"padding": "same", "stride": 2}, 'stride must be 1 with padding="same", got 2'),
+        ({"padding": "valid"}, "padding must be an integer, a pair or \"same\", got 'valid'"),
         ({"stride": 0}, "stride must be at least 1, got 0"),
         ({"kernel_size": 0}, "kernel_size must be at least 1, got 0"),
         ({"out_channels": -1}, "out_channels must be at least 0, got -1"),

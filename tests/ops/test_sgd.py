@@ -11,23 +11,11 @@ from hypothesis import strategies as st
 
 import reference
 from assertions import DTYPES, Canaried, assert_close, layouts, same_bits
-from cases import EVERY, LENGTHS, SHAPES, normal, seeded
+from cases import EVERY, LENGTHS, SGD_STEPS, SGD_TERMS, SHAPES, normal, seeded
 from chainrule import ops
-from op_contract import Call, check_threads, refused
+from op_contract import Call, check_threads, raises
 
 pytestmark = pytest.mark.usefixtures("backend")
-
-# Parameters of each kind of step. Without momentum, velocity may be None.
-STEPS: dict[str, dict[str, Any]] = {
-    "plain": {"learning_rate": 0.1},
-    "l2": {"learning_rate": 0.1, "l2": 0.01},
-    "momentum": {"learning_rate": 0.1, "momentum": 0.9},
-    "nesterov": {"learning_rate": 0.1, "momentum": 0.9, "nesterov": True, "l2": 0.01},
-    "no step": {"learning_rate": 0.0, "momentum": 0.5},
-    "uphill": {"learning_rate": -0.5},
-}
-# Six products and four sums, of parameters that are rounded to the dtype.
-TERMS = 16
 
 
 def make_inputs(shape: tuple[int, ...], dtype: Any, make: Any = normal) -> tuple[np.ndarray, ...]:
@@ -54,12 +42,17 @@ def assert_step(parameters: Any, gradient: Any, velocity: Any, options: dict[str
         if got is not None:
             magnitude = np.where(np.isfinite(want), size, 0)
             assert_close(
-                got, want, dtype=gradient.dtype, terms=TERMS, magnitude=magnitude, may_vanish=True
+                got,
+                want,
+                dtype=gradient.dtype,
+                terms=SGD_TERMS,
+                magnitude=magnitude,
+                may_vanish=True,
             )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("options", STEPS.values(), ids=STEPS)
+@pytest.mark.parametrize("options", SGD_STEPS.values(), ids=SGD_STEPS)
 @pytest.mark.parametrize("make", EVERY.values(), ids=EVERY)
 def test_step(dtype: np.dtype, options: dict[str, Any], make: Any) -> None:
     for shape in SHAPES:
@@ -78,7 +71,7 @@ def test_step_changes_every_parameter(dtype: np.dtype) -> None:
     assert np.all(moved != parameters)
     assert np.all(fast != velocity)
     want = parameters.astype(float) - 0.5 * (0.5 * velocity.astype(float) + gradient)
-    assert_close(moved, want, dtype=dtype, terms=TERMS, magnitude=np.abs(want) + 5)
+    assert_close(moved, want, dtype=dtype, terms=SGD_TERMS, magnitude=np.abs(want) + 5)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -109,7 +102,7 @@ def test_gradient_in_any_layout(dtype: np.dtype) -> None:
         results = []
         for g in (view, view.copy(order="C")):
             p, v = parameters.copy(), velocity.copy()
-            ops.sgd(p, g, v, **STEPS["nesterov"])
+            ops.sgd(p, g, v, **SGD_STEPS["nesterov"])
             results.append((p, v))
         assert same_bits(*results), layout
 
@@ -124,7 +117,7 @@ def test_threads(dtype: np.dtype) -> None:
         call(parameters=p, velocity=v)
         return p, v
 
-    check_threads(Call("sgd", {"gradient": gradient}, STEPS["nesterov"]), after=after)
+    check_threads(Call("sgd", {"gradient": gradient}, SGD_STEPS["nesterov"]), after=after)
 
 
 @given(
@@ -155,7 +148,7 @@ def step(parameters: Any, gradient: Any, velocity: Any, **options: Any) -> None:
 
 def test_momentum_requires_a_velocity() -> None:
     a = np.ones(3, np.float32)
-    with refused(ValueError, "sgd: velocity must be an array if momentum is not 0, got None"):
+    with raises(ValueError, "sgd: velocity must be an array if momentum is not 0, got None"):
         step(a, a.copy(), None, momentum=0.9)
     assert same_bits(a, np.ones(3, np.float32))
 
@@ -164,11 +157,11 @@ def test_momentum_requires_a_velocity() -> None:
 def test_numbers_must_be_finite(name: str) -> None:
     for value in (float("nan"), float("inf"), -float("inf")):
         a, b, c = (np.ones(3) for _ in range(3))
-        with refused(ValueError, f"sgd: {name} must be finite, got {value}"):
+        with raises(ValueError, f"sgd: {name} must be finite, got {value}"):
             step(a, b, c, **{name: value})
         assert np.all(a == 1)
     for value in ("0.1", None, True, 1j):
-        with refused(TypeError, f"sgd: {name} must be a number, got {value!r}"):
+        with raises(TypeError, f"sgd: {name} must be a number, got {value!r}"):
             step(np.ones(3), np.ones(3), np.ones(3), **{name: value})
 
 
@@ -180,17 +173,17 @@ def test_numbers_must_be_finite(name: str) -> None:
 )  # fmt: skip
 def test_arrays_of_wrong_type(name: str, bad: Any, what: str) -> None:
     arrays = {n: np.ones(3, np.float32) for n in ("parameters", "gradient", "velocity")}
-    with refused(TypeError, f"sgd: {name} must be a float32 or float64 array, got {what}"):
+    with raises(TypeError, f"sgd: {name} must be a float32 or float64 array, got {what}"):
         step(**(arrays | {name: bad}))
 
 
 def test_dtypes_must_be_equal() -> None:
     f4, f8 = np.ones(3, np.float32), np.ones(3)
-    with refused(
+    with raises(
         TypeError, "sgd: gradient and parameters must have the same dtype, got float32 and float64"
     ):
         step(f8, f4, None)
-    with refused(
+    with raises(
         TypeError, "sgd: gradient and velocity must have the same dtype, got float64 and float32"
     ):
         step(f8, f8.copy(), f4)
@@ -201,23 +194,23 @@ def test_updated_arrays_must_be_contiguous_and_writeable(name: str) -> None:
     arrays = {n: np.ones((4, 4), np.float32) for n in ("parameters", "gradient", "velocity")}
     frozen = arrays[name].copy()
     frozen.flags.writeable = False
-    with refused(ValueError, f"sgd: {name} must be writeable"):
+    with raises(ValueError, f"sgd: {name} must be writeable"):
         step(**(arrays | {name: frozen}))
     for layout, view in layouts(arrays[name]):
         if view.flags.writeable and not (view.flags.c_contiguous and view.flags.aligned):
             must = "C-contiguous" if view.flags.aligned else "aligned in memory"
-            with refused(ValueError, f"sgd: {name} must be {must}"):
+            with raises(ValueError, f"sgd: {name} must be {must}"):
                 step(**(arrays | {name: view}))
             assert np.all(view == 1), layout
 
 
 def test_shape_mismatch() -> None:
     a, b = np.ones((2, 3), np.float32), np.ones((3, 2), np.float32)
-    with refused(
+    with raises(
         ValueError, "sgd: parameters and gradient must have the same shape, got (2, 3) and (3, 2)"
     ):
         step(a, b, None)
-    with refused(
+    with raises(
         ValueError, "sgd: parameters and velocity must have the same shape, got (2, 3) and (3, 2)"
     ):
         step(a, a.copy(), b)
@@ -228,11 +221,11 @@ def test_overlap() -> None:
     memory = np.arange(12, dtype=np.float32)
     a, shifted, other = memory[:6], memory[5:11], np.ones(6, np.float32)
     for second in (a, shifted):
-        with refused(ValueError, "sgd: parameters must not overlap another argument"):
+        with raises(ValueError, "sgd: parameters must not overlap another argument"):
             step(a, second, None)
-        with refused(ValueError, "sgd: velocity must not overlap another argument"):
+        with raises(ValueError, "sgd: velocity must not overlap another argument"):
             step(a, other, second)
-        with refused(ValueError, "sgd: velocity must not overlap another argument"):
+        with raises(ValueError, "sgd: velocity must not overlap another argument"):
             step(other, a, second)
     np.testing.assert_array_equal(memory, np.arange(12))
 
@@ -241,7 +234,7 @@ def test_learning_rate_inside_an_updated_array() -> None:
     for name in ("parameters", "velocity"):
         arrays = {key: np.full(6, 0.5) for key in ("parameters", "gradient", "velocity")}
         rate = arrays[name][2:3].reshape(())
-        with refused(ValueError, f"sgd: {name} must not overlap another argument"):
+        with raises(ValueError, f"sgd: {name} must not overlap another argument"):
             step(**arrays, learning_rate=rate, momentum=0.9)
         assert all(np.all(a == 0.5) for a in arrays.values())
     rate = arrays["gradient"][2:3].reshape(())

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-import subprocess
-import sys
 import threading
 
 import numpy as np
@@ -14,28 +12,11 @@ import pytest
 import chainrule
 from cases import normal, seeded, subnormals
 from chainrule import ops
-from op_contract import refused
+from op_contract import raises
+from run_subprocess import python_output, run_python
 
 ORDER = ("scalar", "sse2", "avx2", "avx512", "neon")
 POSSIBLE = ", ".join(chainrule.backends())
-
-
-def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    variables = {k: v for k, v in os.environ.items() if not k.startswith("CHAINRULE_")}
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=variables | environment,
-        check=False,
-    )
-
-
-def says(code: str, **environment: str) -> str:
-    done = python(code, **environment)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 def test_backends_from_worst_to_best() -> None:
@@ -76,7 +57,7 @@ print("answered")
 
 def test_empty_rows_take_no_time(backend: str) -> None:
     """Kernels do not loop over 2**40 empty rows, a loop that Ctrl-C could not interrupt."""
-    assert says(EMPTY, CHAINRULE_BACKEND=backend) == "answered"
+    assert python_output(EMPTY, CHAINRULE_BACKEND=backend) == "answered"
 
 
 def test_all_compiled_for_this_architecture() -> None:
@@ -105,19 +86,19 @@ def test_backends_are_different_code() -> None:
 
 def test_the_best_backend_is_chosen_at_import() -> None:
     code = "import chainrule; print(chainrule.info()['backend'], chainrule.backends()[-1])"
-    chosen, best = says(code).split()
+    chosen, best = python_output(code).split()
     assert chosen == best
 
 
 @pytest.mark.parametrize("name", chainrule.backends())
 def test_the_environment_forces_a_backend(name: str) -> None:
     code = "import chainrule; print(chainrule.info()['backend'])"
-    assert says(code, CHAINRULE_BACKEND=name) == name
+    assert python_output(code, CHAINRULE_BACKEND=name) == name
 
 
 @pytest.mark.parametrize("name", ["foo", "AVX2", "avx2 ", "neon,scalar"])
 def test_an_unknown_backend_in_the_environment(name: str) -> None:
-    done = python("import chainrule", CHAINRULE_BACKEND=name)
+    done = run_python("import chainrule", CHAINRULE_BACKEND=name)
     assert done.returncode == 1
     text = f'CHAINRULE_BACKEND: backend must be one of {POSSIBLE}, got "{name}"'
     assert done.stderr.splitlines()[-1] == f"ImportError: {text}"
@@ -125,14 +106,15 @@ def test_an_unknown_backend_in_the_environment(name: str) -> None:
 
 def test_empty_variable_counts_as_unset() -> None:
     code = "import chainrule; print(chainrule.info()['backend'])"
-    assert says(code, CHAINRULE_BACKEND="", CHAINRULE_NUM_THREADS="") == says(code)
+    unset = python_output(code)
+    assert python_output(code, CHAINRULE_BACKEND="", CHAINRULE_NUM_THREADS="") == unset
 
 
 @pytest.mark.parametrize("name", ["foo", "", "SSE2"])
 def test_set_backend_errors(name: str) -> None:
     before = chainrule.info()["backend"]
     text = f'set_backend: backend must be one of {POSSIBLE}, got "{name}"'
-    with refused(ValueError, text):
+    with raises(ValueError, text):
         chainrule.set_backend(name)
     assert chainrule.info()["backend"] == before
 
@@ -149,26 +131,26 @@ def test_number_of_threads() -> None:
         assert chainrule.get_num_threads() == n
         assert chainrule.info()["threads"] == n
     for bad in (0, -1, -(2**63), -(2**70)):
-        with refused(ValueError, f"set_num_threads: n must be at least 1, got {bad}"):
+        with raises(ValueError, f"set_num_threads: n must be at least 1, got {bad}"):
             chainrule.set_num_threads(bad)
     for bad in (4097, 2**31, 2**64):
-        with refused(ValueError, f"set_num_threads: n must be at most 4096, got {bad}"):
+        with raises(ValueError, f"set_num_threads: n must be at most 4096, got {bad}"):
             chainrule.set_num_threads(bad)
     for bad in (1.0, "2", None, True):
-        with refused(TypeError, f"set_num_threads: n must be an integer, got {bad!r}"):
+        with raises(TypeError, f"set_num_threads: n must be an integer, got {bad!r}"):
             chainrule.set_num_threads(bad)
     assert chainrule.get_num_threads() == 4096
 
 
 def test_the_environment_sets_the_threads() -> None:
     code = "import chainrule; print(chainrule.get_num_threads())"
-    assert says(code, CHAINRULE_NUM_THREADS="3") == "3"
-    assert 1 <= int(says(code)) <= (os.cpu_count() or 1)
+    assert python_output(code, CHAINRULE_NUM_THREADS="3") == "3"
+    assert 1 <= int(python_output(code)) <= (os.cpu_count() or 1)
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", "2x", "4097", "99999999999999999999"])
 def test_a_bad_number_of_threads_in_the_environment(text: str) -> None:
-    done = python("import chainrule", CHAINRULE_NUM_THREADS=text)
+    done = run_python("import chainrule", CHAINRULE_NUM_THREADS=text)
     assert done.returncode == 1
     wanted = "CHAINRULE_NUM_THREADS: must be an integer in [1, 4096], got"
     assert done.stderr.splitlines()[-1] == f'ImportError: {wanted} "{text}"'
@@ -232,7 +214,7 @@ print("kept")
 @pytest.mark.parametrize("name", chainrule.backends())
 def test_floating_point_mode_is_unchanged(name: str) -> None:
     """Neither import nor use makes the caller's thread flush subnormal numbers to zero."""
-    assert says(SUBNORMALS, CHAINRULE_BACKEND=name) == "kept"
+    assert python_output(SUBNORMALS, CHAINRULE_BACKEND=name) == "kept"
 
 
 def test_subnormals_survive_in_every_thread(backend: str) -> None:
@@ -259,7 +241,7 @@ import sys, chainrule
 extras = {"matplotlib", "click", "tqdm", "pooch", "PIL", "torch", "torchvision", "scipy"}
 print(sorted(extras & {name.split(".")[0] for name in sys.modules}))
 """
-    assert says(code) == "[]"
+    assert python_output(code) == "[]"
 
 
 def test_import_changes_no_process_state() -> None:
@@ -277,4 +259,4 @@ assert look() == before
 assert np.random.get_state()[1].tobytes() == state
 print("same")
 """
-    assert says(code) == "same"
+    assert python_output(code) == "same"

@@ -4,8 +4,8 @@ With CHAINRULE_FENCE the workspace ends at such a page, too, and is filled with 
 one thread, because with several threads only the last one's part ends at the page.
 
 An invalid access ends the process, so a child process makes the calls and prints each name before:
-``python tests/runtime/test_bounds.py GROUP``. The results are compared, too, because an invalid
-write between two arrays would not fault.
+``PYTHONPATH=tests/support python tests/runtime/test_bounds.py GROUP``. The results are compared,
+too, because an invalid write between two arrays would not fault.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import pytest
 from cases import Conv, ConvPool, Pool, normal, seeded
 from guard_pages import PAGE, copy_guarded, guarded
 
+SUPPORT = Path(__file__).resolve().parents[1] / "support"
 Case = tuple[str, dict[str, np.ndarray], dict[str, Any]]
 
 SWEEP = (*range(1, 36), 47, 48, 49, 63, 64, 65, 67)
@@ -223,6 +224,8 @@ def main(group: str) -> None:
 
 
 def run(group: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    paths = [str(SUPPORT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment["PYTHONPATH"] = os.pathsep.join(paths)
     return subprocess.run(
         [sys.executable, __file__, group],
         capture_output=True,

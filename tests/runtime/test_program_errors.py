@@ -14,8 +14,8 @@ import pytest
 from assertions import DTYPES, layouts, same_bits, spread
 from cases import normal, seeded
 from chainrule import Program, ops
-from full_step import Chain, recorded
-from op_contract import refused
+from full_step import FullStep, recorded
+from op_contract import raises
 
 pytestmark = pytest.mark.usefixtures("backend")
 
@@ -25,7 +25,7 @@ TO_BE_RECORDED = "must be C-contiguous, aligned and of the kernel's dtype to be 
 # Arguments that cannot be recorded
 
 
-def chain_calls(dtype: np.dtype[Any]) -> dict[tuple[str, str], Callable[[Any], Any]]:
+def calls_of_full_step(dtype: np.dtype[Any]) -> dict[tuple[str, str], Callable[[Any], Any]]:
     """Return (operation, argument) -> a call with that argument and valid others."""
     rng = seeded(0)
     x, labels = normal(rng, (4, 5), dtype), np.arange(4)
@@ -50,7 +50,7 @@ def chain_calls(dtype: np.dtype[Any]) -> dict[tuple[str, str], Callable[[Any], A
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_argument_that_needs_a_copy_is_an_error(dtype: np.dtype) -> None:
     x = normal(seeded(1), (4, 5), dtype)
-    for (op, name), call in chain_calls(dtype).items():
+    for (op, name), call in calls_of_full_step(dtype).items():
         copied = spread(x, (1, 2))
         text = f"{op}: {name} {TO_BE_RECORDED}"
         with pytest.raises(ValueError, match="recorded") as raised, Program() as program:
@@ -69,7 +69,7 @@ def test_every_layout_that_needs_a_copy_is_an_error() -> None:
             assert len(recorded(lambda view=view: ops.relu(view))) == 1
             continue
         with (
-            refused(ValueError, f"relu: x {TO_BE_RECORDED}"),
+            raises(ValueError, f"relu: x {TO_BE_RECORDED}"),
             Program(),
         ):
             ops.relu(view)
@@ -84,14 +84,14 @@ def test_indices_of_another_type_are_an_error(kind: str) -> None:
         ("softmax_cross_entropy", "labels", ops.softmax_cross_entropy),
     ]:
         text = f"{op}: {name} {TO_BE_RECORDED}"
-        with refused(ValueError, text), Program():
+        with raises(ValueError, text), Program():
             call(z, labels)
         call(z, labels)
     strided = np.arange(6)[::2]
-    with refused(ValueError, text), Program():
+    with raises(ValueError, text), Program():
         ops.softmax_cross_entropy(z, strided)
     argmax_values = spread(np.zeros((1, 2, 2, 3), np.uint16), (1, 1, 1, 2))
-    with refused(ValueError, f"max_pool2d_backward: argmax {TO_BE_RECORDED}"), Program():
+    with raises(ValueError, f"max_pool2d_backward: argmax {TO_BE_RECORDED}"), Program():
         ops.max_pool2d_backward(np.ones((1, 2, 2, 3), np.float32), argmax_values, (1, 4, 4, 3), 2)
 
 
@@ -99,26 +99,26 @@ def test_indices_of_another_type_are_an_error(kind: str) -> None:
 
 
 def test_labels_out_of_range_raise_at_the_run() -> None:
-    chain = Chain(DTYPES[0])
-    program = recorded(chain.step)
+    full_step = FullStep(DTYPES[0])
+    program = recorded(full_step.step)
     labels, indices = "softmax_cross_entropy: labels", "gather: indices"
     for array, position, bad, what, end in [
-        (chain.labels, 3, 5, labels, 5),
-        (chain.labels, 0, -1, labels, 5),
-        (chain.labels, 5, 2**62, labels, 5),
-        (chain.chosen, 2, 20, indices, 20),
-        (chain.chosen, 0, -(2**63), indices, 20),
+        (full_step.labels, 3, 5, labels, 5),
+        (full_step.labels, 0, -1, labels, 5),
+        (full_step.labels, 5, 2**62, labels, 5),
+        (full_step.indices, 2, 20, indices, 20),
+        (full_step.indices, 0, -(2**63), indices, 20),
     ]:
-        text = f"{what} must lie in [0, {end}), got {bad} at index {position}"
+        text = f"{what} must be in [0, {end}), got {bad} at index {position}"
         good, array[position] = array[position], bad
-        before = chain.weight.copy()
+        before = full_step.weight.copy()
         for _ in range(2):
-            with refused(ValueError, text):
+            with raises(ValueError, text):
                 program.run()
-        assert same_bits(chain.weight, before), "what comes after the error ran"
+        assert same_bits(full_step.weight, before), "a step after the error ran"
         array[position] = good
         program.run()
-        assert not same_bits(chain.weight, before)
+        assert not same_bits(full_step.weight, before)
 
 
 def test_argmax_out_of_range_raises_at_the_run() -> None:
@@ -126,7 +126,7 @@ def test_argmax_out_of_range_raises_at_the_run() -> None:
     dx = np.zeros((1, 4, 4, 3), np.float32)
     program = recorded(lambda: ops.max_pool2d_backward(dy, argmax_values, dx.shape, 2, out=dx))
     argmax_values[0, 1, 1, 2] = 4
-    with refused(ValueError, "max_pool2d_backward: argmax must lie in [0, 4), got 4"):
+    with raises(ValueError, "max_pool2d_backward: argmax must be in [0, 4), got 4"):
         program.run()
     argmax_values[0, 1, 1, 2] = 3
     program.run()
@@ -141,7 +141,7 @@ def test_a_program_is_recorded_once() -> None:
     x = np.ones(3, np.float32)
     program = recorded(lambda: ops.relu(x))
     with (
-        refused(
+        raises(
             RuntimeError, "Program: a program must be recorded only once, got a second recording"
         ),
         program,
@@ -157,7 +157,7 @@ def test_programs_do_not_nest() -> None:
     text = "Program: a thread must record one program at a time, got a second one"
     with Program() as outer:
         for program in (inner, outer):
-            with refused(RuntimeError, text), program:
+            with raises(RuntimeError, text), program:
                 pytest.fail("nested")
         ops.relu(x)
     assert len(outer) == 1
@@ -170,12 +170,12 @@ def test_programs_do_not_nest() -> None:
 def test_running_before_it_is_recorded() -> None:
     text = "Program: a program must be recorded before it runs"
     program = Program()
-    with refused(RuntimeError, text):
+    with raises(RuntimeError, text):
         program.run()
     with program:
         ops.relu(np.ones(3, np.float32))
         text = "Program: run() must not be called while this thread records a program"
-        with refused(RuntimeError, text):
+        with raises(RuntimeError, text):
             program.run()
     program.run()
 
@@ -194,7 +194,7 @@ def test_exception_discards_the_recording(error: type[BaseException]) -> None:
     with pytest.raises(error):
         interrupted(x)
     assert len(program) == 0
-    with refused(RuntimeError, "Program: a program must be recorded before it runs"):
+    with raises(RuntimeError, "Program: a program must be recorded before it runs"):
         program.run()
     del x
     gc.collect()

@@ -155,7 +155,7 @@ def sentences(text: str) -> Iterator[str]:
     text = re.sub(r"^\|.*$", "\n", text, flags=re.M)
     text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
     for paragraph in re.split(r"\n\s*\n|^\s*(?:[-*]|\d+\.|#+) ", text, flags=re.M):
-        yield from re.split(r"(?<=[.:!?]) +(?=[A-Z`])", " ".join(paragraph.split()))
+        yield from re.split(r"(?<=[.:!?]) +(?=[A-Z`*])", " ".join(paragraph.split()))
 
 
 def test_a_block_that_fails_is_seen() -> None:

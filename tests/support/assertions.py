@@ -1,4 +1,4 @@
-"""How results are compared and where test arrays lie: the one tolerance, layouts, canaries."""
+"""Comparison of results within one tolerance, array layouts, and guarded arrays."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ def assert_close(
     may_vanish: bool = False,
     underflows: bool = False,
 ) -> None:
-    """``got`` is ``want`` within the rounding that its sum of ``terms`` may accumulate.
+    """Assert that ``got`` equals ``want`` within the rounding of a sum of ``terms``.
 
-    The bound of an element is ``(terms + 2) * eps * magnitude``: each addition and each product
-    rounds by at most eps / 2 of the magnitudes summed, so half of it is the kernel's, in
-    any order of summation, and half the reference's. ``magnitude`` defaults to ``abs(want)``,
-    for results without cancellation; a sum passes the sum of its absolute values. NaN must stand
-    exactly where ``want`` has them, infinities too, with their signs.
+    The bound per element is ``(terms + 2) * eps * magnitude``. Each addition and each product
+    rounds by at most eps / 2 of the magnitudes summed, so half of the bound is for the kernel, in
+    any order of summation, and half for the reference. ``magnitude`` defaults to ``abs(want)``, for
+    results without cancellation. For sums, pass the sum of absolute values. NaN and infinities must
+    be at the same positions as in ``want``, with the same signs.
 
-    A comparison with nothing to find is refused: ``want`` may not be all equal, nor more than
-    three quarters zero, unless ``may_vanish`` says that this is the point of the case.
-    ``underflows`` also allows results below the smallest normal number to be flushed to zero.
+    A vacuous comparison fails: ``want`` must not be constant, nor more than three quarters zero,
+    unless ``may_vanish`` allows it. ``underflows`` also allows results below the smallest normal
+    number to be flushed to zero.
     """
     assert isinstance(got, np.ndarray), type(got)
     assert got.dtype == dtype, f"dtype {got.dtype}, expected {dtype}"
@@ -70,7 +70,7 @@ def assert_close(
 
 
 def same_bits(a: Any, b: Any) -> bool:
-    """Equal dtype, shape and bytes (-0.0 is not 0.0, NaN is NaN); tuples member by member."""
+    """Return True if dtype, shape and bytes are equal (-0.0 differs from 0.0, NaN equals NaN)."""
     if isinstance(a, tuple) or isinstance(b, tuple):
         return len(a) == len(b) and all(map(same_bits, a, b))
     if a is None or b is None:
@@ -78,13 +78,13 @@ def same_bits(a: Any, b: Any) -> bool:
     return bool(a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes())
 
 
-def _poison(dtype: np.dtype[Any]) -> Any:
-    """A value that shows wherever it is read: NaN, or an integer far out of every range."""
+def _invalid_value(dtype: np.dtype[Any]) -> Any:
+    """Return a value that shows if it is read: NaN, or an integer out of every valid range."""
     return np.nan if dtype.kind == "f" else np.iinfo(dtype).max
 
 
 def misaligned(a: np.ndarray) -> np.ndarray:
-    """The same values, one byte off every alignment."""
+    """Return a copy that is one byte off every alignment."""
     raw = np.zeros(a.nbytes + 1, np.uint8)
     view = raw[1:].view(a.dtype).reshape(a.shape)
     view[...] = a
@@ -93,9 +93,11 @@ def misaligned(a: np.ndarray) -> np.ndarray:
 
 
 def spread(a: np.ndarray, steps: tuple[int, ...]) -> np.ndarray:
-    """The same values as a view with these steps (may be negative), poison in the gaps."""
+    """Return a copy as a view with these steps (may be negative) and invalid values in the gaps."""
     big = np.full(
-        [n * abs(step) for n, step in zip(a.shape, steps, strict=True)], _poison(a.dtype), a.dtype
+        [n * abs(step) for n, step in zip(a.shape, steps, strict=True)],
+        _invalid_value(a.dtype),
+        a.dtype,
     )
     view = big[tuple(slice(None, None, step) for step in steps)]
     view[...] = a
@@ -103,9 +105,10 @@ def spread(a: np.ndarray, steps: tuple[int, ...]) -> np.ndarray:
 
 
 def layouts(a: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    """Named views of the same values that are not a plain writable C array.
+    """Yield names and views of the same values in layouts other than a writeable C array.
 
-    Except ``broadcast``, which repeats the first entry of axis 0: compare with a contiguous copy.
+    The exception is ``broadcast``, which repeats the first entry of axis 0. Compare it with a
+    contiguous copy of itself.
     """
     yield "fortran", a.copy(order="F")
     yield "misaligned", misaligned(a)
@@ -125,7 +128,7 @@ def layouts(a: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
 
 
 class Canaried:
-    """A C-contiguous array of poison inside a larger one whose other bytes must survive."""
+    """A C-contiguous array of invalid values inside a larger one, whose other bytes are checked."""
 
     MARGIN = 64
 
@@ -134,8 +137,8 @@ class Canaried:
         size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
         self._raw = np.full(size + 2 * self.MARGIN, 0xA5, np.uint8)
         self.array = self._raw[self.MARGIN : self.MARGIN + size].view(dtype).reshape(shape)
-        self.array[...] = _poison(dtype)
+        self.array[...] = _invalid_value(dtype)
 
     def check(self) -> None:
         assert np.all(self._raw[: self.MARGIN] == 0xA5), "written before the output"
-        assert np.all(self._raw[-self.MARGIN :] == 0xA5), "written behind the output"
+        assert np.all(self._raw[-self.MARGIN :] == 0xA5), "written after the output"

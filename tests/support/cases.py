@@ -1,4 +1,4 @@
-"""Shapes and parameters of every operation, and makers of ordinary and awkward data."""
+"""Shapes and parameters of every operation, and generators of normal and special data."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+import reference
+
 Pair = int | tuple[int, int]
 
-# Lanes of the vectors in use: 4 (sse2, neon float32; avx2 float64), 8, 16 (avx512 float32).
+# Vector widths in elements: 4 (sse2, neon float32; avx2 float64), 8, 16 (avx512 float32).
 WIDTHS = (4, 8, 16)
-# Every tail a vector loop can have, below and above one vector, and primes.
+# Every remainder of a vector loop, below and above one vector, and primes.
 LENGTHS = tuple(
     sorted({0, 1, 2, 3, *(w + d for w in WIDTHS for d in (-1, 0, 1)), 31, 33, 67, 131, 1009})
 )
@@ -39,22 +41,22 @@ LINEAR = [
     *[(7, 784, 128), (9, 128, 10), (5, 400, 120), (6, 120, 84), (4, 84, 10), (3, 9216, 128)],
 ]
 
-# The same, where the loops around the product differ: few rows of many columns; sums long enough to
-# be cut into parts; and rows so far apart (a power of two) that they are copied first
+# The same for every GEMM algorithm: few rows of many columns; split-K; and a row stride that is a
+# power of two, so that rows are packed first
 LINEAR_ROADS = [
     *[(5, 300, 600), (7, 512, 530), (9, 700, 256), (40, 600, 256), (3, 1100, 515)],
     *[(6, 2100, 20), (20, 3000, 70), (6, 2048, 130), (2, 1025, 1), (1100, 30, 9)],
     *[(257, 30, 515), (300, 256, 131), (3, 16385, 4), (257, 1029, 255)],
 ]
 
-# (rows, columns) of softmax, the losses and whatever works on rows
+# (rows, columns) of softmax, the losses and other operations on rows
 ROWS = (
     [(0, 5), (3, 0), (1, 1), (5, 1), (2, 2), (3, 3)]
     + [(3, n) for width in WIDTHS for n in around(width)]
     + [(17, 10), (10, 31), (2, 67), (3, 131), (2, 1009), (33, 13)]
 )
 
-# Shapes of more and of fewer axes, for what works element by element
+# Shapes with various numbers of axes, for elementwise operations
 SHAPES = (
     [(n,) for n in LENGTHS]
     + [(), (0, 3), (3, 5), (1, 7, 1), (2, 3, 5, 7), (2, 0, 3), (3, 26, 26, 6)]
@@ -63,7 +65,7 @@ SHAPES = (
 
 @dataclass(frozen=True)
 class Conv:
-    """x (n, h, w, c) and weight (k, r, s, c)."""
+    """A convolution of x (n, h, w, c) with weight (k, r, s, c)."""
 
     n: int
     h: int
@@ -99,14 +101,14 @@ class Conv:
 
 
 CONV = [
-    # one pixel, one row, a kernel as large as the image, pixels only: a product in disguise
+    # one pixel, one row, a kernel as large as the image, 1 x 1 kernels (a matrix product)
     Conv(1, 1, 1, 1, 1, 1, 1),
     Conv(2, 1, 9, 3, 4, 1, 3),
     Conv(2, 5, 4, 3, 5, 5, 4),
     Conv(3, 5, 7, 16, 8, 1, 1),
     Conv(2, 6, 5, 33, 17, 1, 1),
     Conv(2, 7, 7, 3, 4, 1, 1, stride=2),
-    # channels and filters below, at and above the vectors
+    # channels and filters below, at and above the vector widths
     *(Conv(1, 5, 6, c, k, 3, 3) for c, k in [(1, 3), (3, 1), (6, 16), (16, 6), (3, 32), (32, 33)]),
     Conv(1, 4, 5, 33, 64, 3, 2),
     Conv(1, 5, 4, 64, 3, 2, 3),
@@ -119,7 +121,7 @@ CONV = [
     # rows between the windows, and few channels under few filters
     *(Conv(2, 9, 7, c, 1, 1, s, stride=(2, 1)) for c in (3, 4, 6) for s in (1, 3)),
     Conv(2, 9, 7, 6, 2, 2, 3, stride=(3, 1)),
-    # padding: up to the kernel's edge, beyond it (windows of padding only), on one side, "same"
+    # padding: up to the kernel size, beyond it (windows of padding only), on one axis, "same"
     Conv(2, 5, 6, 3, 4, 3, 3, padding=1),
     Conv(2, 5, 6, 3, 4, 3, 3, padding=2),
     Conv(1, 4, 3, 3, 4, 3, 3, padding=3),
@@ -132,12 +134,12 @@ CONV = [
     Conv(2, 7, 8, 3, 4, 3, 3, stride=2, padding=1),
     Conv(2, 7, 8, 3, 4, 2, 2, stride=(3, 2), padding=(1, 0)),
     Conv(1, 6, 6, 5, 7, 4, 4, stride=2, padding=1),
-    # the networks': lenet's two, cnn's two
+    # of the networks: two of lenet, two of cnn
     Conv(2, 28, 28, 1, 6, 5, 5, padding="same"),
     Conv(2, 14, 14, 6, 16, 5, 5),
     Conv(2, 28, 28, 1, 32, 3, 3),
     Conv(1, 26, 26, 32, 64, 3, 3),
-    # nothing to do
+    # empty arrays
     Conv(0, 5, 5, 3, 4, 3, 3),
     Conv(2, 5, 5, 3, 0, 3, 3),
     Conv(2, 5, 5, 0, 4, 3, 3),
@@ -146,7 +148,7 @@ CONV = [
 
 @dataclass(frozen=True)
 class ConvPool(Conv):
-    """The same, with windows of a max-pooling side by side on its output."""
+    """A convolution followed by max-pooling with adjacent windows."""
 
     window: Pair = 2
 
@@ -156,16 +158,16 @@ class ConvPool(Conv):
 
 
 CONV_POOL = [
-    # one pixel, one window, one row, pixels only
+    # one pixel, one window, one row, 1 x 1 kernels
     ConvPool(1, 1, 1, 1, 1, 1, 1, window=1),
     ConvPool(2, 4, 4, 3, 5, 3, 3),
     ConvPool(2, 1, 12, 3, 4, 1, 3, window=(1, 4)),
     ConvPool(3, 5, 7, 16, 8, 1, 1),
     ConvPool(1, 6, 5, 33, 17, 1, 1, window=(6, 5)),
-    # the network's window, none (of one pixel), oblong ones and the whole image; in most of them
-    # the last rows and columns fill no window
+    # windows of the network, of one pixel, oblong and of the whole image; in most of them no window
+    # covers the last rows and columns
     *(ConvPool(2, 9, 10, 3, 6, 3, 3, window=w) for w in (1, 2, 3, (1, 4), (4, 1), (7, 8))),
-    # strides and padding: beyond the kernel's edge, windows of padding only, on one side
+    # strides and padding: beyond the kernel size, windows of padding only, on one axis
     ConvPool(2, 9, 11, 3, 5, 3, 2, stride=(2, 3)),
     ConvPool(2, 13, 12, 3, 4, 2, 2, stride=3),
     ConvPool(2, 5, 6, 3, 4, 3, 3, padding=2, window=3),
@@ -173,14 +175,14 @@ CONV_POOL = [
     ConvPool(2, 6, 7, 3, 5, 2, 4, padding="same"),
     ConvPool(1, 3, 2, 2, 3, 5, 6, padding="same"),
     ConvPool(2, 7, 8, 3, 4, 3, 3, stride=2, padding=1, window=(1, 4)),
-    # the networks': lenet's two, cnn's second
+    # of the networks: two of lenet, the second of cnn
     ConvPool(2, 28, 28, 1, 6, 5, 5, padding="same"),
     ConvPool(2, 14, 14, 6, 16, 5, 5),
     ConvPool(1, 26, 26, 32, 64, 3, 3),
-    # few channels under more filters than a set's word has bits
+    # few channels and more filters than a word of the mask has bits
     ConvPool(2, 8, 9, 3, 70, 3, 3),
     ConvPool(2, 12, 13, 1, 130, 5, 5),
-    # nothing to do
+    # empty arrays
     ConvPool(0, 6, 6, 3, 4, 3, 3),
     ConvPool(2, 6, 6, 0, 4, 3, 3),
 ]
@@ -188,7 +190,7 @@ CONV_POOL = [
 
 @dataclass(frozen=True)
 class Pool:
-    """x (n, h, w, c)."""
+    """A max-pooling of x (n, h, w, c)."""
 
     n: int
     h: int
@@ -212,25 +214,25 @@ POOL = [
     Pool(2, 5, 7, 3, 2),
     *(Pool(1, 4, 4, c, 2) for w in WIDTHS for c in around(w)),
     Pool(2, 5, 5, 31, 2),
-    # overlapping, oblong, leaving gaps, one window only
+    # overlapping, oblong, with gaps, one window only
     Pool(2, 6, 7, 3, 3, 1),
     Pool(1, 7, 6, 17, 3, 2),
     Pool(2, 6, 8, 3, (2, 3), (1, 2)),
     Pool(2, 7, 7, 4, 2, 3),
     Pool(2, 5, 4, 5, (5, 4)),
     Pool(1, 3, 40, 2, (1, 4), (2, 3)),
-    # the networks'
+    # of the networks
     Pool(2, 24, 24, 64, 2),
     Pool(2, 28, 28, 6, 2),
     Pool(2, 10, 10, 16, 2),
-    # nothing to do
+    # empty arrays
     Pool(0, 4, 4, 3, 2),
     Pool(2, 4, 4, 0, 2),
 ]
 
 
 def seeded(*key: Any) -> np.random.Generator:
-    """A generator of this case's own, so that cases don't depend on the order they run in."""
+    """Return a generator seeded by the case, so that cases do not depend on their order."""
     return np.random.default_rng(list(repr(key).encode()))
 
 
@@ -243,18 +245,18 @@ def positive(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> np
 
 
 def outliers(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """Normal values, one in ten of them twenty times as large."""
+    """Return normal values, one in ten of them twenty times as large."""
     large = rng.random(shape) < 0.1
     return np.asarray(rng.standard_normal(shape) * np.where(large, 20.0, 1.0), dtype=dtype)
 
 
 def ties(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """Few different values, with both zeros among them."""
+    """Return few different values, with both zeros among them."""
     return np.asarray(rng.choice([-1.0, -0.0, 0.0, 1.0], shape), dtype=dtype)
 
 
 def subnormals(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """Numbers below the smallest normal one: lost if the mode flushes them to zero."""
+    """Return subnormal numbers, which are 0 if the floating-point mode flushes them."""
     steps = np.asarray(rng.integers(-1000, 1000, shape), dtype=dtype)
     return np.asarray(steps * np.finfo(dtype).smallest_subnormal, dtype=dtype)
 
@@ -280,3 +282,46 @@ AWKWARD = {
     "both": with_both,
 }
 EVERY = FINITE | AWKWARD
+
+
+# Parameters and rounding of single operations
+
+DROPOUT_RATES = [0.0, 0.25, 0.5, 0.1, 0.9, 1e-12, np.nextafter(1, 0)]
+
+LEAKY_SLOPES = [0.01, 0.0, 1.0, -0.5, 2.5]
+# One product with a slope that is rounded to the dtype.
+LEAKY_TERMS = 2
+
+# Parameters of each kind of step. Without momentum, velocity may be None.
+SGD_STEPS: dict[str, dict[str, Any]] = {
+    "plain": {"learning_rate": 0.1},
+    "l2": {"learning_rate": 0.1, "l2": 0.01},
+    "momentum": {"learning_rate": 0.1, "momentum": 0.9},
+    "nesterov": {"learning_rate": 0.1, "momentum": 0.9, "nesterov": True, "l2": 0.01},
+    "no step": {"learning_rate": 0.0, "momentum": 0.5},
+    "uphill": {"learning_rate": -0.5},
+}
+# Six products and four sums, of parameters that are rounded to the dtype.
+SGD_TERMS = 16
+
+# Rounding of the exponential, the logarithm and the divisions, in addition to the sum over a row.
+EXP_TERMS = 8
+
+
+def distance_to_maximum(x: np.ndarray) -> np.ndarray:
+    """Return how far each element is below the maximum of its row."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.abs(x.astype(np.float64) - x.max(axis=-1, keepdims=True, initial=-np.inf))
+
+
+def conv_output_shape(case: ConvPool) -> tuple[int, ...]:
+    """Return the shape of the convolution's output."""
+    x, weight = np.zeros((case.n, case.h, case.w, 0)), np.zeros((case.k, case.r, case.s, 0))
+    return reference.conv2d(x, weight, **case.options).shape
+
+
+def mostly_zero(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Return data of which three quarters are +0 or -0, as behind ReLU and dropout."""
+    kept = rng.random(shape) < 0.25
+    zero = np.where(rng.random(shape) < 0.5, 0.0, -0.0)
+    return np.asarray(np.where(kept, rng.standard_normal(shape), zero), dtype=dtype)

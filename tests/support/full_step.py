@@ -1,4 +1,4 @@
-"""A training step that calls every operation, for what records and replays it."""
+"""A training step that calls every operation, to be recorded and replayed."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from chainrule import Program, ops
 SEED = 99
 
 
-class Chain:
-    """A training step that calls every operation of ``ops``, on arrays of its own.
+class FullStep:
+    """A training step that calls every operation of ``ops``, on its own arrays.
 
-    `change` is what a step meets anew: other instances, other labels, another learning rate and
-    another dropout mask.
+    `change` sets the values that differ between steps: instances, labels, learning rate and dropout
+    offset.
     """
 
     def __init__(self, dtype: np.dtype[Any], batch: int = 6) -> None:
@@ -32,7 +32,7 @@ class Chain:
             return normal(rng, shape, dtype) / dtype.type(4)
 
         self.images = rng.integers(0, 256, (20, 8, 8, 2), dtype=np.uint8)
-        self.chosen = np.arange(batch) % len(self.images)
+        self.indices = np.arange(batch) % len(self.images)
         self.labels = np.arange(batch) % 5
         self.rate, self.offset = np.array(0.1), np.array(0, np.uint64)
         self.filters, self.shifts = weights(4, 3, 3, 2), weights(4)
@@ -55,7 +55,7 @@ class Chain:
 
     def change(self, step: int) -> None:
         rng = seeded("step", step)
-        self.chosen[...] = rng.integers(0, len(self.images), self.batch)
+        self.indices[...] = rng.integers(0, len(self.images), self.batch)
         self.labels[...] = rng.integers(0, 5, self.batch)
         self.rate[...] = 0.2 / (step + 1)
         self.offset[...] = step
@@ -66,7 +66,7 @@ class Chain:
         dfilters, dshifts, dweight, dbias, dmix = self.gradients
         dropped = {"rate": 0.25, "seed": SEED, "offset": self.offset}
 
-        ops.gather(self.images, self.chosen, out=self.x)
+        ops.gather(self.images, self.indices, out=self.x)
         ops.conv2d(self.x, self.filters, self.shifts, out=self.a)
         ops.relu(self.a, out=self.a)
         ops.max_pool2d(self.a, 2, out=(self.pooled, self.places))
@@ -104,7 +104,7 @@ class Chain:
             )  # fmt: skip
 
     def everything(self) -> dict[str, np.ndarray]:
-        """Every array that a step writes, by name."""
+        """Return every array that a step writes, by name."""
         found: dict[str, np.ndarray] = {}
         for name, value in vars(self).items():
             for i, array in enumerate(value if isinstance(value, list | tuple) else [value]):
@@ -119,7 +119,7 @@ def recorded(work: Callable[[], Any]) -> Program:
     return program
 
 
-def assert_same(got: Chain, want: Chain) -> None:
+def assert_same(got: FullStep, want: FullStep) -> None:
     theirs = want.everything()
     for name, array in got.everything().items():
         assert same_bits(array, theirs[name]), name

@@ -1,4 +1,4 @@
-"""Memory with an end: pages nobody may touch beside an array, and a limit to what can be had."""
+"""Arrays beside inaccessible pages, and a limit on allocations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PAGE = mmap.PAGESIZE
 
 
 def guarded(shape: tuple[int, ...], dtype: Any, *, at_end: bool) -> np.ndarray:
-    """A zeroed C-contiguous array that ends (or begins) exactly at a forbidden page."""
+    """Return a C-contiguous array of zeros that ends (or begins) at an inaccessible page."""
     dtype = np.dtype(dtype)
     count = int(np.prod(shape, dtype=np.int64))
     room = max(-(-count * dtype.itemsize // PAGE), 1) * PAGE
@@ -33,7 +33,7 @@ def guarded(shape: tuple[int, ...], dtype: Any, *, at_end: bool) -> np.ndarray:
 
 
 def copy_guarded(a: np.ndarray, *, at_end: bool) -> np.ndarray:
-    """The same values beside a forbidden page."""
+    """Return a copy of an array beside an inaccessible page."""
     b = guarded(a.shape, a.dtype, at_end=at_end)
     b[...] = a
     return b
@@ -41,9 +41,9 @@ def copy_guarded(a: np.ndarray, *, at_end: bool) -> np.ndarray:
 
 @contextmanager
 def little_memory(more: int = 2**30) -> Iterator[None]:
-    """Only ``more`` bytes besides what this process has: allocating beyond them fails at once.
+    """Limit this process to ``more`` bytes above its present memory, so larger allocations fail.
 
-    Where the system promises more memory than there is, filling it would end the process.
+    If the system overcommits memory, writing to a larger allocation would end the process.
     """
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     before = resource.getrlimit(resource.RLIMIT_AS)

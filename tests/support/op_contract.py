@@ -1,6 +1,6 @@
-"""What every operation promises, whatever it computes: layouts, ``out=``, types, threads.
+"""Contract of every operation: layouts, ``out=``, types and threads.
 
-Each check takes a `Call`: an operation with arguments that are right, of which it changes one.
+Each check takes a `Call`, an operation with valid arguments, and changes one argument.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from chainrule import ops
 
 @dataclass
 class Call:
-    """``ops.<op>(**arrays, **options)``; calling it with arguments replaces those."""
+    """A call ``ops.<op>(**arrays, **options)``. Arguments of ``__call__`` replace these."""
 
     op: str
     arrays: dict[str, np.ndarray]
@@ -36,13 +36,13 @@ def members(result: Any) -> tuple[np.ndarray, ...]:
     return result if isinstance(result, tuple) else (result,)
 
 
-def refused(error: type[Exception], text: str) -> Any:
-    """The error with exactly this text, all of it."""
+def raises(error: type[Exception], text: str) -> Any:
+    """Return a context that expects an error with exactly this text."""
     return pytest.raises(error, match=f"^{re.escape(text)}$")
 
 
 def check_layouts(call: Call) -> None:
-    """Bit for bit the result of the contiguous copy, and the input is only read."""
+    """Assert that every layout gives the bits of a contiguous copy. Inputs must not change."""
     for name, a in call.arrays.items():
         for layout, view in layouts(a):
             before = view.tobytes()
@@ -55,7 +55,7 @@ def check_layouts(call: Call) -> None:
 
 
 class Exporter:
-    """An object that is an array only through DLPack."""
+    """An object whose only array interface is DLPack."""
 
     def __init__(self, array: np.ndarray) -> None:
         self._array = array
@@ -73,14 +73,14 @@ def check_dlpack(call: Call) -> None:
 
 
 def _outs(result: Any) -> tuple[Any, list[Canaried]]:
-    """Poisoned outputs in the form that ``out=`` wants them, and their canaries."""
+    """Return outputs of invalid values in the form of ``out=``, and their guarded arrays."""
     canaried = [Canaried(a.shape, a.dtype) for a in members(result)]
     arrays = tuple(c.array for c in canaried)
     return (arrays if isinstance(result, tuple) else arrays[0]), canaried
 
 
 def check_out(call: Call) -> None:
-    """``out=`` is filled to the last element, no further, returned, and refused where wrong."""
+    """Assert that ``out=`` is filled completely and returned, and that an invalid one raises."""
     want = call()
     out, canaried = _outs(want)
     got = call(out=out)
@@ -93,7 +93,7 @@ def check_out(call: Call) -> None:
     for i, a in enumerate(members(want)):
 
         def refuse(error: type[Exception], text: str, bad: Any, i: int = i) -> None:
-            with refused(error, f"{call.op}: out {text}"):
+            with raises(error, f"{call.op}: out {text}"):
                 call(out=(*want[:i], bad, *want[i + 1 :]) if several else bad)
 
         other = np.dtype("float64" if a.dtype == np.float32 else "float32")
@@ -114,14 +114,12 @@ def check_out(call: Call) -> None:
     if several:
         count = len(want)
         for bad, what in [(want[0], str(want[0].dtype)), (list(want), "list")]:
-            with refused(
-                TypeError, f"{call.op}: out must be a tuple of {count} arrays, got {what}"
-            ):
+            with raises(TypeError, f"{call.op}: out must be a tuple of {count} arrays, got {what}"):
                 call(out=bad)
         text = f"{call.op}: out must be a tuple of {count} arrays, got"
-        with refused(TypeError, f"{text} a tuple of {count - 1}"):
+        with raises(TypeError, f"{text} a tuple of {count - 1}"):
             call(out=want[:-1])
-        with refused(TypeError, f"{text} None among them"):
+        with raises(TypeError, f"{text} None among them"):
             call(out=(*want[:-1], None))
 
 
@@ -131,7 +129,7 @@ def _lying_at(raw: np.ndarray, offset: int, shape: tuple[int, ...], dtype: Any) 
 
 
 def check_overlap(call: Call, in_place: tuple[tuple[str, int], ...] = ()) -> None:
-    """Only the pairs (input, output) in ``in_place`` may share memory, and only exactly."""
+    """Assert that only the pairs (input, output) of ``in_place`` may share memory, all of it."""
     want = call()
     several = isinstance(want, tuple)
     text = f"{call.op}: out must not overlap an input"
@@ -150,9 +148,9 @@ def check_overlap(call: Call, in_place: tuple[tuple[str, int], ...] = ()) -> Non
                 if exact and (name, i) in in_place:
                     assert same_bits(call(**{name: source, "out": out}), want)
                 else:
-                    with refused(ValueError, text):
+                    with raises(ValueError, text):
                         call(**{name: source, "out": out})
-                    assert same_bits(source, a), f"{call.op} wrote before it refused"
+                    assert same_bits(source, a), f"{call.op} wrote before the error"
     if several:
         for i, w in enumerate(want):
             for j in range(i + 1, len(want)):
@@ -162,12 +160,12 @@ def check_overlap(call: Call, in_place: tuple[tuple[str, int], ...] = ()) -> Non
                 out = list(want)
                 out[i] = _lying_at(raw, 0, w.shape, w.dtype)
                 out[j] = _lying_at(raw, 0, want[j].shape, want[j].dtype)
-                with refused(ValueError, f"{call.op}: out must not overlap another output"):
+                with raises(ValueError, f"{call.op}: out must not overlap another output"):
                     call(out=tuple(out))
 
 
 def check_types(call: Call) -> None:
-    """Only float32 and float64 arrays, all of one dtype; nothing is cast in silence."""
+    """Assert that all arrays must be float32 or all float64, and that nothing is cast."""
     arrays = call.floats()
     first = next(iter(arrays))
     for name, a in arrays.items():
@@ -187,14 +185,14 @@ def check_types(call: Call) -> None:
         kinds = "float32, float64 or uint8" if name == "source" else "float32 or float64"
         for value, what in bad:
             text = f"{call.op}: {name} must be a {kinds} array, got {what}"
-            with np.errstate(all="ignore"), refused(TypeError, text):
+            with np.errstate(all="ignore"), raises(TypeError, text):
                 call(**{name: value})
         if name != first:
             other = np.dtype("float64" if a.dtype == np.float32 else "float32")
             text = (
                 f"{call.op}: {first} and {name} must have the same dtype, got {a.dtype} and {other}"
             )
-            with refused(TypeError, text):
+            with raises(TypeError, text):
                 call(**{name: a.astype(other)})
 
 
@@ -207,7 +205,7 @@ def check_contract(call: Call, in_place: tuple[tuple[str, int], ...] = ()) -> No
 
 
 def check_threads(call: Call, *, after: Any = None) -> None:
-    """The same bits for 1, 2, 3 and 4 threads. ``after`` reads what is written in place."""
+    """Assert equal bits for 1 to 4 threads. ``after`` returns what is written in place."""
     results = []
     for count in (1, 2, 3, 4):
         chainrule.set_num_threads(count)

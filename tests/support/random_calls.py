@@ -1,4 +1,4 @@
-"""Calls of every operation at random shapes, each with what bounds the errors of its results."""
+"""Random calls of every operation, with the error bounds of their results."""
 
 from __future__ import annotations
 
@@ -8,15 +8,24 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from test_conv2d_pooled import sparse
-from test_dropout import RATES
-from test_leaky_relu import SLOPES
-from test_leaky_relu import TERMS as LEAKY_TERMS
-from test_sgd import STEPS
-from test_sgd import TERMS as SGD_TERMS
-from test_softmax import EXP_TERMS, distance_to_maximum
 
-from cases import EVERY, Conv, ConvPool, Pool, normal, outliers, seeded
+from cases import (
+    DROPOUT_RATES,
+    EVERY,
+    EXP_TERMS,
+    LEAKY_SLOPES,
+    LEAKY_TERMS,
+    SGD_STEPS,
+    SGD_TERMS,
+    Conv,
+    ConvPool,
+    Pool,
+    distance_to_maximum,
+    mostly_zero,
+    normal,
+    outliers,
+    seeded,
+)
 from chainrule import ops
 from op_contract import Call, members
 
@@ -33,13 +42,13 @@ def absolute(call: Call) -> Call:
 
 
 def written(call: Call, arrays: dict[str, Any]) -> tuple[Any, ...]:
-    """Those of the arrays that the call changes."""
+    """Return the arrays that the call changes."""
     names = ("parameters", "velocity") if call.op == "sgd" else ()
     return tuple(arrays[name] for name in names if name in arrays)
 
 
 def on_cpu(call: Call) -> Results:
-    """The results, or what is written to, on copies."""
+    """Return the results on the CPU, or the written arrays, on copies."""
     copies = {name: a.copy() for name, a in call.arrays.items()}
     result = call(**copies)
     return written(call, copies) or members(result)
@@ -47,9 +56,9 @@ def on_cpu(call: Call) -> Results:
 
 @dataclass
 class Case:
-    """No ``terms``: nothing is summed, so the results are the CPU's to the bit.
+    """A call and its error bound. Without ``terms`` nothing is summed, and bits equal the CPU's.
 
-    ``magnitudes`` are made from the call and its results, both in float64.
+    ``magnitudes`` are computed from the call and its results, both in float64.
     """
 
     call: Call
@@ -59,16 +68,16 @@ class Case:
 
 
 def of_results(_: Call, results: Results) -> Results:
-    """Nothing cancels."""
+    """Return the magnitudes of results without cancellation."""
     return tuple(map(np.abs, results))
 
 
-# What is drawn
+# Random arguments
 
 
 @dataclass
 class Limits:
-    """The sizes of most axes, of some and of a few; multiply-adds; elements where none are."""
+    """Largest axes: of most, some and few calls; of multiply-adds, and of elements without them."""
 
     small: int
     large: int
@@ -78,7 +87,7 @@ class Limits:
 
 
 class Draw:
-    """Sizes, arrays and choices, by a seed."""
+    """Random sizes, arrays and choices from a seed."""
 
     def __init__(self, limits: Limits, dtype: Any, *key: Any) -> None:
         self.limits, self.dtype, self.rng = limits, dtype, seeded(*key)
@@ -101,7 +110,7 @@ class Draw:
         if kind < 0.15:
             return self.integer(self.limits.large, self.limits.long)
         if kind < 0.4:
-            return 4 * self.integer(1, self.limits.small // 4)  # what loads of 16 bytes want
+            return 4 * self.integer(1, self.limits.small // 4)  # sizes that allow loads of 16 bytes
         return self.integer(1, self.limits.small)
 
     def sizes(self, count: int, most: int) -> Shape:
@@ -114,7 +123,7 @@ class Draw:
         return self.sizes(self.integer(1, 4), self.limits.elements)
 
     def images(self) -> tuple[int, int, int]:
-        """How many, and their rows and columns: few, or many small ones."""
+        """Return batch, rows and columns: few images, or many small ones."""
         if self.integer(1, 8) == 1:
             return self.integer(50, 500), *self.pair(1, 9)
         batch = 0 if self.rng.random() < 0.04 else self.integer(1, 5)
@@ -130,12 +139,12 @@ class Draw:
         return {name: self.finite(shape) for name, shape in shapes.items()}
 
     def without(self, name: str, arrays: Arrays) -> Arrays:
-        """Every other time."""
+        """Omit an argument in half of the calls."""
         return {n: a for n, a in arrays.items() if n != name or self.one_of(False, True)}
 
 
 def outputs(case: Conv) -> tuple[int, int, int, int]:
-    """Of a convolution; no positive sizes where the filter does not fit."""
+    """Return the output sizes of a convolution; not positive if the filter does not fit."""
     filters, steps = (case.r, case.s), np.broadcast_to(case.stride, 2)
     same = case.padding == "same"
     pads = np.subtract(filters, 1) if same else 2 * np.broadcast_to(case.padding, 2)
@@ -144,7 +153,7 @@ def outputs(case: Conv) -> tuple[int, int, int, int]:
 
 
 def convolution(draw: Draw) -> Conv:
-    """Few channels are as likely as others."""
+    """Return a random convolution, as often with few channels as with many."""
     while True:
         r, s = draw.one_of((1, 1), (3, 3), (3, 3), (5, 5), draw.pair(1, 5), draw.pair(1, 9))
         stride = draw.one_of(1, 1, 1, 2, 3, draw.pair(1, 4))
@@ -167,7 +176,7 @@ def pooled_convolution(draw: Draw) -> ConvPool:
 
 
 def pooling(draw: Draw) -> Pool:
-    """Windows side by side, overlapping, and with gaps between them."""
+    """Return a random pooling: adjacent windows, overlapping ones, and ones with gaps."""
     while True:
         (n, h, w), c = draw.images(), draw.size()
         window = draw.one_of(2, 3, draw.pair(1, 5))
@@ -220,19 +229,19 @@ def relu_backward(draw: Draw) -> Case:
 
 
 def leaky_relu(draw: Draw) -> Case:
-    call = Call("leaky_relu", draw.arrays(x=draw.shape()), {"slope": draw.one_of(*SLOPES)})
+    call = Call("leaky_relu", draw.arrays(x=draw.shape()), {"slope": draw.one_of(*LEAKY_SLOPES)})
     return Case(call, (LEAKY_TERMS,), of_results)
 
 
 def leaky_relu_backward(draw: Draw) -> Case:
     shape = draw.shape()
-    options = {"slope": draw.one_of(*SLOPES)}
+    options = {"slope": draw.one_of(*LEAKY_SLOPES)}
     call = Call("leaky_relu_backward", draw.arrays(dy=shape, x=shape), options)
     return Case(call, (LEAKY_TERMS,), of_results)
 
 
 def rows_of(draw: Draw) -> Shape:
-    """Some of them too long for the registers of a block."""
+    """Return random rows, some of them too long for the registers of a block."""
     if draw.integer(1, 8) == 1:
         return draw.integer(1, 3), draw.integer(8000, 40000)
     rows, columns = draw.sizes(2, draw.limits.elements)
@@ -316,7 +325,7 @@ def conv2d_backward_weight(draw: Draw) -> Case:
 
 
 def conv2d_pooled(draw: Draw) -> Case:
-    """The places have no bound: where two are nearly equal, another may be the largest."""
+    """argmax is not compared: of two nearly equal elements either may be the largest."""
     case = pooled_convolution(draw)
     call = filtered(draw, case)
     pooled = Call("conv2d_pooled", call.arrays, call.options | {"window": case.window})
@@ -328,7 +337,7 @@ def pooled_gradient(draw: Draw, case: ConvPool) -> Arrays:
     n, height, width, k = outputs(case)
     shape = (n, height // rows, width // columns, k)
     places = draw.rng.integers(0, rows * columns, shape, dtype=np.uint16)
-    dy = draw.one_of(draw.finite(shape), sparse(draw.rng, shape, draw.dtype))
+    dy = draw.one_of(draw.finite(shape), mostly_zero(draw.rng, shape, draw.dtype))
     return {"dy": dy, "argmax": places}
 
 
@@ -363,7 +372,7 @@ def max_pool2d_backward(draw: Draw) -> Case:
 
 def mask(draw: Draw) -> dict[str, Any]:
     seed, offset = (int(word) for word in draw.rng.integers(0, 2**64, 2, dtype=np.uint64))
-    return {"rate": draw.one_of(*RATES), "seed": seed, "offset": offset}
+    return {"rate": draw.one_of(*DROPOUT_RATES), "seed": seed, "offset": offset}
 
 
 def dropout(draw: Draw) -> Case:
@@ -379,7 +388,7 @@ def sgd(draw: Draw) -> Case:
         uphill = {"learning_rate": -abs(call.options["learning_rate"])}
         return on_cpu(absolute(replace(call, options=call.options | uphill)))
 
-    shape, options = draw.shape(), draw.one_of(*STEPS.values())
+    shape, options = draw.shape(), draw.one_of(*SGD_STEPS.values())
     arrays = draw.arrays(parameters=shape, gradient=shape, velocity=shape)
     if not options.get("momentum"):
         arrays = draw.without("velocity", arrays)

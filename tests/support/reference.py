@@ -1,9 +1,9 @@
 """Every operation of ``chainrule.ops`` in NumPy float64, written from its definition.
 
-Same names, same arguments, same order of results; always float64 (argmax: uint16), never in
-place, never ``out=``. This file is the specification that the kernels are tested against, so it
-never imports the package. ``test_reference.py`` checks it by central differences and, for Philox,
-by the published known answers. Numbers in brackets are equations of the tutorial.
+Names, arguments and the order of results are the same. Results are new arrays of float64 (argmax:
+uint16). This file is the specification that the kernels are tested against, so it does not import
+the package. ``test_reference.py`` checks it by central differences and, for Philox, by published
+test vectors. Numbers in parentheses are equations of the tutorial.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _pair(value: Pair) -> tuple[int, int]:
 
 
 def gather(source: Any, indices: Any) -> Array:
-    """y_i = the row of ``source`` at indices_i; bytes are value / 255."""
+    """y_i = the row of ``source`` at indices_i; uint8 is read as value / 255."""
     source = np.asarray(source)
     rows = source / 255.0 if source.dtype == np.uint8 else _f64(source)
     return rows[np.asarray(indices, dtype=np.int64)]
@@ -50,7 +50,7 @@ def _activate(z: Array, activation: str | None) -> Array:
 
 
 def linear(x: Any, weight: Any, bias: Any = None, *, activation: str | None = None) -> Array:
-    """z_ni = sum over j of weight_ij x_nj, plus bias_i; then ReLU if asked."""
+    """z_ni = sum over j of weight_ij x_nj, plus bias_i; optionally ReLU."""
     z = _f64(x) @ _f64(weight).T
     return _activate(z if bias is None else z + _f64(bias), activation)
 
@@ -61,7 +61,7 @@ def linear_backward(dy: Any, x: Any, weight: Any) -> tuple[Array, Array, Array]:
     return dy @ weight, dy.T @ x, dy.sum(axis=0)
 
 
-# Rectifiers, eq. (15), (16)
+# ReLU and leaky ReLU, eq. (15), (16)
 
 
 def relu(x: Any) -> Array:
@@ -91,7 +91,7 @@ def leaky_relu_backward(dy: Any, x: Any, slope: float) -> Array:
 
 
 def _shifted(x: Array) -> Array:
-    """x minus the maximum of its row; a row with NaN, with +inf, or all -inf becomes NaN."""
+    """x minus the maximum of its row; a row with NaN, with +inf, or only -inf, becomes NaN."""
     top = x.max(axis=-1, keepdims=True, initial=-np.inf)
     with np.errstate(invalid="ignore", over="ignore"):
         shifted = x - top
@@ -107,7 +107,7 @@ def softmax(x: Any) -> Array:
 def log_softmax(x: Any) -> Array:
     """log of ``softmax``, without forming it."""
     z = _shifted(_f64(x))
-    with np.errstate(divide="ignore"):  # rows of no entries sum to 0
+    with np.errstate(divide="ignore"):  # rows without elements sum to 0
         return z - np.log(np.exp(z).sum(axis=-1, keepdims=True))
 
 
@@ -152,7 +152,7 @@ def _outputs(size: int, window: int, step: int) -> int:
 
 
 def _tap(image: Array, r: int, s: int, steps: tuple[int, int], out: tuple[int, int]) -> Array:
-    """View of the pixels that offset (r, s) of every window lies on: (N, *out, C)."""
+    """Return a view of the pixels at offset (r, s) of every window: (N, *out, C)."""
     down, right = steps
     return image[
         :, r : r + down * (out[0] - 1) + 1 : down, s : s + right * (out[1] - 1) + 1 : right
@@ -203,7 +203,7 @@ def conv2d_backward_input(
     stride: Pair = 1,
     padding: Pair | str = 0,
 ) -> Array:
-    """dx: each dy_nuvk goes back, times weight_krsc, to the pixel it was taken from."""
+    """dx: each dy_nuvk times weight_krsc is added to the pixel of its product."""
     dy, weight = _f64(dy), _f64(weight)
     _, rows, columns, _ = weight.shape
     steps, out = _pair(stride), (dy.shape[1], dy.shape[2])
@@ -218,7 +218,7 @@ def conv2d_backward_input(
 def conv2d_backward_weight(
     dy: Any, x: Any, kernel_size: Pair, *, stride: Pair = 1, padding: Pair | str = 0
 ) -> tuple[Array, Array]:
-    """(dweight, dbias): dweight_krsc = sum over n, u, v of dy_nuvk times the pixel it met."""
+    """(dweight, dbias): dweight_krsc = sum over n, u, v of dy_nuvk times its pixel."""
     dy, x = _f64(dy), _f64(x)
     rows, columns = _pair(kernel_size)
     k, channels = dy.shape[3], x.shape[3]
@@ -236,7 +236,7 @@ def conv2d_backward_weight(
 def max_pool2d(
     x: Any, window: Pair, stride: Pair | None = None
 ) -> tuple[Array, NDArray[np.uint16]]:
-    """(y, argmax): the first maximum of each window in row order, and its place r·columns + s.
+    """(y, argmax): the first maximum of each window in row order, and its position r·columns + s.
 
     A NaN counts as the maximum, and the first NaN wins.
     """
@@ -262,7 +262,7 @@ def max_pool2d_backward(
     window: Pair,
     stride: Pair | None = None,
 ) -> Array:
-    """dx: each dy goes to the pixel that was its window's maximum; overlapping windows add up."""
+    """dx: each dy is added to the pixel that was the maximum of its window."""
     dy, argmax = _f64(dy), np.asarray(argmax)
     rows, columns = _pair(window)
     steps = (rows, columns) if stride is None else _pair(stride)
@@ -275,7 +275,7 @@ def max_pool2d_backward(
     return dx
 
 
-# Convolution and the max-pooling behind it, whose windows lie side by side
+# Convolution followed by max-pooling with adjacent windows
 
 
 def conv2d_pooled(
@@ -288,7 +288,7 @@ def conv2d_pooled(
     padding: Pair | str = 0,
     activation: str | None = None,
 ) -> tuple[Array, NDArray[np.uint16]]:
-    """(y, argmax): ``max_pool2d`` of ``conv2d``, rectified if asked."""
+    """(y, argmax): ``max_pool2d`` of ``conv2d``, optionally with ReLU."""
     z = conv2d(x, weight, bias, stride=stride, padding=padding)
     return max_pool2d(relu(z) if activation == "relu" else z, window)
 
@@ -302,7 +302,7 @@ def _unpooled(
     steps: tuple[int, int],
     padding: Pair | str,
 ) -> Array:
-    """The gradient by every output of the convolution, from the one by the pooled output."""
+    """Return the gradient with respect to the convolution's output, from the pooled gradient."""
     pads, dy = _padding(padding, kernel), _f64(dy)
     rows, columns = (
         _outputs(size + sum(pad), k, step)
@@ -402,7 +402,7 @@ def sgd(
     nesterov: bool = False,
     l2: float = 0,
 ) -> tuple[Array, Array]:
-    """(new parameters, new velocity). The kernel works in place; this leaves its inputs alone."""
+    """(new parameters, new velocity). The kernel works in place; this does not."""
     parameters = _f64(parameters)
     g = _f64(gradient) + 2 * l2 * parameters
     v = g if velocity is None else momentum * _f64(velocity) + g

@@ -1,4 +1,4 @@
-"""Run ``subprocess_tasks.py`` in a fresh interpreter, with a watchdog."""
+"""Run code, or a task of ``subprocess_tasks.py``, in a new interpreter with a time limit."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def run_child(
     emulator: Sequence[str] = (),
     **environment: str | None,
 ) -> str:
-    """Standard output of ``subprocess_tasks.py COMMAND ARGUMENTS``.
+    """Return the standard output of ``subprocess_tasks.py COMMAND ARGUMENTS``.
 
-    ``environment`` is added to this process's own, None removes a variable. A hang is ended after
-    ``seconds``, together with the child's own children, and fails like a crash or a failed check:
-    with what was printed.
+    ``environment`` is added to that of this process; None removes a variable. A child that takes
+    longer than ``seconds`` is killed together with its own children. That, a crash or a failed
+    check raises AssertionError with the output.
     """
     whole = {**os.environ, **environment}
-    # From Python 3.12 fork warns in a process with threads; forking there is what is tested.
+    # From Python 3.12 on, fork warns in a process with threads. The tests do this on purpose.
     python = [sys.executable, "-W", "ignore::DeprecationWarning"]
     process = subprocess.Popen(
         [*emulator, *python, str(CHILDREN), command, *arguments],
@@ -45,3 +45,23 @@ def run_child(
     if process.returncode != 0:
         raise AssertionError(f"{command} ended with {process.returncode}\n{output}\n{errors}")
     return output
+
+
+def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run ``code`` with the given CHAINRULE_ variables only; return the finished process."""
+    variables = {k: v for k, v in os.environ.items() if not k.startswith("CHAINRULE_")}
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=variables | environment,
+        check=False,
+    )
+
+
+def python_output(code: str, **environment: str) -> str:
+    """Return the standard output of ``code``; see `run_python`."""
+    done = run_python(code, **environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()

@@ -1,8 +1,8 @@
-"""What tests run in a fresh interpreter: of determinism, emulation, memory.
+"""Tasks that tests run in a new interpreter, for determinism, emulation and memory.
 
 ``python tests/support/subprocess_tasks.py NAME [ARGUMENT ...]`` calls one of ``COMMANDS``. A hang,
-a crash or an abort then ends a child and not the test run, and importing starts from an untouched
-thread pool. A failed check is an exception, that is exit code 1 with its traceback.
+a crash or an abort then ends a child process, not the test run, and the import starts with a new
+thread pool. A failed check is an exception: exit code 1 with a traceback.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BATCH = 120
 
 
 def conv_network() -> cr.Sequential:
-    """A small convolutional network with two dropout layers."""
+    """Return a small convolutional network with two dropout layers."""
     return cr.Sequential(
         cr.Conv2d(8, 3), cr.ReLU(), cr.Conv2d(16, 3), cr.ReLU(), cr.MaxPool2d(2), cr.Dropout(0.25),
         cr.Flatten(), cr.Linear(48), cr.ReLU(), cr.Dropout(0.5), cr.Linear(10),
@@ -43,7 +43,7 @@ NETWORKS: dict[str, Callable[[], cr.Sequential]] = {
 
 
 def fit_steps(network: cr.Sequential, steps: int, seed: int = 11) -> None:
-    """One shuffled epoch of ``steps`` batches of real digits."""
+    """Train one shuffled epoch of ``steps`` batches of real digits."""
     train, _ = cr.data.digits()
     optimizer = cr.SGD(learning_rate=0.05, momentum=0.9)
     cr.fit(
@@ -53,31 +53,31 @@ def fit_steps(network: cr.Sequential, steps: int, seed: int = 11) -> None:
 
 
 def bits(network: cr.Sequential) -> str:
-    """SHA-256 of every parameter's bytes."""
+    """Return the SHA-256 of the bytes of every parameter."""
     return hashlib.sha256(network.parameter_vector.tobytes()).hexdigest()
 
 
 def trained_bits(name: str, steps: int = STEPS, seed: int = 11) -> str:
-    """The bits in which ``steps`` steps end."""
+    """Return the bits of the parameters after ``steps`` steps."""
     network = NETWORKS[name]()
     before = bits(network)
     fit_steps(network, steps, seed)
     vector = network.parameter_vector
-    # Equal bits mean something only if training moved, and stayed finite.
+    # Equal bits are meaningful only if training changed the parameters and they are finite.
     if bits(network) == before or not np.all(np.isfinite(vector)):
         raise AssertionError(f"{name} did not train")
     return bits(network)
 
 
 def operands(n: int = 384) -> tuple[Array, Array]:
-    """Two matrices large enough that their product is shared out among threads."""
+    """Return two matrices whose product is large enough for several threads."""
     random = np.random.default_rng(5)
     a, b = random.standard_normal((2, n, n), dtype=np.float32)
     return a, b
 
 
 def work(network: cr.Sequential, images: Array, a: Array, b: Array) -> bytes:
-    """The bits of one threaded matmul, one prediction and one gradient."""
+    """Return the bits of one threaded matmul, one prediction and one gradient."""
     labels = np.arange(len(images)) % 10
     loss, gradients = network.loss_and_gradient(images, labels, cr.CrossEntropy())
     results = [cr.ops.matmul(a, b), network.predict(images), np.float64(loss), *gradients.values()]
@@ -85,7 +85,7 @@ def work(network: cr.Sequential, images: Array, a: Array, b: Array) -> bytes:
 
 
 def threads_of_process() -> int:
-    """How many operating-system threads this process has (Linux), 0 where unknown."""
+    """Return the number of operating-system threads of this process; 0 if unknown."""
     tasks = "/proc/self/task"
     return len(os.listdir(tasks)) if os.path.isdir(tasks) else 0
 
@@ -100,7 +100,7 @@ def train() -> None:
 
 
 def wait_for_child(pid: int, deadline: float) -> None:
-    """Collect a forked child; one that fails or outlives ``deadline`` is an error."""
+    """Wait for a forked child; failure or a timeout at ``deadline`` is an error."""
     while time.monotonic() < deadline:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
@@ -115,7 +115,7 @@ def wait_for_child(pid: int, deadline: float) -> None:
 
 
 def fork_and_check(network: cr.Sequential, images: Array, a: Array, b: Array, want: bytes) -> None:
-    """Fork; the child must compute ``want`` through a pool of its own."""
+    """Fork. The child must compute ``want`` with its own thread pool."""
     pid = os.fork()
     if pid == 0:
         code = 1
@@ -129,7 +129,7 @@ def fork_and_check(network: cr.Sequential, images: Array, a: Array, b: Array, wa
 
 
 def fork_after_use(children: str) -> None:
-    """Use the pool, then fork ``children`` times; every child and the parent still answer."""
+    """Use the pool, then fork ``children`` times. Every child and the parent must compute."""
     network = conv_network()
     images = cr.data.digits()[1].images[:64]
     a, b = operands()
@@ -141,7 +141,7 @@ def fork_after_use(children: str) -> None:
 
 
 def busy_thread(task: Callable[[], object], stop: threading.Event) -> threading.Thread:
-    """A daemon thread that does ``task`` again and again until ``stop``, and has begun."""
+    """Start a daemon thread that repeats ``task`` until ``stop``."""
     begun = threading.Event()
 
     def repeat() -> None:
@@ -157,23 +157,23 @@ def busy_thread(task: Callable[[], object], stop: threading.Event) -> threading.
 
 
 def fork_during_kernel(children: str) -> None:
-    """Fork while another thread is inside a kernel, so that the pool's locks may be held."""
+    """Fork while another thread runs a kernel, so that locks of the pool may be held."""
     network = cr.recipes.mlp(7)
     images = cr.data.digits()[1].images[:64]
     a, b = operands()
     want = work(network, images, a, b)
     stop = threading.Event()
-    # The same network, so that its own locks may be held too.
+    # The same network, so that its locks may be held, too.
     busy = busy_thread(lambda: work(network, images, a, b), stop)
     for pause in range(int(children)):
-        time.sleep(0.0007 * (pause % 7))  # so that the forks meet different moments of the work
+        time.sleep(0.0007 * (pause % 7))  # so that forks happen at different moments of the work
         fork_and_check(network, images, a, b, want)
     stop.set()
     busy.join()
 
 
 def fork_after_record() -> None:
-    """Record a program, use the pool, fork; the child runs the program to the parent's bits."""
+    """Record a program, use the pool, and fork. The child's run must give the parent's bits."""
     a, b = operands()
     c, y = np.empty_like(a), np.empty_like(a)
     with cr.Program() as program:
@@ -194,7 +194,7 @@ def fork_after_record() -> None:
 
 
 def resize_during_kernels(changes: str) -> None:
-    """Change the number of threads while four Python threads compute; every answer stays."""
+    """Change the number of threads while four Python threads compute. Results must not change."""
     network = cr.recipes.mlp(7)
     images = cr.data.digits()[1].images[:64]
     a, b = operands(256)
@@ -228,14 +228,14 @@ def resize_during_kernels(changes: str) -> None:
 
 
 def exit_while_busy() -> None:
-    """Leave the interpreter while daemon threads are inside kernels."""
+    """Exit the interpreter while daemon threads run kernels."""
     a, b = operands(512)
     for _ in range(3):
         busy_thread(lambda: cr.ops.matmul(a, b), threading.Event())
 
 
 def emulated() -> None:
-    """``info()`` and two training steps of lenet; print both as JSON."""
+    """Print ``info()`` and two training steps of lenet as JSON."""
     network = cr.recipes.lenet(7)
     train, _ = cr.data.digits()
     x, y = train.images[:8], train.labels[:8]
@@ -249,7 +249,7 @@ def emulated() -> None:
 
 
 def resident(kind: str) -> None:
-    """Train; print the bytes that became resident for it, and those that `summary` predicted."""
+    """Train; print the increase of resident bytes, and the bytes predicted by `summary`."""
     width, batch, momentum, loss = 1024, 128, 0.9, cr.CrossEntropy()
     y = np.arange(2 * batch) % 10
     if kind == "dense":
@@ -269,7 +269,7 @@ def resident(kind: str) -> None:
         y = np.ones((2 * batch, 2 * width))
     x = np.ones((2 * batch, *network.input_shape), network.dtype)
     optimizer = cr.SGD(1e-9, momentum=momentum)
-    # What the interpreter, NumPy and the threads take once is no part of it.
+    # Memory allocated once by the interpreter, NumPy and threads is not counted.
     small = cr.Sequential(cr.Linear(2), cr.ReLU(), cr.Linear(2), input_shape=(2,))
     fit_small = (np.ones((4, 2), np.float32), np.zeros(4, np.int64))
     cr.fit(small, fit_small, loss=cr.CrossEntropy(), optimizer=optimizer, epochs=1, progress=False)

@@ -136,8 +136,8 @@ def test_a_gradient_that_is_not_finite_is_not_clipped(value: float) -> None:
     ("clip", "error", "message"),
     [
         (0, ValueError, "SGD: clip must be above 0, got 0"),
-        (-1, ValueError, r"SGD: clip must lie in \[0, inf\), got -1\.0"),
-        (math.inf, ValueError, r"SGD: clip must lie in \[0, inf\), got inf"),
+        (-1, ValueError, r"SGD: clip must be in \[0, inf\), got -1\.0"),
+        (math.inf, ValueError, r"SGD: clip must be in \[0, inf\), got inf"),
         ("1", TypeError, "SGD: clip must be a number, got '1'"),
         (True, TypeError, "SGD: clip must be a number, got True"),
     ],

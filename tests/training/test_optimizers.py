@@ -58,10 +58,10 @@ def test_one_cycle() -> None:
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: cr.SGD(-1), ValueError, r"SGD: learning_rate must lie in \[0, inf\), got -1\.0"),
+        (lambda: cr.SGD(-1), ValueError, r"SGD: learning_rate must be in \[0, inf\), got -1\.0"),
         (lambda: cr.SGD("0.1"), TypeError, "SGD: learning_rate must be a number, got '0.1'"),
-        (lambda: cr.SGD(0.1, momentum=1), ValueError, r"SGD: momentum must lie in \[0, 1\), got 1"),
-        (lambda: cr.SGD(0.1, l2=-1), ValueError, r"SGD: l2 must lie in \[0, inf\), got -1"),
+        (lambda: cr.SGD(0.1, momentum=1), ValueError, r"SGD: momentum must be in \[0, 1\), got 1"),
+        (lambda: cr.SGD(0.1, l2=-1), ValueError, r"SGD: l2 must be in \[0, inf\), got -1"),
         (
             lambda: cr.SGD(0.1, nesterov=True),
             ValueError,
@@ -71,15 +71,15 @@ def test_one_cycle() -> None:
         (
             lambda: cr.SGD(lambda p: float("nan")).rate(0),
             ValueError,
-            "SGD: learning_rate must lie in .*, got nan",
+            "SGD: learning_rate must be in .*, got nan",
         ),
-        (lambda: cr.Constant(-1), ValueError, "Constant: learning_rate must lie in"),
-        (lambda: cr.Cosine(1, warmup=1), ValueError, r"Cosine: warmup must lie in \[0, 1\), got 1"),
-        (lambda: cr.Cosine(1, final=-1), ValueError, "Cosine: final must lie in"),
-        (lambda: cr.OneCycle(-1), ValueError, "OneCycle: peak must lie in"),
-        (lambda: cr.OneCycle(1, start=-1), ValueError, "OneCycle: start must lie in"),
-        (lambda: cr.OneCycle(1, final=-1), ValueError, "OneCycle: final must lie in"),
-        (lambda: cr.OneCycle(1, warmup=1.5), ValueError, "OneCycle: warmup must lie in"),
+        (lambda: cr.Constant(-1), ValueError, "Constant: learning_rate must be in"),
+        (lambda: cr.Cosine(1, warmup=1), ValueError, r"Cosine: warmup must be in \[0, 1\), got 1"),
+        (lambda: cr.Cosine(1, final=-1), ValueError, "Cosine: final must be in"),
+        (lambda: cr.OneCycle(-1), ValueError, "OneCycle: peak must be in"),
+        (lambda: cr.OneCycle(1, start=-1), ValueError, "OneCycle: start must be in"),
+        (lambda: cr.OneCycle(1, final=-1), ValueError, "OneCycle: final must be in"),
+        (lambda: cr.OneCycle(1, warmup=1.5), ValueError, "OneCycle: warmup must be in"),
     ],
 )
 def test_invalid_arguments(make: Any, error: type[Exception], message: str) -> None:

@@ -115,7 +115,7 @@ def equation(number: int) -> Equation:
     for found in equations():
         if found.number == number:
             return found
-    raise KeyError(f"equation: number must lie in [1, {len(equations())}], got {number!r}")
+    raise KeyError(f"equation: number must be in [1, {len(equations())}], got {number!r}")
 
 
 def table() -> str:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from .. import cuda, devices
 from .._types import Array, Pair, Shape
-from .._validation import LARGEST, both, integer
+from .._validation import LARGEST, both, integer, set_fields
 from ..devices import ALIGNMENT
 from .layers import KINDS, Conv2d, Layer, MaxPool2d, ReLU, Softmax
 
@@ -132,14 +131,42 @@ class Architecture:
         The shape of one instance before each layer, and after the last.
     dtype : numpy.dtype
         float32 or float64.
+
+    Attributes
+    ----------
+    parameter_shapes : dict of name -> shape
+        All parameters, named as in PyTorch's Sequential: "0.weight".
+    first_with_parameters : int
+        Index of the first layer with parameters. The backward pass stops there.
+    fused_relus : list of bool
+        As `find_fused_relus` returns it.
+    pooled_convolutions : dict of int -> FusedPool
+        As `find_pooled_convolutions` returns it.
     """
 
     layers: tuple[Layer, ...]
     shapes: tuple[Shape, ...]
     dtype: np.dtype[Any]
-    _layouts: dict[object, BufferLayout] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
+    # Computed here and not by functools.cached_property: in Python 3.11 that has a lock, which a
+    # fork in another thread could leave locked.
+    parameter_shapes: dict[str, Shape] = field(init=False, repr=False, compare=False)
+    first_with_parameters: int = field(init=False, repr=False, compare=False)
+    fused_relus: list[bool] = field(init=False, repr=False, compare=False)
+    pooled_convolutions: dict[int, FusedPool] = field(init=False, repr=False, compare=False)
+    _layouts: dict[object, BufferLayout] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        shapes = [layer.parameter_shapes(self.shapes[i]) for i, layer in enumerate(self.layers)]
+        set_fields(
+            self,
+            parameter_shapes={
+                f"{i}.{name}": shape for i, own in enumerate(shapes) for name, shape in own.items()
+            },
+            first_with_parameters=next((i for i, own in enumerate(shapes) if own), len(shapes)),
+            fused_relus=find_fused_relus(self.layers),
+            pooled_convolutions=find_pooled_convolutions(self.layers),
+            _layouts={},
+        )
 
     @classmethod
     def build(cls, layers: Sequence[Layer], input_shape: Shape, dtype: object) -> Architecture:
@@ -152,51 +179,6 @@ class Architecture:
             message contains the layer's index and arguments.
         """
         return cls(tuple(layers), infer_shapes(layers, input_shape), network_dtype(dtype))
-
-    @cached_property
-    def parameter_shapes(self) -> dict[str, Shape]:
-        """The shapes of all parameters, named as in PyTorch's Sequential: "0.weight"."""
-        return {
-            f"{i}.{name}": shape
-            for i, layer in enumerate(self.layers)
-            for name, shape in layer.parameter_shapes(self.shapes[i]).items()
-        }
-
-    @cached_property
-    def first_with_parameters(self) -> int:
-        """Index of the first layer with parameters. The backward pass stops there."""
-        for i, (layer, shape) in enumerate(zip(self.layers, self.shapes, strict=False)):
-            if layer.parameter_shapes(shape):
-                return i
-        return len(self.layers)
-
-    @cached_property
-    def fused_relus(self) -> list[bool]:
-        """Per layer: whether it is a ReLU that the kernel of the layer before it applies."""
-        return [
-            type(layer).__name__ == "ReLU" and i > 0 and self.layers[i - 1].fuses_relu
-            for i, layer in enumerate(self.layers)
-        ]
-
-    @cached_property
-    def pooled_convolutions(self) -> dict[int, FusedPool]:
-        """Index of a max-pooling -> the convolution that one kernel computes with it.
-
-        Both passes are fused: the backward pass reads the pooled gradient. The windows must be
-        adjacent, and only a ReLU may lie between the two layers.
-        """
-        found = {}
-        for i, layer in enumerate(self.layers):
-            if type(layer) is not MaxPool2d:
-                continue
-            window = both(layer.window)
-            before = i - 1 - (i > 0 and type(self.layers[i - 1]) is ReLU)
-            adjacent = layer.stride is None or both(layer.stride) == window
-            follows = before >= 0 and type(self.layers[before]) is Conv2d
-            # In a smaller window, too few gradients are zero to pay for the lists of the others.
-            if follows and adjacent and math.prod(window) >= 4:
-                found[i] = FusedPool(before, layer.window)
-        return found
 
     def layers_run(self, mode: Mode) -> int:
         """Return the number of layers that run: all, or all but a final softmax with ``logits``."""
@@ -272,6 +254,34 @@ class Architecture:
         return x
 
 
+def find_fused_relus(layers: Sequence[Layer]) -> list[bool]:
+    """Return per layer whether it is a ReLU that the kernel of the layer before it applies."""
+    return [
+        type(layer).__name__ == "ReLU" and i > 0 and layers[i - 1].fuses_relu
+        for i, layer in enumerate(layers)
+    ]
+
+
+def find_pooled_convolutions(layers: Sequence[Layer]) -> dict[int, FusedPool]:
+    """Return index of a max-pooling -> the convolution that one kernel computes with it.
+
+    Both passes are fused: the backward pass reads the pooled gradient. The windows must be
+    adjacent, and only a ReLU may lie between the two layers.
+    """
+    found = {}
+    for i, layer in enumerate(layers):
+        if type(layer) is not MaxPool2d:
+            continue
+        window = both(layer.window)
+        before = i - 1 - (i > 0 and type(layers[i - 1]) is ReLU)
+        adjacent = layer.stride is None or both(layer.stride) == window
+        follows = before >= 0 and type(layers[before]) is Conv2d
+        # In a smaller window, too few gradients are zero to pay for the lists of the others.
+        if follows and adjacent and math.prod(window) >= 4:
+            found[i] = FusedPool(before, layer.window)
+    return found
+
+
 def infer_shapes(layers: Sequence[Layer], input_shape: Shape) -> tuple[Shape, ...]:
     """Return the shape of one instance before each layer, and after the last.
 
@@ -290,7 +300,7 @@ def infer_shapes(layers: Sequence[Layer], input_shape: Shape) -> tuple[Shape, ..
         )
     shape = tuple(integer("Sequential", "input_shape", size, 1) for size in input_shape)
     if not layers:
-        raise ValueError("Sequential: layers must be at least one, got none")
+        raise ValueError("Sequential: layers must hold at least one layer, got 0")
     shapes = [shape]
     for i, layer in enumerate(layers):
         if not isinstance(layer, Layer):

@@ -106,7 +106,7 @@ class CrossEntropy(Loss):
         if count and not (labels.min() >= 0 and labels.max() < classes):
             index = int(np.argmax((labels < 0) | (labels >= classes)))
             raise ValueError(
-                f"CrossEntropy: labels must lie in [0, {classes}), "
+                f"CrossEntropy: labels must be in [0, {classes}), "
                 f"got {labels[index]} at index {index}"
             )
         return np.ascontiguousarray(labels, dtype=np.int64)

@@ -122,7 +122,7 @@ class Plan:
         """Return the contexts of the backward pass in order, each with its gradient buffers."""
         first, turn, walk = architecture.first_with_parameters, 0, []
         pools, skipped = architecture.pooled_convolutions, range(0)
-        writing_dx = architecture.layers_writing_dx(self.mode)
+        writing_dx = set(architecture.layers_writing_dx(self.mode))
         for i in range(len(contexts) - 1, first - 1, -1):
             context = contexts[i]
             if i in pools:

@@ -12,7 +12,7 @@ from .. import devices
 from .._optional import require
 from .._types import Array
 from .._validation import integer
-from .style import BLUE, GREY, INK, ORANGE, PAPER, dress, figure_of, new_figure
+from .style import BLUE, GREY, INK, ORANGE, PAPER, figure_of, new_figure, style_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -144,7 +144,7 @@ def _curves(
     ax.margins(y=0.08)
     if quantity == "loss":
         ax.set_ylim(bottom=0.0)
-    dress(ax, grid=True)
+    style_axes(ax, grid=True)
 
 
 def _best(epochs: Sequence[EpochRecord]) -> str:
@@ -242,7 +242,7 @@ def confusion_matrix(
     total = int(counts.sum())
     share = f"{100 * correct.sum() / total:.2f} % of {total:,} correct" if total else "empty"
     ax.set_title(f"Confusion matrix: {share}", fontsize=11)
-    dress(ax, frame=False)
+    style_axes(ax, frame=False)
     return figure
 
 
@@ -320,7 +320,7 @@ def filters(network: Sequential, ax: Axes | None = None) -> Figure:
     ax.set_xticks([])
     ax.set_yticks([])
     ax.set_title(title, fontsize=11)
-    dress(ax, frame=False)
+    style_axes(ax, frame=False)
     if not color:
         bar = figure.colorbar(drawn, ax=ax, fraction=0.03, pad=0.02)
         bar.outline.set_visible(False)

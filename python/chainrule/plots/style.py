@@ -78,7 +78,7 @@ def figure_of(ax: Axes) -> Figure:
     return ax.figure.canvas.figure
 
 
-def dress(ax: Axes, *, grid: bool = False, frame: bool = True) -> None:
+def style_axes(ax: Axes, *, grid: bool = False, frame: bool = True) -> None:
     """Set every color of the axes, so that a user's dark style leaves no white text on white."""
     ax.set_facecolor(PAPER)
     ax.tick_params(colors=INK, labelsize=9, length=3 if frame else 0)

@@ -135,36 +135,31 @@ class CudaTrainStep:
         return min(self.batch_size, self.count - step * self.batch_size)
 
     def _run(self, plan: Plan) -> None:
-        extras, rate = plan.extras, self.optimizer.learning_rate
+        extras = plan.extras
         classes = extras["classes"] if self._classes is not None else None
-        cuda.begin_step(
-            self._order,
-            self._rates,
-            self._first_pass,
-            self._classes,
-            self._position,
-            self.batch_size,
-            extras["indices"],
-            classes,
-            rate,
-            self._pass_number,
+        step = cuda.StepBuffers(
+            order=self._order,
+            rates=self._rates,
+            first_pass=self._first_pass,
+            classes=self._classes,
+            batch_size=self.batch_size,
+            position=self._position,
+            indices=extras["indices"],
+            batch_classes=classes,
+            rate=self.optimizer.learning_rate,
+            pass_number=self._pass_number,
+            losses=self._losses,
+            correct=self._correct,
+            stopped=self._stopped,
         )
+        cuda.begin_step(step)
         ops.gather(self._x, extras["indices"], out=plan.input)
         target = extras["classes"]
         if self._target is not None:
             target = ops.gather(self._target, extras["indices"], out=extras["target"])
         output = plan.forward(devices.typed(self._pass_number))
         self.data.loss.compare(output, target, plan.losses, plan.doutput)
-        cuda.end_step(
-            plan.losses,
-            output,
-            classes,
-            self._losses,
-            self._correct,
-            rate,
-            self._stopped,
-            self._position,
-        )
+        cuda.end_step(step, plan.losses, output)
         plan.backward()
         self.optimizer.apply()
 

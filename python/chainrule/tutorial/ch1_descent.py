@@ -10,7 +10,7 @@ import numpy as np
 import chainrule as cr
 
 from .._types import Array
-from ..plots.style import BLUE, GREY, INK, ORANGE, dress, new_figure
+from ..plots.style import BLUE, GREY, INK, ORANGE, new_figure, style_axes
 from .page import Chapter, Panel, Slider
 from .svg import frame
 
@@ -184,7 +184,7 @@ def _contours(ax: Any, runs: Sequence[tuple[Array, Array]]) -> None:
     ax.annotate("start", runs[0][0][0], (8, 4), textcoords="offset points", color=INK, fontsize=9)
     ax.set(xlim=(-2.2, 2.6), ylim=(-1.4, 3.0), xlabel="bias θ₀", ylabel="weight θ₁")
     ax.set_title("contours of the loss", fontsize=10.5)
-    dress(ax)
+    style_axes(ax)
 
 
 def _losses(ax: Any, runs: Sequence[tuple[Array, Array]]) -> None:
@@ -195,7 +195,7 @@ def _losses(ax: Any, runs: Sequence[tuple[Array, Array]]) -> None:
     ax.text(STEPS - 1, lowest * 0.93, "minimum", ha="right", va="top", fontsize=9, color=INK)
     ax.set(xlabel="step", ylabel="mean loss", xlim=(-1, STEPS), ylim=(lowest * 0.6, 60.0))
     ax.set_title("loss per step", fontsize=10.5)
-    dress(ax, grid=True)
+    style_axes(ax, grid=True)
 
 
 def _stopping(chapter: Chapter) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import chainrule as cr
 
 from .._types import Array
-from ..plots.style import BLUE, GREY, INK, ORANGE, dress, new_figure
+from ..plots.style import BLUE, GREY, INK, ORANGE, new_figure, style_axes
 from .page import Chapter, Panel, Slider
 from .svg import frame
 
@@ -163,7 +163,7 @@ def _outputs(ax: Any, paths: Sequence[Array]) -> None:
     ax.legend(frameon=False, fontsize=9, labelcolor=INK, loc="upper left")
     ax.set(xlim=(-0.1, 1.1), ylim=(-0.35, 2.0), xlabel="input x", ylabel="output f(x)")
     ax.set_title("output of each neuron", fontsize=10.5)
-    dress(ax)
+    style_axes(ax)
 
 
 def _losses(ax: Any, losses: Sequence[Array]) -> None:
@@ -173,7 +173,7 @@ def _losses(ax: Any, losses: Sequence[Array]) -> None:
             ax.plot(step, each[step], "o", color=color, markersize=7, gid=frame(index))
     ax.set(xlabel="step", ylabel="mean loss", xlim=(-2, STEPS + 2))
     ax.set_title("loss per step", fontsize=10.5)
-    dress(ax, grid=True)
+    style_axes(ax, grid=True)
 
 
 def _dead_units(chapter: Chapter, quick: bool) -> None:

@@ -11,7 +11,7 @@ import chainrule as cr
 import chainrule.examples  # so that type checkers know cr.examples
 
 from .._types import Array
-from ..plots.style import BLUE, GREY, INK, ORANGE, dress, new_figure
+from ..plots.style import BLUE, GREY, INK, ORANGE, new_figure, style_axes
 from .heatmap import matrix_figure
 from .page import Chapter, Panel, Slider
 from .svg import frame
@@ -152,7 +152,7 @@ def _universal(chapter: Chapter, quick: bool) -> None:
     ax.set(xlabel="x", ylabel="f(x)", xlim=(0, 1), ylim=(-0.25, 1.25))
     ax.legend(frameon=False, fontsize=9, labelcolor=INK, loc="lower left", ncols=3)
     ax.set_title("target and approximations", fontsize=10.5)
-    dress(ax)
+    style_axes(ax)
     _errors(errors.subplots(), wide, deep)
     chapter.figure(
         "universal",
@@ -194,7 +194,7 @@ def _errors(
     ax.set(xlabel="weights", ylabel="root mean square error")
     ax.legend(frameon=False, fontsize=9, labelcolor=INK)
     ax.set_title("approximation error", fontsize=10.5)
-    dress(ax, grid=True)
+    style_axes(ax, grid=True)
 
 
 def _deep(chapter: Chapter, quick: bool) -> None:
@@ -224,7 +224,7 @@ def _deep(chapter: Chapter, quick: bool) -> None:
     ax.set_xticks(depths, [str(depth) for depth in depths])
     ax.minorticks_off()
     ax.legend(frameon=False, fontsize=9, labelcolor=INK, loc="lower left")
-    dress(ax, grid=True)
+    style_axes(ax, grid=True)
     chapter.figure(
         "deep",
         Panel(

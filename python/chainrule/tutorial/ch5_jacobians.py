@@ -50,11 +50,11 @@ def write(chapter: Chapter, quick: bool) -> None:
     chapter.prose(
         """
         The square matrices are the Jacobians of the ReLU layers. Their diagonal is 1 for an active
-        unit and 0 for an inactive one. In the product, an inactive unit
-        removes one column of the factor to its left and one row of the factor to its right. The last factor is sparse: a weight
-        of neuron $i$ changes only $z_i$, in proportion to its input. Libraries therefore do not
-        multiply these matrices. `cr.ops.linear_backward` computes the same numbers with two small
-        matrix products. The figures compare both results.
+        unit and 0 for an inactive one. In the product, an inactive unit removes one column of the
+        factor to its left and one row of the factor to its right. The last factor is sparse: a
+        weight of neuron $i$ changes only $z_i$, in proportion to its input. Libraries therefore do
+        not multiply these matrices. `cr.ops.linear_backward` computes the same numbers with two
+        small matrix products. The figures compare both results.
         """
     )
 

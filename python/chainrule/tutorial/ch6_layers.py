@@ -10,7 +10,7 @@ import numpy as np
 import chainrule as cr
 
 from .._types import Array
-from ..plots.style import BLUE, GREY, INK, ORANGE, dress, new_figure
+from ..plots.style import BLUE, GREY, INK, ORANGE, new_figure, style_axes
 from .heatmap import colormap, draw_heatmap, matrix_figure
 from .page import Chapter, Panel, Slider
 from .svg import frame
@@ -170,7 +170,7 @@ def _bars(ax: Any, outputs: Sequence[Array]) -> None:
     ax.set(ylim=(0, 1.1), xlabel="class i", ylabel="probability aᵢ")
     ax.set_xticks(range(len(LOGITS)), [str(i + 1) for i in range(len(LOGITS))])
     ax.set_title("a = softmax(z)", fontsize=10.5)
-    dress(ax)
+    style_axes(ax)
 
 
 def _softmax_jacobians(ax: Any, jacobians: Sequence[Array]) -> None:
@@ -211,7 +211,7 @@ def _softmax_jacobians(ax: Any, jacobians: Sequence[Array]) -> None:
     ax.set_xticks(range(size), [str(i + 1) for i in range(size)])
     ax.set_yticks(range(size), [str(i + 1) for i in range(size)])
     ax.set_title("its Jacobian ∂aᵢ / ∂zⱼ", fontsize=10.5)
-    dress(ax, frame=False)
+    style_axes(ax, frame=False)
 
 
 def _image(values: Array, side: float, ink: bool = False, limit: float | None = None) -> Any:
@@ -413,7 +413,7 @@ def _cross_entropy(chapter: Chapter) -> None:
         ax.plot(z, other, color=ORANGE, linewidth=2, linestyle=(0, (5, 2)), label="squared error")
         ax.set(xlabel="logit z of the correct class", ylabel=name, xlim=(-8, 8))
         ax.legend(frameon=False, fontsize=9, labelcolor=INK)
-        dress(ax, grid=True)
+        style_axes(ax, grid=True)
     chapter.figure(
         "entropy",
         Panel(

@@ -9,7 +9,7 @@ import numpy as np
 
 import chainrule as cr
 
-from ..plots.style import BLUE, GREEN, GREY, INK, ORANGE, dress, new_figure
+from ..plots.style import BLUE, GREEN, GREY, INK, ORANGE, new_figure, style_axes
 from .page import Chapter, Panel, Slider
 from .svg import frame
 
@@ -115,7 +115,7 @@ def _batches(chapter: Chapter, quick: bool) -> None:
             )
         ax.set(xlabel="epoch", ylabel=label, xlim=(0.5, epochs + 0.5))
         ax.locator_params(axis="x", integer=True)
-        dress(ax, grid=True)
+        style_axes(ax, grid=True)
         ax.legend(frameon=False, fontsize=9, labelcolor=INK)
     final = [100.0 * (history.epochs[-1].validation_accuracy or 0.0) for history in histories]
     steps = [-(-count // (size or count)) for size in BATCHES]
@@ -161,7 +161,7 @@ def _curves(ax: Any, histories: Sequence[cr.History]) -> None:
     ax.legend(frameon=False, fontsize=9, labelcolor=INK, loc="upper right")
     ax.set(xlabel="epoch", ylabel="mean loss", ylim=(0, top), xlim=(0, numbers[-1] + 1))
     ax.set_title("losses", fontsize=10.5)
-    dress(ax, grid=True)
+    style_axes(ax, grid=True)
 
 
 def _summary(history: cr.History) -> str:
@@ -199,7 +199,7 @@ def _l2(chapter: Chapter, epochs: int) -> None:
     ax.set_xticks(range(-5, 1), ["10⁻⁵", "10⁻⁴", "0.001", "0.01", "0.1", "1"])
     ax.set(xlabel="absolute weight |w|", ylabel="share of layer 1's weights (%)")
     ax.set_title("weights after training", fontsize=10.5)
-    dress(ax, grid=True)
+    style_axes(ax, grid=True)
     chapter.figure(
         "penalties",
         Panel(
@@ -246,7 +246,7 @@ def _dropout(chapter: Chapter, epochs: int) -> None:
     ax.legend(frameon=False, fontsize=9, labelcolor=INK)
     ax.set(xlabel="dropout rate", ylabel="validation loss")
     ax.set_title("effect of the rate", fontsize=10.5)
-    dress(ax, grid=True)
+    style_axes(ax, grid=True)
     chapter.figure(
         "dropouts",
         Panel(curves, "Training and validation loss per epoch for the selected dropout rate."),
