@@ -1,4 +1,4 @@
-"""The `backend` fixture, hypothesis's settings and a header that says what is being tested."""
+"""The fixtures `backend` and `threads`, the settings of hypothesis, and the report header."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, settings
 
 from cuda_adapter import OnGpu
 
-# Their assertions then say what was compared, as those of the tests do.
+# Assertions in these modules then show the compared values, as assertions in tests do.
 pytest.register_assert_rewrite("assertions", "op_contract")
 
-# Deterministic and without a clock: a property that fails here fails everywhere.
+# Deterministic and without a deadline: a property that fails here fails on every machine.
 settings.register_profile(
     "chainrule",
     deadline=None,
@@ -26,7 +26,7 @@ settings.load_profile("chainrule")
 
 
 def _backends() -> list[str]:
-    """All that run here, or the one that CHAINRULE_BACKEND asks for (CI goes through them so)."""
+    """Return all backends that run here, or only CHAINRULE_BACKEND if it is set, as in CI."""
     forced = os.environ.get("CHAINRULE_BACKEND")
     if forced:
         return [forced]
@@ -36,8 +36,7 @@ def _backends() -> list[str]:
 
 
 def _on_gpu() -> list[str]:
-    """The backend `cuda`, where there is one, beside the CPU's; CHAINRULE_TEST_CUDA=0 leaves it
-    out."""
+    """Return ["cuda"] if a GPU is usable and CHAINRULE_TEST_CUDA is not 0."""
     import chainrule
 
     wanted = os.environ.get("CHAINRULE_TEST_CUDA", "1") != "0"
@@ -55,7 +54,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def backend(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Each backend in turn, active for the test and restored behind it."""
+    """Activate each backend in turn, and restore the previous one after the test."""
     import chainrule
 
     if request.param == "cuda":
@@ -71,7 +70,7 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 def threads() -> Iterator[None]:
-    """Restores the number of threads behind a test that changes it."""
+    """Restore the number of threads after a test that changes it."""
     import chainrule
 
     before = chainrule.get_num_threads()

@@ -4,11 +4,11 @@ Needs chainrule (only for its embedded digits) and ``torch==2.13.0``, which no t
 
     python tests/golden/make_traces.py
 
-``float32_deviation`` is what float32 costs PyTorch itself: the largest relative distance of its
-float32 losses from the float64 ones, over several starts that differ in the weights' last bits.
-A ReLU or a maximum so near a tie that rounding decides it sends training another way (some seeds
-end 10 % apart), so a network's seed must be one where this number is far below the tolerance of
-``test_golden.py``; the script refuses others.
+``float32_deviation`` is the largest relative difference between PyTorch's float32 and float64
+losses, over several starts that differ in the last bits of the weights. If a ReLU or a maximum is
+near a tie, rounding decides it, and training takes another course. With some seeds the losses then
+differ by 10 %. A network's seed must therefore have a deviation far below the tolerance of
+``test_golden.py``. For any other seed the script raises an error.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LARGEST_DEVIATION = 1e-5
 
 
 def module(layer: traces.Layer, before: tuple[int, ...]) -> torch.nn.Module:
-    """The PyTorch layer of the same meaning; ``before`` is the shape (H, W, C) or (inputs,)."""
+    """Return the equivalent PyTorch layer. ``before`` is the input shape (H, W, C) or (inputs,)."""
     match layer.kind:
         case "conv2d":
             return torch.nn.Conv2d(before[-1], layer.size, layer.kernel, padding=layer.padding)
@@ -48,10 +48,11 @@ def module(layer: traces.Layer, before: tuple[int, ...]) -> torch.nn.Module:
 
 
 def torch_parameters(network: traces.Network) -> dict[str, torch.Tensor]:
-    """The initial parameters in PyTorch's layouts.
+    """Return the initial parameters in PyTorch's layouts.
 
-    Images there are (C, H, W): convolution weights go from (K, R, S, C) to (K, C, R, S), and the
-    columns of the first linear layer after the flattening from (H, W, C) to (C, H, W) order.
+    Images are (C, H, W) in PyTorch. Convolution weights are transposed from (K, R, S, C) to
+    (K, C, R, S). The columns of the first linear layer after the flattening are reordered from
+    (H, W, C) to (C, H, W).
     """
     shapes = [traces.INPUT_SHAPE, *traces.output_shapes(network)]
     kinds = [layer.kind for layer in network.layers]
@@ -74,7 +75,7 @@ def losses(
     parameters: dict[str, torch.Tensor],
     dtype: torch.dtype,
 ) -> list[float]:
-    """The loss of each step, before its update."""
+    """Return the loss of each step, before its update."""
     before = [traces.INPUT_SHAPE, *traces.output_shapes(network)]
     model = torch.nn.Sequential(
         *(module(layer, shape) for layer, shape in zip(network.layers, before, strict=False))
@@ -101,7 +102,7 @@ def losses(
 
 
 def disturbed(parameters: dict[str, torch.Tensor], seed: int) -> dict[str, torch.Tensor]:
-    """Parameters changed by about float32's rounding."""
+    """Return parameters changed by about the rounding error of float32."""
     generator = torch.Generator().manual_seed(seed)
 
     def factor(values: torch.Tensor) -> torch.Tensor:
@@ -111,9 +112,9 @@ def disturbed(parameters: dict[str, torch.Tensor], seed: int) -> dict[str, torch
 
 
 def main() -> None:
-    """Write ``traces.json`` beside this file."""
+    """Write ``traces.json`` next to this file."""
     train, _ = digits()
-    traces: dict[str, Any] = {
+    document: dict[str, Any] = {
         "made_with": {"torch": torch.__version__, "numpy": np.__version__},
         "made_on": datetime.date.today().isoformat(),
         "data": "first training images of chainrule.data.digits(), in file order",
@@ -130,13 +131,16 @@ def main() -> None:
             deviation = max(deviation, float(np.max(np.abs(np.array(single) / exact - 1))))
         print(f"{name}: {exact[0]:.4f} ... {exact[-1]:.4f}, float32 within {deviation:.1e}")
         if deviation > LARGEST_DEVIATION:
-            raise SystemExit(f"{name}: seed {network.seed} lies near a tie, take another")
-        traces["networks"][name] = {
+            raise SystemExit(
+                f"{name}: the deviation of seed {network.seed} must be at most "
+                f"{LARGEST_DEVIATION}, got {deviation:.1e}: try another seed"
+            )
+        document["networks"][name] = {
             "inputs_sha256": traces.fingerprint(network, train.images, train.labels),
             "float32_deviation": float(f"{deviation:.2g}"),
             "losses": exact,
         }
-    traces.TRACES.write_text(json.dumps(traces, indent=2) + "\n", encoding="utf-8")
+    traces.TRACES.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""linear: x·weightᵀ + bias, optionally with ReLU; its backward pass: dx, dweight and dbias."""
+"""linear: x·weightᵀ + bias, optionally with ReLU, and its backward pass: dx, dweight and dbias."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("backend")
 def make_inputs(
     n: int, inputs: int, outputs: int, dtype: Any, make: Any = normal
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """x, weight, bias, dy"""
+    """Return x, weight, bias and dy."""
     rng = seeded(n, inputs, outputs)
     shapes = [(n, inputs), (outputs, inputs), (outputs,), (n, outputs)]
     x, weight, bias, dy = (make(rng, shape, dtype) for shape in shapes)

@@ -1,4 +1,4 @@
-"""linear with mostly zero x or dy, as behind ReLU and dropout: the results of the dense kernels.
+"""linear with mostly zero x or dy, as after ReLU and dropout: the results of the dense kernels.
 
 The kernels then skip products with zeros. The results must equal the dense ones, with NaN for
 0 · infinity.
