@@ -9,7 +9,7 @@ import numpy as np
 
 import chainrule as cr
 
-from ..plots.style import BLUE, GREEN, GRAY, INK, ORANGE, new_figure, style_axes
+from ..plots.style import BLUE, GRAY, GREEN, INK, ORANGE, new_figure, style_axes
 from .page import Chapter, Panel, Slider
 from .svg import frame
 

@@ -13,7 +13,7 @@ import re
 from typing import TYPE_CHECKING
 
 from .._optional import require
-from ..plots.style import BLUE, FAINT, GREEN, GRAY, INK, ORANGE, PAPER
+from ..plots.style import BLUE, FAINT, GRAY, GREEN, INK, ORANGE, PAPER
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
