@@ -1,14 +1,15 @@
-"""Measurements of chainrule, each with the machine and the commit that made it.
+"""Measurements of chainrule. Each result has the machine and the commit it was measured with.
 
 python -m bench kernels|training [CASE ...] [--device cuda] [--peer torch,tensorflow,jax,numpy]
                                  [--threads N] [--peer-python torch=PYTHON] [--json FILE]
                                  [--goals] [--list]
-python -m bench import           time to import, size of the wheel, peak memory
-python -m bench goals            kept results beside bench/report/goals.toml; 1 on a shortfall
-python -m bench --goals          measure everything, then that table
+python -m bench import           import time, size of the wheel, peak memory
+python -m bench goals            compare stored results with bench/report/goals.toml; exit code 1
+                                 if a goal is not met
+python -m bench --goals          measure everything and compare it with the goals
 python -m bench accuracy [cnn|lenet|mlp ...] [--device cuda] [--seeds N] [--json FILE]
-bench/gpu.sh OUT test|sanitize|bench    everything that wants a GPU, in three calls
-python -m bench report           write the README's tables and the roofline from bench/results/
+python -m bench report           write the READMEs' tables and the roofline from bench/results/
+bench/gpu.sh OUT test|sanitize|bench    everything that requires a GPU, in three parts
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from bench import accuracy, imports, speed
 from bench.report import goals, write
 
 
-def everything() -> int:
+def measure_all() -> int:
     """Measure all cases of all groups with their defaults, and compare them with the goals."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description=everything.__doc__)
-    speed.common(parser)
-    parser.add_argument("--wheel", type=Path, help="a built wheel (default: build one)")
+    parser = argparse.ArgumentParser(prog="python -m bench", description=measure_all.__doc__)
+    speed.add_common_arguments(parser)
+    parser.add_argument("--wheel", type=Path, help="an existing wheel (default: build one)")
     options = parser.parse_args()
     records = speed.measure("kernels", options) | speed.measure("training", options)
     if options.device == "cpu":
@@ -34,9 +35,9 @@ def everything() -> int:
 
 
 def main() -> int:
-    # Options alone are for all of it.
+    # Options without a command measure everything.
     if sys.argv[1:] and sys.argv[1].startswith("--") and "--goals" in sys.argv:
-        return everything()
+        return measure_all()
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description=__doc__,
@@ -53,7 +54,7 @@ def main() -> int:
     }
     for name, module in modules.items():
         command = commands.add_parser(name, help=module.__doc__, description=module.__doc__)
-        module.arguments(command)
+        module.add_arguments(command)
         command.set_defaults(run=module.run, group=name)
     options = parser.parse_args()
     return int(options.run(options))

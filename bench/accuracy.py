@@ -1,4 +1,7 @@
-"""Train the recipes of `chainrule mnist` on all of MNIST, one run a seed, and measure them."""
+"""Train the networks of `chainrule mnist` on the full MNIST, one run per seed, and store results.
+
+A result has the accuracy on the test images and the training time in seconds.
+"""
 
 from __future__ import annotations
 
@@ -13,19 +16,19 @@ from bench.harness.case import DEVICES
 from chainrule.recipes import RECIPES
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="*", metavar="NETWORK", help=f"of {', '.join(RECIPES)}")
     parser.add_argument("--seeds", type=int, default=5, help="runs with seeds 0 .. N-1 (5)")
-    parser.add_argument("--data", help="folder that holds MNIST (default: $CHAINRULE_DATA)")
-    parser.add_argument("--device", choices=DEVICES, default="cpu", help="where it runs (cpu)")
-    parser.add_argument("--epochs", type=int, help="fewer or more than the recipe's, for a trial")
-    parser.add_argument("--json", type=Path, help="where the results go (default: bench/results)")
+    parser.add_argument("--data", help="folder that contains MNIST (default: $CHAINRULE_DATA)")
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help="the device (cpu)")
+    parser.add_argument("--epochs", type=int, help="number of epochs (default: the recipe's)")
+    parser.add_argument("--json", type=Path, help="file of results (default: in bench/results)")
 
 
-def one_run(
+def train_and_test(
     name: str, seed: int, epochs: int, device: str, train: cr.data.Dataset, test: cr.data.Dataset
 ) -> dict[str, Any]:
-    """What `chainrule mnist --network NAME --seed SEED` does, without its pictures."""
+    """Train like `chainrule mnist --network NAME --seed SEED` and return accuracy and seconds."""
     recipe = RECIPES[name]
     network = recipe.network(seed=seed).to(device)
     started = time.perf_counter()
@@ -47,23 +50,23 @@ def one_run(
 def run(options: argparse.Namespace) -> int:
     unknown = set(options.names) - set(RECIPES)
     if unknown:
-        raise SystemExit(f"accuracy: unknown networks {sorted(unknown)}; there are {list(RECIPES)}")
+        names = ", ".join(sorted(unknown))
+        raise SystemExit(f"accuracy: networks must be among {', '.join(RECIPES)}, got {names}")
     train, test = cr.data.mnist(options.data, download=False)
-    facts, prefix = machine.facts(), ""
+    info, prefix = machine.info(), ""
     if options.device == "cuda":
-        facts, prefix = facts | {"gpu": gpu.facts()}, "cuda-"
-    target = options.json or machine.RESULTS / f"{prefix}accuracy.json"
-    results = records.read(target)
+        info, prefix = info | {"gpu": gpu.info()}, "cuda-"
+    path = options.json or machine.RESULTS / f"{prefix}accuracy.json"
+    results = records.read(path)
     for name in options.names or list(RECIPES):
         runs = []
         epochs = options.epochs or RECIPES[name].epochs
         for seed in range(options.seeds):
-            runs.append(one_run(name, seed, epochs, options.device, train, test))
-            last = runs[-1]
-            print(
-                f"{name:6} seed {seed}  {last['accuracy']:.2%}  {last['seconds']:.1f} s", flush=True
-            )
-        mean = sum(one["accuracy"] for one in runs) / len(runs)
+            result = train_and_test(name, seed, epochs, options.device, train, test)
+            accuracy, seconds = result["accuracy"], result["seconds"]
+            print(f"{name:6} seed {seed}  {accuracy:.2%}  {seconds:.1f} s", flush=True)
+            runs.append(result)
+        mean = sum(result["accuracy"] for result in runs) / len(runs)
         print(f"{name:6} mean    {mean:.3%} after {epochs} epochs")
         command = f"python -m bench accuracy {name} --seeds {options.seeds}"
         if options.device != "cpu":
@@ -73,8 +76,8 @@ def run(options: argparse.Namespace) -> int:
         results[name] = {
             "command": command,
             "epochs": epochs,
-            "machine": facts,
+            "machine": info,
             "runs": runs,
         }
-        records.write(target, results)
+        records.write(path, results)
     return 0

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# What can only be seen on a GPU, in three parts of less than ten minutes each:
+# Everything that requires a GPU, in three parts of less than ten minutes each:
 #
-#   bench/gpu.sh OUT test      builds the wheel; the tests: on the GPU, at random shapes, on the CPU
-#   bench/gpu.sh OUT sanitize  the random shapes, a few, under each tool of compute-sanitizer
-#   bench/gpu.sh OUT bench     training steps, kernels and accuracy beside PyTorch, and the goals
+#   bench/gpu.sh OUT test      build the wheel; run the tests on the GPU, with random shapes, on the CPU
+#   bench/gpu.sh OUT sanitize  run a few random shapes under each tool of compute-sanitizer
+#   bench/gpu.sh OUT bench     measure training steps, kernels and accuracy, compare with the goals
 #
-# Nothing is fetched, no step ends the others, and each has its time. OUT gets summary.txt, a log a
-# step in PART-logs.tar.gz, the wheel, and the results as JSON.
+# Nothing is downloaded. Each step has a time limit, and a failed step does not stop the others.
+# OUT receives summary.txt, one log per step in PART-logs.tar.gz, the wheel, and results as JSON.
 #
 # PYTHON          an interpreter with NumPy, pytest, hypothesis and, for bench, PyTorch (python3)
-# WHEEL           a wheel that was built before (default: one in OUT, or a new one)
-# WHEELS          a folder of wheels that PYTHON lacks
-# OPTIONS         more of `python -m bench`'s for the measurements: --quick tries this script out
-# CHAINRULE_DATA  the folder that holds all of MNIST; without it what needs it is left out
+# WHEEL           an existing wheel (default: the one in OUT; if there is none, build it)
+# WHEELS          a folder of wheels that PYTHON does not have installed
+# OPTIONS         more options of `python -m bench`; with --quick the script only checks itself
+# CHAINRULE_DATA  the folder of the full MNIST; if unset, steps that require it are skipped
 set -u
 [ $# -eq 2 ] || { sed -n '2,/^set/p' "$0" | grep '^#'; exit 2; }
 mkdir -p "$1"
@@ -27,36 +27,37 @@ mkdir "$work/logs"
 failures=0
 export PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 
-say() { printf '%s\n' "$*" | tee -a "$out/summary.txt"; }
+log() { printf '%s\n' "$*" | tee -a "$out/summary.txt"; }
 
-# step NAME SECONDS COMMAND...: a line of the summary, and a log; shorter where little time is left.
+# step NAME SECONDS COMMAND...: run a command with a time limit, which also ends before `deadline`.
+# Write its output to a log and its result to the summary.
 step() {
-  local name=$1 limit=$2 began=$SECONDS code word
+  local name=$1 limit=$2 began=$SECONDS code result
   shift 2
   ((limit > deadline - SECONDS)) && limit=$((deadline - SECONDS))
   if ((limit < 5)); then
-    say "$(printf '%-12s %-20s NO TIME LEFT' "$part" "$name")"
+    log "$(printf '%-12s %-20s NO TIME LEFT' "$part" "$name")"
     failures=$((failures + 1))
     return
   fi
-  # `timeout` runs commands, not functions of this shell.
+  # `timeout` cannot run shell functions.
   declare -F "$1" > /dev/null && set -- bash -c '"$@"' "$1" "$@"
   timeout --kill-after=10 "$limit" "$@" > "$work/logs/$name.log" 2>&1
   code=$?
   case $code in
-    0) word="ok" ;;
-    124 | 137) word="TIME IS UP" ;;
-    *) word="FAILED ($code)" ;;
+    0) result="ok" ;;
+    124 | 137) result="TIMED OUT" ;;
+    *) result="FAILED ($code)" ;;
   esac
   [ $code -eq 0 ] || failures=$((failures + 1))
-  say "$(printf '%-12s %-20s %-12s %4d s  %s' "$part" "$name" "$word" $((SECONDS - began)) \
+  log "$(printf '%-12s %-20s %-12s %4d s  %s' "$part" "$name" "$result" $((SECONDS - began)) \
     "$(grep -v '^ *$' "$work/logs/$name.log" | tail -n 1 | cut -c 1-120)")"
   tar -czf "$out/$part-logs.tar.gz" -C "$work/logs" .
 }
 
 has() { "$python" -c "import $1" 2> /dev/null; }
 
-facts() {
+info() {
   nvidia-smi
   nvcc --version
   "$python" --version
@@ -76,7 +77,7 @@ install() {
     --target "$work/site" "$1" "${extra[@]}"
 }
 
-look() {
+check_gpu() {
   (cd "$work" && "$python" -c "
 import chainrule
 print('chainrule', chainrule.__version__, 'from', chainrule.__file__)
@@ -84,25 +85,25 @@ print(chainrule.cuda.why_off() or chainrule.cuda.description())
 raise SystemExit(bool(chainrule.cuda.why_off()))")
 }
 
-prepare() {  # the package under $work/site, for everything behind it
+prepare() {  # install the package in $work/site for the following steps
   export PYTHONPATH="$work/site${PYTHONPATH:+:$PYTHONPATH}"
-  step facts 30 facts
+  step info 30 info
   local wheel=${WHEEL:-$(find "$out" -maxdepth 1 -name 'chainrule-*.whl' | head -n 1)}
   if [ -z "$wheel" ]; then
     step build 280 build
     wheel=$(find "$out" -maxdepth 1 -name 'chainrule-*.whl' | head -n 1)
   fi
   step install 60 install "$wheel"
-  step look 60 look
+  step check_gpu 60 check_gpu
 }
 
 tests() {  # tests NAME SECONDS PROCESSES ARGUMENTS...
-  local name=$1 limit=$2 processes=$3 chosen=(-p no:cacheprovider -p no:benchmark)
+  local name=$1 limit=$2 processes=$3 flags=(-p no:cacheprovider -p no:benchmark)
   shift 3
-  # One that hangs should not take the others' time.
-  has pytest_timeout && chosen+=(--timeout 100)
-  ((processes > 1)) && has xdist && chosen+=(-n "$processes")
-  step "$name" "$limit" "$python" -m pytest -q "${chosen[@]}" "$@"
+  # A test that hangs must not use up the time of the others.
+  has pytest_timeout && flags+=(--timeout 100)
+  ((processes > 1)) && has xdist && flags+=(-n "$processes")
+  step "$name" "$limit" "$python" -m pytest -q "${flags[@]}" "$@"
 }
 
 measure() {  # measure NAME SECONDS GROUP ARGUMENTS...
@@ -112,7 +113,7 @@ measure() {  # measure NAME SECONDS GROUP ARGUMENTS...
     --threads "$(nproc)" --json "$out/cuda-$group.json" "${options[@]}" "$@"
 }
 
-export -f facts build install look
+export -f info build install check_gpu
 export python out work
 
 case $part in
@@ -121,8 +122,8 @@ case $part in
     prepare
     tests gpu 100 1 tests/cuda/test_cuda_array.py tests/cuda/test_cuda_training.py
     CHAINRULE_CUDA_SHAPES=${CHAINRULE_CUDA_SHAPES:-200} tests random 150 8 tests/cuda/test_cuda_random.py
-    tests operations 200 8 tests -k "cuda and not cuda_"
-    # One of the CPU's backends: CI goes through all.
+    tests operations 200 8 tests/ops -k cuda
+    # One CPU backend only. CI tests all of them.
     CHAINRULE_BACKEND=$("$python" -c "import chainrule; print(chainrule.info()['backend'])") \
       CHAINRULE_TEST_CUDA=0 tests cpu 250 16 tests -k "not cuda"
     ;;
@@ -131,7 +132,7 @@ case $part in
     prepare
     sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2> /dev/null)
     if [ -z "$sanitizer" ]; then
-      say "sanitize     compute-sanitizer IS NOT HERE: nothing was checked by it"
+      log "sanitize     compute-sanitizer NOT FOUND: nothing was checked"
       failures=$((failures + 1))
     else
       export CHAINRULE_CUDA_SHAPES=${CHAINRULE_CUDA_SHAPES:-8}
@@ -150,18 +151,18 @@ case $part in
       measure mnist 100 training mnist
       step accuracy 45 "$python" -m bench accuracy --device cuda --json "$out/cuda-accuracy.json"
     else
-      say "bench        CHAINRULE_DATA IS NOT SET: no seconds to 99 %, no accuracy"
+      log "bench        CHAINRULE_DATA NOT SET: mnist-99 and accuracy skipped"
     fi
-    # Compiling is worth least here: the products are one call of a library.
+    # torch.compile has little effect here, because a convolution is one library call.
     measure convolutions 200 kernels conv2d --no-compile
     step goals 20 "$python" -m bench goals --device cuda --json "$out/cuda-kernels.json" \
       --json "$out/cuda-training.json"
     cat "$work/logs/goals.log" >> "$out/summary.txt"
     ;;
   *)
-    say "gpu.sh: the part must be test, sanitize or bench, got $part"
+    log "gpu.sh: the part must be test, sanitize or bench, got $part"
     exit 2
     ;;
 esac
-say "$(printf '%-12s %d steps not ok, %d s in all' "$part" "$failures" "$SECONDS")"
+log "$(printf '%-12s %d steps failed, %d s in total' "$part" "$failures" "$SECONDS")"
 exit $((failures > 0))

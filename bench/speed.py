@@ -1,4 +1,4 @@
-"""Measure kernels or whole training steps beside other libraries, and keep the results."""
+"""Measure kernels or training steps of chainrule and other libraries, and store the results."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from bench import cases
 from bench.harness import machine, records
-from bench.harness.case import DEVICES, LIBRARIES, chosen
+from bench.harness.case import DEVICES, LIBRARIES
 from bench.harness.driver import Driver
 from bench.harness.library_process import Settings
 from bench.report import figures, goals
@@ -17,37 +18,41 @@ from bench.report import figures, goals
 PEERS = ",".join(name for name in LIBRARIES if name != "chainrule")
 
 
-def common(parser: argparse.ArgumentParser) -> None:
-    """Add the options of every measurement beside peers."""
-    parser.add_argument("--peer", default=PEERS, help=f"libraries to run beside ({PEERS})")
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of every measurement that has peers."""
+    parser.add_argument("--peer", default=PEERS, help=f"libraries to compare with ({PEERS})")
     parser.add_argument(
         "--peer-python",
         action="append",
         default=[],
         metavar="LIBRARY=PYTHON",
-        help="the interpreter that has a library (default: this one); may be given again",
+        help="an interpreter that has the library (default: this one); repeatable",
     )
-    parser.add_argument("--device", choices=DEVICES, default="cpu", help="where it runs (cpu)")
-    parser.add_argument("--threads", type=int, default=2, help="threads of every library (2)")
-    parser.add_argument("--json", type=Path, help="where results go (default: bench/results)")
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help="the device (cpu)")
+    parser.add_argument("--threads", type=int, default=2, help="threads of each library (2)")
+    parser.add_argument("--json", type=Path, help="file of results (default: in bench/results)")
     parser.add_argument("--goals", action="store_true", help="compare with bench/report/goals.toml")
     parser.add_argument("--quick", action="store_true", help="tiny cases, two rounds, no files")
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("names", nargs="*", metavar="CASE", help="cases, or how they begin")
-    common(parser)
-    parser.add_argument("--rounds", type=int, default=9, help="rounds of all legs in turn (9)")
-    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
-    parser.add_argument("--list", action="store_true", help="name the cases and end")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("names", nargs="*", metavar="CASE", help="names or prefixes of cases")
+    add_common_arguments(parser)
+    parser.add_argument("--rounds", type=int, default=9, help="timings of each variant (9)")
+    parser.add_argument("--no-compile", action="store_true", help="exclude torch.compile")
+    parser.add_argument("--list", action="store_true", help="print the names of the cases and exit")
 
 
 def settings(group: str, options: argparse.Namespace) -> Settings:
+    """Return the settings of a measurement from its options.
+
+    Raises SystemExit if a peer is unknown.
+    """
     peers = tuple(name for name in options.peer.split(",") if name)
     if unknown := set(peers) - set(LIBRARIES):
-        raise SystemExit(f"{group}: unknown peers {sorted(unknown)}; there are {PEERS}")
-    pythons = dict(one.partition("=")[::2] for one in options.peer_python)
-    # How to run it again anywhere: without this machine's paths.
+        raise SystemExit(f"{group}: peers must be among {PEERS}, got {', '.join(sorted(unknown))}")
+    pythons = dict(pair.partition("=")[::2] for pair in options.peer_python)
+    # The command to reproduce the result on any machine, so without local paths.
     command = f"python -m bench {group} --threads {options.threads}"
     if options.device != "cpu":
         command = f"python -m bench {group} --device {options.device}"
@@ -68,31 +73,36 @@ def settings(group: str, options: argparse.Namespace) -> Settings:
     )
 
 
-def keep(path: Path, name: str, record: dict[str, Any]) -> None:
-    """Add a case to a file of results, which must be of the same processor or GPU."""
+def store(path: Path, name: str, record: dict[str, Any]) -> None:
+    """Write a record to a file of results.
+
+    Raises SystemExit if the file has results of another processor or GPU.
+    """
     results = records.read(path)
     for other in results.values():
-        if (there := _where(other)) != _where(record):
-            raise SystemExit(f"{path} holds results of another machine ({there}): name a --json")
+        if (processor := _processor(other)) != _processor(record):
+            raise SystemExit(f"{path} has results of {processor}: name another file with --json")
     record["date"] = datetime.date.today().isoformat()
     results[name] = _rounded(record)
     records.write(path, results)
 
 
-def _where(record: dict[str, Any]) -> str:
-    found = record["machine"]
-    return str(found["gpu"]["name"] if "gpu" in found else found["cpu"])
+def _processor(record: dict[str, Any]) -> str:
+    info = record["machine"]
+    return str(info["gpu"]["name"] if "gpu" in info else info["cpu"])
 
 
 def _rounded(value: Any) -> Any:
+    """Return a JSON value with all floats rounded to five significant digits."""
     if isinstance(value, dict):
-        return {key: _rounded(one) for key, one in value.items()}
+        return {key: _rounded(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_rounded(one) for one in value]
+        return [_rounded(item) for item in value]
     return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
-def target(group: str, options: argparse.Namespace) -> Path | None:
+def results_path(group: str, options: argparse.Namespace) -> Path | None:
+    """Return the file for the results of a group; None if they are not stored."""
     if options.json:
         return Path(options.json)
     prefix = "" if options.device == "cpu" else f"{options.device}-"
@@ -100,26 +110,26 @@ def target(group: str, options: argparse.Namespace) -> Path | None:
 
 
 def measure(group: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Measure a group's cases; returns the records by name."""
-    cases = chosen(group, getattr(options, "names", []), options.quick, options.device)
+    """Measure the selected cases of a group, print and store each, and return records by name."""
+    selected = cases.select(group, getattr(options, "names", []), options.quick, options.device)
     measured: dict[str, Any] = {}
     with Driver(settings(group, options)) as driver:
-        for name, (module, case) in cases.items():
+        for name, (module, case) in selected.items():
             measured[name] = driver.measure(module, case)
-            print("\n".join(figures.lines(name, measured[name])), flush=True)
-            if path := target(group, options):
-                keep(path, name, measured[name])
+            print("\n".join(figures.report_lines(name, measured[name])), flush=True)
+            if path := results_path(group, options):
+                store(path, name, measured[name])
     return measured
 
 
 def run(options: argparse.Namespace) -> int:
     group = options.group
     if options.list:
-        print("\n".join(chosen(group, options.names, options.quick, options.device)))
+        print("\n".join(cases.select(group, options.names, options.quick, options.device)))
         return 0
     measured = measure(group, options)
-    wrong = [name for name, record in measured.items() if figures.ours(record) is None]
-    for name in wrong:
+    failed = [name for name, record in measured.items() if figures.own_best(record) is None]
+    for name in failed:
         print(f"{group}: {name}: chainrule has no result", file=sys.stderr)
-    short = goals.show(measured, options.device) if options.goals else 0
-    return int(bool(wrong or short))
+    missed = goals.show(measured, options.device) if options.goals else 0
+    return int(bool(failed or missed))

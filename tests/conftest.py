@@ -45,9 +45,10 @@ def _on_gpu() -> list[str]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "backend" in metafunc.fixturenames:
-        # The tests of operations also run on a GPU. Programs and networks on a GPU have separate
-        # tests in tests/cuda.
-        gpu = _on_gpu() if metafunc.definition.path.parent.name == "ops" else []
+        # Tests of operations also run on the GPU, unless their module sets CPU_ONLY. Programs and
+        # networks on the GPU are tested in tests/cuda.
+        in_ops = metafunc.definition.path.parent.name == "ops"
+        gpu = _on_gpu() if in_ops and not getattr(metafunc.module, "CPU_ONLY", False) else []
         metafunc.parametrize("backend", [*_backends(), *gpu], indirect=True)
 
 

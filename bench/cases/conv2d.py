@@ -10,16 +10,15 @@ from typing import Any
 import numpy as np
 
 from bench.harness import networks
-from bench.harness.case import Array, Case, Inputs, normal
-from bench.peers import kernel_variants as kernels
-from bench.peers.kernel_variants import Variants, bind
+from bench.harness.case import Array, Case, Inputs, VariantBuilders, normal
+from bench.peers import kernel_variants
 
 FORWARD, INPUT, WEIGHT = "conv2d", "conv2d_backward_input", "conv2d_backward_weight"
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Batch, input channels, rows and columns, filters, the filter's size, padding, stride."""
+    """Batch, input channels, image size, filters, kernel size, padding and stride."""
 
     n: int
     c: int
@@ -34,7 +33,7 @@ class Shape:
         return (self.size + 2 * self.padding - self.kernel) // self.stride + 1
 
     @property
-    def windows(self) -> dict[str, int]:
+    def options(self) -> dict[str, int]:
         return {"stride": self.stride, "padding": self.padding}
 
     @property
@@ -54,9 +53,7 @@ SHAPES = (
     Shape(64, 6, 14, 16, 5, 0),
     Shape(32, 64, 56, 256, 1, 0),
 )
-
-
-# The bodies of ResNet-50, at a batch that a GPU takes, and first layers of pictures.
+# For a GPU: the inner layers of ResNet-50 at a batch size of 32, and first layers on color images.
 BODIES = (
     *(Shape(32, c, size, c, 3, 1) for c, size in ((64, 56), (512, 7))),
     *(Shape(32, 4 * c, size, c, 1, 0) for c, size in ((64, 56), (128, 28), (256, 14), (512, 7))),
@@ -66,64 +63,71 @@ FIRST = (Shape(128, 3, 32, 64, 3, 1), Shape(32, 3, 224, 64, 7, 3, stride=2))
 QUICK = (Shape(2, 1, 8, 4, 3, 0), Shape(2, 4, 6, 8, 3, 1), Shape(1, 3, 9, 4, 3, 1, stride=2))
 
 
-def chainrule_legs(made: Inputs, operation: str, shape: Shape, device: str) -> Variants:
+def chainrule_variants(
+    inputs: Inputs, operation: str, shape: Shape, device: str
+) -> VariantBuilders:
     from chainrule import ops
 
-    on = kernels.chainrule(made, device)
+    arrays = kernel_variants.chainrule_arrays(inputs, device)
 
-    def make() -> Any:
+    def make_call() -> Any:
         if operation == FORWARD:
-            given = on["x"], on["weight"], on["bias"]
-            return bind(ops.conv2d, *given, **shape.windows, out=on.like("dy"))
+            arguments = arrays["x"], arrays["weight"], arrays["bias"]
+            return partial(ops.conv2d, *arguments, **shape.options, out=arrays.empty_like("dy"))
         if operation == INPUT:
-            back, given = ops.conv2d_backward_input, (on["dy"], on["weight"], made["x"].shape)
-            return bind(back, *given, **shape.windows, out=on.like("x"))
-        out = on.like("weight"), on.like("bias")
-        given = on["dy"], on["x"], shape.kernel
-        return bind(ops.conv2d_backward_weight, *given, **shape.windows, out=out)
+            arguments = arrays["dy"], arrays["weight"], inputs["x"].shape
+            backward, out = ops.conv2d_backward_input, arrays.empty_like("x")
+            return partial(backward, *arguments, **shape.options, out=out)
+        out = arrays.empty_like("weight"), arrays.empty_like("bias")
+        arguments = arrays["dy"], arrays["x"], shape.kernel
+        return partial(ops.conv2d_backward_weight, *arguments, **shape.options, out=out)
 
-    return on.legs("out=", make, kernels.two if operation == WEIGHT else kernels.one)
+    pair = operation == WEIGHT
+    to_results = kernel_variants.as_pair if pair else kernel_variants.as_tuple
+    return arrays.variants("out=", make_call, to_results)
 
 
-def torch_legs(made: Inputs, operation: str, shape: Shape, device: str) -> Variants:
+def torch_variants(inputs: Inputs, operation: str, shape: Shape, device: str) -> VariantBuilders:
     import torch
     from torch.nn import functional
 
-    on = kernels.torch(made, device)
+    arrays = kernel_variants.torch_arrays(inputs, device)
 
     def forward(x: Any, weight: Any, bias: Any) -> Any:
-        return functional.conv2d(x, weight, bias, **shape.windows)
+        return functional.conv2d(x, weight, bias, **shape.options)
 
-    def make(channels_last: bool, compiled: bool) -> Any:
-        x, weight = (on.images(name, channels_last) for name in ("x", "weight"))
+    def make_call(channels_last: bool, compiled: bool) -> Any:
+        x, weight = (arrays.images(name, channels_last) for name in ("x", "weight"))
         if operation == FORWARD:
-            return bind(kernels.compiled(forward) if compiled else forward, x, weight, on["bias"])
-        step, both = [shape.stride] * 2, [shape.padding] * 2
-        wanted = [operation == INPUT, operation == WEIGHT, operation == WEIGHT]
-        return bind(
+            function = kernel_variants.compiled(forward) if compiled else forward
+            return partial(function, x, weight, arrays["bias"])
+        stride, padding = [shape.stride] * 2, [shape.padding] * 2
+        output_mask = [operation == INPUT, operation == WEIGHT, operation == WEIGHT]
+        return partial(
             torch.ops.aten.convolution_backward,
-            *(on.images("dy", channels_last), x, weight, [shape.k]),
-            *(step, both, [1, 1], False, [0, 0], 1, wanted),
+            *(arrays.images("dy", channels_last), x, weight, [shape.k]),
+            *(stride, padding, [1, 1], False, [0, 0], 1, output_mask),
         )
 
-    def arrays(got: Any) -> tuple[Array, ...]:
+    def to_results(result: Any) -> tuple[Array, ...]:
         if operation == FORWARD:
-            return (kernels.nhwc(got),)
+            return (kernel_variants.to_nhwc(result),)
         if operation == INPUT:
-            return (kernels.nhwc(got[0]),)
-        return kernels.nhwc(got[1]), kernels.array(got[2])
+            return (kernel_variants.to_nhwc(result[0]),)
+        return kernel_variants.to_nhwc(result[1]), kernel_variants.to_numpy(result[2])
 
-    found: Variants = {}
-    # The backward ones are one library call, which compiling leaves as it is.
+    builders: VariantBuilders = {}
+    # A backward pass is one library call, which torch.compile does not change.
     for compiled in (False, True) if operation == FORWARD else (False,):
         for channels_last in (False, True):
             words = ["compile"] * compiled + ["channels_last"] * channels_last
             name = " ".join(words) or "default"
-            found |= on.legs(name, partial(make, channels_last, compiled), arrays)
-    return found
+            make = partial(make_call, channels_last, compiled)
+            builders |= arrays.variants(name, make, to_results)
+    return builders
 
 
-def inputs(shape: Shape, random: np.random.Generator) -> Inputs:
+def make_inputs(shape: Shape, random: np.random.Generator) -> Inputs:
     return {
         "x": normal(random, shape.n, shape.size, shape.size, shape.c),
         "weight": normal(random, shape.k, shape.kernel, shape.kernel, shape.c),
@@ -132,14 +136,14 @@ def inputs(shape: Shape, random: np.random.Generator) -> Inputs:
     }
 
 
-def reference(made: Inputs, operation: str, shape: Shape) -> tuple[Array, ...]:
-    of = networks.reference()
-    x, weight, bias, dy = (made[name] for name in ("x", "weight", "bias", "dy"))
+def reference(inputs: Inputs, operation: str, shape: Shape) -> tuple[Array, ...]:
+    ref = networks.reference()
+    x, weight, bias, dy = (inputs[name] for name in ("x", "weight", "bias", "dy"))
     if operation == FORWARD:
-        return (of.conv2d(x, weight, bias, **shape.windows),)
+        return (ref.conv2d(x, weight, bias, **shape.options),)
     if operation == INPUT:
-        return (of.conv2d_backward_input(dy, weight, x.shape, **shape.windows),)
-    dweight, dbias = of.conv2d_backward_weight(dy, x, shape.kernel, **shape.windows)
+        return (ref.conv2d_backward_input(dy, weight, x.shape, **shape.options),)
+    dweight, dbias = ref.conv2d_backward_weight(dy, x, shape.kernel, **shape.options)
     return dweight, dbias
 
 
@@ -155,20 +159,20 @@ def cases(quick: bool, device: str) -> Iterator[Case]:
         values = shape.n * shape.size**2 * shape.c + pixels * shape.k
         for operation in (FORWARD, INPUT, WEIGHT):
             if operation == INPUT and shape.c in (1, 3):
-                continue  # a first layer: nothing asks for it
-            legs: dict[str, Any] = {"operation": operation, "shape": shape, "device": device}
+                continue  # A first layer needs no gradient of its input.
+            selection: dict[str, Any] = {"operation": operation, "shape": shape, "device": device}
             yield Case(
                 f"{operation}-{shape.name}",
                 "kernels",
                 flops=2.0 * pixels * shape.k * shape.kernel**2 * shape.c,
                 nbytes=4.0 * (values + shape.k * shape.kernel**2 * shape.c),
                 bound="compute",
-                inputs=partial(inputs, shape),
+                inputs=partial(make_inputs, shape),
                 reference=partial(reference, operation=operation, shape=shape),
-                legs={
-                    "chainrule": partial(chainrule_legs, **legs),
-                    "torch": partial(torch_legs, **legs),
+                variants={
+                    "chainrule": partial(chainrule_variants, **selection),
+                    "torch": partial(torch_variants, **selection),
                 },
-                # Transforms of the input (Winograd's) round more than the products do.
+                # Winograd transforms have larger rounding errors than sums of products.
                 tolerance=1e-4,
             )

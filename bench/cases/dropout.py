@@ -1,4 +1,4 @@
-"""Dropout of as many values as `cnn` has behind its pooling: each a random number."""
+"""Dropout on as many values as `cnn` has after its pooling. Each value takes a random number."""
 
 from __future__ import annotations
 
@@ -8,47 +8,53 @@ from typing import Any
 
 import numpy as np
 
-from bench.harness.case import Array, Case, Inputs
-from bench.peers import kernel_variants as kernels
-from bench.peers.kernel_variants import Variants, bind
+from bench.harness.case import Array, Case, Inputs, VariantBuilders
+from bench.peers import kernel_variants
 
 RATE = 0.5
 
 
-def share_dropped(got: Any) -> tuple[Array, ...]:
-    """Return the values kept, scaled back, and the share dropped to a tenth: masks may differ."""
-    y = kernels.array(got)
-    kept = y[y != 0] * (1 - RATE)
-    return kept[:1], np.round(np.array([1 - kept.size / y.size]), 1)
+def value_and_fraction_dropped(result: Any) -> tuple[Array, ...]:
+    """Return a value that was kept, scaled back, and the fraction dropped, rounded to one decimal.
+
+    The libraries draw different masks.
+    """
+    y = kernel_variants.to_numpy(result)
+    values = y[y != 0] * (1 - RATE)
+    return values[:1], np.round(np.array([1 - values.size / y.size]), 1)
 
 
-def chainrule_legs(made: Inputs, device: str) -> Variants:
+def chainrule_variants(inputs: Inputs, device: str) -> VariantBuilders:
     from chainrule import ops
 
-    on = kernels.chainrule(made, device)
+    arrays = kernel_variants.chainrule_arrays(inputs, device)
 
-    def make() -> Any:
-        return bind(ops.dropout, on["x"], RATE, seed=1, offset=0, out=on.like("x"))
+    def make_call() -> Any:
+        out = arrays.empty_like("x")
+        return partial(ops.dropout, arrays["x"], RATE, seed=1, offset=0, out=out)
 
-    return on.legs("out=", make, share_dropped)
+    return arrays.variants("out=", make_call, value_and_fraction_dropped)
 
 
-def torch_legs(made: Inputs, device: str) -> Variants:
+def torch_variants(inputs: Inputs, device: str) -> VariantBuilders:
     from torch.nn import functional
 
-    on = kernels.torch(made, device)
+    arrays = kernel_variants.torch_arrays(inputs, device)
 
     def dropout(x: Any) -> Any:
         return functional.dropout(x, RATE, training=True)
 
+    def make_call(compiled: bool) -> Any:
+        return partial(kernel_variants.compiled(dropout) if compiled else dropout, arrays["x"])
+
     return {
-        **on.legs("default", lambda: bind(dropout, on["x"]), share_dropped),
-        **on.legs("compile", lambda: bind(kernels.compiled(dropout), on["x"]), share_dropped),
+        **arrays.variants("default", lambda: make_call(False), value_and_fraction_dropped),
+        **arrays.variants("compile", lambda: make_call(True), value_and_fraction_dropped),
     }
 
 
-def reference(made: Inputs) -> tuple[Array, ...]:
-    return made["x"][:1].astype(np.float64), np.array([RATE])
+def reference(inputs: Inputs) -> tuple[Array, ...]:
+    return inputs["x"][:1].astype(np.float64), np.array([RATE])
 
 
 def cases(quick: bool, device: str) -> Iterator[Case]:
@@ -65,11 +71,11 @@ def case(count: int, device: str) -> Case:
         flops=2.0 * count,
         nbytes=8.0 * count,
         bound="memory",
-        # One value everywhere: what is kept can be told whatever the mask.
+        # All values are equal, so that the value kept does not depend on the mask.
         inputs=lambda random: {"x": np.full(count, random.normal(), np.float32)},
         reference=reference,
-        legs={
-            "chainrule": partial(chainrule_legs, device=device),
-            "torch": partial(torch_legs, device=device),
+        variants={
+            "chainrule": partial(chainrule_variants, device=device),
+            "torch": partial(torch_variants, device=device),
         },
     )

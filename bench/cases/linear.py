@@ -1,4 +1,4 @@
-"""Dense layers of wide networks: forward, and each of the two products of the way back."""
+"""Linear layers of wide networks: the forward pass and both products of the backward pass."""
 
 from __future__ import annotations
 
@@ -9,46 +9,47 @@ from typing import Any
 import numpy as np
 
 from bench.harness import networks
-from bench.harness.case import Array, Case, Inputs, normal
-from bench.peers import kernel_variants as kernels
-from bench.peers.kernel_variants import Variants, bind
+from bench.harness.case import Array, Case, Inputs, VariantBuilders, normal
+from bench.peers import kernel_variants
 
 PASSES = ("forward", "forward-relu", "dx", "dweight")
 
 
-def chainrule_legs(made: Inputs, what: str, device: str) -> Variants:
+def chainrule_variants(inputs: Inputs, what: str, device: str) -> VariantBuilders:
     from chainrule import ops
 
-    on = kernels.chainrule(made, device)
+    arrays = kernel_variants.chainrule_arrays(inputs, device)
 
-    def make() -> Any:
+    def make_call() -> Any:
         if what == "dx":
-            return bind(ops.matmul, on["dy"], on["weight"], out=on.like("x"))
+            return partial(ops.matmul, arrays["dy"], arrays["weight"], out=arrays.empty_like("x"))
         if what == "dweight":
-            out = (None, on.like("weight"), on.like("bias"))
-            given = on["dy"], on["x"], on["weight"]
-            return bind(ops.linear_backward, *given, need_dx=False, out=out)
+            out = (None, arrays.empty_like("weight"), arrays.empty_like("bias"))
+            arguments = arrays["dy"], arrays["x"], arrays["weight"]
+            return partial(ops.linear_backward, *arguments, need_dx=False, out=out)
         activation = "relu" if what == "forward-relu" else None
-        given = on["x"], on["weight"], on["bias"]
-        return bind(ops.linear, *given, activation=activation, out=on.like("dy"))
+        arguments = arrays["x"], arrays["weight"], arrays["bias"]
+        out = arrays.empty_like("dy")
+        return partial(ops.linear, *arguments, activation=activation, out=out)
 
-    def gradients(got: Any) -> tuple[Array, ...]:
-        return kernels.two(got[1:])
+    def gradients(result: Any) -> tuple[Array, ...]:
+        return kernel_variants.as_pair(result[1:])
 
-    return on.legs("out=", make, gradients if what == "dweight" else kernels.one)
+    to_results = gradients if what == "dweight" else kernel_variants.as_tuple
+    return arrays.variants("out=", make_call, to_results)
 
 
-def torch_legs(made: Inputs, what: str, device: str) -> Variants:
+def torch_variants(inputs: Inputs, what: str, device: str) -> VariantBuilders:
     import torch
     from torch.nn import functional
 
-    on = kernels.torch(made, device)
+    arrays = kernel_variants.torch_arrays(inputs, device)
     relu = what == "forward-relu"
 
-    def product(dy: Any, weight: Any, out: Any = None) -> Any:
+    def backward_input(dy: Any, weight: Any, out: Any = None) -> Any:
         return torch.mm(dy, weight, out=out)
 
-    def both(dy: Any, x: Any, out: Any = (None, None)) -> Any:
+    def backward_weight(dy: Any, x: Any, out: Any = (None, None)) -> Any:
         return torch.mm(dy.t(), x, out=out[0]), torch.sum(dy, 0, out=out[1])
 
     def forward(x: Any, weight: Any, bias: Any, out: Any = None) -> Any:
@@ -58,29 +59,33 @@ def torch_legs(made: Inputs, what: str, device: str) -> Variants:
             y = torch.addmm(bias, x, weight.t(), out=out)
         return y.relu_() if relu else y
 
-    roads: dict[str, Any] = {
-        "dx": (product, ("dy", "weight"), lambda: on.like("x")),
-        "dweight": (both, ("dy", "x"), lambda: (on.like("weight"), on.like("bias"))),
+    # The function, its arguments and its results.
+    passes: dict[str, tuple[Any, tuple[str, ...], tuple[str, ...]]] = {
+        "dx": (backward_input, ("dy", "weight"), ("x",)),
+        "dweight": (backward_weight, ("dy", "x"), ("weight", "bias")),
     }
-    call, names, into = roads.get(what, (forward, ("x", "weight", "bias"), lambda: on.like("dy")))
+    call, names, results = passes.get(what, (forward, ("x", "weight", "bias"), ("dy",)))
 
-    def make(compiled: bool = False, **out: Any) -> Any:
-        return bind(
-            kernels.compiled(call) if compiled else call, *(on[one] for one in names), **out
-        )
+    def make_call(compiled: bool = False, **out: Any) -> Any:
+        function = kernel_variants.compiled(call) if compiled else call
+        return partial(function, *(arrays[name] for name in names), **out)
 
-    arrays = kernels.two if what == "dweight" else kernels.one
-    found = {
-        **on.legs("default", make, arrays),
-        **on.legs("out=", lambda: make(out=into()), arrays),
+    def make_out() -> Any:
+        out = tuple(arrays.empty_like(name) for name in results)
+        return out if len(out) > 1 else out[0]
+
+    to_results = kernel_variants.as_pair if what == "dweight" else kernel_variants.as_tuple
+    builders = {
+        **arrays.variants("default", make_call, to_results),
+        **arrays.variants("out=", lambda: make_call(out=make_out()), to_results),
     }
     if what != "dx":
-        # That is one library call, which compiling leaves as it is.
-        found |= on.legs("compile", lambda: make(compiled=True), arrays)
-    return found
+        # dx is one library call, which torch.compile does not change.
+        builders |= arrays.variants("compile", lambda: make_call(compiled=True), to_results)
+    return builders
 
 
-def inputs(batch: int, width: int, outputs: int, random: np.random.Generator) -> Inputs:
+def make_inputs(batch: int, width: int, outputs: int, random: np.random.Generator) -> Inputs:
     return {
         "x": normal(random, batch, width),
         "weight": normal(random, outputs, width),
@@ -89,13 +94,13 @@ def inputs(batch: int, width: int, outputs: int, random: np.random.Generator) ->
     }
 
 
-def reference(made: Inputs, what: str) -> tuple[Array, ...]:
-    of = networks.reference()
-    x, weight, bias, dy = (made[name] for name in ("x", "weight", "bias", "dy"))
+def reference(inputs: Inputs, what: str) -> tuple[Array, ...]:
+    ref = networks.reference()
+    x, weight, bias, dy = (inputs[name] for name in ("x", "weight", "bias", "dy"))
     if what.startswith("forward"):
         activation = "relu" if what == "forward-relu" else None
-        return (of.linear(x, weight, bias, activation=activation),)
-    dx, dweight, dbias = of.linear_backward(dy, x, weight)
+        return (ref.linear(x, weight, bias, activation=activation),)
+    dx, dweight, dbias = ref.linear_backward(dy, x, weight)
     return (dx,) if what == "dx" else (dweight, dbias)
 
 
@@ -109,10 +114,10 @@ def cases(quick: bool, device: str) -> Iterator[Case]:
                 flops=2.0 * batch * width * outputs,
                 nbytes=4.0 * (batch * width + width * outputs + batch * outputs),
                 bound="compute",
-                inputs=partial(inputs, batch, width, outputs),
+                inputs=partial(make_inputs, batch, width, outputs),
                 reference=partial(reference, what=what),
-                legs={
-                    "chainrule": partial(chainrule_legs, what=what, device=device),
-                    "torch": partial(torch_legs, what=what, device=device),
+                variants={
+                    "chainrule": partial(chainrule_variants, what=what, device=device),
+                    "torch": partial(torch_variants, what=what, device=device),
                 },
             )

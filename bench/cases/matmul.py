@@ -1,5 +1,8 @@
-"""Square products: on a CPU small to large, and one with 256-bit vectors; on a GPU the large ones
-in the layouts of a layer's three passes too."""
+"""Products of square matrices.
+
+On a CPU the sizes go from small to large, and one case uses AVX2. On a GPU the large sizes also
+have the transposes of a linear layer's three passes.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,10 @@ from typing import Any
 import numpy as np
 
 from bench.harness import networks
-from bench.harness.case import Array, Case, Inputs, Legs, normal
-from bench.peers import kernel_variants as kernels
-from bench.peers.kernel_variants import Variants, bind
+from bench.harness.case import Array, BuilderFactory, Case, Inputs, Variant, VariantBuilders, normal
+from bench.peers import kernel_variants
 
-# The same instruction set for everyone.
+# The environment that limits each library to AVX2.
 AVX2 = {
     "chainrule": {"CHAINRULE_BACKEND": "avx2"},
     "torch": {
@@ -26,57 +28,69 @@ AVX2 = {
 }
 
 
-def chainrule_legs(made: Inputs, layout: str, device: str) -> Variants:
+def transposes(layout: str) -> dict[str, bool]:
+    """Return the options of a layout: "n" or "t" for each of the two matrices."""
+    return {"transpose_a": layout[0] == "t", "transpose_b": layout[1] == "t"}
+
+
+def chainrule_variants(inputs: Inputs, layout: str, device: str) -> VariantBuilders:
     from chainrule import ops
 
-    on = kernels.chainrule(made, device)
+    arrays = kernel_variants.chainrule_arrays(inputs, device)
 
-    def make() -> Any:
-        turned = {"transpose_a": layout[0] == "t", "transpose_b": layout[1] == "t"}
-        return bind(ops.matmul, on["a"], on["b"], **turned, out=on.like("a"))
+    def make_call() -> Any:
+        out = arrays.empty_like("a")
+        return partial(ops.matmul, arrays["a"], arrays["b"], **transposes(layout), out=out)
 
-    return on.legs("out=", make, kernels.one)
+    return arrays.variants("out=", make_call, kernel_variants.as_tuple)
 
 
-def torch_legs(made: Inputs, layout: str, device: str) -> Variants:
+def torch_variants(inputs: Inputs, layout: str, device: str) -> VariantBuilders:
     import torch
 
-    on = kernels.torch(made, device)
+    arrays = kernel_variants.torch_arrays(inputs, device)
 
-    def make(**into: Any) -> Any:
+    def make_call(**out: Any) -> Any:
         a, b = (
-            on[name].t() if turn == "t" else on[name]
-            for name, turn in zip("ab", layout, strict=True)
+            arrays[name].t() if letter == "t" else arrays[name]
+            for name, letter in zip("ab", layout, strict=True)
         )
-        return bind(torch.mm, a, b, **into)
+        return partial(torch.mm, a, b, **out)
+
+    def make_call_with_out() -> Any:
+        return make_call(out=arrays.empty_like("a"))
 
     return {
-        **on.legs("default", make, kernels.one),
-        **on.legs("out=", lambda: make(out=on.like("a")), kernels.one),
+        **arrays.variants("default", make_call, kernel_variants.as_tuple),
+        **arrays.variants("out=", make_call_with_out, kernel_variants.as_tuple),
     }
 
 
-def numpy_legs(made: Inputs) -> Variants:
-    a, b = made["a"], made["b"]
-    return {"out=": lambda: kernels.leg(bind(np.matmul, a, b, out=np.empty_like(a)), kernels.one)}
+def numpy_variants(inputs: Inputs) -> VariantBuilders:
+    a, b = inputs["a"], inputs["b"]
+
+    def build() -> Variant:
+        call = partial(np.matmul, a, b, out=np.empty_like(a))
+        return kernel_variants.variant(call, kernel_variants.as_tuple)
+
+    return {"out=": build}
 
 
-def inputs(n: int, random: np.random.Generator) -> Inputs:
+def make_inputs(n: int, random: np.random.Generator) -> Inputs:
     return {"a": normal(random, n, n), "b": normal(random, n, n)}
 
 
-def reference(made: Inputs, layout: str) -> tuple[Array, ...]:
-    turned = {"transpose_a": layout[0] == "t", "transpose_b": layout[1] == "t"}
-    return (networks.reference().matmul(made["a"], made["b"], **turned),)
+def reference(inputs: Inputs, layout: str) -> tuple[Array, ...]:
+    return (networks.reference().matmul(inputs["a"], inputs["b"], **transposes(layout)),)
 
 
 def case(n: int, layout: str, device: str, avx2: bool = False) -> Case:
-    legs: dict[str, Legs] = {
-        "chainrule": partial(chainrule_legs, layout=layout, device=device),
-        "torch": partial(torch_legs, layout=layout, device=device),
+    variants: dict[str, BuilderFactory] = {
+        "chainrule": partial(chainrule_variants, layout=layout, device=device),
+        "torch": partial(torch_variants, layout=layout, device=device),
     }
     if device == "cpu":
-        legs["numpy"] = numpy_legs
+        variants["numpy"] = numpy_variants
     name = f"matmul-{n}" + ("-avx2" if avx2 else "") + (f"-{layout}" if device == "cuda" else "")
     return Case(
         name,
@@ -84,9 +98,9 @@ def case(n: int, layout: str, device: str, avx2: bool = False) -> Case:
         flops=2.0 * n**3,
         nbytes=12.0 * n**2,
         bound="compute",
-        inputs=partial(inputs, n),
+        inputs=partial(make_inputs, n),
         reference=partial(reference, layout=layout),
-        legs=legs,
+        variants=variants,
         environment=AVX2 if avx2 else {},
         isa="avx2" if avx2 else None,
     )

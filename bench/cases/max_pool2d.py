@@ -1,4 +1,4 @@
-"""Maximum over windows of 2x2 behind the second convolution of `cnn`, and its gradient."""
+"""Max pooling over 2x2 windows, at the shape after `cnn`'s second convolution, and its gradient."""
 
 from __future__ import annotations
 
@@ -9,73 +9,74 @@ from typing import Any
 import numpy as np
 
 from bench.harness import networks
-from bench.harness.case import Array, Case, Inputs, normal
-from bench.peers import kernel_variants as kernels
-from bench.peers.kernel_variants import Variants, bind
+from bench.harness.case import Array, Case, Inputs, VariantBuilders, normal
+from bench.peers import kernel_variants
 
 
-def chainrule_legs(made: Inputs, backward: bool, device: str) -> Variants:
+def chainrule_variants(inputs: Inputs, backward: bool, device: str) -> VariantBuilders:
     from chainrule import ops
 
-    on = kernels.chainrule(made, device)
+    arrays = kernel_variants.chainrule_arrays(inputs, device)
 
-    def make() -> Any:
+    def make_call() -> Any:
         if not backward:
-            out = on.like("dy"), on.empty(made["dy"].shape, np.uint16)
-            return bind(ops.max_pool2d, on["x"], 2, out=out)
-        _, places = ops.max_pool2d(on["x"], 2)
-        shape, into = made["x"].shape, on.like("x")
-        return bind(ops.max_pool2d_backward, on["dy"], places, shape, 2, out=into)
+            out = arrays.empty_like("dy"), arrays.empty(inputs["dy"].shape, np.uint16)
+            return partial(ops.max_pool2d, arrays["x"], 2, out=out)
+        _, argmax = ops.max_pool2d(arrays["x"], 2)
+        shape, out = inputs["x"].shape, arrays.empty_like("x")
+        return partial(ops.max_pool2d_backward, arrays["dy"], argmax, shape, 2, out=out)
 
-    return on.legs("out=", make, kernels.one if backward else first)
-
-
-def first(got: Any) -> tuple[Array, ...]:
-    return (kernels.array(got[0]),)
+    to_results = kernel_variants.as_tuple if backward else first_result
+    return arrays.variants("out=", make_call, to_results)
 
 
-def torch_legs(made: Inputs, backward: bool, device: str) -> Variants:
+def first_result(result: Any) -> tuple[Array, ...]:
+    return (kernel_variants.to_numpy(result[0]),)
+
+
+def torch_variants(inputs: Inputs, backward: bool, device: str) -> VariantBuilders:
     import torch
 
-    on = kernels.torch(made, device)
-    pool = torch.ops.aten.max_pool2d_with_indices
-    back = torch.ops.aten.max_pool2d_with_indices_backward
+    arrays = kernel_variants.torch_arrays(inputs, device)
+    max_pool = torch.ops.aten.max_pool2d_with_indices
+    max_pool_backward = torch.ops.aten.max_pool2d_with_indices_backward
 
-    def forward(x: Any) -> Any:
-        return pool(x, [2, 2])
+    def run_forward(x: Any) -> Any:
+        return max_pool(x, [2, 2])
 
-    def backwards(dy: Any, x: Any, places: Any) -> Any:
-        return back(dy, x, [2, 2], [2, 2], [0, 0], [1, 1], False, places)
+    def run_backward(dy: Any, x: Any, argmax: Any) -> Any:
+        return max_pool_backward(dy, x, [2, 2], [2, 2], [0, 0], [1, 1], False, argmax)
 
-    def make(channels_last: bool, compiled: bool) -> Any:
-        x = on.images("x", channels_last)
-        chosen = backwards if backward else forward
-        function = kernels.compiled(chosen) if compiled else chosen
+    def make_call(channels_last: bool, compiled: bool) -> Any:
+        x = arrays.images("x", channels_last)
+        function = run_backward if backward else run_forward
+        if compiled:
+            function = kernel_variants.compiled(function)
         if backward:
-            return bind(function, on.images("dy", channels_last), x, forward(x)[1])
-        return bind(function, x)
+            return partial(function, arrays.images("dy", channels_last), x, run_forward(x)[1])
+        return partial(function, x)
 
-    def arrays(got: Any) -> tuple[Array, ...]:
-        return (kernels.nhwc(got if backward else got[0]),)
+    def to_results(result: Any) -> tuple[Array, ...]:
+        return (kernel_variants.to_nhwc(result if backward else result[0]),)
 
     return {
-        **on.legs("default", lambda: make(False, False), arrays),
-        **on.legs("channels_last", lambda: make(True, False), arrays),
-        **on.legs("compile", lambda: make(False, True), arrays),
-        **on.legs("compile channels_last", lambda: make(True, True), arrays),
+        **arrays.variants("default", lambda: make_call(False, False), to_results),
+        **arrays.variants("channels_last", lambda: make_call(True, False), to_results),
+        **arrays.variants("compile", lambda: make_call(False, True), to_results),
+        **arrays.variants("compile channels_last", lambda: make_call(True, True), to_results),
     }
 
 
-def inputs(shape: tuple[int, ...], random: np.random.Generator) -> Inputs:
+def make_inputs(shape: tuple[int, ...], random: np.random.Generator) -> Inputs:
     n, h, w, c = shape
     return {"x": normal(random, *shape), "dy": normal(random, n, h // 2, w // 2, c)}
 
 
-def reference(made: Inputs, backward: bool) -> tuple[Array, ...]:
-    of = networks.reference()
-    y, places = of.max_pool2d(made["x"], 2)
+def reference(inputs: Inputs, backward: bool) -> tuple[Array, ...]:
+    ref = networks.reference()
+    y, argmax = ref.max_pool2d(inputs["x"], 2)
     if backward:
-        return (of.max_pool2d_backward(made["dy"], places, made["x"].shape, 2),)
+        return (ref.max_pool2d_backward(inputs["dy"], argmax, inputs["x"].shape, 2),)
     return (y,)
 
 
@@ -88,13 +89,13 @@ def cases(quick: bool, device: str) -> Iterator[Case]:
             f"{operation}-" + "x".join(map(str, shape)),
             "kernels",
             flops=values * 3 / 4,
-            # The images, a quarter of them again, and chainrule's 16 bits a window.
+            # The images, the pooled images (a quarter), and chainrule's uint16 argmax per window.
             nbytes=4 * values * 5 / 4 + 2 * values / 4,
             bound="memory",
-            inputs=partial(inputs, shape),
+            inputs=partial(make_inputs, shape),
             reference=partial(reference, backward=backward),
-            legs={
-                "chainrule": partial(chainrule_legs, backward=backward, device=device),
-                "torch": partial(torch_legs, backward=backward, device=device),
+            variants={
+                "chainrule": partial(chainrule_variants, backward=backward, device=device),
+                "torch": partial(torch_variants, backward=backward, device=device),
             },
         )

@@ -1,9 +1,10 @@
-"""Seconds of training until 99 % of MNIST's test images are right, from memory, a seed a round.
+"""Training time until 99 % of MNIST's test images are classified correctly, one seed per round.
 
-The recipe is the same for everyone: weights drawn by the same numbers, the same order of images,
-the same rates, and after every epoch a look at the test images, which counts too. On a GPU PyTorch
-finds the images there; chainrule's are copied there by every training. The network is
-that of the fastest published recipe (tuomaso/train_mnist_fast); the descent is ours.
+Both libraries have the same recipe: the same initial weights, order of images and learning rates.
+The data is in memory. The evaluation on the test images after each epoch counts as well. On a GPU,
+PyTorch's images are already in its memory, while each training of chainrule copies them there.
+The network is that of the fastest published recipe (tuomaso/train_mnist_fast). The schedule of
+learning rates is our own.
 """
 
 from __future__ import annotations
@@ -18,10 +19,9 @@ from typing import Any
 import numpy as np
 
 from bench.harness import networks
-from bench.harness.case import Array, Case, Inputs, Leg
+from bench.harness.case import Array, Case, Inputs, Variant, VariantBuilders
 from bench.harness.networks import Network
-from bench.peers import gpu_torch, step_chainrule, step_torch
-from bench.peers.kernel_variants import Variants
+from bench.peers import step_chainrule, step_torch
 
 NETWORK = Network(
     (
@@ -39,7 +39,7 @@ NETWORK = Network(
     (28, 28, 1),
     batch=64,
 )
-PEAK, EPOCHS, TARGET = 0.08, 2, 0.99
+PEAK_RATE, EPOCHS, TARGET = 0.08, 2, 0.99
 SEEDS = {"cpu": 10, "cuda": 30}
 VARIANTS = {
     "cpu": ("default", "fused", "channels_last fused", "compile channels_last fused"),
@@ -47,115 +47,116 @@ VARIANTS = {
 }
 
 
-class MissedError(Exception):
-    """Training that ended below the target."""
+class BelowTargetError(Exception):
+    """Training that ended below the target accuracy."""
 
 
-class ReachedError(Exception):
-    """Training that need not go on."""
+class TargetReachedError(Exception):
+    """Raised by a callback to end the training early."""
 
 
-def rate(progress: float) -> float:
-    """chainrule.OneCycle(PEAK), written out for everyone."""
-    start = PEAK / 25
+def learning_rate(progress: float) -> float:
+    """Return the rate of chainrule.OneCycle(PEAK_RATE), in plain Python for every library."""
+    initial = PEAK_RATE / 25
     if progress < 0.3:
-        return PEAK + (start - PEAK) * (1 + math.cos(math.pi * progress / 0.3)) / 2
-    final = start / 10_000
-    fall = (progress - 0.3) / 0.7
-    return final + (PEAK - final) * (1 + math.cos(math.pi * fall)) / 2
+        return PEAK_RATE + (initial - PEAK_RATE) * (1 + math.cos(math.pi * progress / 0.3)) / 2
+    final = initial / 10_000
+    decay = (progress - 0.3) / 0.7
+    return final + (PEAK_RATE - final) * (1 + math.cos(math.pi * decay)) / 2
 
 
-def start(made: Inputs, seed: int) -> Inputs:
-    """Return the data with a seed's weights."""
-    return {**made, **networks.weights(NETWORK, np.random.default_rng(seed))}
+def with_parameters(inputs: Inputs, seed: int) -> Inputs:
+    """Return the data with the initial parameters of a seed."""
+    return {**inputs, **networks.initial_parameters(NETWORK, np.random.default_rng(seed))}
 
 
-def chainrule_legs(made: Inputs, device: str) -> Variants:
+def chainrule_variants(inputs: Inputs, device: str) -> VariantBuilders:
     import chainrule as cr
 
     def train(seed: int, size: int, target: float) -> None:
-        net = step_chainrule.build(NETWORK, start(made, seed)).to(device)
-        test = made["test_x"], made["test_labels"]
+        parameters = with_parameters(inputs, seed)
+        network = step_chainrule.build_network(NETWORK, parameters).to(device)
+        test = inputs["test_x"], inputs["test_labels"]
 
-        def reached(network: Any, _: Any) -> None:
+        def check_target(network: Any, _: Any) -> None:
             accuracy = cr.evaluate(network, test).accuracy
             if accuracy is not None and accuracy >= target:
-                raise ReachedError
+                raise TargetReachedError
 
         try:
             cr.fit(
-                net,
-                (made["x"][:size], made["labels"][:size]),
+                network,
+                (inputs["x"][:size], inputs["labels"][:size]),
                 loss=cr.CrossEntropy(),
-                optimizer=cr.SGD(rate, momentum=NETWORK.momentum),
+                optimizer=cr.SGD(learning_rate, momentum=NETWORK.momentum),
                 batch_size=NETWORK.batch,
                 epochs=EPOCHS,
-                callbacks=reached,
+                callbacks=check_target,
                 seed=seed,
                 progress=False,
             )
-        except ReachedError:
+        except TargetReachedError:
             return
-        raise MissedError(f"seed {seed}: below {target:.1%} after {EPOCHS} epochs")
+        raise BelowTargetError(f"seed {seed}: below {target:.1%} after {EPOCHS} epochs")
 
-    return {"fit": lambda: leg(train)}
+    return {"fit": lambda: training_variant(train)}
 
 
-def torch_legs(made: Inputs, device: str) -> Variants:
+def torch_variants(inputs: Inputs, device: str) -> VariantBuilders:
     import torch
 
     @cache
-    def ready(variant: str) -> tuple[step_torch.Training, Any, Any]:
-        """Return model and data, once for all seeds: compiling is not counted."""
-        first = start({**made, "order": np.zeros((1, 1), np.int64)}, 0)
-        if "graph" in variant:
-            training: step_torch.Training = gpu_torch.Graphed(NETWORK, first, variant)
-        else:
-            training = step_torch.Training(NETWORK, first, variant, device)
-        test = training.tensor(made["test_x"], "channels_last" in variant)
-        return training, test, torch.from_numpy(made["test_labels"]).to(device)
+    def prepare(variant: str) -> tuple[step_torch.Training, Any, Any]:
+        """Return model and test data, shared by all seeds so that compilation is not counted."""
+        first = with_parameters({**inputs, "order": np.zeros((1, 1), np.int64)}, 0)
+        training = step_torch.make_training(NETWORK, first, variant, device)
+        test = training.tensor(inputs["test_x"], "channels_last" in variant)
+        return training, test, torch.from_numpy(inputs["test_labels"]).to(device)
 
     def train(seed: int, size: int, target: float, variant: str) -> None:
-        order = np.random.default_rng(seed)
-        training, test, labels = ready(variant)
-        training.restart(start(made, seed))
+        random = np.random.default_rng(seed)
+        training, test, labels = prepare(variant)
+        training.restart(with_parameters(inputs, seed))
         steps, step = EPOCHS * -(-size // NETWORK.batch), count()
         for _ in range(EPOCHS):
-            shuffled = torch.from_numpy(order.permutation(size)).to(device)
+            shuffled = torch.from_numpy(random.permutation(size)).to(device)
             with torch.enable_grad():
-                for chosen in shuffled.split(NETWORK.batch):
-                    training.set_rate(rate(next(step) / steps))
-                    training.descend(chosen)
-            # One sum, so that a GPU is waited for once.
+                for indices in shuffled.split(NETWORK.batch):
+                    training.set_learning_rate(learning_rate(next(step) / steps))
+                    training.train_batch(indices)
+            # One sum, so that the CPU waits for a GPU once.
             parts = zip(test.split(1000), labels.split(1000), strict=True)
-            right = int(sum((training.model(x).argmax(1) == y).sum() for x, y in parts))
-            if right >= target * len(labels):
+            correct = int(sum((training.model(x).argmax(1) == y).sum() for x, y in parts))
+            if correct >= target * len(labels):
                 return
-        raise MissedError(f"seed {seed}: below {target:.1%} after {EPOCHS} epochs")
+        raise BelowTargetError(f"seed {seed}: below {target:.1%} after {EPOCHS} epochs")
 
-    def of(variant: str) -> Leg:
-        return leg(partial(train, variant=variant))
+    def build(variant: str) -> Variant:
+        return training_variant(partial(train, variant=variant))
 
-    return {variant: partial(of, variant) for variant in VARIANTS[device]}
+    return {variant: partial(build, variant) for variant in VARIANTS[device]}
 
 
-def leg(train: Any) -> Leg:
-    """A call trains the next seed; the check trains a little, so that everything is loaded."""
+def training_variant(train: Any) -> Variant:
+    """Return a variant whose calls train with the seeds 0, 1, 2, ...
+
+    Its check trains on a few batches, which loads and compiles everything.
+    """
     seeds = count()
 
     def result() -> tuple[Array, ...]:
-        # The last batch is smaller, as that of the whole data is.
+        # The last batch has the size of the last batch of the full data.
         train(seed=0, size=8 * NETWORK.batch + 60_000 % NETWORK.batch, target=0.0)
         return ()
 
-    return Leg(lambda: train(seed=next(seeds), size=60_000, target=TARGET), result)
+    return Variant(lambda: train(seed=next(seeds), size=60_000, target=TARGET), result)
 
 
-def inputs() -> Inputs:
+def make_inputs() -> Inputs:
     folder = networks.mnist_folder()
-    assert folder is not None, "this case is only there where MNIST is"
-    x, labels = networks.digits(folder, "train")
-    test_x, test_labels = networks.digits(folder, "t10k")
+    assert folder is not None, "this case requires MNIST"
+    x, labels = networks.read_digits(folder, "train")
+    test_x, test_labels = networks.read_digits(folder, "t10k")
     return {"x": x, "labels": labels, "test_x": test_x, "test_labels": test_labels}
 
 
@@ -168,12 +169,12 @@ def cases(quick: bool, device: str) -> Iterator[Case]:
         flops=replace(NETWORK, batch=60_000).flops(),
         nbytes=replace(NETWORK, batch=60_000).nbytes(),
         bound="compute",
-        inputs=lambda _: inputs(),
+        inputs=lambda _: make_inputs(),
         reference=None,
-        legs={
-            "chainrule": partial(chainrule_legs, device=device),
-            "torch": partial(torch_legs, device=device),
+        variants={
+            "chainrule": partial(chainrule_variants, device=device),
+            "torch": partial(torch_variants, device=device),
         },
         rounds=SEEDS[device],
-        whole=True,
+        is_training=True,
     )

@@ -1,5 +1,7 @@
-"""One step of descent with momentum on as many parameters as `cnn` has, in one array; on a GPU on
-many more too."""
+"""One SGD step with momentum on as many parameters as `cnn` has, in one array.
+
+A GPU has a second case with 16 million parameters.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +12,22 @@ from typing import Any
 import numpy as np
 
 from bench.harness import networks
-from bench.harness.case import Array, Case, Inputs, normal
-from bench.peers import kernel_variants as kernels
-from bench.peers.kernel_variants import Variants, bind
+from bench.harness.case import Array, Case, Inputs, VariantBuilders, normal
+from bench.peers import kernel_variants
 
-# Small, so that the same gradient over and over leaves all numbers of ordinary size.
+# A small rate: thousands of steps with the same gradient must keep all values in range.
 RATE, MOMENTUM = 1e-4, 0.9
 
 
-def chainrule_legs(made: Inputs, device: str) -> Variants:
+def chainrule_variants(inputs: Inputs, device: str) -> VariantBuilders:
     from chainrule import ops
 
-    on = kernels.chainrule(made, device)
+    arrays = kernel_variants.chainrule_arrays(inputs, device)
 
-    def make() -> Any:
-        parameters, velocity = on.copy("parameters"), on.copy("velocity")
-        step = bind(
-            ops.sgd, parameters, on["gradient"], velocity, learning_rate=RATE, momentum=MOMENTUM
+    def make_call() -> Any:
+        parameters, velocity = arrays.copy("parameters"), arrays.copy("velocity")
+        step = partial(
+            ops.sgd, parameters, arrays["gradient"], velocity, learning_rate=RATE, momentum=MOMENTUM
         )
 
         def call() -> Any:
@@ -35,21 +36,21 @@ def chainrule_legs(made: Inputs, device: str) -> Variants:
 
         return call
 
-    return on.legs("in place", make, kernels.two, in_place=True)
+    return arrays.variants("in place", make_call, kernel_variants.as_pair, in_place=True)
 
 
-def torch_legs(made: Inputs, device: str) -> Variants:
+def torch_variants(inputs: Inputs, device: str) -> VariantBuilders:
     import torch
 
-    on = kernels.torch(made, device)
+    arrays = kernel_variants.torch_arrays(inputs, device)
 
-    def make(compiled: bool = False, **switches: Any) -> Any:
-        parameter = torch.nn.Parameter(on.copy("parameters"))
-        parameter.grad = on["gradient"]
-        optimizer = torch.optim.SGD([parameter], lr=RATE, momentum=MOMENTUM, **switches)
-        velocity = on.copy("velocity")
+    def make_call(compiled: bool = False, **options: Any) -> Any:
+        parameter = torch.nn.Parameter(arrays.copy("parameters"))
+        parameter.grad = arrays["gradient"]
+        optimizer = torch.optim.SGD([parameter], lr=RATE, momentum=MOMENTUM, **options)
+        velocity = arrays.copy("velocity")
         optimizer.state[parameter]["momentum_buffer"] = velocity
-        step = kernels.compiled(optimizer.step) if compiled else optimizer.step
+        step = kernel_variants.compiled(optimizer.step) if compiled else optimizer.step
 
         def call() -> Any:
             step()
@@ -57,23 +58,27 @@ def torch_legs(made: Inputs, device: str) -> Variants:
 
         return call
 
+    def variants(name: str, **options: Any) -> VariantBuilders:
+        make = partial(make_call, **options)
+        return arrays.variants(name, make, kernel_variants.as_pair, in_place=True)
+
     return {
-        **on.legs("default", make, kernels.two, in_place=True),
-        **on.legs("foreach", lambda: make(foreach=True), kernels.two, in_place=True),
-        **on.legs("fused", lambda: make(fused=True), kernels.two, in_place=True),
-        **on.legs("compile", lambda: make(compiled=True), kernels.two, in_place=True),
+        **variants("default"),
+        **variants("foreach", foreach=True),
+        **variants("fused", fused=True),
+        **variants("compile", compiled=True),
     }
 
 
-def inputs(count: int, random: np.random.Generator) -> Inputs:
+def make_inputs(count: int, random: np.random.Generator) -> Inputs:
     return {name: normal(random, count) for name in ("parameters", "gradient", "velocity")}
 
 
-def reference(made: Inputs) -> tuple[Array, ...]:
+def reference(inputs: Inputs) -> tuple[Array, ...]:
     parameters, velocity = networks.reference().sgd(
-        made["parameters"],
-        made["gradient"],
-        made["velocity"],
+        inputs["parameters"],
+        inputs["gradient"],
+        inputs["velocity"],
         learning_rate=RATE,
         momentum=MOMENTUM,
     )
@@ -94,10 +99,10 @@ def case(count: int, device: str) -> Case:
         flops=4.0 * count,
         nbytes=20.0 * count,
         bound="memory",
-        inputs=lambda random: inputs(count, random),
+        inputs=lambda random: make_inputs(count, random),
         reference=reference,
-        legs={
-            "chainrule": partial(chainrule_legs, device=device),
-            "torch": partial(torch_legs, device=device),
+        variants={
+            "chainrule": partial(chainrule_variants, device=device),
+            "torch": partial(torch_variants, device=device),
         },
     )

@@ -1,4 +1,4 @@
-"""Cross-entropy of a softmax over a thousand classes, the loss and its gradient."""
+"""Softmax cross-entropy over a thousand classes: the loss and its gradient."""
 
 from __future__ import annotations
 
@@ -9,69 +9,70 @@ from typing import Any
 import numpy as np
 
 from bench.harness import networks
-from bench.harness.case import Array, Case, Inputs, normal
-from bench.peers import kernel_variants as kernels
-from bench.peers.kernel_variants import Variants, bind
+from bench.harness.case import Array, Case, Inputs, VariantBuilders, normal
+from bench.peers import kernel_variants
 
 
-def chainrule_legs(made: Inputs, device: str) -> Variants:
+def chainrule_variants(inputs: Inputs, device: str) -> VariantBuilders:
     from chainrule import ops
 
-    on = kernels.chainrule(made, device)
+    arrays = kernel_variants.chainrule_arrays(inputs, device)
 
-    def make() -> Any:
-        out = on.empty(made["labels"].shape), on.like("logits")
-        return bind(ops.softmax_cross_entropy, on["logits"], on["labels"], out=out)
+    def make_call() -> Any:
+        out = arrays.empty(inputs["labels"].shape), arrays.empty_like("logits")
+        return partial(ops.softmax_cross_entropy, arrays["logits"], arrays["labels"], out=out)
 
-    return on.legs("out=", make, arrays)
+    return arrays.variants("out=", make_call, to_results)
 
 
-def arrays(got: Any) -> tuple[Array, ...]:
-    losses, gradient = kernels.two(got)
+def to_results(result: Any) -> tuple[Array, ...]:
+    losses, gradient = kernel_variants.as_pair(result)
     return losses.mean(keepdims=True).reshape(1), gradient
 
 
-def torch_legs(made: Inputs, device: str) -> Variants:
+def torch_variants(inputs: Inputs, device: str) -> VariantBuilders:
     import torch
     from torch.nn import functional
 
-    on = kernels.torch(made, device)
+    arrays = kernel_variants.torch_arrays(inputs, device)
 
     def autograd(compiled: bool) -> Any:
-        loss_of: Any = functional.cross_entropy
+        cross_entropy: Any = functional.cross_entropy
         if compiled:
-            loss_of = kernels.compiled(loss_of)
-        labels, logits = on["labels"], on["logits"].requires_grad_(True)
+            cross_entropy = kernel_variants.compiled(cross_entropy)
+        labels, logits = arrays["labels"], arrays["logits"].requires_grad_(True)
 
         def call() -> Any:
             with torch.enable_grad():
-                loss = loss_of(logits, labels)
+                loss = cross_entropy(logits, labels)
                 return loss, torch.autograd.grad(loss, logits)[0]
 
         return call
 
     def formula(logits: Any, labels: Any) -> Any:
-        log = torch.log_softmax(logits, 1)
-        loss = -log.gather(1, labels[:, None]).mean()
+        log_softmax = torch.log_softmax(logits, 1)
+        loss = -log_softmax.gather(1, labels[:, None]).mean()
         classes = torch.arange(logits.shape[1], device=logits.device)
-        return loss, (log.exp() - (classes == labels[:, None])) / logits.shape[0]
+        dlogits = (log_softmax.exp() - (classes == labels[:, None])) / logits.shape[0]
+        return loss, dlogits
 
     def compiled_formula() -> Any:
-        return bind(kernels.compiled(formula), on["logits"], on["labels"])
+        return partial(kernel_variants.compiled(formula), arrays["logits"], arrays["labels"])
 
     return {
-        **on.legs("default", lambda: autograd(False), arrays),
-        **on.legs("compile", lambda: autograd(True), arrays),
-        **on.legs("compile formula", compiled_formula, arrays),
+        **arrays.variants("default", lambda: autograd(False), to_results),
+        **arrays.variants("compile", lambda: autograd(True), to_results),
+        **arrays.variants("compile formula", compiled_formula, to_results),
     }
 
 
-def inputs(n: int, classes: int, random: np.random.Generator) -> Inputs:
+def make_inputs(n: int, classes: int, random: np.random.Generator) -> Inputs:
     return {"logits": normal(random, n, classes), "labels": random.integers(0, classes, n)}
 
 
-def reference(made: Inputs) -> tuple[Array, ...]:
-    losses, gradient = networks.reference().softmax_cross_entropy(made["logits"], made["labels"])
+def reference(inputs: Inputs) -> tuple[Array, ...]:
+    ref = networks.reference()
+    losses, gradient = ref.softmax_cross_entropy(inputs["logits"], inputs["labels"])
     return losses.mean(keepdims=True), gradient
 
 
@@ -79,15 +80,15 @@ def case(n: int, classes: int, device: str) -> Case:
     return Case(
         f"softmax_cross_entropy-{n}x{classes}",
         "kernels",
-        # A maximum, a difference, an exponential, a sum and a product a value.
+        # Per value: a maximum, a difference, an exponential, a sum and a product.
         flops=5.0 * n * classes,
         nbytes=8.0 * n * classes,
         bound="memory",
-        inputs=lambda random: inputs(n, classes, random),
+        inputs=lambda random: make_inputs(n, classes, random),
         reference=reference,
-        legs={
-            "chainrule": partial(chainrule_legs, device=device),
-            "torch": partial(torch_legs, device=device),
+        variants={
+            "chainrule": partial(chainrule_variants, device=device),
+            "torch": partial(torch_variants, device=device),
         },
     )
 

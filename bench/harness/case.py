@@ -1,12 +1,9 @@
-"""A case: one piece of work with fixed sizes, and every library's way of doing it."""
+"""The description of a case: one piece of work of fixed size, and each library's variants of it."""
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,30 +18,34 @@ DEVICES = ("cpu", "cuda")
 
 
 @dataclass(frozen=True)
-class Leg:
-    """One library's variant of a case, ready to run.
+class Variant:
+    """One way in which a library does the work of a case, ready to run.
 
-    ``call`` is what is timed. ``result`` runs it and returns its arrays as chainrule lays them out,
-    to be held against the reference before anything is timed. On a GPU a call queues ``operations``
-    of them, and ``wait`` waits for what is queued.
+    ``call`` is timed. ``result`` runs the work and returns its arrays in chainrule's layout; they
+    are compared with the reference before anything is timed. On a GPU a call queues ``operations``
+    operations, and ``wait`` waits until the queue is empty.
     """
 
     call: Callable[[], object]
     result: Callable[[], tuple[Array, ...]]
     operations: int = 1
-    wait: Callable[[], object] = timing.nothing
+    wait: Callable[[], object] = timing.no_wait
 
 
-# Variants by name; each is built only when it is asked for, in the library's own process.
-Legs = Callable[[Inputs], Mapping[str, Callable[[], Leg]]]
+# Variants by name. Each is built on demand, in the process of its library.
+VariantBuilders = dict[str, Callable[[], Variant]]
+BuilderFactory = Callable[[Inputs], VariantBuilders]
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is measured.
+    """A case.
 
-    ``flops`` and ``nbytes`` are those of the definition, done densely, every array touched once:
-    an algorithm that needs fewer shows as a higher rate.
+    ``flops`` and ``nbytes`` are those of the definition: the dense operation count, with every
+    array read or written once. An algorithm that needs fewer therefore shows a higher rate.
+    ``bound`` is "compute" or "memory". ``variants`` has one factory per library. ``environment``
+    has environment variables per library, and ``isa`` is the instruction set of the probe if it is
+    not the active backend.
     """
 
     name: str
@@ -54,65 +55,31 @@ class Case:
     bound: str
     inputs: Callable[[np.random.Generator], Inputs]
     reference: Callable[[Inputs], tuple[Array, ...]] | None
-    legs: Mapping[str, Legs]
+    variants: Mapping[str, BuilderFactory]
     tolerance: float = 1e-5
     environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     isa: str | None = None
     rounds: int | None = None
-    # A case whose call is a whole training is timed once a round, without a warm-up.
-    whole: bool = False
+    # If a call is a whole training, it is made once per round, without a warm-up.
+    is_training: bool = False
 
 
 def normal(random: np.random.Generator, *shape: int) -> Array:
     return random.standard_normal(shape, dtype=np.float32)
 
 
-def modules() -> Iterator[str]:
-    """The names of the files that yield cases."""
-    for module in pkgutil.iter_modules([str(Path(__file__).parents[1] / "cases")]):
-        yield module.name
+def relative_error(results: tuple[Array, ...], references: tuple[Array, ...]) -> float:
+    """Return the largest distance of an array from its reference, divided by the reference's norm.
 
-
-def all_cases(quick: bool, device: str = "cpu") -> dict[str, tuple[str, Case]]:
-    """Return every case by name, with its file; ``quick`` ones are small, for trying this out."""
-    found: dict[str, tuple[str, Case]] = {}
-    for module in modules():
-        cases: Iterable[Case] = importlib.import_module(f"bench.cases.{module}").cases(
-            quick, device
-        )
-        for case in cases:
-            assert case.name not in found, f"two cases are called {case.name}"
-            found[case.name] = (module, case)
-    return found
-
-
-def chosen(
-    group: str, names: list[str], quick: bool, device: str = "cpu"
-) -> dict[str, tuple[str, Case]]:
-    """Return the cases of a group that ``names`` call, or begin; all if there are no names."""
-    there = all_cases(quick, device)
-    cases = {name: pair for name, pair in there.items() if pair[1].group == group}
-    wanted: set[str] = set()
-    for name in names:
-        found = {name} & set(cases) or {case for case in cases if case.startswith(name)}
-        if not found:
-            raise SystemExit(f"{group}: no case starts with {name!r}; there are {', '.join(cases)}")
-        wanted |= found
-    return {name: pair for name, pair in cases.items() if not names or name in wanted}
-
-
-def error(got: tuple[Array, ...], want: tuple[Array, ...]) -> float:
-    """Return the largest distance of any array from its reference, over the reference's size.
-
-    Distances are Euclidean norms: an element that happens to cancel to 0 has no relative error.
+    Both are Euclidean norms, because a value that cancels to 0 has no relative error of its own.
     """
-    if len(got) != len(want):
-        raise ValueError(f"{len(got)} arrays where the reference has {len(want)}")
-    worst = 0.0
-    for one, reference in zip(got, want, strict=True):
-        if one.shape != reference.shape:
-            raise ValueError(f"shape {one.shape} where the reference has {reference.shape}")
-        size = float(np.linalg.norm(reference.ravel())) or 1.0
-        distance = float(np.linalg.norm(one.astype(np.float64).ravel() - reference.ravel()))
-        worst = max(worst, distance / size if np.isfinite(distance) else np.inf)
-    return worst
+    if len(results) != len(references):
+        raise ValueError(f"the result must have {len(references)} arrays, got {len(results)}")
+    largest = 0.0
+    for result, reference in zip(results, references, strict=True):
+        if result.shape != reference.shape:
+            raise ValueError(f"the shape must be {reference.shape}, got {result.shape}")
+        norm = float(np.linalg.norm(reference.ravel())) or 1.0
+        distance = float(np.linalg.norm(result.astype(np.float64).ravel() - reference.ravel()))
+        largest = max(largest, distance / norm if np.isfinite(distance) else np.inf)
+    return largest

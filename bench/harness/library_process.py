@@ -13,13 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# On a GPU no answer takes so long, unless a kernel never ends.
-PATIENCE = {"cpu": None, "cuda": 180.0}
+# Seconds until an answer must be there. A kernel on a GPU may never end.
+ANSWER_TIMEOUT = {"cpu": None, "cuda": 180.0}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a measurement is made."""
+    """The settings of a measurement.
+
+    ``pythons`` has interpreters by library, ``seconds`` is the duration of a timing slice, and
+    ``command`` reproduces the measurement.
+    """
 
     threads: int
     peers: tuple[str, ...]
@@ -32,12 +36,12 @@ class Settings:
     device: str = "cpu"
 
 
-class AbsentError(Exception):
-    """A library that is not installed in its interpreter, or does not import."""
+class UnavailableError(Exception):
+    """A library that its interpreter cannot import."""
 
 
-class Library:
-    """The process of one library, in one environment."""
+class LibraryProcess:
+    """The process of one library, with one set of environment variables."""
 
     def __init__(self, name: str, settings: Settings, environment: Mapping[str, str]) -> None:
         self.name, self._settings, self._environment = name, settings, environment
@@ -45,7 +49,7 @@ class Library:
 
     def start(self) -> None:
         settings, threads = self._settings, str(self._settings.threads)
-        self.lost = False
+        self.broken = False
         self._process = subprocess.Popen(
             [
                 settings.pythons.get(self.name, sys.executable),
@@ -65,47 +69,50 @@ class Library:
                 "OMP_NUM_THREADS": threads,
                 "MKL_NUM_THREADS": threads,
                 "OPENBLAS_NUM_THREADS": threads,
-                # PyTorch's own switch for large pages: the same memory that chainrule asks for.
+                # PyTorch's option for transparent huge pages, which chainrule always requests.
                 "THP_MEM_ALLOC_ENABLE": "1",
                 "TF_CPP_MIN_LOG_LEVEL": "3",
                 **self._environment,
             },
         )
-        answer = self.ask("hello")
+        answer = self.request("load_library")
         if "error" in answer:
             self.close()
             missing = "ModuleNotFoundError" in answer["error"]
-            raise AbsentError("not installed" if missing else answer["error"])
-        self.facts = answer
+            raise UnavailableError("not installed" if missing else answer["error"])
+        self.info = answer
 
-    def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
-        """Ask for one thing. On a GPU an error may have spoiled the process: then it is lost."""
+    def request(self, method: str, **arguments: Any) -> dict[str, Any]:
+        """Call a method of the worker and return its answer.
+
+        On a GPU an error can invalidate the CUDA context; `broken` is then True.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         on_gpu, line = self._settings.device == "cuda", ""
         try:
-            self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
+            self._process.stdin.write(json.dumps({"method": method, **arguments}) + "\n")
             self._process.stdin.flush()
-            if self._answers():
+            if self._has_answer():
                 line = self._process.stdout.readline()
         except BrokenPipeError:
             pass
         if not line:
-            what = f"the process of {self.name} ended during {do!r}: see above"
+            error = f"the process of {self.name} ended during {method!r}: see the output above"
             if not on_gpu:
-                raise RuntimeError(what)
-            self.lost = True
-            return {"error": what}
+                raise RuntimeError(error)
+            self.broken = True
+            return {"error": error}
         answer: dict[str, Any] = json.loads(line)
         if on_gpu and "cuda" in answer.get("error", "").lower():
-            self.lost = True
+            self.broken = True
         return answer
 
-    def _answers(self) -> bool:
-        """Wait for an answer; False where there is none for too long, and the process is ended."""
+    def _has_answer(self) -> bool:
+        """Wait for an answer. If the time limit passes, kill the process and return False."""
         assert self._process.stdout is not None
-        patience = PATIENCE[self._settings.device]
-        ready, _, _ = select.select([self._process.stdout], [], [], patience)
+        timeout = ANSWER_TIMEOUT[self._settings.device]
+        ready, _, _ = select.select([self._process.stdout], [], [], timeout)
         if not ready:
             self._process.kill()
         return bool(ready)
@@ -114,7 +121,7 @@ class Library:
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
-        if self.lost:
+        if self.broken:
             self._process.kill()
         self._process.wait()
 

@@ -1,4 +1,4 @@
-"""What a figure was measured on."""
+"""Information about the machine, the build and the commit of a measurement."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "bench" / "results"
 
 
-def cpu() -> str:
+def cpu_model() -> str:
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
@@ -23,7 +23,7 @@ def cpu() -> str:
 
 
 def commit() -> str:
-    """The commit that is checked out, with a plus sign if tracked files differ from it."""
+    """Return the current commit, with a plus sign if files in csrc or python differ from it."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(ROOT), *arguments]
@@ -33,14 +33,14 @@ def commit() -> str:
     return git("rev-parse", "--short=10", "HEAD") + ("+" if changed else "")
 
 
-def facts() -> dict[str, Any]:
-    info = cr.info()
+def info() -> dict[str, Any]:
+    build = cr.info()
     return {
-        "cpu": cpu(),
-        "cpus": info["cpus"],
-        "threads": info["threads"],
-        "backend": info["backend"],
-        "compiler": info["compiler"],
+        "cpu": cpu_model(),
+        "cpus": build["cpus"],
+        "threads": build["threads"],
+        "backend": build["backend"],
+        "compiler": build["compiler"],
         "python": platform.python_version(),
         "numpy": np.__version__,
         "commit": commit(),

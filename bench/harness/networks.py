@@ -1,4 +1,7 @@
-"""The networks of the training cases as plain data, and their step in NumPy float64."""
+"""The networks of the training cases as plain data, and their training step in NumPy float64.
+
+Interpreters of peers need not have chainrule, so nothing here imports it.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +20,15 @@ import numpy as np
 from bench.harness.case import Array, Inputs
 
 ROOT = Path(__file__).resolve().parents[2]
-# (kind, *numbers): ("conv2d", filters, size, padding), ("linear", neurons), ("max_pool2d", window),
-# ("dropout", rate), ("relu",), ("flatten",).
+IMAGE = (28, 28, 1)
+# A row per layer: ("conv2d", filters, kernel size, padding), ("linear", units),
+# ("max_pool2d", window), ("dropout", rate), ("relu",) or ("flatten",).
 Layers = tuple[tuple[Any, ...], ...]
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network and how it descends."""
+    """A network, its batch size and its optimizer's constants."""
 
     layers: Layers
     input_shape: tuple[int, ...]
@@ -33,19 +37,19 @@ class Network:
     momentum: float = 0.9
 
     def without_dropout(self) -> Network:
-        """The same function at rate 0: no two libraries draw the same masks."""
-        layers = tuple(("dropout", 0.0) if one[0] == "dropout" else one for one in self.layers)
+        """Return the network with dropout rate 0, because libraries draw different masks."""
+        layers = tuple(("dropout", 0.0) if row[0] == "dropout" else row for row in self.layers)
         return Network(layers, self.input_shape, self.batch, self.learning_rate, self.momentum)
 
     def shapes(self) -> list[tuple[int, ...]]:
-        """Return the shape of an instance before each layer, and after the last."""
+        """Return the shape of an instance before each layer and after the last one."""
         shapes = [self.input_shape]
         for kind, *numbers in self.layers:
             shape = shapes[-1]
             if kind == "conv2d":
                 filters, size, padding = numbers
-                lost = 0 if padding == "same" else size - 1 - 2 * padding
-                shape = (shape[0] - lost, shape[1] - lost, filters)
+                shrink = 0 if padding == "same" else size - 1 - 2 * padding
+                shape = (shape[0] - shrink, shape[1] - shrink, filters)
             elif kind == "max_pool2d":
                 shape = (shape[0] // numbers[0], shape[1] // numbers[0], shape[2])
             elif kind == "flatten":
@@ -56,47 +60,90 @@ class Network:
         return shapes
 
     def weight_shapes(self) -> dict[int, tuple[int, ...]]:
-        """Return the shape of each layer's weight, as chainrule has it, by the layer's place."""
-        out: dict[int, tuple[int, ...]] = {}
+        """Return the shape of each layer's weight in chainrule's layout, by the layer's index."""
+        shapes: dict[int, tuple[int, ...]] = {}
         for i, (layer, shape) in enumerate(zip(self.layers, self.shapes(), strict=False)):
             if layer[0] == "conv2d":
-                out[i] = (layer[1], layer[2], layer[2], shape[2])
+                shapes[i] = (layer[1], layer[2], layer[2], shape[2])
             elif layer[0] == "linear":
-                out[i] = (layer[1], shape[0])
-        return out
+                shapes[i] = (layer[1], shape[0])
+        return shapes
 
     def flops(self) -> float:
-        """Return the multiplications and additions of a step, all products done densely."""
+        """Return the dense operation count of a step: multiplications and additions."""
         total, first = 0.0, True
         for i, weight in self.weight_shapes().items():
-            places = math.prod(self.shapes()[i + 1][:-1])
-            # Forward, backward weight, and backward input where something lies before.
-            total += 2.0 * math.prod(weight) * places * self.batch * (2 if first else 3)
+            pixels = math.prod(self.shapes()[i + 1][:-1])
+            # Forward, backward weight and, except in the first such layer, backward input.
+            total += 2.0 * math.prod(weight) * pixels * self.batch * (2 if first else 3)
             first = False
         return total
 
     def nbytes(self) -> float:
-        """Return the least traffic of a step's parameters: read, gradient, velocity, written."""
+        """Return the minimum memory traffic of the update in bytes: five accesses per weight.
+
+        These read weight, gradient and velocity, and write weight and velocity.
+        """
         return 20.0 * sum(math.prod(shape) for shape in self.weight_shapes().values())
 
 
-def weights(network: Network, random: np.random.Generator) -> Inputs:
-    """He's initial weights, and small biases, so that these matter in the comparison."""
-    out: Inputs = {}
+# The networks of `chainrule.recipes`, by the same names. A test compares both.
+RECIPES = {
+    "cnn": Network(
+        (
+            ("conv2d", 32, 3, 0),
+            ("relu",),
+            ("conv2d", 64, 3, 0),
+            ("relu",),
+            ("max_pool2d", 2),
+            ("dropout", 0.25),
+            ("flatten",),
+            ("linear", 128),
+            ("relu",),
+            ("dropout", 0.5),
+            ("linear", 10),
+        ),
+        IMAGE,
+    ),
+    "lenet": Network(
+        (
+            ("conv2d", 6, 5, "same"),
+            ("relu",),
+            ("max_pool2d", 2),
+            ("conv2d", 16, 5, 0),
+            ("relu",),
+            ("max_pool2d", 2),
+            ("flatten",),
+            ("linear", 120),
+            ("relu",),
+            ("linear", 84),
+            ("relu",),
+            ("linear", 10),
+        ),
+        IMAGE,
+    ),
+    "mlp": Network((("flatten",), ("linear", 128), ("relu",), ("linear", 10)), IMAGE),
+}
+
+
+def initial_parameters(network: Network, random: np.random.Generator) -> Inputs:
+    """Return He-initialized weights and small nonzero biases, so that biases affect the results."""
+    parameters: Inputs = {}
     for i, shape in network.weight_shapes().items():
         scale = np.float32(math.sqrt(2 / math.prod(shape[1:])))
-        out[f"{i}.weight"] = random.standard_normal(shape, dtype=np.float32) * scale
-        out[f"{i}.bias"] = random.standard_normal(shape[0], dtype=np.float32) * np.float32(0.01)
-    return out
+        weight = random.standard_normal(shape, dtype=np.float32) * scale
+        bias = random.standard_normal(shape[0], dtype=np.float32) * np.float32(0.01)
+        parameters[f"{i}.weight"], parameters[f"{i}.bias"] = weight, bias
+    return parameters
 
 
-def _idx(path: Path, head: int) -> Array:
+def _read_idx(path: Path, header_bytes: int) -> Array:
     data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    return np.frombuffer(data, np.uint8, offset=head)
+    return np.frombuffer(data, np.uint8, offset=header_bytes)
 
 
-def digits(folder: Path, part: str) -> tuple[Array, Array]:
-    """Read handwritten digits, (N, 28, 28, 1) and labels: every library gets the same bytes."""
+def read_digits(folder: Path, part: str) -> tuple[Array, Array]:
+    """Return the images (N, 28, 28, 1) as uint8 and the labels of "train" or "t10k"."""
 
     def find(stem: str) -> Path:
         for suffix in ("", ".gz"):
@@ -104,29 +151,29 @@ def digits(folder: Path, part: str) -> tuple[Array, Array]:
                 return path
         raise FileNotFoundError(f"no {stem} in {folder}")
 
-    images = _idx(find(f"{part}-images-idx3-ubyte"), 16).reshape(-1, 28, 28, 1)
-    return images, _idx(find(f"{part}-labels-idx1-ubyte"), 8).astype(np.int64)
+    images = _read_idx(find(f"{part}-images-idx3-ubyte"), 16).reshape(-1, 28, 28, 1)
+    return images, _read_idx(find(f"{part}-labels-idx1-ubyte"), 8).astype(np.int64)
 
 
 def embedded_digits() -> tuple[Array, Array]:
-    return digits(ROOT / "python" / "chainrule" / "data" / "digits", "train")
+    return read_digits(ROOT / "python" / "chainrule" / "data" / "digits", "train")
 
 
 def mnist_folder() -> Path | None:
-    """Return where all of MNIST is, if CHAINRULE_DATA says."""
+    """Return the folder of the full MNIST below CHAINRULE_DATA; None if there is none."""
     root = os.environ.get("CHAINRULE_DATA")
     folder = Path(root) / "MNIST" / "raw" if root else None
     return folder if folder and folder.is_dir() else None
 
 
 def batches(count: int, batch: int, random: np.random.Generator) -> Array:
-    """Return a shuffled order in whole batches, (batches, batch)."""
+    """Return shuffled indices in complete batches, (batches, batch)."""
     order = random.permutation(count)[: count // batch * batch]
     return order.reshape(-1, batch).astype(np.int64)
 
 
 def reference() -> ModuleType:
-    """Return the operations in NumPy float64, from the tests."""
+    """Return the module of the tests that has every operation in NumPy float64."""
     folder = str(ROOT / "tests" / "support")
     if folder not in sys.path:
         sys.path.append(folder)
@@ -134,45 +181,45 @@ def reference() -> ModuleType:
 
 
 def _step(network: Network, parameters: Inputs, velocity: Inputs, x: Array, labels: Array) -> float:
-    """One step of descent, in place; returns the mean loss before it."""
-    of = reference()
-    kept: list[Any] = []
+    """Make one training step in place and return the mean loss before it."""
+    ops = reference()
+    saved: list[Any] = []
     for i, (kind, *numbers) in enumerate(network.layers):
-        kept.append(x)
+        saved.append(x)
         if kind == "conv2d":
             weight, bias = parameters[f"{i}.weight"], parameters[f"{i}.bias"]
-            x = of.conv2d(x, weight, bias, padding=numbers[2])
+            x = ops.conv2d(x, weight, bias, padding=numbers[2])
         elif kind == "linear":
-            x = of.linear(x, parameters[f"{i}.weight"], parameters[f"{i}.bias"])
+            x = ops.linear(x, parameters[f"{i}.weight"], parameters[f"{i}.bias"])
         elif kind == "max_pool2d":
-            before = x.shape
-            x, places = of.max_pool2d(x, numbers[0])
-            kept[-1] = (places, before)
+            shape = x.shape
+            x, argmax = ops.max_pool2d(x, numbers[0])
+            saved[-1] = (argmax, shape)
         elif kind == "relu":
-            x = of.relu(x)
+            x = ops.relu(x)
         elif kind == "flatten":
             x = x.reshape(len(x), -1)
-    losses, dy = of.softmax_cross_entropy(x, labels)
+    losses, dy = ops.softmax_cross_entropy(x, labels)
     first = min(network.weight_shapes())
     gradients: Inputs = {}
     for i in range(len(network.layers) - 1, first - 1, -1):
         kind, *numbers = network.layers[i]
-        x = kept[i]
+        x = saved[i]
         if kind == "conv2d":
             size, padding = numbers[1:]
-            got = of.conv2d_backward_weight(dy, x, size, padding=padding)
-            gradients[f"{i}.weight"], gradients[f"{i}.bias"] = got
+            dweight, dbias = ops.conv2d_backward_weight(dy, x, size, padding=padding)
+            gradients[f"{i}.weight"], gradients[f"{i}.bias"] = dweight, dbias
             if i > first:
                 weight = parameters[f"{i}.weight"]
-                dy = of.conv2d_backward_input(dy, weight, x.shape, padding=padding)
+                dy = ops.conv2d_backward_input(dy, weight, x.shape, padding=padding)
         elif kind == "linear":
-            dx, *got = of.linear_backward(dy, x, parameters[f"{i}.weight"])
-            gradients[f"{i}.weight"], gradients[f"{i}.bias"] = got
+            dx, dweight, dbias = ops.linear_backward(dy, x, parameters[f"{i}.weight"])
+            gradients[f"{i}.weight"], gradients[f"{i}.bias"] = dweight, dbias
             dy = dx
         elif kind == "max_pool2d":
-            dy = of.max_pool2d_backward(dy, x[0], x[1], numbers[0])
+            dy = ops.max_pool2d_backward(dy, x[0], x[1], numbers[0])
         elif kind == "relu":
-            dy = of.relu_backward(dy, x)
+            dy = ops.relu_backward(dy, x)
         elif kind == "flatten":
             dy = dy.reshape(x.shape)
     for name, gradient in gradients.items():
@@ -182,22 +229,22 @@ def _step(network: Network, parameters: Inputs, velocity: Inputs, x: Array, labe
 
 
 def parameter_names(inputs: Inputs) -> list[str]:
-    """Return the names of the parameters, layer after layer, the bias first."""
+    """Return the names of the parameters by layer index, the bias before the weight."""
     names = [name for name in inputs if name.endswith((".weight", ".bias"))]
     return sorted(names, key=lambda name: (int(name.partition(".")[0]), name))
 
 
 def two_steps(network: Network, inputs: Inputs) -> tuple[Array, ...]:
-    """Return the velocities after two steps, dropout at rate 0, in float64.
+    """Return the velocities after two steps with dropout rate 0, in float64.
 
-    They hold both gradients, the second one after the parameters have moved. The parameters
-    themselves would hide a wrong gradient behind their own size.
+    They contain the gradients of both steps, and the second gradient depends on the first update.
+    Parameters are much larger than their change, so they would hide a wrong gradient.
     """
     names = parameter_names(inputs)
     parameters = {name: inputs[name].astype(np.float64) for name in names}
     velocity: Inputs = {}
-    for chosen in inputs["order"][:2]:
-        x = inputs["x"][chosen]
+    for indices in inputs["order"][:2]:
+        x = inputs["x"][indices]
         x = x / 255.0 if x.dtype == np.uint8 else x.astype(np.float64)
-        _step(network, parameters, velocity, x, inputs["labels"][chosen])
+        _step(network, parameters, velocity, x, inputs["labels"][indices])
     return tuple(velocity[name] for name in names)

@@ -1,9 +1,9 @@
-// What this machine can do at most: fused multiply-adds on registers, copies of memory, and how
-// long a cache line takes from one thread to another and back.
+// Upper bounds of this machine: the rate of fused multiply-adds on registers, the rate of memory
+// copies, and the round trip of a cache line between two threads.
 //
-// Compiled when first used, by the system's compiler, for one vector width (PROBE_BYTES). The
-// kernels are measured against this and not against one of their own products, which would flatter
-// them.
+// The system's compiler compiles this file on first use, for one vector size (PROBE_BYTES).
+// Kernels are compared with this probe. A comparison with one of their own products would hide an
+// inefficiency that all products share.
 #include <atomic>
 #include <cstdint>
 #include <cstring>
@@ -20,26 +20,26 @@ typedef float Vector __attribute__((vector_size(PROBE_BYTES)));
 float first(Vector v) { return v[0]; }
 #endif
 
-// 12 independent sums: latency 4 times 2 units needs 8, and SSE2 and AVX2 have 16 registers in all.
+// 12 independent sums. A latency of 4 cycles on 2 units requires 8; SSE2 and AVX2 have 16 registers.
 constexpr int sums = 12;
 constexpr int lanes = PROBE_BYTES / 4;
 
 float multiply_add(int64_t iterations) {
   Vector sum[sums], x = Vector{} + 0.999f, y = Vector{} + 1e-3f;
-  // Opaque to the compiler, which would otherwise know the result.
+  // Hides the values from the compiler, which could otherwise compute the result.
   asm volatile("" : "+m"(x), "+m"(y));
 #pragma GCC unroll 12
   for (int s = 0; s < sums; ++s) sum[s] = y + static_cast<float>(s);
   for (int64_t n = 0; n < iterations; ++n) {
 #pragma GCC unroll 12
     for (int s = 0; s < sums; ++s) sum[s] = sum[s] * x + y;
-    // Without it the compiler may interchange the loops and keep one chain, bound by latency.
+    // Prevents an interchange of the loops, which would leave one dependency chain.
 #if defined(__x86_64__)
 #pragma GCC unroll 12
     for (int s = 0; s < sums; ++s) asm volatile("" : "+x"(sum[s]));
 #endif
   }
-  // Unrolled: an index that varies would put the sums into memory, in the loop above too.
+  // Unrolled, because a variable index would move the sums to memory, also in the loop above.
   Vector total = sum[0];
 #pragma GCC unroll 12
   for (int s = 1; s < sums; ++s) total = total + sum[s];
@@ -68,7 +68,7 @@ float probe_multiply_add(int threads, int64_t iterations) {
   return results[0];
 }
 
-// Each thread copies its part, `repeats` times.
+// Copies memory `repeats` times. Each thread copies its own part.
 void probe_copy(int threads, char* to, const char* from, int64_t bytes, int64_t repeats) {
   const int64_t part = bytes / threads / 64 * 64;
   on_threads(threads, [=](int t) {
@@ -79,8 +79,8 @@ void probe_copy(int threads, char* to, const char* from, int64_t bytes, int64_t 
   });
 }
 
-// Two threads hand a cache line to each other.
-void probe_crossing(int64_t rounds) {
+// Two threads write to the same cache line alternately, `rounds` times each.
+void probe_cache_line(int64_t rounds) {
   alignas(64) std::atomic<int64_t> turn{0};
   on_threads(2, [&](int t) {
     for (int64_t r = 0; r < rounds; ++r) {

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-# The keys that go from a record into the list of machines.
+# The keys of a record that are stored in the list of machines.
 SHARED = ("machine", "versions")
 
 
@@ -26,7 +26,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def write(path: Path, records: dict[str, Any]) -> None:
-    """Write records by case name, atomically: a measurement may be cut off at any time."""
+    """Write records by case name. The write is atomic: an interrupt leaves the old file."""
     machines: list[dict[str, Any]] = []
     cases: dict[str, Any] = {}
     for name, record in records.items():

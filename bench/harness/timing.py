@@ -1,4 +1,4 @@
-"""The one timing loop: every leg of every case and every probe of the machine goes through it."""
+"""The timing loop that every variant and every probe uses."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import repeat
-from statistics import median
+from statistics import median, quantiles
 from time import perf_counter
 
 Call = Callable[[], object]
 
 
-def nothing() -> None:
-    """What a CPU waits for: its calls are done when they return."""
+def no_wait() -> None:
+    """Do nothing: a call on the CPU is complete when it returns."""
 
 
-def loop(call: Call, count: int, wait: Call = nothing) -> float:
-    """Return the mean seconds of ``count`` calls and of one wait for all of them.
+def time_calls(call: Call, count: int, wait: Call = no_wait) -> float:
+    """Return the mean duration of ``count`` calls and one final wait, in seconds.
 
-    ``wait`` is called before the first one too: nothing that was queued earlier is counted.
+    ``wait`` also runs before the first call, so that earlier queued work is not counted.
     """
     collecting = gc.isenabled()
-    # A collection inside a slice would be charged to whoever happens to run.
+    # Otherwise a garbage collection would count as time of whichever library runs.
     gc.disable()
     try:
         wait()
@@ -36,25 +36,28 @@ def loop(call: Call, count: int, wait: Call = nothing) -> float:
             gc.enable()
 
 
-def calls_in(call: Call, seconds: float, wait: Call = nothing) -> int:
-    """Return how many calls last about ``seconds``; at least one. Warms up on the way."""
+def calls_per_slice(call: Call, seconds: float, wait: Call = no_wait) -> int:
+    """Return how many calls last about ``seconds``, at least one. The search is also a warm-up."""
     count = 1
     while True:
-        one = loop(call, count, wait)
-        if one * count >= seconds / 4 or count >= 1 << 20:
-            return max(1, round(seconds / one))
+        duration = time_calls(call, count, wait)
+        if duration * count >= seconds / 4 or count >= 1 << 20:
+            return max(1, round(seconds / duration))
         count *= 2
 
 
-def slice_of(call: Call, count: int, wait: Call = nothing) -> float:
-    """Return the seconds a call, after a warm-up: another process has just used the caches."""
-    loop(call, max(1, count // 16), wait)
-    return loop(call, count, wait)
+def time_slice(call: Call, count: int, wait: Call = no_wait) -> float:
+    """Return the mean duration of ``count`` calls after a warm-up, in seconds.
+
+    The warm-up refills the caches, which another process has just used.
+    """
+    time_calls(call, max(1, count // 16), wait)
+    return time_calls(call, count, wait)
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Seconds a call over the rounds of one leg."""
+    """Seconds per call of one variant, one value per round."""
 
     rounds: tuple[float, ...]
 
@@ -68,19 +71,14 @@ class Summary:
 
     @property
     def spread(self) -> float:
-        """Distance of the quartiles over the median."""
+        """Return the interquartile range divided by the median."""
         low, high = quartiles(self.rounds)
         return (high - low) / self.median
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float]:
-    """Return the quartiles, by linear interpolation."""
-
-    def at(share: float) -> float:
-        ordered = sorted(values)
-        place = share * (len(ordered) - 1)
-        low = int(place)
-        high = min(low + 1, len(ordered) - 1)
-        return ordered[low] + (place - low) * (ordered[high] - ordered[low])
-
-    return at(0.25), at(0.75)
+    """Return the first and third quartiles, by linear interpolation between the values."""
+    if len(values) == 1:
+        return values[0], values[0]
+    low, _, high = quantiles(values, n=4, method="inclusive")
+    return low, high

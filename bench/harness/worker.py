@@ -1,7 +1,7 @@
-"""One library's process: it builds legs, shows their results and times slices, as it is told.
+"""The program in the process of one library: it builds variants, returns results, times slices.
 
-Started by `bench.harness.driver` with any interpreter that has NumPy and the library. It reads one
-line of JSON per request from standard input and answers on standard output.
+`bench.harness.driver` starts it with any interpreter that has NumPy and the library. It reads one
+request as a line of JSON from standard input and writes its answer to standard output.
 """
 
 from __future__ import annotations
@@ -18,101 +18,107 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-# Also for a peer's interpreter, which has no reason to find this package.
+# The interpreter of a peer has no other path to this package.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 
 class Worker:
+    """The requests that `LibraryProcess.request` can make. Each returns a dict of JSON values."""
+
     def __init__(self, library: str, threads: int, device: str) -> None:
         self.library, self.threads, self.device = library, threads, device
-        self.legs: dict[str, Any] = {}
+        self.variants: dict[str, Any] = {}
         self.builders: dict[str, Any] = {}
 
-    def hello(self) -> dict[str, Any]:
-        """Import the library, with its threads set; its version."""
+    def load_library(self) -> dict[str, Any]:
+        """Import the library, set its number of threads and return its version."""
         if self.library == "torch":
             import torch
 
             torch.set_num_threads(self.threads)
             torch.set_grad_enabled(False)
             if self.device == "cuda":
-                from bench.peers import gpu_torch
+                from bench.peers import step_torch
 
-                gpu_torch.strict()
+                step_torch.configure_cuda()
         elif self.library == "tensorflow":
             import tensorflow
 
             tensorflow.config.threading.set_intra_op_parallelism_threads(self.threads)
             tensorflow.config.threading.set_inter_op_parallelism_threads(1)
         module = importlib.import_module(self.library)
-        facts: dict[str, Any] = {"version": str(getattr(module, "__version__", "?"))}
+        info: dict[str, Any] = {"version": str(getattr(module, "__version__", "?"))}
         if self.library == "chainrule":
-            facts |= {"backend": module.info()["backend"], "compiler": module.info()["compiler"]}
+            info |= {"backend": module.info()["backend"], "compiler": module.info()["compiler"]}
             if self.device == "cuda":
                 from bench.harness import gpu
 
-                facts["gpu"] = gpu.facts()
+                info["gpu"] = gpu.info()
         elif self.library == "torch" and self.device == "cuda":
-            facts["cuda"], facts["cudnn"] = module.version.cuda, module.backends.cudnn.version()
-        return facts
+            info["cuda"], info["cudnn"] = module.version.cuda, module.backends.cudnn.version()
+        return info
 
-    def setup(self, module: str, case: str, quick: bool, seed: int) -> dict[str, Any]:
-        """Make a case's inputs; the names of this library's variants."""
+    def set_up_case(self, module: str, case: str, quick: bool, seed: int) -> dict[str, Any]:
+        """Make the inputs of a case and return the names of this library's variants."""
         import numpy as np
 
         from bench.harness.case import Case
 
-        self.drop()
+        self.drop_case()
         cases: dict[str, Case] = {
-            one.name: one
-            for one in importlib.import_module(f"bench.cases.{module}").cases(quick, self.device)
+            case.name: case
+            for case in importlib.import_module(f"bench.cases.{module}").cases(quick, self.device)
         }
-        legs = cases[case].legs.get(self.library)
-        if legs is None:
+        factory = cases[case].variants.get(self.library)
+        if factory is None:
             return {"variants": []}
-        self.builders = dict(legs(cases[case].inputs(np.random.default_rng(seed))))
+        self.builders = factory(cases[case].inputs(np.random.default_rng(seed)))
         return {"variants": list(self.builders)}
 
     def build(self, variant: str) -> dict[str, Any]:
-        """Build a variant, without a look at its results."""
-        self.legs[variant] = self.builders[variant]()
+        """Build a variant without computing its results."""
+        self.variants[variant] = self.builders[variant]()
         return {}
 
-    def check(self, variant: str, file: str) -> dict[str, Any]:
-        """Build a variant, run it and leave its results in ``file``."""
+    def save_result(self, variant: str, file: str) -> dict[str, Any]:
+        """Build a variant, run it and write its results to ``file``."""
         import numpy as np
 
         self.build(variant)
-        np.savez(file, *self.legs[variant].result())
+        np.savez(file, *self.variants[variant].result())
         return {}
 
     def calibrate(self, variant: str, seconds: float) -> dict[str, Any]:
+        """Return how many calls of a variant last about ``seconds``."""
         from bench.harness import timing
 
-        leg = self.legs[variant]
-        return {"count": timing.calls_in(leg.call, seconds, leg.wait)}
+        built = self.variants[variant]
+        return {"count": timing.calls_per_slice(built.call, seconds, built.wait)}
 
-    def time(self, variant: str, count: int, warm: bool) -> dict[str, Any]:
+    def time(self, variant: str, count: int, warm_up: bool) -> dict[str, Any]:
+        """Return the mean seconds per operation of ``count`` calls."""
         from bench.harness import timing
 
-        leg, run = self.legs[variant], timing.slice_of if warm else timing.loop
-        return {"seconds": run(leg.call, count, leg.wait) / leg.operations}
+        built = self.variants[variant]
+        measure = timing.time_slice if warm_up else timing.time_calls
+        return {"seconds": measure(built.call, count, built.wait) / built.operations}
 
     def probe(self, seconds: float, tiny: bool) -> dict[str, Any]:
-        """Probe the GPU, from the process that has chainrule."""
+        """Probe the GPU, which requires chainrule."""
         from bench.harness import gpu
 
-        return {"probe": dataclasses.asdict(gpu.measure(seconds, tiny)), "now": gpu.now()}
+        probe = dataclasses.asdict(gpu.measure(seconds, tiny))
+        return {"probe": probe, "state": gpu.state()}
 
-    def forget(self, variant: str) -> dict[str, Any]:
-        """Let go of one variant, which is not timed."""
-        self.legs.pop(variant, None)
+    def drop_variant(self, variant: str) -> dict[str, Any]:
+        """Free a variant that is not timed."""
+        self.variants.pop(variant, None)
         gc.collect()
         return {}
 
-    def drop(self) -> dict[str, Any]:
-        """Let go of everything that the last case held."""
-        self.legs.clear()
+    def drop_case(self) -> dict[str, Any]:
+        """Free everything that belongs to the previous case."""
+        self.variants.clear()
         self.builders.clear()
         if self.library == "torch" and "torch._dynamo" in sys.modules:
             sys.modules["torch._dynamo"].reset()
@@ -121,9 +127,9 @@ class Worker:
             sys.modules["torch"].cuda.empty_cache()
         return {}
 
-    def memory(self) -> dict[str, Any]:
-        """Return the most memory this process has ever had, in bytes."""
-        return {"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+    def peak_memory(self) -> dict[str, Any]:
+        """Return the largest resident memory of this process so far, in bytes."""
+        return {"bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
 
 
 def main() -> None:
@@ -132,22 +138,22 @@ def main() -> None:
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
-    # Before the library starts: its own pools follow the CPUs that they find.
+    # Before the library is imported: its thread pools use the CPUs that are available then.
     if hasattr(os, "sched_setaffinity") and options.device == "cpu":
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
-    # Whatever the library prints must not land between the answers.
+    # The library's own output goes to standard error, so that it does not mix with the answers.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     worker = Worker(options.library, options.threads, options.device)
     for line in sys.stdin:
         request: dict[str, Any] = json.loads(line)
         try:
-            answer = getattr(worker, request.pop("do"))(**request)
-        except Exception as wrong:
-            last = traceback.extract_tb(wrong.__traceback__)[-1]
-            said = (str(wrong).splitlines() or [""])[0]
-            where = f"{Path(last.filename).name}:{last.lineno}"
-            answer = {"error": f"{type(wrong).__name__}: {said} ({where})"}
+            answer = getattr(worker, request.pop("method"))(**request)
+        except Exception as error:
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            message = (str(error).splitlines() or [""])[0]
+            location = f"{Path(frame.filename).name}:{frame.lineno}"
+            answer = {"error": f"{type(error).__name__}: {message} ({location})"}
         answers.write(json.dumps(answer) + "\n")
 
 

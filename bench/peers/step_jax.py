@@ -1,15 +1,14 @@
-"""JAX's training step: one compiled function that donates its old parameters."""
+"""JAX's training step: one compiled function that donates the buffers of its old parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import count, cycle
 from typing import Any
 
 import numpy as np
 
-from bench.harness.case import Array, Inputs, Leg
+from bench.harness.case import Array, BuilderFactory, Inputs, Variant, VariantBuilders
 from bench.harness.networks import Network, parameter_names
 
 
@@ -35,8 +34,8 @@ def _forward(network: Network, parameters: dict[str, Any], x: Any, key: Any) -> 
             window = (1, numbers[0], numbers[0], 1)
             x = lax.reduce_window(x, -jnp.inf, lax.max, window, window, "VALID")
         elif kind == "dropout" and numbers[0]:
-            kept = jax.random.bernoulli(jax.random.fold_in(key, i), 1 - numbers[0], x.shape)
-            x = jnp.where(kept, x / (1 - numbers[0]), 0)
+            mask = jax.random.bernoulli(jax.random.fold_in(key, i), 1 - numbers[0], x.shape)
+            x = jnp.where(mask, x / (1 - numbers[0]), 0)
         elif kind == "flatten":
             x = x.reshape(len(x), -1)
         elif kind == "relu":
@@ -45,7 +44,10 @@ def _forward(network: Network, parameters: dict[str, Any], x: Any, key: Any) -> 
 
 
 class Training:
-    """Parameters and velocities on the device; images are float already, in JAX's favour."""
+    """Parameters and velocities on the device.
+
+    Images are converted to float32 beforehand, which favors JAX.
+    """
 
     def __init__(self, network: Network, inputs: Inputs) -> None:
         import jax
@@ -54,20 +56,21 @@ class Training:
         x = inputs["x"]
         x = x.astype(np.float32) / np.float32(255) if x.dtype == np.uint8 else x
         self.x, self.labels = jnp.asarray(x), jnp.asarray(inputs["labels"].astype(np.int32))
-        self.order = cycle([jnp.asarray(one.astype(np.int32)) for one in inputs["order"]])
+        self.order = cycle([jnp.asarray(batch.astype(np.int32)) for batch in inputs["order"]])
         self.parameters = {
-            name: jnp.asarray(self.turned(inputs[name])) for name in parameter_names(inputs)
+            name: jnp.asarray(self.to_jax_layout(inputs[name])) for name in parameter_names(inputs)
         }
-        self.velocity = {name: jnp.zeros_like(one) for name, one in self.parameters.items()}
+        self.velocity = {name: jnp.zeros_like(array) for name, array in self.parameters.items()}
         self.count = count()
 
-        def loss_of(parameters: Any, x: Any, labels: Any, key: Any) -> Any:
+        def mean_loss(parameters: Any, x: Any, labels: Any, key: Any) -> Any:
             logits = jax.nn.log_softmax(_forward(network, parameters, x, key))
             return -jnp.take_along_axis(logits, labels[:, None], axis=1).mean()
 
-        def step(parameters: Any, velocity: Any, x: Any, labels: Any, chosen: Any, i: Any) -> Any:
+        def step(parameters: Any, velocity: Any, x: Any, labels: Any, indices: Any, i: Any) -> Any:
             key = jax.random.fold_in(jax.random.key(0), i)
-            loss, gradient = jax.value_and_grad(loss_of)(parameters, x[chosen], labels[chosen], key)
+            loss_and_gradient = jax.value_and_grad(mean_loss)
+            loss, gradient = loss_and_gradient(parameters, x[indices], labels[indices], key)
             velocity = jax.tree.map(lambda v, g: network.momentum * v + g, velocity, gradient)
             parameters = jax.tree.map(
                 lambda p, v: p - network.learning_rate * v, parameters, velocity
@@ -77,12 +80,12 @@ class Training:
         self.compiled = jax.jit(step, donate_argnums=(0, 1))
 
     @staticmethod
-    def turned(array: Array) -> Array:
-        """(K, R, S, C) to (R, S, C, K); (out, in) to (in, out)."""
+    def to_jax_layout(array: Array) -> Array:
+        """Return (K, R, S, C) as (R, S, C, K), and (out, in) as (in, out)."""
         return array.transpose(1, 2, 3, 0) if array.ndim == 4 else array.T
 
     @staticmethod
-    def turned_back(array: Array) -> Array:
+    def from_jax_layout(array: Array) -> Array:
         return array.transpose(3, 0, 1, 2) if array.ndim == 4 else array.T
 
     def step(self) -> float:
@@ -97,18 +100,18 @@ class Training:
         return float(loss)
 
 
-def legs(network: Network, inputs: Inputs) -> Mapping[str, Callable[[], Leg]]:
+def builders(network: Network, inputs: Inputs) -> VariantBuilders:
     def result() -> tuple[Array, ...]:
         training = Training(network.without_dropout(), inputs)
         training.step()
         training.step()
         return tuple(
-            training.turned_back(np.asarray(training.velocity[name]))
+            training.from_jax_layout(np.asarray(training.velocity[name]))
             for name in parameter_names(inputs)
         )
 
-    return {"jit": lambda: Leg(Training(network, inputs).step, result)}
+    return {"jit": lambda: Variant(Training(network, inputs).step, result)}
 
 
-def factory(network: Network) -> Callable[[Inputs], Mapping[str, Callable[[], Leg]]]:
-    return partial(legs, network)
+def factory(network: Network) -> BuilderFactory:
+    return partial(builders, network)

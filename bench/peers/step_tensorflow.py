@@ -1,15 +1,14 @@
-"""TensorFlow's training step: one tf.function, channels last, momentum as one kernel a weight."""
+"""TensorFlow's training step: one tf.function, channels last, one momentum kernel per parameter."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import cycle
 from typing import Any
 
 import numpy as np
 
-from bench.harness.case import Array, Inputs, Leg
+from bench.harness.case import Array, BuilderFactory, Inputs, Variant, VariantBuilders
 from bench.harness.networks import Network, parameter_names
 
 
@@ -38,7 +37,10 @@ def _forward(network: Network, parameters: dict[str, Any], x: Any) -> Any:
 
 
 class Training:
-    """Variables and their velocities; images are float already, in TensorFlow's favour."""
+    """Parameters and velocities.
+
+    Images are converted to float32 beforehand, which favors TensorFlow.
+    """
 
     def __init__(self, network: Network, inputs: Inputs, xla: bool) -> None:
         import tensorflow as tf
@@ -46,19 +48,19 @@ class Training:
         x = inputs["x"]
         x = x.astype(np.float32) / np.float32(255) if x.dtype == np.uint8 else x
         images, labels = tf.constant(x), tf.constant(inputs["labels"])
-        self.order = cycle([tf.constant(one) for one in inputs["order"]])
+        self.order = cycle([tf.constant(batch) for batch in inputs["order"]])
         names = parameter_names(inputs)
-        parameters = {name: tf.Variable(self.turned(inputs[name])) for name in names}
+        parameters = {name: tf.Variable(self.to_tensorflow_layout(inputs[name])) for name in names}
         self.velocity = {name: tf.Variable(tf.zeros_like(parameters[name])) for name in names}
 
         @tf.function(jit_compile=xla)
-        def step(chosen: Any) -> Any:
-            chosen = tf.ensure_shape(chosen, (network.batch,))
+        def step(indices: Any) -> Any:
+            indices = tf.ensure_shape(indices, (network.batch,))
             with tf.GradientTape() as tape:
-                logits = _forward(network, parameters, tf.gather(images, chosen))
+                logits = _forward(network, parameters, tf.gather(images, indices))
                 loss = tf.reduce_mean(
                     tf.nn.sparse_softmax_cross_entropy_with_logits(
-                        tf.gather(labels, chosen), logits
+                        tf.gather(labels, indices), logits
                     )
                 )
             gradients = tape.gradient(loss, [parameters[name] for name in names])
@@ -75,33 +77,33 @@ class Training:
         self.compiled = step
 
     @staticmethod
-    def turned(array: Array) -> Array:
-        """(K, R, S, C) to (R, S, C, K); (out, in) to (in, out)."""
+    def to_tensorflow_layout(array: Array) -> Array:
+        """Return (K, R, S, C) as (R, S, C, K), and (out, in) as (in, out)."""
         return array.transpose(1, 2, 3, 0) if array.ndim == 4 else array.T
 
     @staticmethod
-    def turned_back(array: Array) -> Array:
+    def from_tensorflow_layout(array: Array) -> Array:
         return array.transpose(3, 0, 1, 2) if array.ndim == 4 else array.T
 
     def step(self) -> float:
         return float(self.compiled(next(self.order)))
 
 
-def legs(network: Network, inputs: Inputs) -> Mapping[str, Callable[[], Leg]]:
+def builders(network: Network, inputs: Inputs) -> VariantBuilders:
     def result(xla: bool) -> tuple[Array, ...]:
         training = Training(network.without_dropout(), inputs, xla)
         training.step()
         training.step()
         return tuple(
-            training.turned_back(training.velocity[name].numpy())
+            training.from_tensorflow_layout(training.velocity[name].numpy())
             for name in parameter_names(inputs)
         )
 
-    def leg(xla: bool) -> Leg:
-        return Leg(Training(network, inputs, xla).step, partial(result, xla))
+    def build(xla: bool) -> Variant:
+        return Variant(Training(network, inputs, xla).step, partial(result, xla))
 
-    return {"function": partial(leg, False), "function compile": partial(leg, True)}
+    return {"function": partial(build, False), "function compile": partial(build, True)}
 
 
-def factory(network: Network) -> Callable[[Inputs], Mapping[str, Callable[[], Leg]]]:
-    return partial(legs, network)
+def factory(network: Network) -> BuilderFactory:
+    return partial(builders, network)

@@ -1,4 +1,4 @@
-"""What the seconds of a measured case amount to: rates, shares of the probe, ratios to peers."""
+"""The figures of a measured case: rates, fractions of the probe, and ratios to peers."""
 
 from __future__ import annotations
 
@@ -10,41 +10,43 @@ from typing import Any
 from bench.harness.timing import quartiles
 
 Record = Mapping[str, Any]
+# A variant's name, "LIBRARY VARIANT", and its times.
+Timed = tuple[str, Mapping[str, Any]]
 
 
-def ours(record: Record) -> tuple[str, Mapping[str, Any]] | None:
-    """Return chainrule's fastest leg."""
+def own_best(record: Record) -> Timed | None:
+    """Return chainrule's fastest variant; None if it has no result."""
     return fastest(record, "chainrule")
 
 
-def fastest(record: Record, *libraries: str) -> tuple[str, Mapping[str, Any]] | None:
-    """Return the leg of these libraries with the least median; of all peers if none is named."""
-    legs = {
-        name: leg
-        for name, leg in record["legs"].items()
+def fastest(record: Record, *libraries: str) -> Timed | None:
+    """Return the variant with the smallest median among these libraries, by default all peers."""
+    variants = {
+        name: times
+        for name, times in record["variants"].items()
         if (name.split()[0] in libraries if libraries else not name.startswith("chainrule "))
     }
-    if not legs:
+    if not variants:
         return None
-    name = min(legs, key=lambda one: float(legs[one]["median"]))
-    return name, legs[name]
+    name = min(variants, key=lambda name: float(variants[name]["median"]))
+    return name, variants[name]
 
 
-def roof(record: Record, bound: str | None = None) -> float:
-    """Return the mean of the probes around a case, in flops or bytes a second."""
-    key = "gflops" if (bound or record["bound"]) == "compute" else "gigabytes"
-    return mean(float(one[key]) for one in record["probes"]) * 1e9
+def probe_rate(record: Record, bound: str | None = None) -> float:
+    """Return the mean of the probes before and after a case, in FLOP/s or bytes/s."""
+    key = "gflops" if (bound or record["bound"]) == "compute" else "gigabytes_per_second"
+    return mean(float(probe[key]) for probe in record["probes"]) * 1e9
 
 
 def rate(record: Record, seconds: float) -> float:
-    """Return what a leg does a second: flops or bytes, whichever bounds the case."""
+    """Return the rate of a variant in FLOP/s or bytes/s, whichever bounds the case."""
     work = record["flops"] if record["bound"] == "compute" else record["bytes"]
     return float(work) / seconds
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """A peer's seconds over ours: of the medians, and the quartiles of the rounds' own ratios."""
+    """A peer's median time divided by ours, and the quartiles of the ratios of single rounds."""
 
     peer: str
     value: float
@@ -56,45 +58,47 @@ class Ratio:
 
 
 def ratio(record: Record, peer: str | None = None) -> Ratio | None:
-    """Return the ratio to the fastest peer, or to a named leg."""
-    mine = ours(record)
+    """Return the ratio to the fastest peer or to the named variant; None without a result."""
+    own = own_best(record)
     if peer is None:
         other = fastest(record)
     else:
-        other = (peer, record["legs"][peer]) if peer in record["legs"] else None
-    if mine is None or other is None:
+        other = (peer, record["variants"][peer]) if peer in record["variants"] else None
+    if own is None or other is None:
         return None
-    pairs = zip(other[1]["rounds"], mine[1]["rounds"], strict=False)
-    low, high = quartiles([theirs / own for theirs, own in pairs])
-    return Ratio(other[0], float(other[1]["median"]) / float(mine[1]["median"]), low, high)
+    pairs = zip(other[1]["rounds"], own[1]["rounds"], strict=False)
+    low, high = quartiles([peer_seconds / seconds for peer_seconds, seconds in pairs])
+    return Ratio(other[0], float(other[1]["median"]) / float(own[1]["median"]), low, high)
 
 
 def time_text(seconds: float) -> str:
-    """Return seconds with three digits in a unit that suits them."""
+    """Return a time with three digits and a suitable unit."""
     if seconds >= 1:
         return f"{seconds:.3g} s"
     return f"{seconds * 1e3:.3g} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.3g} us"
 
 
-def lines(name: str, record: Record) -> list[str]:
-    """Return what is printed about a case: a line a leg, the ratio, the reproducer."""
+def report_lines(name: str, record: Record) -> list[str]:
+    """Return the printed lines of a case: one per variant, the ratio, and the command."""
     unit = "GFLOP/s" if record["bound"] == "compute" else "GB/s"
-    head = name + ("  NOISY: the probe moved by more than 3 %" if record["noisy"] else "")
-    crossings = [one["crossing"] for one in record["probes"] if one.get("crossing")]
-    if crossings:
-        head += f"  (between the CPUs: {min(crossings):.0f} to {max(crossings):.0f} ns)"
-    out = [head]
-    mine = ours(record)
-    legs = sorted(record["legs"].items(), key=lambda item: float(item[1]["median"]))
-    for leg, one in legs:
-        line = f"  {leg:36} {time_text(one['median']):>9}  min {time_text(one['best']):>9}"
-        line += f"  spread {one['spread']:5.1%}"
+    head = name + ("  NOISY: the probe changed by more than 3 %" if record["noisy"] else "")
+    latencies = [probe["cache_line_ns"] for probe in record["probes"] if probe.get("cache_line_ns")]
+    if latencies:
+        low, high = min(latencies), max(latencies)
+        head += f"  (cache-line round trip between CPUs: {low:.0f} to {high:.0f} ns)"
+    lines = [head]
+    own = own_best(record)
+    variants = sorted(record["variants"].items(), key=lambda item: float(item[1]["median"]))
+    for variant, times in variants:
+        median, best = time_text(times["median"]), time_text(times["best"])
+        line = f"  {variant:36} {median:>9}  min {best:>9}  spread {times['spread']:5.1%}"
         if record["flops"]:
-            share = rate(record, one["median"]) / roof(record)
-            line += f"  {rate(record, one['median']) / 1e9:7.1f} {unit}  {share:6.1%} of the probe"
-        if mine and leg == mine[0] and (compared := ratio(record)):
+            reached = rate(record, times["median"])
+            fraction = reached / probe_rate(record)
+            line += f"  {reached / 1e9:7.1f} {unit}  {fraction:6.1%} of the probe"
+        if own and variant == own[0] and (compared := ratio(record)):
             line += f"  {compared} of {compared.peer}"
-        out.append(line)
-    out += [f"  {leg:36} {why}" for leg, why in record["refused"].items()]
-    out.append(f"  $ {record['command']}")
-    return out
+        lines.append(line)
+    lines += [f"  {variant:36} {reason}" for variant, reason in record["excluded"].items()]
+    lines.append(f"  $ {record['command']}")
+    return lines

@@ -1,9 +1,8 @@
-"""Compare measured cases with the goals of goals.toml, for the CPU or for a GPU."""
+"""Compare measured cases with the goals in goals.toml, for the CPU or for a GPU."""
 
 from __future__ import annotations
 
 import argparse
-import textwrap
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,40 +15,45 @@ from bench.harness.case import DEVICES, LIBRARIES
 from bench.report import figures
 
 FILE = Path(__file__).with_name("goals.toml")
-SCALES = {"seconds": 1.0, "milliseconds": 1e-3, "microseconds": 1e-6}
+NOTES = "bench/results/notes.md"
+UNITS = {"seconds": 1.0, "milliseconds": 1e-3, "microseconds": 1e-6}
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One figure of one case beside its goal."""
+    """One figure of one case, its goal and its stretch goal.
+
+    ``notes`` is the title of a section of `bench/results/notes.md`: why the goal is not met.
+    """
 
     case: str
     figure: str
     value: float | None
     goal: float | None
-    aim: float | None
-    limit: str = ""  # why it is short where it is, and what was tried
+    stretch: float | None
+    notes: str = ""
 
     @property
     def at_least(self) -> bool:
         return self.figure.startswith(("ratio", "share"))
 
-    def reaches(self, wanted: float | None) -> bool:
-        if wanted is None or self.value is None:
-            return wanted is None
-        return self.value >= wanted if self.at_least else self.value <= wanted
+    def meets(self, goal: float | None) -> bool:
+        if goal is None or self.value is None:
+            return goal is None
+        return self.value >= goal if self.at_least else self.value <= goal
 
     @property
-    def word(self) -> str:
+    def result(self) -> str:
         if self.value is None:
             return "NOT MEASURED"
-        if not self.reaches(self.goal):
-            return "SHORT"
-        if self.aim is not None and self.reaches(self.aim):
-            return "met, aim too"
-        return "met" if self.goal is not None else "aim open"
+        if not self.meets(self.goal):
+            return "NOT MET"
+        if self.stretch is not None and self.meets(self.stretch):
+            return "stretch goal met"
+        return "met" if self.goal is not None else "stretch goal not met"
 
     def text(self, value: float | None) -> str:
+        """Return a value of this figure with its unit."""
         if value is None:
             return "-"
         if self.figure.startswith("ratio"):
@@ -60,63 +64,65 @@ class Verdict:
 
 
 def figure_of(record: Mapping[str, Any], figure: str) -> float | None:
-    """Return a figure by its name in goals.toml; None if this run has not measured it.
+    """Return a figure by its name in goals.toml; None if the record does not have it.
 
-    ratio, or "ratio to torch channels_last": a peer's seconds over ours; share: of the probe that
-    bounds the case; seconds, milliseconds or microseconds a
-    call, means for a whole training; any other is a value of the record's own.
+    "ratio" is the time of the fastest peer divided by ours, and "ratio to torch channels_last" that
+    of a variant. "share" is the fraction of the probe that bounds the case. "seconds",
+    "milliseconds" and "microseconds" are medians per call, and "mean seconds" is the mean of a
+    complete training. Other names are keys of the record's ``values``.
     """
     if figure in record.get("values", {}):
         return float(record["values"][figure])
-    if "legs" not in record or (mine := figures.ours(record)) is None:
+    if "variants" not in record or (own := figures.own_best(record)) is None:
         return None
-    seconds = float(mine[1]["median"])
+    seconds = float(own[1]["median"])
     if figure == "mean seconds":
-        rounds = mine[1]["rounds"]
+        rounds = own[1]["rounds"]
         return float(sum(rounds)) / len(rounds)
     if figure.startswith("ratio"):
         _, _, peer = figure.partition(" to ")
-        # A default is each library's own; a bare ratio is to the fastest of all.
+        # Without a variant, the ratio is to the fastest of all peers.
         compared = figures.ratio(record, peer or None)
         return compared.value if compared else None
     if figure == "share":
-        return figures.rate(record, seconds) / figures.roof(record)
-    return seconds / SCALES[figure] if figure in SCALES else None
+        return figures.rate(record, seconds) / figures.probe_rate(record)
+    return seconds / UNITS[figure] if figure in UNITS else None
 
 
-def verdicts(records: Mapping[str, Any], device: str, everything: bool = False) -> list[Verdict]:
-    """Return the verdict on each goal of the cases that are there; or on all goals.
+def verdicts(records: Mapping[str, Any], device: str, all_goals: bool = False) -> list[Verdict]:
+    """Return the verdicts on the goals of the cases in ``records``, or on all goals.
 
-    A goal with a name is for the geometric mean of its cases, once all of them are there.
+    A goal with a name applies to the geometric mean of its cases. Unless all goals are requested,
+    it requires a record of each case.
     """
-    out = []
+    found = []
     for goal in tomllib.loads(FILE.read_text())["goal" if device == "cpu" else device]:
         values = {
             case: figure_of(records[case], goal["figure"]) if case in records else None
             for case in goal["cases"]
         }
         if "name" in goal:
-            found = {goal["name"]: _mean(list(values.values()))}
-            there = set(values) <= set(records)
+            complete = set(values) <= set(records)
+            values = {goal["name"]: _geometric_mean(list(values.values()))}
         else:
-            found, there = values, False
-        for case, value in found.items():
-            if there or case in records or everything:
-                numbers = value, goal.get("goal"), goal.get("aim")
-                out.append(Verdict(case, goal["figure"], *numbers, goal.get("limit", "")))
-    return out
+            complete = False
+        for case, value in values.items():
+            if complete or case in records or all_goals:
+                numbers = value, goal.get("goal"), goal.get("stretch")
+                found.append(Verdict(case, goal["figure"], *numbers, goal.get("notes", "")))
+    return found
 
 
-def _mean(values: list[float | None]) -> float | None:
+def _geometric_mean(values: list[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return geometric_mean(known) if known and len(known) == len(values) else None
 
 
 def table(found: list[Verdict]) -> list[str]:
-    rows = [("case", "figure", "here", "goal", "aim", "")]
+    rows = [("case", "figure", "value", "goal", "stretch goal", "result")]
     rows += [
-        (one.case, one.figure, one.text(one.value), one.text(one.goal), one.text(one.aim), one.word)
-        for one in found
+        (v.case, v.figure, v.text(v.value), v.text(v.goal), v.text(v.stretch), v.result)
+        for v in found
     ]
     widths = [max(len(row[i]) for row in rows) for i in range(6)]
     return [
@@ -128,44 +134,44 @@ def table(found: list[Verdict]) -> list[str]:
     ]
 
 
-def show(records: Mapping[str, Any], device: str = "cpu", everything: bool = False) -> int:
-    """Print the table; return how many goals are not met."""
-    found = verdicts(records, device, everything)
-    short = [one for one in found if one.word in ("SHORT", "NOT MEASURED")]
+def show(records: Mapping[str, Any], device: str = "cpu", all_goals: bool = False) -> int:
+    """Print the table and return how many goals are not met."""
+    found = verdicts(records, device, all_goals)
+    missed = [verdict for verdict in found if verdict.result in ("NOT MET", "NOT MEASURED")]
     print("\n".join(table(found)))
-    print(f"{len(found) - len(short)} of {len(found)} goals met")
-    reasons: dict[str, list[str]] = {}
-    for one in short:
-        if one.word == "SHORT" and one.limit:
-            reasons.setdefault(one.limit, []).append(one.case)
-    for limit, cases in reasons.items():
-        print(textwrap.fill(f"{', '.join(cases)}: {limit}", 100, subsequent_indent="  "))
+    print(f"{len(found) - len(missed)} of {len(found)} goals met")
+    sections: dict[str, list[str]] = {}
+    for verdict in missed:
+        if verdict.result == "NOT MET" and verdict.notes:
+            sections.setdefault(verdict.notes, []).append(verdict.case)
+    for title, cases in sections.items():
+        print(f'{", ".join(cases)}: see "{title}" in {NOTES}')
     noisy = [name for name, record in records.items() if record.get("noisy")]
     if noisy:
         print(f"noisy, measure again: {', '.join(noisy)}")
-    refused = {library for library in LIBRARIES if _absent(records, library)}
-    if refused:
-        print(f"not compared with: {', '.join(sorted(refused))}")
-    return len(short)
+    unavailable = {library for library in LIBRARIES if _is_unavailable(records, library)}
+    if unavailable:
+        print(f"not compared with: {', '.join(sorted(unavailable))}")
+    return len(missed)
 
 
-def _absent(records: Mapping[str, Any], library: str) -> bool:
-    return any(library in record.get("refused", {}) for record in records.values())
+def _is_unavailable(records: Mapping[str, Any], library: str) -> bool:
+    return any(library in record.get("excluded", {}) for record in records.values())
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", choices=DEVICES, default="cpu", help="whose goals (cpu)")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help="the goals' device (cpu)")
     parser.add_argument(
-        "--json", type=Path, action="append", help="results (default: all of bench/results)"
+        "--json", type=Path, action="append", help="file of results (default: all in bench/results)"
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Compare kept results with all goals of a device."""
+    """Compare stored results with all goals of a device."""
     measured: dict[str, Any] = {}
     groups = ["kernels", "training", "import"]
     if options.device != "cpu":
         groups = [f"{options.device}-{group}" for group in groups[:2]]
     for path in options.json or [machine.RESULTS / f"{group}.json" for group in groups]:
         measured |= records.read(path)
-    return int(show(measured, options.device, everything=True) > 0)
+    return int(show(measured, options.device, all_goals=True) > 0)

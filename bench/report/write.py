@@ -20,17 +20,19 @@ TABLES = {
 }
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--check", action="store_true", help="write nothing; fail on a difference")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit code 1 on a difference"
+    )
 
 
-def filled(name: str, text: str) -> str:
+def with_tables(name: str, text: str) -> str:
     """Return the text of the file `name` with new tables between its markers."""
     for table, make in TABLES[name].items():
         begin, end = f"<!-- {table} -->\n", f"<!-- end of {table} -->"
-        head, found, rest = text.partition(begin)
-        _, closed, tail = rest.partition(end)
-        if not found or not closed:
+        head, has_begin, rest = text.partition(begin)
+        _, has_end, tail = rest.partition(end)
+        if not has_begin or not has_end:
             raise SystemExit(f"report: {name} must have the markers {begin.strip()} and {end}")
         text = head + begin + "".join(f"{line}\n" for line in make()) + end + tail
     return text
@@ -41,12 +43,12 @@ def run(options: argparse.Namespace) -> int:
     for name in TABLES:
         path = Path(machine.ROOT, name)
         text = path.read_text()
-        new = filled(name, text)
+        new = with_tables(name, text)
         if options.check and new != text:
             print(f"report: {name} differs from bench/results: run `python -m bench report`")
             different = 1
         elif not options.check:
             path.write_text(new)
-    if not options.check and (kernels := tables.kept("kernels")):
+    if not options.check and (kernels := tables.committed("kernels")):
         roofline.draw(kernels, machine.RESULTS / "roofline.svg")
     return different

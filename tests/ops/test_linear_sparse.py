@@ -17,6 +17,9 @@ from cases import normal, seeded
 from chainrule import ops
 from op_contract import Call, check_threads
 
+# Tests the sparse kernels, which only the CPU has.
+CPU_ONLY = True
+
 pytestmark = pytest.mark.usefixtures("backend")
 
 # (batch, in, out): at least a million multiply-adds, the minimum for the sparse kernels. Cases have
