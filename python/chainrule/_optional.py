@@ -18,7 +18,7 @@ def require(module: str, extra: str = "cli") -> ModuleType:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         missing = error.name or module
-        # If the module exists but lacks one of its own dependencies, the error names that one.
+        # If the module exists but one of its dependencies is missing, the error names that one.
         if missing.partition(".")[0] != module.partition(".")[0]:
             raise
         raise ImportError(

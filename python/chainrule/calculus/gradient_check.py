@@ -306,7 +306,7 @@ def _training_step(forward: ForwardPass, target: Array, loss: Loss) -> Sequentia
 
 
 class _Probe:
-    """Measures derivatives of the loss by elements of layer ``start``'s parameters and input."""
+    """Measures derivatives of the loss with respect to elements of one layer's arrays."""
 
     def __init__(self, forward: ForwardPass, target: Array, loss: Loss, start: int) -> None:
         self.forward, self.target, self.loss, self.start = forward, target, loss, start

@@ -266,7 +266,7 @@ def filters(network: Sequential, ax: Axes | None = None) -> Figure:
     For a convolution, each image is a filter. For a dense layer that reads an image, each image is
     the weights into one neuron, in the layout of the input. Positive weights are blue, negative
     ones orange, and all images share one scale. Filters over three channels are drawn in color. For
-    any other number of channels, each channel is an image of its own.
+    any other number of channels, each channel is a separate image.
 
     Parameters
     ----------

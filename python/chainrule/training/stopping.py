@@ -66,7 +66,7 @@ class GradientBelow(StoppingRule):
 
     The gradient is that of eq. (42) with its L2 term, averaged over the epoch's instances. If
     ``batch_size=None``, it is the exact gradient of all data. With mini-batches, each batch's
-    gradient is taken at the parameters of its own step. The rule runs on the CPU only.
+    gradient is taken at the parameters before its step. The rule runs on the CPU only.
 
     Parameters
     ----------
