@@ -1,4 +1,4 @@
-"""The `backend` fixture, hypothesis's settings and a header that says what is being tested."""
+"""The fixtures of all tests, hypothesis's settings, and a report header with build and data."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, settings
 
 from cuda_adapter import OnGpu
 
-# Their assertions then say what was compared, as those of the tests do.
+# With rewriting, failed assertions of these modules also print the compared values.
 pytest.register_assert_rewrite("assertions", "op_contract")
 
-# Deterministic and without a clock: a property that fails here fails everywhere.
+# Deterministic and without deadlines: a property that fails here fails on every machine.
 settings.register_profile(
     "chainrule",
     deadline=None,
@@ -26,7 +26,7 @@ settings.load_profile("chainrule")
 
 
 def _backends() -> list[str]:
-    """All that run here, or the one that CHAINRULE_BACKEND asks for (CI goes through them so)."""
+    """Return the backends that run on this CPU, or only the one in CHAINRULE_BACKEND, as in CI."""
     forced = os.environ.get("CHAINRULE_BACKEND")
     if forced:
         return [forced]
@@ -36,25 +36,24 @@ def _backends() -> list[str]:
 
 
 def _on_gpu() -> list[str]:
-    """The backend `cuda`, where there is one, beside the CPU's; CHAINRULE_TEST_CUDA=0 leaves it
-    out."""
+    """Return ["cuda"] if a GPU is available, unless CHAINRULE_TEST_CUDA is 0; otherwise []."""
     import chainrule
 
-    wanted = os.environ.get("CHAINRULE_TEST_CUDA", "1") != "0"
-    return ["cuda"] if wanted and chainrule.cuda.is_available() else []
+    enabled = os.environ.get("CHAINRULE_TEST_CUDA", "1") != "0"
+    return ["cuda"] if enabled and chainrule.cuda.is_available() else []
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "backend" in metafunc.fixturenames:
-        # The operations' tests run on a GPU too. Programs and networks on a GPU have tests of
-        # their own, in tests/cuda.
+        # The tests of operations also run on a GPU. Programs and networks on a GPU have separate
+        # tests in tests/cuda.
         gpu = _on_gpu() if metafunc.definition.path.parent.name == "ops" else []
         metafunc.parametrize("backend", [*_backends(), *gpu], indirect=True)
 
 
 @pytest.fixture
 def backend(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Each backend in turn, active for the test and restored behind it."""
+    """Activate a backend, yield its name, and restore the previous one after the test."""
     import chainrule
 
     if request.param == "cuda":
@@ -70,7 +69,7 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 def threads() -> Iterator[None]:
-    """Restores the number of threads behind a test that changes it."""
+    """Restore the number of threads after a test that changes it."""
     import chainrule
 
     before = chainrule.get_num_threads()

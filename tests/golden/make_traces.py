@@ -1,14 +1,14 @@
 """Make ``traces.json``: losses of the golden networks' first steps, by PyTorch in float64.
 
-Needs chainrule (only for its embedded digits) and ``torch==2.13.0``, which no test needs::
+Requires chainrule, only for its embedded digits, and ``torch==2.13.0``, which no test requires::
 
     python tests/golden/make_traces.py
 
-``float32_deviation`` is what float32 costs PyTorch itself: the largest relative distance of its
-float32 losses from the float64 ones, over several starts that differ in the weights' last bits.
-A ReLU or a maximum so near a tie that rounding decides it sends training another way (some seeds
-end 10 % apart), so a network's seed must be one where this number is far below the tolerance of
-``test_golden.py``; the script refuses others.
+``float32_deviation`` is the rounding error of PyTorch in float32: the largest relative difference
+between its losses in float32 and in float64. It is the maximum over several initial weights that
+differ in the last bits. If rounding decides a ReLU or a maximum near a tie, training takes another
+path; with some seeds the losses then differ by 10 %. A seed is accepted only if this number is far
+below the tolerance of ``test_golden.py``.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
 import traces
 
-DISTURBED_STARTS = 12
+PERTURBED_STARTS = 12
 LARGEST_DEVIATION = 1e-5
 
 
 def module(layer: traces.Layer, before: tuple[int, ...]) -> torch.nn.Module:
-    """The PyTorch layer of the same meaning; ``before`` is the shape (H, W, C) or (inputs,)."""
+    """Return the equivalent PyTorch layer for an input shape (H, W, C) or (inputs,)."""
     match layer.kind:
         case "conv2d":
             return torch.nn.Conv2d(before[-1], layer.size, layer.kernel, padding=layer.padding)
@@ -48,10 +48,10 @@ def module(layer: traces.Layer, before: tuple[int, ...]) -> torch.nn.Module:
 
 
 def torch_parameters(network: traces.Network) -> dict[str, torch.Tensor]:
-    """The initial parameters in PyTorch's layouts.
+    """Return the initial parameters in PyTorch's layouts.
 
-    Images there are (C, H, W): convolution weights go from (K, R, S, C) to (K, C, R, S), and the
-    columns of the first linear layer after the flattening from (H, W, C) to (C, H, W) order.
+    Its images are (C, H, W). Convolution weights change from (K, R, S, C) to (K, C, R, S). The
+    columns of the linear layer after `flatten` change from (H, W, C) to (C, H, W) order.
     """
     shapes = [traces.INPUT_SHAPE, *traces.output_shapes(network)]
     kinds = [layer.kind for layer in network.layers]
@@ -74,7 +74,7 @@ def losses(
     parameters: dict[str, torch.Tensor],
     dtype: torch.dtype,
 ) -> list[float]:
-    """The loss of each step, before its update."""
+    """Return the loss of each step, before its update."""
     before = [traces.INPUT_SHAPE, *traces.output_shapes(network)]
     model = torch.nn.Sequential(
         *(module(layer, shape) for layer, shape in zip(network.layers, before, strict=False))
@@ -100,8 +100,8 @@ def losses(
     return trace
 
 
-def disturbed(parameters: dict[str, torch.Tensor], seed: int) -> dict[str, torch.Tensor]:
-    """Parameters changed by about float32's rounding."""
+def perturbed(parameters: dict[str, torch.Tensor], seed: int) -> dict[str, torch.Tensor]:
+    """Return parameters with random changes of the size of float32 rounding."""
     generator = torch.Generator().manual_seed(seed)
 
     def factor(values: torch.Tensor) -> torch.Tensor:
@@ -113,7 +113,7 @@ def disturbed(parameters: dict[str, torch.Tensor], seed: int) -> dict[str, torch
 def main() -> None:
     """Write ``traces.json`` beside this file."""
     train, _ = digits()
-    traces: dict[str, Any] = {
+    result: dict[str, Any] = {
         "made_with": {"torch": torch.__version__, "numpy": np.__version__},
         "made_on": datetime.date.today().isoformat(),
         "data": "first training images of chainrule.data.digits(), in file order",
@@ -123,20 +123,20 @@ def main() -> None:
         start = torch_parameters(network)
         exact = losses(network, train.images, train.labels, start, torch.float64)
         deviation = 0.0
-        for seed in range(DISTURBED_STARTS):
+        for seed in range(PERTURBED_STARTS):
             single = losses(
-                network, train.images, train.labels, disturbed(start, seed), torch.float32
+                network, train.images, train.labels, perturbed(start, seed), torch.float32
             )
             deviation = max(deviation, float(np.max(np.abs(np.array(single) / exact - 1))))
         print(f"{name}: {exact[0]:.4f} ... {exact[-1]:.4f}, float32 within {deviation:.1e}")
         if deviation > LARGEST_DEVIATION:
-            raise SystemExit(f"{name}: seed {network.seed} lies near a tie, take another")
-        traces["networks"][name] = {
+            raise SystemExit(f"{name}: seed must avoid near-ties, got {network.seed}")
+        result["networks"][name] = {
             "inputs_sha256": traces.fingerprint(network, train.images, train.labels),
             "float32_deviation": float(f"{deviation:.2g}"),
             "losses": exact,
         }
-    traces.TRACES.write_text(json.dumps(traces, indent=2) + "\n", encoding="utf-8")
+    traces.TRACES.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -57,9 +57,10 @@ def test_no_import_circle() -> None:
 
 def test_networks_equal_recipes() -> None:
     """The neutral table for interpreters without chainrule agrees with the package."""
-    import chainrule as cr
     from bench.harness.networks import IMAGE, RECIPES
     from bench.peers.step_chainrule import layers_of
+
+    import chainrule as cr
 
     assert set(RECIPES) == set(cr.recipes.RECIPES)
     for name, network in RECIPES.items():

@@ -1,7 +1,6 @@
-"""Who may include and import whom: the walls between the rooms, kept by looking at the sources.
+"""Rules on the sources: allowed includes, one file per operation, file sizes.
 
-The rooms are named in the README under "How it is built". The tests of the C++ walls skip where
-only the installed package is at hand.
+The tests of the C++ sources skip if only the installed package is available.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ CSRC = ROOT / "csrc"
 TESTS = ROOT / "tests"
 
 needs_sources = pytest.mark.skipif(
-    not CSRC.is_dir(), reason="csrc/ is not beside tests/: the C++ walls cannot be looked at"
+    not CSRC.is_dir(), reason="csrc/ is not beside tests/: there are no C++ sources to check"
 )
 
-# What a file over 500 lines has to say for itself.
+# Files over 500 lines, and the reason.
 LONG_FILES = {
     "python/chainrule/nn/network.py": "the class of all networks, most of it docstrings",
     "python/chainrule/ops.py": "every operation once, most of it docstrings",
@@ -34,15 +33,16 @@ LONG_FILES = {
 LONGEST = 500
 
 
-def sources(*rooms: str) -> Iterator[Path]:
-    for room in rooms or ("",):
-        for path in sorted((CSRC / room).rglob("*")):
+def sources(*folders: str) -> Iterator[Path]:
+    """Yield the C++ and CUDA sources in these folders of csrc, by default in all."""
+    for folder in folders or ("",):
+        for path in sorted((CSRC / folder).rglob("*")):
             if path.suffix in {".cpp", ".h", ".inc", ".def", ".cu", ".cuh"}:
                 yield path
 
 
 def code(path: Path) -> str:
-    """A C++ source without its comments and the insides of its string literals."""
+    """Return a C++ source without comments and without the content of string literals."""
     text = re.sub(r"//[^\n]*|/\*.*?\*/", " ", path.read_text(), flags=re.DOTALL)
     return re.sub(r'(?<!include )"(?:\\.|[^"\\\n])*"', '""', text)
 
@@ -51,12 +51,13 @@ def includes(path: Path) -> list[str]:
     return re.findall(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', path.read_text(), flags=re.MULTILINE)
 
 
-def offenders(pattern: str, *rooms: str, but: tuple[str, ...] = ()) -> list[str]:
-    allowed = [CSRC / room for room in but]
+def violations(pattern: str, *folders: str, allowed: tuple[str, ...] = ()) -> list[str]:
+    """Return the first match of a pattern in each source, except in the allowed folders."""
+    skipped = [CSRC / folder for folder in allowed]
     return [
         f"{path.relative_to(ROOT)}: {match[0]}"
-        for path in sources(*rooms)
-        if not any(path.is_relative_to(room) for room in allowed)
+        for path in sources(*folders)
+        if not any(path.is_relative_to(folder) for folder in skipped)
         for match in [re.search(pattern, code(path))]
         if match
     ]
@@ -64,10 +65,10 @@ def offenders(pattern: str, *rooms: str, but: tuple[str, ...] = ()) -> list[str]
 
 @needs_sources
 def test_the_sources_are_there() -> None:
-    """So that no test below passes because it looked at nothing."""
+    """The tests below must not pass because they found no file."""
     kernels = ("cpu/kernels", "cpu/kernels/gemm", "cpu/kernels/conv")
-    for room in ("core", "cpu", "cpu/simd", *kernels, "cuda", "bindings"):
-        assert list(sources(room)), room
+    for folder in ("core", "cpu", "cpu/simd", *kernels, "cuda", "bindings"):
+        assert list(sources(folder)), folder
 
 
 @needs_sources
@@ -76,26 +77,26 @@ def test_vector_types_and_intrinsics_only_in_simd() -> None:
         r"\b_mm\d*_\w+|\b__m(?:128|256|512)\w*|\bv(?:ld1|st1)q?_\w+|\w*intrin\.h|\barm_neon\.h"
         r"|\bvector_size\b"
     )
-    assert offenders(pattern, but=("cpu/simd",)) == []
-    assert offenders(pattern, "cpu/simd") != []
+    assert violations(pattern, allowed=("cpu/simd",)) == []
+    assert violations(pattern, "cpu/simd") != []
 
 
 @needs_sources
 def test_python_only_in_bindings() -> None:
-    assert offenders(r"pybind11|\bPy[A-Z_]\w+|Python\.h", but=("bindings",)) == []
-    assert offenders(r"pybind11", "bindings") != []
+    assert violations(r"pybind11|\bPy[A-Z_]\w+|Python\.h", allowed=("bindings",)) == []
+    assert violations(r"pybind11", "bindings") != []
 
 
 @needs_sources
 def test_kernels_are_free_of_the_standard_containers() -> None:
-    """An inline function of the library, compiled with AVX here, could be linked for everybody."""
+    """The linker could use an inline function compiled with AVX here on CPUs without AVX."""
     forbidden = {"vector", "algorithm", "string", "functional", "memory", "iostream", "map"}
     for path in sources("cpu/simd", "cpu/kernels"):
         assert not forbidden & set(includes(path)), path.name
     pattern = (
         r"\bstd::(?:vector|string|function|max|min|sort|fill|copy)\b|\bthrow\b|\btry\b|\bnew\b"
     )
-    assert offenders(pattern, "cpu/simd", "cpu/kernels") == []
+    assert violations(pattern, "cpu/simd", "cpu/kernels") == []
 
 
 @needs_sources
@@ -106,8 +107,8 @@ def test_core_includes_nothing_but_core_and_integers() -> None:
 
 
 @needs_sources
-def test_knowledge_runs_one_way() -> None:
-    """core <- cpu <- bindings; kernels see core, simd, each other, scratch memory and threads."""
+def test_includes_point_in_one_direction() -> None:
+    """core <- cpu <- bindings; kernels may include core, simd, kernels, scratch.h, threads.h."""
     for path in sources("cpu"):
         for name in includes(path):
             assert not name.startswith(("bindings/", "cuda/")), (path.name, name)
@@ -125,8 +126,8 @@ def test_knowledge_runs_one_way() -> None:
 
 
 @needs_sources
-def test_the_gpus_room() -> None:
-    """cuda sees core and itself; kernels launch through its headers, and allocate nothing."""
+def test_includes_of_cuda() -> None:
+    """cuda includes core and itself. Kernels launch through its headers and do not allocate."""
     for path in sources("cuda"):
         for name in includes(path):
             allowed = ("core/", "cuda/", "simt/shim.h")
@@ -137,48 +138,47 @@ def test_the_gpus_room() -> None:
     assert kernels
     forbidden = r"<<<|\bcuda[A-Z]\w+|\bthrow\b|\bnew\b|\batomicAdd\s*\(\s*\(?(?:float|double)"
     for path in kernels:
-        found = re.search(forbidden, code(path))
-        assert not found, f"{path.name}: {found and found[0]}"
+        match = re.search(forbidden, code(path))
+        assert not match, f"{path.name}: {match and match[0]}"
 
 
 @needs_sources
-def test_only_the_bindings_know_both_devices() -> None:
-    for room in ("core", "cpu"):
-        for path in sources(room):
+def test_only_bindings_include_both_devices() -> None:
+    for folder in ("core", "cpu"):
+        for path in sources(folder):
             assert not [i for i in includes(path) if i.startswith("cuda")], path.name
     for path in sources("cuda"):
         assert not [i for i in includes(path) if i.startswith(("cpu/", "bindings/"))], path.name
-    seam = {
+    interface = {
         "cuda/gemm/precision.h",
         "cuda/runtime/limits.h",
         "cuda/runtime/runtime.h",
         "cuda/runtime/stream.h",
     }
     for path in sources("bindings"):
-        assert {i for i in includes(path) if i.startswith("cuda")} <= seam, path.name
+        assert {i for i in includes(path) if i.startswith("cuda")} <= interface, path.name
 
 
 @needs_sources
-def test_nothing_ends_the_process_or_prints() -> None:
+def test_no_exit_and_no_output() -> None:
     pattern = (
         r"\b(?:_?exit|abort|terminate|quick_exit|printf|fprintf|puts|assert)\s*\(|std::c(?:out|err)"
     )
-    assert offenders(pattern) == []
+    assert violations(pattern) == []
 
 
 @needs_sources
-def test_no_fast_math_and_no_link_time_optimisation() -> None:
+def test_no_fast_math_and_no_link_time_optimization() -> None:
     cmake = "\n".join(
         line.split("#")[0] for line in (ROOT / "CMakeLists.txt").read_text().splitlines()
     )
     assert not re.search(r"-ffast-math|-Ofast|-flto|-march=native|-funsafe", cmake)
     assert "INTERPROCEDURAL_OPTIMIZATION OFF" in cmake
-    assert offenders(r"fast-math|_MM_SET_FLUSH_ZERO_MODE\b", but=("cpu",)) == []
+    assert violations(r"fast-math|_MM_SET_FLUSH_ZERO_MODE\b", allowed=("cpu",)) == []
 
 
 @needs_sources
-def test_one_row_of_files_an_operation() -> None:
-    """A kernel, its binding and its test have one basename."""
+def test_same_basename_for_kernel_binding_and_test() -> None:
     kernels = {p.stem for p in (CSRC / "cpu/kernels").glob("*.cpp")} - {"table"}
     assert kernels
     for name in sorted(kernels):
@@ -186,52 +186,53 @@ def test_one_row_of_files_an_operation() -> None:
         assert (TESTS / f"ops/test_{name}.py").is_file(), f"tests/ops/test_{name}.py"
 
 
-def public() -> set[str]:
+def public_operations() -> set[str]:
     return set(ops.__all__)
 
 
-def test_every_operation_is_in_all_three() -> None:
-    """ops.def, chainrule.ops and the reference name the same operations."""
+def test_same_operations_in_ops_def_package_and_reference() -> None:
     listed = set(chainrule._core.op_names())
     assert "conv2d_backward_input" in listed
-    assert listed <= public()
-    # dropout is its own backward pass: the kernel is the same, only the caller's word differs.
-    assert public() - listed == {"dropout_backward"}
-    assert all(callable(getattr(reference, name)) for name in public())
+    assert listed <= public_operations()
+    # dropout_backward has another name in Python, but its kernel is that of dropout.
+    assert public_operations() - listed == {"dropout_backward"}
+    assert all(callable(getattr(reference, name)) for name in public_operations())
 
 
 def test_same_arguments_as_the_reference() -> None:
-    """Names, order and defaults; ops has ``out`` besides, and what spares work."""
-    for name in sorted(public()):
-        mine = inspect.signature(getattr(ops, name)).parameters
-        theirs = inspect.signature(getattr(reference, name)).parameters
+    """Names, order and defaults are equal. Only `ops` has ``out`` and ``need_dx``."""
+    for name in sorted(public_operations()):
+        parameters = inspect.signature(getattr(ops, name)).parameters
+        expected = inspect.signature(getattr(reference, name)).parameters
         extra = {"out", "need_dx"}
-        assert [n for n in mine if n not in extra] == list(theirs), name
-        for n, parameter in theirs.items():
-            assert mine[n].default == parameter.default, (name, n)
-            assert mine[n].kind == parameter.kind, (name, n)
+        assert [n for n in parameters if n not in extra] == list(expected), name
+        for n, parameter in expected.items():
+            assert parameters[n].default == parameter.default, (name, n)
+            assert parameters[n].kind == parameter.kind, (name, n)
         if name != "sgd":
-            assert mine["out"].default is None
-            assert mine["out"].kind is inspect.Parameter.KEYWORD_ONLY
+            assert parameters["out"].default is None
+            assert parameters["out"].kind is inspect.Parameter.KEYWORD_ONLY
 
 
-def files_of_the_project() -> list[Path]:
-    rooms = [TESTS.rglob("*.py"), (ROOT / "python").rglob("*.py"), (ROOT / "bench").rglob("*.py")]
-    return [*sources(), *(path for room in rooms for path in room)]
+def all_sources() -> list[Path]:
+    """Return all C++, CUDA and Python files of the project."""
+    python = [
+        path for folder in ("tests", "python", "bench") for path in (ROOT / folder).rglob("*.py")
+    ]
+    return [*sources(), *python]
 
 
 @needs_sources
-def test_files_stay_short() -> None:
-    for path in files_of_the_project():
+def test_file_sizes() -> None:
+    for path in all_sources():
         lines = len(path.read_text().splitlines())
         name = str(path.relative_to(ROOT))
         assert lines <= LONGEST or name in LONG_FILES, f"{name} has {lines} lines"
 
 
 @needs_sources
-def test_no_excuses() -> None:
-    """Neither unfinished work nor switched-off code lies about."""
+def test_no_unfinished_or_disabled_code() -> None:
     words = ["TO" + "DO", "FIX" + "ME", "XX" + "X", "#if " + "0"]
-    for path in files_of_the_project():
+    for path in all_sources():
         text = path.read_text()
         assert not [word for word in words if word in text], path.name
