@@ -1,4 +1,4 @@
-"""The fixtures of all tests, hypothesis's settings, and a report header with build and data."""
+"""The fixtures `backend` and `threads`, the settings of hypothesis, and the report header."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, settings
 
 from cuda_adapter import OnGpu
 
-# With rewriting, failed assertions of these modules also print the compared values.
+# Assertions in these modules then show the compared values, as assertions in tests do.
 pytest.register_assert_rewrite("assertions", "op_contract")
 
-# Deterministic and without deadlines: a property that fails here fails on every machine.
+# Deterministic and without a deadline: a property that fails here fails on every machine.
 settings.register_profile(
     "chainrule",
     deadline=None,
@@ -26,7 +26,7 @@ settings.load_profile("chainrule")
 
 
 def _backends() -> list[str]:
-    """Return the backends that run on this CPU, or only the one in CHAINRULE_BACKEND, as in CI."""
+    """Return all backends that run here, or only CHAINRULE_BACKEND if it is set, as in CI."""
     forced = os.environ.get("CHAINRULE_BACKEND")
     if forced:
         return [forced]
@@ -36,24 +36,25 @@ def _backends() -> list[str]:
 
 
 def _on_gpu() -> list[str]:
-    """Return ["cuda"] if a GPU is available, unless CHAINRULE_TEST_CUDA is 0; otherwise []."""
+    """Return ["cuda"] if a GPU is usable and CHAINRULE_TEST_CUDA is not 0."""
     import chainrule
 
-    enabled = os.environ.get("CHAINRULE_TEST_CUDA", "1") != "0"
-    return ["cuda"] if enabled and chainrule.cuda.is_available() else []
+    wanted = os.environ.get("CHAINRULE_TEST_CUDA", "1") != "0"
+    return ["cuda"] if wanted and chainrule.cuda.is_available() else []
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "backend" in metafunc.fixturenames:
-        # The tests of operations also run on a GPU. Programs and networks on a GPU have separate
-        # tests in tests/cuda.
-        gpu = _on_gpu() if metafunc.definition.path.parent.name == "ops" else []
+        # Tests of operations also run on the GPU, unless their module sets CPU_ONLY. Programs and
+        # networks on the GPU are tested in tests/cuda.
+        in_ops = metafunc.definition.path.parent.name == "ops"
+        gpu = _on_gpu() if in_ops and not getattr(metafunc.module, "CPU_ONLY", False) else []
         metafunc.parametrize("backend", [*_backends(), *gpu], indirect=True)
 
 
 @pytest.fixture
 def backend(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Activate a backend, yield its name, and restore the previous one after the test."""
+    """Activate each backend in turn, and restore the previous one after the test."""
     import chainrule
 
     if request.param == "cuda":

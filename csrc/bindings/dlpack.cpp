@@ -183,7 +183,7 @@ py::object from_interface(const char* op, const py::object& object) {
     if (!error.matches(PyExc_KeyError) && !error.matches(PyExc_TypeError)) throw;
   }
   if (!found) {
-    require("hold shape (a tuple of integers), typestr and data (an integer and a truth value)");
+    require("have shape (a tuple of integers), typestr and data (an integer and a truth value)");
   }
   // The last reference may be released by another library's thread, without the GIL.
   std::shared_ptr<void> owner(py::object(object).release().ptr(), [](void* handle) {

@@ -1,4 +1,4 @@
-"""chainrule: small neural networks on kernels of our own.
+"""chainrule: small neural networks on its own CPU and CUDA kernels.
 
 `ops` contains every operation, from arrays to arrays. Layers form a `Sequential` network, `fit`
 trains it, and `evaluate` measures it. `data` reads MNIST and `plots` draws results. `calculus`
@@ -28,7 +28,7 @@ except ModuleNotFoundError as error:
         raise
     raise ImportError(
         "chainrule: the compiled kernels are missing; install the package with "
-        "`pip install .` in its source folder, and start Python somewhere else"
+        "`pip install .` in its source folder, and start Python in another folder"
     ) from error
 
 from chainrule import cuda, ops

@@ -1,4 +1,4 @@
-"""The memory that is available, so that a network too large is reported before it is allocated.
+"""The memory that is available, to report a network that is too large before it is allocated.
 
 Linux overcommits memory: allocating an array of zeros never fails. The process is killed later,
 without an exception, when pages are first written. Before a large allocation its size is therefore
@@ -52,7 +52,7 @@ def require(error_prefix: str, nbytes: int, parts: str = "", more: str = "") -> 
         Start of the message, up to "needs".
     nbytes : int
     parts : str
-        The parts that ``nbytes`` consist of.
+        The parts of ``nbytes`` and their sizes, for the message.
     more : str
         " more" if another part is allocated already.
 
@@ -65,13 +65,14 @@ def require(error_prefix: str, nbytes: int, parts: str = "", more: str = "") -> 
     """
     if nbytes < SMALL and OVERRIDE not in os.environ:
         return
-    there = available()
-    if there is None or nbytes <= there.nbytes:
+    limit = available()
+    if limit is None or nbytes <= limit.nbytes:
         return
     raise MemoryError(
         f"{error_prefix} {in_bytes(nbytes)} of{more} memory{f' ({parts})' if parts else ''}, but "
-        f"{in_bytes(there.nbytes)} are available ({there.source}). The environment variable "
-        f'{OVERRIDE} overrules this: the most that the process may hold, as "64GiB", or "unlimited"'
+        f"{in_bytes(limit.nbytes)} are available ({limit.source}). The environment variable "
+        f'{OVERRIDE} replaces this limit: the most memory of the process, such as "64GiB", or '
+        f'"unlimited"'
     )
 
 
@@ -156,7 +157,7 @@ _GROUPS = {
 
 
 def _groups(root: str | os.PathLike[str]) -> Iterator[Available]:
-    """Yield what the control groups leave: that of this process and all above it."""
+    """Yield the memory left by the control group of this process and by each of its ancestors."""
     for line in _text(root, "proc/self/cgroup").splitlines():
         _, controllers, own = line.split(":", 2)
         group = _GROUPS.get("memory" if "memory" in controllers.split(",") else controllers)
@@ -176,7 +177,7 @@ def _groups(root: str | os.PathLike[str]) -> Iterator[Available]:
 
 
 def _process(root: str | os.PathLike[str]) -> Iterator[Available]:
-    """Yield what ``ulimit -v`` leaves of the address space."""
+    """Yield the address space that ``ulimit -v`` leaves."""
     try:
         import resource
     except ImportError:

@@ -557,7 +557,7 @@ def conv2d(
 ) -> Array:
     """Return the convolution of images with filters, eq. (58)–(60), optionally followed by ReLU.
 
-    The sum runs over the window and all input channels; `bias` is added to it.
+    The sum runs over the window and all input channels. `bias` is added to it.
 
     Parameters
     ----------
@@ -568,8 +568,8 @@ def conv2d(
     stride : int or (rows, columns)
         Pixels between neighboring positions of the filter.
     padding : int, (rows, columns) or "same"
-        Rows and columns of zeros on each side. "same" keeps the image's size and requires stride 1;
-        if the total is odd, the extra row or column is at the bottom or right.
+        Rows and columns of zeros on each side. "same" keeps the image's size and requires stride 1.
+        If the total is odd, the extra row or column is at the bottom or right.
     activation : None or "relu"
     out : array of the shape of the result, optional
 
@@ -582,7 +582,7 @@ def conv2d(
     TypeError
         If an argument is not a float32 or float64 array, or if dtypes differ.
     ValueError
-        If shapes do not fit together, if the kernel is larger than the padded image, or if
+        If shapes do not fit together, or if the kernel is larger than the padded image. If
         `stride`, `padding` or `activation` is not one of the values above.
 
     Examples
@@ -875,7 +875,7 @@ def max_pool2d(
     window : int or (r, s)
         At most 65535 elements.
     stride : int or (rows, columns), optional
-        Pixels between neighboring windows; by default the size of the window.
+        Pixels between neighboring windows. The default is the size of the window.
     out : tuple (y, argmax), optional
 
     Returns
@@ -1038,7 +1038,7 @@ def gather(
     Parameters
     ----------
     source : array of shape (M, ...)
-        float32, float64 or uint8; uint8 is read as value / 255.
+        float32, float64 or uint8. uint8 is read as value / 255.
     indices : array of shape (N,), integers in [0, M)
         On a GPU the dtype must be int64.
     out : array of shape (N, ...), optional
@@ -1129,7 +1129,7 @@ def conv2d_output_shape(
 ) -> tuple[int, int, int, int]:
     """Return the shape of the result of `conv2d`, without arrays.
 
-    This is the rule, and these are the errors, of `conv2d` itself. Layers use it.
+    It applies the rule of `conv2d` and raises the same errors. Layers use it.
 
     Examples
     --------
@@ -1145,7 +1145,7 @@ def max_pool2d_output_shape(
 ) -> tuple[int, int, int, int]:
     """Return the shape of the result of `max_pool2d`, without arrays.
 
-    This is the rule, and these are the errors, of `max_pool2d` itself. Layers use it.
+    It applies the rule of `max_pool2d` and raises the same errors. Layers use it.
 
     Examples
     --------

@@ -33,7 +33,7 @@ class Program(_core.Program):
         While recording, if an argument would need a copy, because a run could not see it change. At
         a run, if labels, indices or argmax values have become out of range.
     RuntimeError
-        If it is recorded twice or within another recording; if it runs before it is recorded, while
+        If it is recorded twice or within another recording. If it runs before it is recorded, while
         the calling thread records, or in two threads at once.
 
     Examples

@@ -15,7 +15,7 @@ from chainrule.examples.approximation import CORNER, SLOPES, grid, measure, step
 
 Array = np.ndarray
 
-# The kernels have tests of their own on every backend.
+# The kernels have separate tests on every backend.
 pytestmark = pytest.mark.skipif(
     os.environ.get("CHAINRULE_BACKEND", cr.backends()[-1]) != cr.backends()[-1],
     reason="does not depend on the backend: runs on the best one",

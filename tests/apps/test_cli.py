@@ -47,7 +47,7 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The output folder of one run of `chainrule mnist`."""
+    """Return the output folder of one run of `chainrule mnist`."""
     folder = tmp_path_factory.mktemp("trained")
     assert main([*QUICK, "--out", str(folder)]) == 0
     return folder

@@ -1,4 +1,4 @@
-"""The examples run, learn, and are listed; each in seconds."""
+"""The examples run, learn and are listed, each in seconds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import chainrule.examples
 from chainrule.examples import images, own_layer, sweep, table
 from chainrule.examples.__main__ import NAMES, main
 
-# The kernels have tests of their own on every backend.
+# The kernels have separate tests on every backend.
 pytestmark = pytest.mark.skipif(
     os.environ.get("CHAINRULE_BACKEND", cr.backends()[-1]) != cr.backends()[-1],
     reason="does not depend on the backend: runs on the best one",
@@ -106,7 +106,7 @@ def test_a_sweep_does_not_depend_on_the_number_of_processes() -> None:
     assert one[0].accuracy < one[1].accuracy
 
 
-def test_a_layer_of_ones_own() -> None:
+def test_a_user_defined_layer() -> None:
     network = own_layer.sine_network("float64")
     x, y = np.array([[-1.0], [0.2], [2.0]]), np.array([[0.5], [0.0], [1.0]])
     assert cr.calculus.check_gradient(network, x, y, cr.SquaredError()).passed

@@ -241,7 +241,7 @@ def test_mistakes_without_a_mistake_shows_a_text() -> None:
 def test_mistakes_raises_for_wrong_arguments() -> None:
     with pytest.raises(ValueError, match=r"\(N, H, W, 1 or 3\), got \(4, 25\)"):
         plots.mistakes(PROBABILITIES, (IMAGES.reshape(4, 25), TRUTH))
-    with pytest.raises(ValueError, match="must be equal in number, got 4, 3 and 4"):
+    with pytest.raises(ValueError, match="must have the same length, got 4, 3 and 4"):
         plots.mistakes(PROBABILITIES, (IMAGES, TRUTH[:3]))
     with pytest.raises(ValueError, match=r"mistakes: count must be at least 1, got 0"):
         plots.mistakes(PROBABILITIES, (IMAGES, TRUTH), count=0)

@@ -33,7 +33,7 @@ DESKTOP, PHONE = (1280, 900), (390, 844)
 
 @pytest.fixture(scope="module")
 def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page, built once."""
+    """Build the page once and return its file."""
     best = cr.backends()[-1]
     if cr.info()["backend"] != best:
         pytest.skip(f"the page is built only with the backend {best}")
@@ -49,7 +49,7 @@ def text(page_file: Path) -> str:
 
 @pytest.fixture(scope="module")
 def browser_tab(page_file: Path) -> Iterator[Tab]:
-    """A browser tab. Each test loads the page."""
+    """Open a browser tab. Each test loads the page."""
     path = chromium()
     if path is None and os.environ.get("CHAINRULE_REQUIRE_CHROMIUM") == "1":
         pytest.fail("CHAINRULE_REQUIRE_CHROMIUM=1, but PATH has no Chromium")
@@ -61,7 +61,7 @@ def browser_tab(page_file: Path) -> Iterator[Tab]:
 
 @pytest.fixture
 def tab(browser_tab: Tab, page_file: Path) -> Tab:
-    """The page at desktop width."""
+    """Load the page at desktop width."""
     browser_tab.events.clear()
     browser_tab.resize(*DESKTOP)
     browser_tab.open(page_file.as_uri())

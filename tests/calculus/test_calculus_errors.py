@@ -48,7 +48,7 @@ def test_inputs_must_be_real_numbers_of_the_right_shape(name: str) -> None:
         for shape in ((3,), (2, 3), (2, 2, 4)):
             with pytest.raises(ValueError, match=rf"^{name}: x must have shape \(N, 4\), got"):
                 OF_X[name](np.zeros(shape))
-        with pytest.raises(ValueError, match=f"^{name}: x must hold at least one instance, got 0"):
+        with pytest.raises(ValueError, match=f"^{name}: x must have at least one instance, got 0"):
             OF_X[name](np.zeros((0, 4)))
 
 
@@ -95,7 +95,7 @@ RELU = cr.ReLU()
         (lambda: calculus.vec(3), TypeError, "vec: matrices must be a sequence, got int"),
         (lambda: calculus.vec([None]), TypeError, "vec: each matrix must be real numbers"),
         (lambda: calculus.vec([[[1, 2], [3]]]), ValueError, "vec: each matrix must be an array"),
-        (lambda: calculus.vec([[1, 2]]), ValueError, "vec: each matrix must have 2 axes, got 1"),
+        (lambda: calculus.vec([[1, 2]]), ValueError, "vec: each matrix must have 2 dimensions,"),
         (lambda: calculus.unvec(["a"] * 23, NET), TypeError,
          "unvec: vector must be real numbers, got <U1"),
         (lambda: calculus.unvec(None, NET), TypeError,

@@ -1,4 +1,4 @@
-"""check_gradient passes right gradients, fails wrong ones and does not compare kinks."""
+"""check_gradient passes correct gradients, fails wrong ones and does not compare kinks."""
 
 from __future__ import annotations
 

@@ -179,7 +179,7 @@ def test_a_wrong_backward_pass_raises() -> None:
     class Wrong(cr.Linear):
         def backward(self, context: Any) -> None:
             super().backward(context)
-            # Right for unit gradients, wrong for the gradient of a training step.
+            # Correct for unit gradients, wrong for the gradient of a training step.
             if context.gradients and not np.isin(context.dy, (0, 1)).all():
                 context.gradients["weight"][...] *= 1 + 1e-9
 

@@ -60,7 +60,7 @@ def test_unvec_is_the_inverse_of_vec() -> None:
     assert vector[1] == 1, "unvec must copy"
     with pytest.raises(ValueError, match=r"unvec: vector must have shape \(112,\), got \(111,\)"):
         calculus.unvec(vector[1:], net)
-    with pytest.raises(ValueError, match="vec: each matrix must have 2 axes, got 1"):
+    with pytest.raises(ValueError, match="vec: each matrix must have 2 dimensions, got 1"):
         calculus.vec([vector])
     plain = cr.Sequential(cr.ReLU(), input_shape=(2,))
     assert calculus.weight_matrices(plain) == []
@@ -182,7 +182,7 @@ def test_dead_units_are_those_with_output_zero_for_every_instance(
 
 
 def test_dead_units_raises_for_inputs_of_the_wrong_shape() -> None:
-    with pytest.raises(ValueError, match="dead_units: x must hold at least one instance, got 0"):
+    with pytest.raises(ValueError, match="dead_units: x must have at least one instance, got 0"):
         calculus.dead_units(network(), np.zeros((0, 4, 5, 2)))
     with pytest.raises(ValueError, match=r"dead_units: x must have shape \(N, 4, 5, 2\)"):
         calculus.dead_units(network(), np.zeros((3, 4, 5)))
@@ -259,9 +259,9 @@ def test_descent_on_the_whole_data_stops_at_the_minimum(l2: float) -> None:
 @pytest.mark.usefixtures("backend")
 def test_descent_on_the_whole_data_stops_when_the_validation_loss_rises() -> None:
     """With 30 instances, 40 hidden units and noise as targets, the validation loss must rise."""
-    own = np.random.default_rng(7)  # own stream: with other draws the validation loss may not rise
-    inputs, targets = own.normal(size=(30, 3)), own.normal(size=(30, 1))
-    held_out = own.normal(size=(30, 3)), own.normal(size=(30, 1))
+    random = np.random.default_rng(7)  # with other draws the validation loss may not rise
+    inputs, targets = random.normal(size=(30, 3)), random.normal(size=(30, 1))
+    held_out = random.normal(size=(30, 3)), random.normal(size=(30, 1))
     net = cr.Sequential(
         cr.Linear(40), cr.ReLU(), cr.Linear(1), input_shape=(3,), seed=1, dtype="float64"
     )

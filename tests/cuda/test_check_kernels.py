@@ -28,7 +28,7 @@ NAMES = {PLAIN: "relu_float<float>", FULL: "1, false>, ", TF32: "1, true>, "}
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel on sm_90a; on the other architectures the good kernel of this name is used."""
+    """A kernel on sm_90a. On the other architectures the good kernel of this name is used."""
 
     name: str
     opcodes: tuple[str, ...]
@@ -43,7 +43,7 @@ GOOD = (
 
 
 class Build:
-    """A build folder with a cuobjdump that prints the canned dumps beside an object."""
+    """A build folder with a cuobjdump that prints the canned dumps, and an object file."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -288,15 +288,15 @@ def test_unsupported_foreign_arrays() -> None:
         ({"shape": (4,), "strides": (4, 4)}, ValueError, "got strides of (1, 1) elements for the"),
         ({"shape": (4,), "strides": (5,)}, ValueError, "must be C-contiguous, got strides of"),
         ({"data": (0, False)}, ValueError, "an array of shape (4, 4) must have an address"),
-        ({"data": None}, TypeError, "must hold shape (a tuple of integers), typestr and data"),
-        ({"data": ("x", 0)}, TypeError, "must hold shape (a tuple of integers), typestr and data"),
-        ({"shape": None}, TypeError, "must hold shape (a tuple of integers), typestr and data"),
+        ({"data": None}, TypeError, "must have shape (a tuple of integers), typestr and data"),
+        ({"data": ("x", 0)}, TypeError, "must have shape (a tuple of integers), typestr and data"),
+        ({"shape": None}, TypeError, "must have shape (a tuple of integers), typestr and data"),
         (
             {"typestr": "|V0", "strides": (4, 4)},
             TypeError,
             "must be float32, float64, uint8, uint16",
         ),
-        ({"typestr": 7}, TypeError, "must hold shape (a tuple of integers), typestr and data"),
+        ({"typestr": 7}, TypeError, "must have shape (a tuple of integers), typestr and data"),
         ({"mask": 1}, TypeError, "__cuda_array_interface__ must have no mask"),
         ({"stream": 0}, ValueError, "__cuda_array_interface__: stream must not be 0"),
     ],
@@ -309,7 +309,7 @@ def test_invalid_cuda_array_interfaces(
 
 
 def test_arrays_from_other_threads() -> None:
-    """Each thread has its own stream; operations wait for the streams of their operands."""
+    """Each thread has its own stream. Operations wait for the streams of their operands."""
     made: list[cuda.Array] = []
 
     def work() -> None:

@@ -43,7 +43,7 @@ def float64_results(call: Call, *, absolute: bool) -> tuple[np.ndarray, ...]:
 
 
 def check(call: Call, *terms: int) -> tuple[bool, ...]:
-    """Check bounds and repeatability; return which results differ from float32."""
+    """Check bounds and repeatability. Return which results differ from float32."""
     strict = on_gpu(call, "highest")
     rough = on_gpu(call, "tf32")
     assert same_bits(on_gpu(call, "tf32"), rough)
@@ -171,8 +171,8 @@ def test_conv2d_pooled() -> None:
 def pooled_gradient(case: ConvPool) -> dict[str, np.ndarray]:
     n, height, width, k = conv_output_shape(case)
     shape, rng = (n, height // 2, width // 2, k), seeded(case)
-    places = rng.integers(0, 4, shape, dtype=np.uint16)
-    return {"dy": normal(rng, shape, F32), "argmax": places}
+    argmax = rng.integers(0, 4, shape, dtype=np.uint16)
+    return {"dy": normal(rng, shape, F32), "argmax": argmax}
 
 
 def test_conv2d_pooled_backward() -> None:

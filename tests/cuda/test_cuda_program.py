@@ -93,14 +93,14 @@ def pooled_calls(window: int, k: int, c: int) -> dict[str, Callable[[Any, Any], 
     x = cuda.array(normal(seeded(c), (1, side, side, c), np.float32))
     weight = cuda.array(normal(seeded(k), (k, 1, 1, c), np.float32))
     return {
-        "max_pool2d_backward": lambda dy, places: ops.max_pool2d_backward(
-            dy, places, (1, side, side, k), window
+        "max_pool2d_backward": lambda dy, argmax: ops.max_pool2d_backward(
+            dy, argmax, (1, side, side, k), window
         ),
-        "conv2d_pooled_backward_input": lambda dy, places: ops.conv2d_pooled_backward_input(
-            dy, places, weight, x.shape, window
+        "conv2d_pooled_backward_input": lambda dy, argmax: ops.conv2d_pooled_backward_input(
+            dy, argmax, weight, x.shape, window
         ),
-        "conv2d_pooled_backward_weight": lambda dy, places: ops.conv2d_pooled_backward_weight(
-            dy, places, x, 1, window
+        "conv2d_pooled_backward_weight": lambda dy, argmax: ops.conv2d_pooled_backward_weight(
+            dy, argmax, x, 1, window
         )[0],
     }
 
@@ -109,27 +109,27 @@ def pooled_calls(window: int, k: int, c: int) -> dict[str, Callable[[Any, Any], 
 @pytest.mark.parametrize("channels", [3, 6])
 @pytest.mark.parametrize(("window", "bad"), [(2, 4), (2, 65535), (3, 9)])
 def test_argmax_out_of_range_in_a_program_raises(channels: int, window: int, bad: int) -> None:
-    """At any position; such elements contribute nothing."""
+    """At any position. Such elements contribute nothing."""
     dy = normal(seeded(bad), (1, 2, 2, 5), np.float32)
     good = seeded(bad).integers(0, window * window, dy.shape).astype(np.uint16)
     for op, call in pooled_calls(window, 5, channels).items():
-        places = cuda.array(good)
+        argmax = cuda.array(good)
         with Program() as program:
-            result = call(cuda.array(dy), places)
-        for place in (0, good.size - 1):
+            result = call(cuda.array(dy), argmax)
+        for index in (0, good.size - 1):
             wrong, without = good.copy(), dy.copy()
-            wrong.flat[place], without.flat[place] = bad, 0
-            places.fill(wrong)
+            wrong.flat[index], without.flat[index] = bad, 0
+            argmax.fill(wrong)
             program.run()
             text = f"{op}: argmax out of range [0, window elements) while running a Program"
             with raises(ValueError, text):
                 cuda.synchronize()
             want = call(cuda.array(without), cuda.array(good)).numpy()
             np.testing.assert_array_equal(result.numpy(), want)
-        places.fill(good)
+        argmax.fill(good)
         program.run()
         cuda.synchronize()
-        assert same_bits(result.numpy(), call(cuda.array(dy), places).numpy())
+        assert same_bits(result.numpy(), call(cuda.array(dy), argmax).numpy())
 
 
 def test_errors_are_raised_in_the_thread_that_ran_the_program() -> None:

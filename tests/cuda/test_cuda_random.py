@@ -78,7 +78,7 @@ def with_one_nan(a: np.ndarray) -> np.ndarray:
 
 
 def check(case: Case, dtype: np.dtype, offset: Callable[[], int]) -> int:
-    """Check one case; return the number of nonzero elements of the results."""
+    """Check one case. Return the number of nonzero elements of the results."""
     call = case.call
     wide = {name: a.astype(np.float64) for name, a in call.floats().items()}
     exact = replace(call, arrays=call.arrays | wide) if case.terms else call

@@ -67,7 +67,7 @@ def fitted(device: str, loss: cr.Loss, optimizer: cr.SGD, **options: Any) -> Any
     ids=["plain", "schedule", "l2", "clip"],
 )
 def test_fit_agrees_with_the_cpu(loss: cr.Loss, optimizer: cr.SGD) -> None:
-    """36 instances in batches of 10, so the last is smaller; dropout masks are the same."""
+    """36 instances in batches of 10, so the last is smaller. Dropout masks are the same."""
     ours, history = fitted("cuda", loss, optimizer)
     theirs, want = fitted("cpu", loss, optimizer)
     close(ours.parameter_vector, theirs.parameter_vector, 8)
@@ -215,7 +215,7 @@ def test_unsupported_features_raise() -> None:
 
     net = cr.Sequential(cr.Linear(2), Own(), input_shape=(3,)).to("cuda")
     data = (np.zeros((4, 3), np.float32), np.zeros(4, np.int64))
-    with pytest.raises(ValueError, match="the network must be on the CPU for a layer"):
+    with pytest.raises(ValueError, match="the network must be on the CPU for a user-defined layer"):
         cr.fit(net, data, loss=cr.CrossEntropy(), optimizer=cr.SGD(0.1), epochs=1, progress=False)
     with raises(
         TypeError, "predict: x must be a NumPy array, got a cuda.Array: x.numpy() copies it"

@@ -37,9 +37,9 @@ def photograph(digit: Any, seed: int, *, dark: bool = True, noise: float = 4.0) 
     angle = random.uniform(0.0, 2.0 * np.pi)
     light = np.cos(angle) * columns / 640 + np.sin(angle) * rows / 480
     paper = 90.0 + 140.0 * (light - light.min()) / np.ptp(light)
-    grey = paper * (1.0 - 0.65 * ink)
-    grey = (grey if dark else 255.0 - grey) + random.normal(size=grey.shape) * noise
-    return np.clip(grey, 0, 255).astype(np.uint8)
+    gray = paper * (1.0 - 0.65 * ink)
+    gray = (gray if dark else 255.0 - gray) + random.normal(size=gray.shape) * noise
+    return np.clip(gray, 0, 255).astype(np.uint8)
 
 
 def similarity(one: Any, other: Any) -> float:
@@ -51,9 +51,9 @@ def similarity(one: Any, other: Any) -> float:
     return float(blurred[0] @ blurred[1] / np.linalg.norm(blurred[0]) / np.linalg.norm(blurred[1]))
 
 
-def jpeg(grey: Any, **options: Any) -> bytes:
+def jpeg(gray: Any, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(grey).save(buffer, "JPEG", **options)
+    Image.fromarray(gray).save(buffer, "JPEG", **options)
     return buffer.getvalue()
 
 
@@ -90,9 +90,9 @@ def test_other_images_become_similar_to_the_digit(kind: str, digits: Any, tmp_pa
 
 
 def test_ink_is_centered_by_mass_and_20_pixels_long() -> None:
-    grey = np.full((300, 400), 240, dtype=np.uint8)
-    grey[30:230, 300:340] = 20
-    image = to_digit(grey)[:, :, 0].astype(float)
+    gray = np.full((300, 400), 240, dtype=np.uint8)
+    gray[30:230, 300:340] = 20
+    image = to_digit(gray)[:, :, 0].astype(float)
     rows, columns = np.nonzero(image > 127)
     assert (np.ptp(rows) + 1, np.ptp(columns) + 1) == (20, 4)
     for axis in (0, 1):
@@ -101,11 +101,11 @@ def test_ink_is_centered_by_mass_and_20_pixels_long() -> None:
 
 
 def test_specks_and_a_dark_corner_are_ignored(digits: Any) -> None:
-    grey = photograph(digits[0], 7, noise=0.0)
-    clean = to_digit(grey)
-    grey[440:, :40] = 20
-    grey[5:8, 300:303] = 20
-    assert similarity(to_digit(grey)[:, :, 0], clean[:, :, 0]) > 0.95
+    gray = photograph(digits[0], 7, noise=0.0)
+    clean = to_digit(gray)
+    gray[440:, :40] = 20
+    gray[5:8, 300:303] = 20
+    assert similarity(to_digit(gray)[:, :, 0], clean[:, :, 0]) > 0.95
 
 
 def test_thin_stroke_is_widened_to_the_width_of_mnist() -> None:
@@ -122,11 +122,11 @@ def test_thin_stroke_is_widened_to_the_width_of_mnist() -> None:
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "LA", "1", "I;16", "CMYK"])
 def test_every_pixel_mode_is_read(mode: str, digits: Any, tmp_path: Path) -> None:
-    grey = np.asarray(Image.fromarray(255 - digits[0]).resize((140, 140)))
+    gray = np.asarray(Image.fromarray(255 - digits[0]).resize((140, 140)))
     if mode == "I;16":
-        image = Image.fromarray(grey.astype(np.uint16) * 200)
+        image = Image.fromarray(gray.astype(np.uint16) * 200)
     else:
-        image = Image.fromarray(grey).convert(mode)
+        image = Image.fromarray(gray).convert(mode)
     path = tmp_path / ("digit.tiff" if mode == "CMYK" else "digit.png")
     image.save(path)
     assert similarity(read_digit(path)[:, :, 0], digits[0]) > 0.85

@@ -1,14 +1,14 @@
 """Make ``traces.json``: losses of the golden networks' first steps, by PyTorch in float64.
 
-Requires chainrule, only for its embedded digits, and ``torch==2.13.0``, which no test requires::
+Needs chainrule (only for its embedded digits) and ``torch==2.13.0``, which no test needs::
 
     python tests/golden/make_traces.py
 
-``float32_deviation`` is the rounding error of PyTorch in float32: the largest relative difference
-between its losses in float32 and in float64. It is the maximum over several initial weights that
-differ in the last bits. If rounding decides a ReLU or a maximum near a tie, training takes another
-path; with some seeds the losses then differ by 10 %. A seed is accepted only if this number is far
-below the tolerance of ``test_golden.py``.
+``float32_deviation`` is the largest relative difference between PyTorch's float32 and float64
+losses, over several starts that differ in the last bits of the weights. If a ReLU or a maximum is
+near a tie, rounding decides it, and training takes another course. With some seeds the losses then
+differ by 10 %. A network's seed must therefore have a deviation far below the tolerance of
+``test_golden.py``. For any other seed the script raises an error.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
 import traces
 
-PERTURBED_STARTS = 12
+DISTURBED_STARTS = 12
 LARGEST_DEVIATION = 1e-5
 
 
 def module(layer: traces.Layer, before: tuple[int, ...]) -> torch.nn.Module:
-    """Return the equivalent PyTorch layer for an input shape (H, W, C) or (inputs,)."""
+    """Return the equivalent PyTorch layer. ``before`` is the input shape (H, W, C) or (inputs,)."""
     match layer.kind:
         case "conv2d":
             return torch.nn.Conv2d(before[-1], layer.size, layer.kernel, padding=layer.padding)
@@ -50,8 +50,9 @@ def module(layer: traces.Layer, before: tuple[int, ...]) -> torch.nn.Module:
 def torch_parameters(network: traces.Network) -> dict[str, torch.Tensor]:
     """Return the initial parameters in PyTorch's layouts.
 
-    Its images are (C, H, W). Convolution weights change from (K, R, S, C) to (K, C, R, S). The
-    columns of the linear layer after `flatten` change from (H, W, C) to (C, H, W) order.
+    Images are (C, H, W) in PyTorch. Convolution weights are transposed from (K, R, S, C) to
+    (K, C, R, S). The columns of the first linear layer after the flattening are reordered from
+    (H, W, C) to (C, H, W).
     """
     shapes = [traces.INPUT_SHAPE, *traces.output_shapes(network)]
     kinds = [layer.kind for layer in network.layers]
@@ -100,8 +101,8 @@ def losses(
     return trace
 
 
-def perturbed(parameters: dict[str, torch.Tensor], seed: int) -> dict[str, torch.Tensor]:
-    """Return parameters with random changes of the size of float32 rounding."""
+def disturbed(parameters: dict[str, torch.Tensor], seed: int) -> dict[str, torch.Tensor]:
+    """Return parameters changed by about the rounding error of float32."""
     generator = torch.Generator().manual_seed(seed)
 
     def factor(values: torch.Tensor) -> torch.Tensor:
@@ -111,9 +112,9 @@ def perturbed(parameters: dict[str, torch.Tensor], seed: int) -> dict[str, torch
 
 
 def main() -> None:
-    """Write ``traces.json`` beside this file."""
+    """Write ``traces.json`` next to this file."""
     train, _ = digits()
-    result: dict[str, Any] = {
+    document: dict[str, Any] = {
         "made_with": {"torch": torch.__version__, "numpy": np.__version__},
         "made_on": datetime.date.today().isoformat(),
         "data": "first training images of chainrule.data.digits(), in file order",
@@ -123,20 +124,23 @@ def main() -> None:
         start = torch_parameters(network)
         exact = losses(network, train.images, train.labels, start, torch.float64)
         deviation = 0.0
-        for seed in range(PERTURBED_STARTS):
+        for seed in range(DISTURBED_STARTS):
             single = losses(
-                network, train.images, train.labels, perturbed(start, seed), torch.float32
+                network, train.images, train.labels, disturbed(start, seed), torch.float32
             )
             deviation = max(deviation, float(np.max(np.abs(np.array(single) / exact - 1))))
         print(f"{name}: {exact[0]:.4f} ... {exact[-1]:.4f}, float32 within {deviation:.1e}")
         if deviation > LARGEST_DEVIATION:
-            raise SystemExit(f"{name}: seed must avoid near-ties, got {network.seed}")
-        result["networks"][name] = {
+            raise SystemExit(
+                f"{name}: the deviation of seed {network.seed} must be at most "
+                f"{LARGEST_DEVIATION}, got {deviation:.1e}: try another seed"
+            )
+        document["networks"][name] = {
             "inputs_sha256": traces.fingerprint(network, train.images, train.labels),
             "float32_deviation": float(f"{deviation:.2g}"),
             "losses": exact,
         }
-    traces.TRACES.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    traces.TRACES.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

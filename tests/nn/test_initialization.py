@@ -70,7 +70,7 @@ def test_rotations_contain_no_trace_of_the_identity() -> None:
     """Elements are distributed as in a random direction, on the diagonal too. Half are negative."""
     size = 128
     q = whole_rotation(size, size)
-    # Elements of a direction are nearly normal with variance 1/n. Among n², about none exceeds 5.5.
+    # Elements of a direction are nearly normal with variance 1/n. Hardly any of n² exceeds 5.5.
     assert np.abs(q).max() < 5.5 / math.sqrt(size)
     assert 0.6 < size * np.mean(np.diag(q) ** 2) < 1.4
     assert 0.48 < np.mean(q > 0) < 0.52

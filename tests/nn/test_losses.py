@@ -84,7 +84,7 @@ def test_labels_of_any_integer_dtype(dtype: Any) -> None:
             cr.CrossEntropy(),
             LABELS[:3],
             ValueError,
-            "CrossEntropy: labels must have the length of x, 4, got 3",
+            "CrossEntropy: x and labels must have the same length, got 4 and 3",
         ),
         (
             cr.CrossEntropy(),
@@ -122,7 +122,7 @@ def test_labels_of_any_integer_dtype(dtype: Any) -> None:
             cr.SquaredError(),
             X[:2],
             ValueError,
-            "SquaredError: target must have the length of x, 4, got 2",
+            "SquaredError: x and target must have the same length, got 4 and 2",
         ),
     ],
 )

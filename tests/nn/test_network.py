@@ -64,7 +64,7 @@ def test_repr_reads_as_the_call(dtype: str) -> None:
 @pytest.mark.parametrize(
     ("layers", "arguments", "error", "message"),
     [
-        ([], {}, ValueError, "Sequential: layers must hold at least one layer, got 0"),
+        ([], {}, ValueError, "Sequential: layers must have at least one layer, got 0"),
         ([cr.ReLU], {}, TypeError, r"layer 0 must be a layer .*: write ReLU\(\.\.\.\)"),
         (["relu"], {}, TypeError, r"layer 0 must be a layer \(Linear, Conv2d, .*\), got 'relu'"),
         (
@@ -120,7 +120,7 @@ def test_repr_reads_as_the_call(dtype: str) -> None:
             [cr.Flatten()],
             {"input_shape": (1,) * 9},
             ValueError,
-            "input_shape must have at most 8 axes, got 9",
+            "input_shape must have at most 8 dimensions, got 9",
         ),
         ([cr.Flatten()], {"seed": -1}, ValueError, "Sequential: seed must be at least 0, got -1"),
         (
@@ -234,7 +234,7 @@ def test_invalid_arguments_of_loss_and_gradient_raise() -> None:
     net = small()
     with pytest.raises(TypeError, match=r"loss must be CrossEntropy\(\) or SquaredError\(\), got"):
         net.loss_and_gradient(images(1), np.zeros(1, int), "mse")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="x must hold at least one instance, got 0"):
+    with pytest.raises(ValueError, match="x must have at least one instance, got 0"):
         net.loss_and_gradient(images(0), np.zeros(0, int), cr.CrossEntropy())
     with pytest.raises(ValueError, match=r"predict: batch_size must be at least 1, got 0"):
         net.predict(images(1), batch_size=0)

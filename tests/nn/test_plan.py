@@ -1,4 +1,4 @@
-"""Plans: one arena, no allocation in steady state, fused kernels; and the summary."""
+"""Plans: one arena, no allocation in steady state, fused kernels, and the summary."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def living_plans(network: cr.Sequential) -> list[Plan]:
 
     shape = (32, *network.input_shape)
     return [found for found in gc.get_objects() if isinstance(found, Plan)
-            and hasattr(found, "mode")  # one that raised, referenced by its traceback, has none
+            and hasattr(found, "mode")  # a plan whose constructor raised has no mode
             and found.mode.backward and found.input.shape == shape]  # fmt: skip
 
 
@@ -189,8 +189,8 @@ def test_training_that_does_not_fit_raises_with_the_numbers(
         rf"^fit: training on batches of 8 needs {in_bytes(predicted.total)} of memory \(8\.0 MiB "
         r"parameters, 8\.0 MiB gradients, 8\.0 MiB velocities, .* workspace\), but "
         rf"{in_bytes(predicted.total - 1)} are available \(a test\)\. The environment variable "
-        r'CHAINRULE_MEMORY overrules this: the most that the process may hold, as "64GiB", or '
-        r'"unlimited"$'
+        r"CHAINRULE_MEMORY replaces this limit: the most memory of the process, such as "
+        r'"64GiB", or "unlimited"$'
     )
     with pytest.raises(MemoryError, match=message):
         fit(net, optimizer=optimizer)
@@ -379,7 +379,7 @@ def test_an_interrupted_initialization_leaves_no_partly_filled_weights(
 
 
 def test_workspace_of_sizes_whose_product_overflows_raises() -> None:
-    """Without arrays too: no number is divided by a product that wrapped to zero."""
+    """Also without arrays: no division by a product that wrapped to zero."""
     for sizes in [(2**62, 2**62, 2**62), (0, 2**62, 2**62), (2**31 - 1,) * 3]:
-        with pytest.raises(ValueError, match=r"linear: an array of shape .* has more elements"):
+        with pytest.raises(ValueError, match=r"linear: arrays and workspaces must be smaller"):
             cr._core.linear_workspace(*sizes, False, False)

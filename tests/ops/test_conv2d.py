@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("backend")
 
 
 def make_inputs(case: Conv, dtype: Any, make: Any = normal) -> tuple[np.ndarray, ...]:
-    """x, weight, bias, dy"""
+    """Return x, weight, bias and dy."""
     rng = seeded(case)
     x, weight, bias = (make(rng, s, dtype) for s in (case.x, case.weight, (case.k,)))
     shape = reference.conv2d(x, weight, **case.options).shape
@@ -74,7 +74,7 @@ def check_all(case: Conv, x: Any, weight: Any, bias: Any, dy: Any, **keywords: A
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", CONV, ids=str)
 def test_forward_and_backward(dtype: np.dtype, case: Conv) -> None:
-    # Padding and gaps between windows give correct zeros. The dense cases beside the sparse ones
+    # Padding and gaps between windows give correct zeros. The dense cases next to the sparse ones
     # show that the zeros are not a bug.
     check_all(case, *make_inputs(case, dtype), may_vanish=True)
     check_all(case, *make_inputs(case, dtype, outliers), may_vanish=True)

@@ -166,7 +166,7 @@ def test_zeros_in_the_gradient(dtype: np.dtype, case: ConvPool) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_behind_relu_and_dropout(dtype: np.dtype) -> None:
+def test_after_relu_and_dropout(dtype: np.dtype) -> None:
     """The dense backward pass of a typical layer agrees with the one from the pooled gradient."""
     case = ConvPool(3, 12, 13, 3, 20, 3, 3, padding=1)
     arrays = make_inputs(case, dtype)

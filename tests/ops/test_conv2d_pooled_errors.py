@@ -13,6 +13,9 @@ from extreme_parameters import PAIRS, gives_shape_or_documented_error, signed
 from op_contract import raises
 from run_subprocess import python_output
 
+# Starts processes with CHAINRULE_BACKEND, and records Programs of NumPy arrays.
+CPU_ONLY = True
+
 pytestmark = pytest.mark.usefixtures("backend")
 
 

@@ -53,7 +53,7 @@ cases = pytest.mark.parametrize("case", CASES, ids=str)
 
 
 def tiles(image: np.ndarray, top: int, left: int, rows: int, columns: int, size: int) -> Any:
-    """Return square tiles at stride 4, (N, rows, columns, size, size, C); 0 outside the image."""
+    """Return square tiles at stride 4, (N, rows, columns, size, size, C), 0 outside the image."""
     n, h, w, c = image.shape
     down, across = -(-rows // 4), -(-columns // 4)
     padded = np.zeros((n, h + 4 * down + 8, w + 4 * across + 8, c))
@@ -93,7 +93,7 @@ def sizes_of_weights(x: np.ndarray, dy: np.ndarray, pad: Any) -> tuple[np.ndarra
 
 
 def make_inputs(case: Conv, make: Any = normal) -> tuple[np.ndarray, ...]:
-    """x, weight, bias, dy"""
+    """Return x, weight, bias and dy."""
     rng = seeded(case)
     x, weight, bias = (make(rng, s, F32) for s in (case.x, case.weight, (case.k,)))
     shape = reference.conv2d(x, weight, **case.options).shape
@@ -104,8 +104,8 @@ def rotated_180(weight: np.ndarray) -> np.ndarray:
     return weight[:, ::-1, ::-1, :].transpose(3, 1, 2, 0)
 
 
-def direct(case: Conv, x: np.ndarray, weight: np.ndarray, **options: Any) -> np.ndarray:
-    """Return the result of the direct algorithm: pieces of one image are too small for Winograd."""
+def implicit_gemm(case: Conv, x: np.ndarray, weight: np.ndarray, **options: Any) -> np.ndarray:
+    """Return the result of the implicit GEMM: pieces of one image are too small for Winograd."""
     y = []
     for image in range(case.n):
         one = ops.conv2d(x[image : image + 1], weight, **case.options, **options)
@@ -141,15 +141,15 @@ def test_winograd_runs_for_float32_but_not_for_float64(backend: str) -> None:
     """A batch uses Winograd and one of its images does not, so their bits differ."""
     case = Conv(8, 10, 10, 16, 16, 3, 3)
     x, weight, _, _ = make_inputs(case)
-    in_tiles = not same_bits(ops.conv2d(x, weight), direct(case, x, weight))
-    assert in_tiles == (backend not in {"scalar", "cuda"})
+    by_winograd = not same_bits(ops.conv2d(x, weight), implicit_gemm(case, x, weight))
+    assert by_winograd == (backend not in {"scalar", "cuda"})
     x, weight = x.astype(float), weight.astype(float)
-    assert same_bits(ops.conv2d(x, weight), direct(case, x, weight))
+    assert same_bits(ops.conv2d(x, weight), implicit_gemm(case, x, weight))
 
 
 @pytest.mark.parametrize("channels", [16, 32, 64, 256])
-def test_error_relative_to_the_direct_algorithm(channels: int) -> None:
-    """On network data the RMS error is below 2.5 times that of the direct algorithm.
+def test_error_relative_to_the_implicit_gemm(channels: int) -> None:
+    """On network data the RMS error is below 2.5 times that of the implicit GEMM.
 
     This bound justifies 4 x 4 tiles. At no output position is it above 5 times, and for the weight
     gradient it is below 4.5 times.
@@ -157,24 +157,24 @@ def test_error_relative_to_the_direct_algorithm(channels: int) -> None:
     case = Conv(8, 10, 10, channels, 32, 3, 3)
     x, weight, _, dy = make_inputs(case)
     want = reference.conv2d(x, weight)
-    errors = [y - want for y in (ops.conv2d(x, weight), direct(case, x, weight))]
-    tiled, directly = (np.sqrt(np.mean(error**2)) for error in errors)
-    assert tiled < 2.5 * directly
-    tiled, directly = (np.sqrt(np.mean(e**2, axis=(0, 3))).max() for e in errors)
-    assert tiled < 5 * directly
+    errors = [y - want for y in (ops.conv2d(x, weight), implicit_gemm(case, x, weight))]
+    winograd, gemm = (np.sqrt(np.mean(error**2)) for error in errors)
+    assert winograd < 2.5 * gemm
+    winograd, gemm = (np.sqrt(np.mean(e**2, axis=(0, 3))).max() for e in errors)
+    assert winograd < 5 * gemm
 
     want, _ = reference.conv2d_backward_weight(dy, x, 3)
-    in_tiles, _ = ops.conv2d_backward_weight(dy, x, 3)
+    by_winograd, _ = ops.conv2d_backward_weight(dy, x, 3)
     pieces = [ops.conv2d_backward_weight(dy[i : i + 1], x[i : i + 1], 3)[0] for i in range(8)]
-    tiled, directly = (
-        np.sqrt(np.mean((y - want) ** 2)) for y in (in_tiles, np.sum(pieces, axis=0))
+    winograd, gemm = (
+        np.sqrt(np.mean((y - want) ** 2)) for y in (by_winograd, np.sum(pieces, axis=0))
     )
-    assert tiled < 4.5 * directly
+    assert winograd < 4.5 * gemm
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_non_finite_pixel_reaches_its_windows_only(bad: float) -> None:
-    """Affected images equal the direct algorithm. The other images keep their bits."""
+    """Affected images equal the implicit GEMM. The other images keep their bits."""
     case = Conv(8, 10, 10, 20, 18, 3, 3, padding=1)
     x, weight, bias, dy = make_inputs(case)
     weight, bias = np.clip(weight, -0.1, 0.1), bias * 0
@@ -183,7 +183,7 @@ def test_non_finite_pixel_reaches_its_windows_only(bad: float) -> None:
         dirty = x.copy()
         dirty[5, row, column, 19] = bad
         got = ops.conv2d(dirty, weight, bias, **case.options)
-        alone = direct(case, dirty, weight, bias=bias)
+        alone = implicit_gemm(case, dirty, weight, bias=bias)
         assert same_bits(got[5], alone[5])
         assert same_bits(got[0], clean[0])
         under = reference.conv2d(dirty != x, np.ones_like(weight), **case.options) != 0
@@ -208,7 +208,7 @@ def test_numbers_that_overflow_only_in_the_transforms() -> None:
     x[:, ::2] *= -1
     weight = np.zeros(case.weight, F32)
     weight[:, 1, 1, :] = 1e-3
-    assert same_bits(ops.conv2d(x, weight), direct(case, x, weight))
+    assert same_bits(ops.conv2d(x, weight), implicit_gemm(case, x, weight))
 
 
 def test_relu_is_fused_bit_for_bit() -> None:

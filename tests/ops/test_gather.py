@@ -1,4 +1,4 @@
-"""gather: rows by their indices; uint8 is read as value / 255."""
+"""gather: rows by their indices, with uint8 read as value / 255."""
 
 from __future__ import annotations
 

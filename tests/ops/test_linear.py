@@ -1,4 +1,4 @@
-"""linear: x·weightᵀ + bias, optionally with ReLU; its backward pass: dx, dweight and dbias."""
+"""linear: x·weightᵀ + bias, optionally with ReLU, and its backward pass: dx, dweight and dbias."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import reference
 from assertions import DTYPES, assert_close, layouts, same_bits
-from cases import AWKWARD, FINITE, LINEAR, LINEAR_ROADS, normal, seeded
+from cases import AWKWARD, FINITE, LINEAR, LINEAR_ALGORITHMS, normal, seeded
 from chainrule import ops
 from op_contract import Call, check_contract, check_threads, raises
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("backend")
 def make_inputs(
     n: int, inputs: int, outputs: int, dtype: Any, make: Any = normal
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """x, weight, bias, dy"""
+    """Return x, weight, bias and dy."""
     rng = seeded(n, inputs, outputs)
     shapes = [(n, inputs), (outputs, inputs), (outputs,), (n, outputs)]
     x, weight, bias, dy = (make(rng, shape, dtype) for shape in shapes)
@@ -75,7 +75,7 @@ def test_backward(dtype: np.dtype, make: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("case", LINEAR_ROADS)
+@pytest.mark.parametrize("case", LINEAR_ALGORITHMS)
 def test_every_gemm_algorithm(dtype: np.dtype, case: tuple[int, int, int]) -> None:
     x, weight, bias, dy = make_inputs(*case, dtype)
     for b, activation in [(None, None), (bias, "relu")]:

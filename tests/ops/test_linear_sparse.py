@@ -1,4 +1,4 @@
-"""linear with mostly zero x or dy, as behind ReLU and dropout: the results of the dense kernels.
+"""linear with mostly zero x or dy, as after ReLU and dropout: the results of the dense kernels.
 
 The kernels then skip products with zeros. The results must equal the dense ones, with NaN for
 0 · infinity.
@@ -16,6 +16,9 @@ from assertions import DTYPES, assert_close, same_bits
 from cases import normal, seeded
 from chainrule import ops
 from op_contract import Call, check_threads
+
+# Tests the sparse kernels, which only the CPU has.
+CPU_ONLY = True
 
 pytestmark = pytest.mark.usefixtures("backend")
 

@@ -61,7 +61,7 @@ def test_every_number_of_channels(dtype: np.dtype, window: Any) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_first_maximum_in_row_order(dtype: np.dtype) -> None:
-    """The first of equal maxima wins; +0 equals -0. NaN exceeds all, and the first NaN wins."""
+    """The first of equal maxima is the argmax, and +0 equals -0. The first NaN exceeds all."""
     nan, inf = np.nan, np.inf
     windows = np.array(
         [

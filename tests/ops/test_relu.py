@@ -1,4 +1,4 @@
-"""relu, eq. (15): the positive part; its derivative at 0 is 0, eq. (10), (16)."""
+"""relu, eq. (15): the positive part, with derivative 0 at 0, eq. (10), (16)."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ def test_threads(dtype: np.dtype) -> None:
 )
 def test_any_parameters(length: int, dtype: np.dtype, **options: Any) -> None:
     if options["momentum"] < 0:
-        # |momentum| keeps the magnitudes of the bound; the sign is test_negative_momentum's.
+        # |momentum| keeps the magnitudes of the bound. test_negative_momentum tests the sign.
         options["momentum"] = -options["momentum"]
     assert_step(*make_inputs((length,), dtype), options)
 

@@ -54,7 +54,7 @@ def test_forward_and_backward(dtype: np.dtype, make: Any) -> None:
         x, dy = make(rng, shape, dtype), make(rng, shape, dtype)
         settled = {
             "may_vanish": shape[1] < 4
-        }  # one class has probability 1; of two, one may have all of it
+        }  # One class has probability 1. With two classes, one may have probability 1.
         y = ops.softmax(x)
         assert_softmax(y, x, may_vanish=shape[1] < 4 or make is not normal)
         assert_log_softmax(ops.log_softmax(x), x, **settled)

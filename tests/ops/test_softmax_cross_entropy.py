@@ -66,7 +66,7 @@ def test_no_instances(dtype: np.dtype) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 80.0, 1e4, 1e30])
 def test_any_finite_logits(dtype: np.dtype, scale: float) -> None:
-    """A wrong class with large margin costs the margin, not infinity. The gradient stays finite."""
+    """A large margin of a wrong class is the loss, not infinity. The gradient stays finite."""
     rng = seeded(scale)
     logits = (normal(rng, (9, 10), np.float64) * scale).astype(dtype)
     logits[5:8] += dtype.type(scale) * 10

@@ -31,17 +31,17 @@ EMPTY = """
 import numpy as np
 from chainrule import ops
 n = 2**40
-x, y, codes = (np.empty(shape, kind) for shape, kind in
-               [((n, 2, 2, 0), "f4"), ((n, 1, 1, 0), "f4"), ((n, 1, 1, 0), "u2")])
+x, y, argmax = (np.empty(shape, kind) for shape, kind in
+                [((n, 2, 2, 0), "f4"), ((n, 1, 1, 0), "f4"), ((n, 1, 1, 0), "u2")])
 weight, rows = np.empty((0, 1, 1, 0), "f4"), x.reshape(n, 0)
 for results in (
-    ops.max_pool2d(x, 2), ops.max_pool2d_backward(y, codes, x.shape, 2),
+    ops.max_pool2d(x, 2), ops.max_pool2d_backward(y, argmax, x.shape, 2),
     ops.conv2d(x, weight), ops.conv2d_backward_input(x, weight, x.shape),
     ops.conv2d_backward_weight(x, x, 1), ops.conv2d_pooled(x, weight, window=2),
-    ops.conv2d_pooled_backward_input(y, codes, weight, x.shape, 2),
+    ops.conv2d_pooled_backward_input(y, argmax, weight, x.shape, 2),
     ops.conv2d_pooled_backward_input(
-        y[:1], codes[:1], weight, (1, n, 1, 0), window=1, stride=(n, 1)),
-    ops.conv2d_pooled_backward_weight(y, codes, x, 1, 2),
+        y[:1], argmax[:1], weight, (1, n, 1, 0), window=1, stride=(n, 1)),
+    ops.conv2d_pooled_backward_weight(y, argmax, x, 1, 2),
     ops.softmax(rows), ops.log_softmax(rows), ops.softmax_backward(rows, rows),
     ops.softmax(np.empty((0, 2**61 - 1), "f4")),
     ops.relu(rows), ops.leaky_relu(rows, 0.1), ops.dropout(rows, rate=0.5, seed=1),

@@ -185,7 +185,7 @@ def members(result: Any) -> tuple[np.ndarray, ...]:
 
 
 def perform(case: Case, *, at_end: bool) -> None:
-    """Assert that a call beside inaccessible pages gives the bits of ordinary memory."""
+    """Assert that a call next to inaccessible pages gives the bits of ordinary memory."""
     import chainrule
     from chainrule import ops
 

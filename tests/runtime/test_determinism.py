@@ -29,7 +29,7 @@ def switch_often() -> Iterator[None]:
 
 
 def run_threads(targets: list[Callable[[], Any]], seconds: float = 120) -> list[Any]:
-    """Run ``targets`` at the same time, one thread each; return results or raise the first error.
+    """Run ``targets`` at the same time, one thread each. Return results or raise the first error.
 
     The threads are daemons: a deadlock fails the test instead of blocking the test run.
     """

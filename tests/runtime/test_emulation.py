@@ -23,7 +23,7 @@ NUMPY = {"OPENBLAS_CORETYPE": None}
 
 @pytest.fixture
 def emulator() -> str:
-    """Return the path of the emulator; skip or fail if there is none."""
+    """Return the path of the emulator. Skip or fail if it is not installed."""
     if platform.machine() not in ("x86_64", "AMD64"):
         pytest.skip("the interpreter to emulate is not an x86-64 one")
     path = shutil.which(EMULATOR)

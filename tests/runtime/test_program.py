@@ -126,11 +126,11 @@ def test_scalar_array_equals_the_number_it_holds(dtype: np.dtype) -> None:
         want = ops.dropout(x, 0.5, seed=3, offset=number)
         assert same_bits(y, want)
         assert same_bits(ops.dropout(x, 0.5, seed=3, offset=offset), want)
-        by_number, by_cell = x.copy(), x.copy()
+        by_number, by_array = x.copy(), x.copy()
         ops.sgd(by_number, gradient, learning_rate=eta)
-        ops.sgd(by_cell, gradient, learning_rate=rate)
+        ops.sgd(by_array, gradient, learning_rate=rate)
         assert same_bits(parameters, by_number)
-        assert same_bits(by_cell, by_number)
+        assert same_bits(by_array, by_number)
 
 
 def test_program_keeps_unreferenced_results() -> None:
@@ -174,7 +174,7 @@ def test_different_programs_run_side_by_side() -> None:
 
 @pytest.fixture
 def tiny() -> Iterator[Callable[[], bool]]:
-    """Return a function that tells whether this thread keeps subnormal numbers."""
+    """Return a function that returns True if this thread keeps subnormal numbers."""
     smallest = np.full(64, np.finfo(np.float32).smallest_subnormal)
 
     def kept() -> bool:
@@ -197,7 +197,7 @@ def test_subnormals_are_flushed_in_programs_only(
     x[x == 0] = np.finfo(dtype).smallest_subnormal
     y = np.empty_like(x)
     program = recorded(lambda: ops.leaky_relu(x, 1.0, out=y))
-    assert same_bits(y, x), "recording computes as any call"
+    assert same_bits(y, x), "a recorded call keeps subnormal numbers"
     program.run()
     assert not y.any()
     assert tiny()
@@ -262,7 +262,7 @@ def test_a_run_allocates_nothing() -> None:
     finally:
         tracemalloc.stop()
     assert after <= before + 64  # the int that holds `before` itself
-    assert peak - before < 1024, "a Python object an operation"
+    assert peak - before < 1024, "a Python object per operation"
     if sys.platform == "linux":
         size = resident()
         for _ in range(1000):
@@ -346,13 +346,13 @@ def test_training_runs_a_custom_layer_in_every_step() -> None:
         def build(self, shape: Shape) -> Shape:
             return shape
 
-        def forward(self, slot: LayerContext) -> None:
+        def forward(self, context: LayerContext) -> None:
             calls.append("forward")
-            np.copyto(slot.y, slot.x)
+            np.copyto(context.y, context.x)
 
-        def backward(self, slot: LayerContext) -> None:
+        def backward(self, context: LayerContext) -> None:
             calls.append("backward")
-            np.copyto(slot.dx, slot.dy)
+            np.copyto(context.dx, context.dy)
 
     x = normal(seeded(0), (40, 5), np.float32)
     counted = trained(x, chainrule.Linear(4), Counted())

@@ -1,6 +1,6 @@
-"""Interrupted, repeated and foreign recordings; arrays that change after recording.
+"""Interrupted, repeated and foreign recordings, and arrays that change after recording.
 
-None of them may end the process, extend a finished program, or block a thread forever.
+They must not end the process, extend a finished program, or block a thread forever.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ constexpr std::size_t max_dynamic_bytes = 227 * 1024;
 enum class State { ready, waiting_for_block, waiting_for_warp, done };
 
 // Stack of one thread of a block, reused from block to block. The first entry uses ucontext, which
-// makes a system call per switch. Later switches use longjmp, which makes none.
+// makes a system call per switch. Later switches use longjmp, which makes no system call.
 class Fiber {
  public:
   Fiber() {
@@ -166,7 +166,7 @@ void make_current(unsigned number) {
 // Otherwise sets `error`.
 bool block_finished() {
   const Thread& first = threads[0];
-  // A thread in another state; preferably one that does not wait for its warp.
+  // A thread in another state, preferably one that does not wait for its warp.
   unsigned other_thread = 0;
   for (unsigned i = 1; i < threads.size(); ++i) {
     const Thread& other = threads[i];

@@ -1,7 +1,8 @@
 """Rooms of python/chainrule: no import circle, and no import of a room on a higher floor.
 
 A room is a package, or a module directly in python/chainrule. A module may import modules of its
-own floor and of lower floors. Imports inside functions and for annotations count too.
+own floor and of lower floors. Imports inside functions and for annotations count too, and so does
+``import_module`` of a constant name.
 ``python tests/structure/test_rooms.py [FOLDER]`` prints rooms, circles and upward imports.
 """
 
@@ -68,6 +69,8 @@ def imported_names(path: Path, package: Path) -> set[str]:
             base = parents[: len(parents) - node.level + 1] if node.level else ()
             start = ".".join([*base, *([node.module] if node.module else [])])
             found |= {f"{start}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Call) and "import_module" in ast.unparse(node.func):
+            found |= {a.value for a in node.args[:1] if isinstance(a, ast.Constant)}
     return found
 
 
@@ -219,6 +222,7 @@ def test_circles_and_upward_imports_are_found(tmp_path: Path) -> None:
     files = {
         "__init__.py": "",
         "ops.py": "def f():\n    from .nn import layers\n",
+        "cuda.py": "import importlib\n\nimportlib.import_module('chainrule.nn.plan')\n",
         "nn/__init__.py": "",
         "nn/layers.py": "if TYPE_CHECKING:\n    from . import plan\n",
         "nn/plan.py": "from .layers import Layer\nimport chainrule.ops\n",
@@ -231,7 +235,11 @@ def test_circles_and_upward_imports_are_found(tmp_path: Path) -> None:
     assert graph["nn.plan"] == {"nn.layers", "ops"}
     assert circles(graph) == [["nn.layers", "nn.plan", "ops"]]
     assert circles(room_graph(graph)) == [["nn", "ops"]]
-    assert upward_imports(graph) == ["ops imports nn.layers", "training imports __init__"]
+    assert upward_imports(graph) == [
+        "cuda imports nn.plan",
+        "ops imports nn.layers",
+        "training imports __init__",
+    ]
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ PROGRAM = textwrap.dedent(
 
     # The same number of steps without an interrupt gives the same bits.
     count = len(steps)
-    twin = cr.Sequential(*layers, input_shape=(32,))
+    uninterrupted = cr.Sequential(*layers, input_shape=(32,))
     seen = []
 
     def again(progress):
@@ -54,8 +54,8 @@ PROGRAM = textwrap.dedent(
         return 0.01
 
     arguments["optimizer"] = cr.SGD(again, momentum=0.9)
-    cr.fit(twin, (x, y), epochs=10**8, **arguments)
-    assert np.array_equal(twin.parameter_vector, cr.load(sys.argv[1]).parameter_vector)
+    cr.fit(uninterrupted, (x, y), epochs=10**8, **arguments)
+    assert np.array_equal(uninterrupted.parameter_vector, cr.load(sys.argv[1]).parameter_vector)
     print("same bits after", count, "steps")
     """
 )

@@ -1,4 +1,4 @@
-"""Gradient descent against its recurrence; schedules at their boundaries."""
+"""Gradient descent against its recurrence, and schedules at their boundaries."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_invalid_arguments(make: Any, error: type[Exception], message: str) -> N
 
 @dataclass(frozen=True)
 class SignDescent(Optimizer):
-    """An optimizer of the user's own, in NumPy: θ -= learning_rate sign(mean gradient)."""
+    """A user-defined optimizer in NumPy: θ -= learning_rate sign(mean gradient)."""
 
     learning_rate: float
 
@@ -105,7 +105,7 @@ class SignDescent(Optimizer):
         parameters -= learning_rate * np.sign(state["mean"])
 
 
-def test_an_optimizer_of_ones_own() -> None:
+def test_a_user_defined_optimizer() -> None:
     """It is called in each step, because a program cannot record NumPy."""
     net = cr.Sequential(cr.Linear(1), input_shape=(1,), dtype="float64")
     net.parameter_vector = np.array([0.0, 0.0])

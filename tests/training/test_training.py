@@ -320,7 +320,7 @@ def test_two_trainings_of_one_network_at_once_raise() -> None:
             TypeError,
             r"fit: data must have \.images and \.labels, or be a pair \(x, y\), got int",
         ),
-        ({"data": (X[:0], LABELS[:0])}, ValueError, "fit: data must hold at least one instance"),
+        ({"data": (X[:0], LABELS[:0])}, ValueError, "fit: data must have at least one instance"),
         ({"data": (X.astype(np.float32), LABELS)}, TypeError, "fit: x must be float64"),
         ({"loss": "mse"}, TypeError, r"fit: loss must be CrossEntropy\(\) or .*, got 'mse'"),
         (
@@ -341,7 +341,7 @@ def test_two_trainings_of_one_network_at_once_raise() -> None:
         (
             {"validation": (X[:0], LABELS[:0])},
             ValueError,
-            "fit: validation: data must hold at least one",
+            "fit: validation: data must have at least one",
         ),
         ({"validation": (X[:, :2], LABELS)}, ValueError, "fit: validation: x must have shape"),
         (
@@ -370,7 +370,7 @@ def test_invalid_arguments_of_rules_and_evaluate() -> None:
         cr.EarlyStopping(0)
     with pytest.raises(TypeError, match="evaluate: loss must be CrossEntropy"):
         cr.evaluate(network(), (X, LABELS), loss="mse")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="evaluate: data must hold at least one instance, got 0"):
+    with pytest.raises(ValueError, match="evaluate: data must have at least one instance, got 0"):
         cr.evaluate(network(), (X[:0], LABELS[:0]))
     with pytest.raises(TypeError, match="evaluate: network must be a Sequential, got str"):
         cr.evaluate("net", (X, LABELS))  # type: ignore[arg-type]

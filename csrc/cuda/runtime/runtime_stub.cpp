@@ -13,7 +13,7 @@ namespace {
 
 const std::string& why_off() {
   static const std::string reason =
-      "chainrule is built without CUDA (CHAINRULE_CUDA=OFF, or no nvcc)";
+      "chainrule is built without CUDA (CHAINRULE_CUDA=OFF, or no GPU or nvcc found)";
   return reason;
 }
 const std::string& description() { return why_off(); }

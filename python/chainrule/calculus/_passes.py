@@ -2,7 +2,7 @@
 
 A training step fuses layers and reuses buffers. The functions of `calculus` need every
 intermediate value. Each layer's own ``forward`` and ``backward``, which call the same kernels,
-therefore run on arrays of their own.
+therefore run on separate arrays.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def checked_batch(operation: str, network: Sequential, x: object) -> tuple[Array
     # The network checks the shape. A network of any dtype accepts uint8.
     network.checked(operation, np.broadcast_to(np.uint8(0), array.shape))
     if len(array) == 0:
-        raise ValueError(f"{operation}: x must hold at least one instance, got 0")
+        raise ValueError(f"{operation}: x must have at least one instance, got 0")
     return np.ascontiguousarray(array), single
 
 
@@ -89,7 +89,7 @@ class ForwardPass:
     x : ndarray of float64, (N, *input_shape)
         The batch.
     offset : int, optional
-        The counter of the dropout masks. None: dropout is inactive.
+        The counter of the dropout masks. If None, dropout is inactive.
 
     Attributes
     ----------

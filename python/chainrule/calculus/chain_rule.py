@@ -74,7 +74,7 @@ class Factors(Sequence[Factor]):
     product : ndarray of float64, (1, p)
         The product of the factors, evaluated from the left.
     gradient : ndarray of float64, (p,)
-        The gradient that the backward pass of the training kernels computes; eq. (52).
+        The gradient that the backward pass of the training kernels computes, eq. (52).
     error : float
         The largest difference between the two, relative to the largest element of the gradient.
 
@@ -124,7 +124,7 @@ class Factors(Sequence[Factor]):
 def jacobian_factors(
     network: Sequential, x: object, y: object, loss: Loss, layer: int = 1
 ) -> Factors:
-    """Return the factors of the chain rule from the loss to W^(layer); eq. (51).
+    """Return the factors of the chain rule from the loss to W^(layer), eq. (51).
 
     J_L(W^(l)) = J_phi(a^(L)) J_a^(L)(z^(L)) ... J_z^(l)(W^(l)). The product is compared with the
     gradient that the fused training kernels compute, eq. (52).
@@ -232,7 +232,7 @@ def _factor(upper: Symbol, lower: Symbol, equation: str, matrix: Array) -> Facto
 
 
 def loss_jacobian(network: Sequential, x: object, y: object, loss: Loss) -> Array:
-    """Return J_L(W) = ∂L/∂W, a row vector, for the mean loss of a batch; eq. (48)-(50).
+    """Return J_L(W) = ∂L/∂W, a row vector, for the mean loss of a batch, eq. (48)-(50).
 
     Its transpose is the gradient, eq. (49), without the L2 term.
 

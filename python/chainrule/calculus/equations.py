@@ -13,7 +13,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Equation:
-    """One equation of *Machine Learning is Calculus Plus Linear Algebra*, in our own notation.
+    """One equation of *Machine Learning is Calculus Plus Linear Algebra*, in this notation.
 
     Attributes
     ----------

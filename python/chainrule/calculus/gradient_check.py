@@ -1,4 +1,4 @@
-"""Compare gradients with central differences, and report kinks of ReLU and max pooling apart."""
+"""Compare gradients with central differences, and count kinks of ReLU and max-pooling."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from ._passes import (
     run_backward,
 )
 
-# Larger relative errors fail. Those of right gradients are smaller by orders of magnitude, those of
-# wrong gradients larger.
+# Larger relative errors fail. Errors of correct gradients are smaller by orders of magnitude, and
+# errors of wrong gradients are larger.
 TOLERANCE = 1e-6
 # A smaller step does not change a number near 1.
 EPSILON = float(np.finfo(FLOAT64).eps)
@@ -201,8 +201,8 @@ def check_gradient(
     Each layer is checked in two ways. The gradients with respect to its weights and biases are
     those of a training step on the fused kernels. The gradient with respect to its input is that of
     the layer's own backward pass. At a kink, a ReLU or a maximum of a pooling window switches
-    between the two ends of a difference. The derivative does not exist there, and kinks are counted
-    apart.
+    between the two ends of a difference. The derivative does not exist there, so kinks are counted
+    separately.
 
     Parameters
     ----------
@@ -306,7 +306,7 @@ def _training_step(forward: ForwardPass, target: Array, loss: Loss) -> Sequentia
 
 
 class _Probe:
-    """Measures derivatives of the loss for single numbers of layer ``start`` and of its input."""
+    """Measures derivatives of the loss by elements of layer ``start``'s parameters and input."""
 
     def __init__(self, forward: ForwardPass, target: Array, loss: Loss, start: int) -> None:
         self.forward, self.target, self.loss, self.start = forward, target, loss, start

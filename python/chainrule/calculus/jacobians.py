@@ -153,7 +153,7 @@ def parameter_jacobian_of(operation: str, context: LayerContext) -> Array:
 
 
 def jacobian(network: Sequential, x: object) -> Array:
-    """Return J_f(x) = ∂output/∂input; eq. (46).
+    """Return J_f(x) = ∂output/∂input, eq. (46).
 
     All rows of an instance are computed by one batched backward pass.
 
@@ -272,7 +272,7 @@ def layer_jacobian(
     parameters: Mapping[str, Array] | None = None,
     sparse: bool = False,
 ) -> Array | SparseMatrix:
-    """Return the Jacobian of one layer with respect to its input, for one instance; eq. (46).
+    """Return the Jacobian of one layer with respect to its input, for one instance, eq. (46).
 
     The Jacobian of `Softmax` is eq. (56)-(57). That of `ReLU` is diagonal, eq. (16). That of
     `Linear` is the weight matrix, eq. (53)-(54). That of `Conv2d` is sparse: each row contains the

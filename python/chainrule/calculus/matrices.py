@@ -27,7 +27,7 @@ def layers_with_weights(network: Sequential) -> list[int]:
 
 
 def weight_matrices(network: Sequential) -> list[Array]:
-    """Return W^(1), ..., W^(L), whose row i feeds neuron or filter i; eq. (32), (43), (45).
+    """Return W^(1), ..., W^(L), whose row i feeds neuron or filter i, eq. (32), (43), (45).
 
     Each matrix multiplies an input whose element 0 is fixed to 1, eq. (28). Column 0 is therefore
     the bias.
@@ -60,7 +60,7 @@ def weight_matrices(network: Sequential) -> list[Array]:
 
 
 def gradient_matrices(network: Sequential) -> list[Array]:
-    """Return G^(1), ..., G^(L): the gradient that was computed last; eq. (45).
+    """Return G^(1), ..., G^(L): the gradient that was computed last, eq. (45).
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def gradient_matrices(network: Sequential) -> list[Array]:
 
 
 def vec(matrices: Sequence[Array]) -> Array:
-    """Return the matrices as one vector: matrix after matrix, row after row; eq. (43), (47).
+    """Return the matrices as one vector: matrix after matrix, row after row, eq. (43), (47).
 
     Parameters
     ----------
@@ -120,12 +120,12 @@ def vec(matrices: Sequence[Array]) -> Array:
     arrays = [real_array("vec", "each matrix", matrix) for matrix in matrices]
     for array in arrays:
         if array.ndim != 2:
-            raise ValueError(f"vec: each matrix must have 2 axes, got {array.ndim}")
+            raise ValueError(f"vec: each matrix must have 2 dimensions, got {array.ndim}")
     return np.concatenate([array.ravel() for array in arrays]) if arrays else np.empty(0)
 
 
 def unvec(vector: Array, network: Sequential) -> list[Array]:
-    """Return the matrices of a vector: the inverse of `vec`; eq. (43), (47).
+    """Return the matrices of a vector: the inverse of `vec`, eq. (43), (47).
 
     Parameters
     ----------

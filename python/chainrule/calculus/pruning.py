@@ -164,7 +164,7 @@ class DeadUnits:
 
 
 def dead_units(network: Sequential, data: Any) -> DeadUnits:
-    """Return the ReLU units whose output is 0 for every instance of ``data``; eq. (10)-(13).
+    """Return the ReLU units whose output is 0 for every instance of ``data``, eq. (10)-(13).
 
     If z <= 0 for every instance, eq. (10) is 0 for every instance. Only the regularizer then
     changes the weights of the unit, eq. (13). `LeakyReLU` in place of `ReLU` prevents dead units.

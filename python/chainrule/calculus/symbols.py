@@ -190,7 +190,7 @@ _NOTATIONS: dict[type[Layer], Notation] = {
 
 
 def notation(layer: Layer) -> Notation:
-    """Return the notation of a layer. The letter of a user's own layer kind is u."""
+    """Return the notation of a layer. A user-defined layer has the letter u."""
     return _NOTATIONS.get(type(layer), Notation("u", "", "", ""))
 
 

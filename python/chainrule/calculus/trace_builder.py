@@ -162,8 +162,8 @@ class TraceBuilder:
         self.three_unit = single and _is_three_unit(forward.network, loss)
         symbols = NetworkSymbols(forward.network)
         self.weights, self.symbols = symbols.weights, symbols.values
-        # ŷ is an alias of the last activation if the last layer is an activation. If not, ŷ is a
-        # quantity of its own.
+        # ŷ is an alias of the last activation if the last layer is an activation. Otherwise ŷ is a
+        # separate quantity.
         kinds = Softmax if self.head.has_softmax else ReLU | LeakyReLU | Softmax
         self.y_hat_is_alias = isinstance(forward.network.layers[-1], kinds)
         self.last = self.symbols[-1]

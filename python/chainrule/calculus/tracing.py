@@ -108,7 +108,7 @@ class Trace:
 
 
 def trace(network: Sequential, x: object, y: object, loss: Loss, training: bool = False) -> Trace:
-    """Run a forward and a backward pass and return every quantity; eq. (14), (21).
+    """Run a forward and a backward pass and return every quantity, eq. (14), (21).
 
     The order is that of the tutorial: a^(0), z^(l), a^(l), ŷ and ℓ, then ∂ℓ/∂ŷ, δ^(l), ∂ℓ/∂W^(l)
     and ∂ℓ/∂a^(l) from the last layer to the first. The equations are (17)-(27) for the three-unit

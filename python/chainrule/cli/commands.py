@@ -135,8 +135,8 @@ def mnist(
 ) -> int:
     """Train a network on handwritten digits, and report its accuracy.
 
-    The data is MNIST (60,000 training and 10,000 test images) if it is found or can be downloaded,
-    and otherwise its embedded subset (6,000 and 1,000 images). One twelfth of the training images
+    The data is MNIST (60,000 training and 10,000 test images) if it is found or can be downloaded.
+    Otherwise it is the embedded subset (6,000 and 1,000 images). One twelfth of the training images
     is the validation set, which is evaluated after each epoch. The test images are evaluated once,
     at the end.
     """
@@ -144,7 +144,7 @@ def mnist(
         raise click.UsageError("--embedded and --data are mutually exclusive")
     # Report errors before the training, not after it.
     if device == "cuda" and cuda.why_off():
-        raise click.UsageError(f"--device cuda: CUDA must be available, got: {cuda.why_off()}")
+        raise click.UsageError(f"--device cuda: CUDA is off: {cuda.why_off()}")
     for module in ("matplotlib", "PIL"):
         require(module)
     folder = Path("chainrule-mnist", name) if out is None else out
@@ -194,7 +194,7 @@ class TrainingRun:
     validation: float
 
     def run(self) -> int:
-        """Train, save, evaluate and plot; return the exit code."""
+        """Train, save, evaluate and plot. Return the exit code."""
         started = time.perf_counter()
         history = fit(
             self.network,

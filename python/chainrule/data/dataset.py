@@ -51,7 +51,7 @@ class Dataset:
             # Use a view: the caller's array must stay writable.
             array = np.asarray(getattr(self, name)).view()
             if array.ndim == 0:
-                raise ValueError(f"Dataset: {name} must have at least one axis, got a scalar")
+                raise ValueError(f"Dataset: {name} must have at least 1 dimension, got 0")
             array.flags.writeable = False
             object.__setattr__(self, name, array)
         if len(self.images) != len(self.labels):
@@ -78,7 +78,7 @@ class Dataset:
         if positions.dtype.kind not in "iub":
             raise TypeError(f"Dataset: index must be integer or boolean, got {positions.dtype}")
         if positions.ndim > 1 or (positions.ndim == 0 and positions.dtype.kind == "b"):
-            raise ValueError(f"Dataset: index array must have one axis, got {positions.ndim}")
+            raise ValueError(f"Dataset: index array must have 1 dimension, got {positions.ndim}")
         if positions.ndim == 0:
             return self.images[int(positions)], self.labels[int(positions)]
         return Dataset(self.images[positions], self.labels[positions])
@@ -118,8 +118,8 @@ def one_hot(labels: npt.ArrayLike, classes: int | None = None, dtype: str = "flo
     TypeError
         If the labels are not integers.
     ValueError
-        If `labels` does not have one axis, a label is out of range, `labels` is empty and
-        `classes` is not given, or `dtype` is neither of the two.
+        If `labels` does not have one axis, a label is out of range, or `dtype` is neither of the
+        two. If `labels` is empty and `classes` is not given.
 
     Examples
     --------
@@ -131,9 +131,9 @@ def one_hot(labels: npt.ArrayLike, classes: int | None = None, dtype: str = "flo
     numbers = np.asarray(labels)
     kind = np.dtype(dtype)
     if kind not in (np.dtype(np.float32), np.dtype(np.float64)):
-        raise ValueError(f"one_hot: dtype must be float32 or float64, got {kind}")
+        raise ValueError(f'one_hot: dtype must be "float32" or "float64", got {dtype!r}')
     if numbers.ndim != 1:
-        raise ValueError(f"one_hot: labels must have one axis, got shape {numbers.shape}")
+        raise ValueError(f"one_hot: labels must have 1 dimension, got {numbers.ndim}")
     if numbers.size and numbers.dtype.kind not in "iu":
         raise TypeError(f"one_hot: labels must be integers, got {numbers.dtype}")
     if classes is None:
@@ -202,7 +202,7 @@ def from_dataset(ds: Indexable) -> Dataset:
     except TypeError as error:
         raise TypeError(f"from_dataset: ds must have a length, got {type(ds).__name__}") from error
     if count == 0:
-        raise ValueError("from_dataset: ds must not be empty, got length 0")
+        raise ValueError("from_dataset: ds must have at least one item, got 0")
     images: Array | None = None
     labels = np.empty(count, np.int64)
     for i in range(count):

@@ -1,7 +1,7 @@
 """Convert a scan, photograph or drawing of a digit to an image like those of MNIST.
 
-The images of MNIST were made from black-and-white scans. The digit was scaled to fit a square of 20
-pixels, with antialiasing, and its center of mass was moved to the center of 28 × 28 pixels. Ink is
+The images of MNIST were made from black-and-white scans. Each digit was scaled to fit a square of
+20 pixels, with antialiasing. Its center of mass was moved to the center of 28 × 28 pixels. Ink is
 white on black. A network that was trained on such images reads only such images, so this module
 applies the same steps.
 """
@@ -47,7 +47,7 @@ def read_digit(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
     Returns
     -------
     ndarray of uint8 (28, 28, 1)
-        The digit in the format of MNIST; see `to_digit`.
+        The digit in the format of MNIST. See `to_digit`.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def read_digit(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
         warnings.simplefilter("error", image_module.DecompressionBombWarning)
         try:
             with image_module.open(file) as image:
-                grey = _gray_levels(image)
+                gray = _gray_levels(image)
         except (image_module.DecompressionBombWarning, image_module.DecompressionBombError):
             limit = f"{image_module.MAX_IMAGE_PIXELS:,}"
             raise ValueError(f"{name}: image must have at most {limit} pixels, got more") from None
@@ -96,7 +96,7 @@ def read_digit(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
                 f"{name}: image must be complete and undamaged, got: {error}"
             ) from None
     try:
-        return to_digit(grey)
+        return to_digit(gray)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
 
@@ -121,7 +121,7 @@ def _gray_levels(image: Image) -> Floats:
     return np.asarray(image, dtype=np.float64)
 
 
-def to_digit(grey: npt.ArrayLike) -> npt.NDArray[np.uint8]:
+def to_digit(gray: npt.ArrayLike) -> npt.NDArray[np.uint8]:
     """Convert an image of one digit, dark on light or light on dark, to the format of MNIST.
 
     An array of 28 × 28 with a black edge is an image of MNIST and is returned unchanged. With a
@@ -134,7 +134,7 @@ def to_digit(grey: npt.ArrayLike) -> npt.NDArray[np.uint8]:
 
     Parameters
     ----------
-    grey : array_like (rows, columns)
+    gray : array_like (rows, columns)
         Gray levels from 0 (black) to 255 (white).
 
     Returns
@@ -164,7 +164,7 @@ def to_digit(grey: npt.ArrayLike) -> npt.NDArray[np.uint8]:
     >>> int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1
     (20, 4)
     """
-    levels = np.asarray(grey, dtype=np.float64)
+    levels = np.asarray(gray, dtype=np.float64)
     if levels.ndim != 2 or min(levels.shape) < 1:
         raise ValueError(f"to_digit: image must have shape (rows, columns), got {levels.shape}")
     if levels.shape == (SIDE, SIDE):
@@ -291,7 +291,7 @@ def _dilated(levels: Floats, reach: int) -> Floats:
 
 
 def _components(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """Label the connected components (8-connectivity) of a small mask; 0 is background."""
+    """Label the connected components (8-connectivity) of a small mask. 0 is background."""
     labels = np.where(mask, np.arange(1, mask.size + 1).reshape(mask.shape), 0)
     while True:
         spread = np.pad(labels, 1)

@@ -88,7 +88,7 @@ def mnist(
     Returns
     -------
     train, test : Dataset
-        Images uint8 (N, 28, 28, 1), 0 for background and 255 for ink; labels uint8 (N,).
+        Images uint8 (N, 28, 28, 1), 0 for background and 255 for ink. Labels uint8 (N,).
 
     Raises
     ------
@@ -157,7 +157,7 @@ def _find(folders: Mapping[str, Path]) -> tuple[dict[str, Path], list[str]]:
 
 
 def _plain_or_gz(path: Path) -> Path | None:
-    """Return `path` or `path.gz`, whichever is a file; the uncompressed one is read faster."""
+    """Return `path` if it is a file, else `path.gz`. The uncompressed file is read faster."""
     packed = path.with_name(path.name + ".gz")
     return path if path.is_file() else packed if packed.is_file() else None
 
@@ -179,7 +179,7 @@ def _download(folder: Path, searched: list[str]) -> dict[str, Path]:
                 path = pooch.retrieve(
                     url, f"sha256:{packed}", f"{name}.gz", folder, downloader=downloader
                 )
-            except (OSError, ValueError) as error:  # connection failure; wrong hash
+            except (OSError, ValueError) as error:  # connection failure, or wrong hash
                 searched.append(f"{url}: {error}")
             else:
                 found[name] = Path(path)

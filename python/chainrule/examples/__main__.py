@@ -1,4 +1,4 @@
-"""``python -m chainrule.examples`` lists the examples; with a name, it runs one."""
+"""``python -m chainrule.examples`` lists the examples, or runs the one that is named."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Parameters
     ----------
     arguments : sequence of str
-        A name and its options; None: those of the command line.
+        A name and its options. None means those of the command line.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
     if not given or given[0] in ("-h", "--help"):

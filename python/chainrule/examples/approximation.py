@@ -176,7 +176,7 @@ def growing_depth(
 ) -> list[Approximation]:
     """Build networks of width n + 1 on finer and finer grids, and measure them.
 
-    The arguments are those of `narrow_network`; ``points`` has one item per network.
+    The arguments are those of `narrow_network`. ``points`` has one item per network.
 
     Examples
     --------
@@ -250,7 +250,7 @@ def growing_width(
 ) -> list[Approximation]:
     """Train networks of depth 2 and growing width, and measure them.
 
-    The arguments are those of `wide_network`; ``widths`` has one item per network.
+    The arguments are those of `wide_network`. ``widths`` has one item per network.
 
     Examples
     --------

@@ -104,7 +104,7 @@ def train_deep(
     epochs : int
     learning_rate : float
     clip : float
-        The largest norm of the gradient; None: no bound.
+        The largest norm of the gradient. None means no bound.
     progress : bool
         Whether to print one line per epoch.
 

@@ -1,6 +1,6 @@
 """Write a layer of your own in NumPy, check its gradient, and train a network with it.
 
-A layer of your own runs on the CPU, in every place where a built-in layer does.
+A layer of your own runs on the CPU, wherever a built-in layer does.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Tanh(cr.Layer):
         np.tanh(context.y, out=context.y)
 
     def backward(self, context: LayerContext) -> None:
-        """Turn the gradient by ``y`` into the gradient by ``x``."""
+        """Replace the gradient with respect to ``y`` by the gradient with respect to ``x``."""
         context.dy *= self.scale * (1 - context.y**2)
 
 
@@ -63,7 +63,7 @@ def sine_network(dtype: str = "float32", seed: int = 0) -> cr.Sequential:
 
 
 def fit_sine(epochs: int = 300, seed: int = 0) -> tuple[cr.Sequential, float]:
-    """Train the network on sin(x), x in [-π, π]; return it with its root mean square error."""
+    """Train the network on sin(x), x in [-π, π]. Return it with its root mean square error."""
     network = sine_network(seed=seed)
     x = np.linspace(-np.pi, np.pi, 256, dtype=np.float32)[:, None]
     cr.fit(

@@ -72,7 +72,7 @@ def sweep(
     learning_rates : iterable of float
     seeds : iterable of int
     processes : int, at least 1
-        None: one per CPU. 1: no other process is started.
+        None means one per CPU. With 1, no other process is started.
 
     Returns
     -------

@@ -78,7 +78,7 @@ def split(rows: int, test: float = 0.2, seed: int = 0) -> tuple[Array, Array]:
 
 
 def predict_prices(path: Path, epochs: int = 60, seed: int = 0) -> tuple[float, float]:
-    """Train a regression; return its root mean square error, and that of the mean price.
+    """Train a regression. Return its root mean square error, and that of the mean price.
 
     Both errors are measured on the test rows, in the unit of the price.
     """
@@ -102,7 +102,7 @@ def predict_prices(path: Path, epochs: int = 60, seed: int = 0) -> tuple[float, 
 
 
 def predict_speed(path: Path, epochs: int = 100, seed: int = 0) -> cr.Evaluation:
-    """Train a classification of all columns into `SPEEDS`; return its evaluation on test rows."""
+    """Train a classification of all columns into `SPEEDS`. Return its evaluation on test rows."""
     train, test = split(len(x := read_columns(path, [*FEATURES, "price"])))
     x, labels = standardize(x, train), read_classes(path, "sold", SPEEDS)
     network = cr.Sequential(

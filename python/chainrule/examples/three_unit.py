@@ -13,7 +13,7 @@ import chainrule as cr
 
 Array = npt.NDArray[Any]
 
-# w_10, w_11, w_12, w_20, w_21, w_22 of layer 1, then w_10, w_11, w_12 of layer 2; eq. (43). At
+# w_10, w_11, w_12, w_20, w_21, w_22 of layer 1, then w_10, w_11, w_12 of layer 2, eq. (43). At
 # `three_unit_instance` all units are active. No two weights are equal.
 THREE_UNIT_WEIGHTS = (0.1, 0.4, -0.1, -0.2, 0.3, 0.25, 0.05, 0.7, 0.5)
 
@@ -67,7 +67,7 @@ def dead_unit(rectifier: cr.Layer | None = None) -> tuple[cr.Sequential, tuple[A
     Parameters
     ----------
     rectifier : Layer
-        None: `ReLU`.
+        None means `ReLU`.
 
     Returns
     -------

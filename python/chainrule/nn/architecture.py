@@ -1,4 +1,4 @@
-"""Everything known about a network before memory exists: shapes, fusion rules, buffer layout."""
+"""Shapes, fusion rules and buffer layout of a network, computed before memory is allocated."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from .._validation import LARGEST, both, integer, set_fields
 from ..devices import ALIGNMENT
 from .layers import KINDS, Conv2d, Layer, MaxPool2d, ReLU, Softmax
 
-MOST_AXES = 8
-# Layouts that an architecture keeps. One `fit` with validation uses six.
+MAX_DIMENSIONS = 8
+# The number of layouts that an architecture caches. One `fit` with validation uses six.
 LAYOUTS_KEPT = 16
 
-# Name -> (shape of one instance, dtype) of buffers beside the network's own.
+# Name -> (shape of one instance, dtype) of buffers that are not the network's own.
 Extras: TypeAlias = Mapping[str, tuple[Shape, np.dtype[Any]]]
 
 
 class Mode(NamedTuple):
-    """The kind of pass that a plan is made for.
+    """The kind of pass that a plan runs.
 
     Attributes
     ----------
@@ -276,7 +276,7 @@ def find_pooled_convolutions(layers: Sequence[Layer]) -> dict[int, FusedPool]:
         before = i - 1 - (i > 0 and type(layers[i - 1]) is ReLU)
         adjacent = layer.stride is None or both(layer.stride) == window
         follows = before >= 0 and type(layers[before]) is Conv2d
-        # In a smaller window, too few gradients are zero to pay for the lists of the others.
+        # In a smaller window too few gradients are zero: listing the others costs too much.
         if follows and adjacent and math.prod(window) >= 4:
             found[i] = FusedPool(before, layer.window)
     return found
@@ -294,13 +294,14 @@ def infer_shapes(layers: Sequence[Layer], input_shape: Shape) -> tuple[Shape, ..
         raise TypeError(
             f"Sequential: input_shape must be a tuple such as (28, 28, 1), got {input_shape!r}"
         )
-    if len(input_shape) > MOST_AXES:
+    if len(input_shape) > MAX_DIMENSIONS:
         raise ValueError(
-            f"Sequential: input_shape must have at most {MOST_AXES} axes, got {len(input_shape)}"
+            f"Sequential: input_shape must have at most {MAX_DIMENSIONS} dimensions, "
+            f"got {len(input_shape)}"
         )
     shape = tuple(integer("Sequential", "input_shape", size, 1) for size in input_shape)
     if not layers:
-        raise ValueError("Sequential: layers must hold at least one layer, got 0")
+        raise ValueError("Sequential: layers must have at least one layer, got 0")
     shapes = [shape]
     for i, layer in enumerate(layers):
         if not isinstance(layer, Layer):
@@ -331,7 +332,7 @@ def network_dtype(dtype: object) -> np.dtype[Any]:
 
 @dataclass
 class _Allocator:
-    """Assigns aligned positions, one after another."""
+    """Assigns aligned positions in an arena, one after another."""
 
     nbytes: int = 0
 
@@ -406,7 +407,7 @@ def layout_parameters(
 
 
 def step_extras(target: Shape, dtype: np.dtype[Any]) -> Extras:
-    """Return the buffers of a training step beside the network's own.
+    """Return the buffers that a training step needs in addition to the network's own.
 
     Per instance: its index, its target, its true and its predicted class, and whether the two
     agree.

@@ -17,7 +17,7 @@ whose outputs are again such pairs, V v and -V v. The first layer gets [V; -V] a
 [V, -V]. Initially the whole network is the linear map V_L ... V_1. If every V is a random rotation,
 that map preserves lengths and angles, forward and backward, at any depth. No gradient vanishes or
 explodes. From the first step on, the two halves are independent and the network becomes nonlinear.
-(D. Balduzzi et al., "The Shattered Gradients Problem", ICML 2017. The rotations are ours.)
+(D. Balduzzi et al., "The Shattered Gradients Problem", ICML 2017, without the rotations.)
 
 With L layers, each step changes the output L times. The learning rate must therefore be small, or
 the gradient's norm bounded: ``SGD(clip=1)``.
@@ -165,7 +165,7 @@ def _not_linear(i: int, layer: Layer) -> ValueError:
 
 
 def looks_linear(random: np.random.Generator, weight: Array, role: PairedLinear) -> None:
-    """Fill ``weight`` (out, in) so that the ReLUs around it cancel. See the module.
+    """Fill ``weight`` (out, in) so that the ReLUs around it cancel. See the module's docstring.
 
     If the width is odd, the last neuron gets He's rule, and the next layer's weights for it are 0.
     """
@@ -175,12 +175,12 @@ def looks_linear(random: np.random.Generator, weight: Array, role: PairedLinear)
     weight[...] = 0
     for first, part in rotation(random, rows, columns):
         part *= role.scale
-        right = slice(first, first + part.shape[1])
-        weight[:rows, right] = part
+        block = slice(first, first + part.shape[1])
+        weight[:rows, block] = part
         if role.paired_outputs:
-            weight[rows : 2 * rows, right] = -part
+            weight[rows : 2 * rows, block] = -part
         if role.paired_inputs:
-            mirrored = slice(columns + right.start, columns + right.stop)
+            mirrored = slice(columns + block.start, columns + block.stop)
             weight[:rows, mirrored] = -part
             if role.paired_outputs:
                 weight[rows : 2 * rows, mirrored] = part

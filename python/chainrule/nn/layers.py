@@ -1,4 +1,4 @@
-"""The layers: forward and backward side by side, each one or two calls of ``ops``.
+"""The layers: forward and backward passes, each one or two calls of ``ops``.
 
 A layer is a description: its arguments, and pure functions of shapes. It holds no weights and no
 batch. These are in the network's vector and in a plan's buffers, and reach the layer as a
@@ -41,14 +41,14 @@ class LayerContext:
     x, y : ndarray, (N, *input shape) and (N, *output shape)
         Input and output.
     dy, dx : ndarray
-        Gradients of the loss by y and by x. ``dx`` is None if it is not needed.
+        Gradients of the loss with respect to y and x. ``dx`` is None if it is not needed.
     parameters, gradients : mapping of name -> ndarray
         By the names of `Layer.parameter_shapes`.
     saved : mapping of name -> ndarray
         Arrays that forward writes and backward reads, by the names of `Layer.buffers`.
     pooled : Pooled
         The `MaxPool2d` that this convolution's kernel includes. The convolution then has no ``y``,
-        and its ``dy`` is the gradient by the pooled output.
+        and its ``dy`` is the gradient with respect to the pooled output.
     activation : str
         "relu" if this layer's kernel applies the ReLU of the next layer.
     seed, offset : int
@@ -73,7 +73,7 @@ class LayerContext:
 class Layer:
     """Base of all layers. A subclass is a frozen dataclass whose fields are its arguments.
 
-    A layer of your own implements `forward` and `backward`, and overrides what differs from the
+    A user-defined layer implements `forward` and `backward`, and overrides what differs from the
     defaults: no parameters, no saved arrays, an output of the input's shape.
 
     Examples
@@ -111,7 +111,7 @@ class Layer:
         return 0
 
     def buffers(self, input_shape: Shape, batch: int) -> dict[str, tuple[Shape, np.dtype[Any]]]:
-        """Return name -> (shape, dtype) of arrays beside x and y that backward reads."""
+        """Return name -> (shape, dtype) of the arrays, besides x and y, that backward reads."""
         return {}
 
     def reshapes_only(self, dropout: bool) -> bool:
@@ -145,7 +145,7 @@ def _image(shape: Shape) -> tuple[int, int, int]:
 
 @dataclass(frozen=True, repr=False)
 class Linear(Layer):
-    """A dense layer, z = W x + b; eq. (32), (53)-(54).
+    """A dense layer, z = W x + b, eq. (32), (53)-(54).
 
     Parameters
     ----------
@@ -196,7 +196,7 @@ class Linear(Layer):
 
 @dataclass(frozen=True, repr=False)
 class Conv2d(Layer):
-    """A convolution: the same filters at every position of an image; eq. (58)-(60).
+    """A convolution: the same filters at every position of an image, eq. (58)-(60).
 
     Parameters
     ----------
@@ -284,7 +284,7 @@ class Conv2d(Layer):
 
 @dataclass(frozen=True, repr=False)
 class MaxPool2d(Layer):
-    """The maximum of each window; eq. (61)-(63). The gradient goes to the first maximum.
+    """The maximum of each window, eq. (61)-(63). The gradient goes to the first maximum.
 
     Parameters
     ----------
@@ -335,7 +335,7 @@ class MaxPool2d(Layer):
 
 @dataclass(frozen=True, repr=False)
 class ReLU(Layer):
-    """a = max(0, z), with derivative 0 at 0; eq. (15)-(16), and (9) after a `Linear`.
+    """a = max(0, z), with derivative 0 at 0, eq. (15)-(16), and (9) after a `Linear`.
 
     Examples
     --------
@@ -395,7 +395,7 @@ class LeakyReLU(Layer):
 
 @dataclass(frozen=True, repr=False)
 class Softmax(Layer):
-    """Positive values that sum to 1 over the last axis; eq. (55).
+    """Positive values that sum to 1 over the last axis, eq. (55).
 
     If it is the last layer and the loss is `CrossEntropy`, training uses one fused kernel for both.
 
@@ -422,7 +422,7 @@ class Softmax(Layer):
 
 @dataclass(frozen=True, repr=False)
 class Dropout(Layer):
-    """In training, sets a random fraction of the values to zero and scales the others up.
+    """Set a random fraction of the values to 0 in training, and scale the others by 1 / (1 - rate).
 
     The expectation is unchanged. The mask is a function of the network's seed, the layer's index
     and the number of the training pass. Backward computes it again instead of storing it. Outside
@@ -431,7 +431,7 @@ class Dropout(Layer):
     Parameters
     ----------
     rate : float
-        Fraction set to zero, in [0, 1).
+        Fraction set to 0, in [0, 1).
 
     Examples
     --------
@@ -462,7 +462,7 @@ class Dropout(Layer):
 
 @dataclass(frozen=True, repr=False)
 class Flatten(Layer):
-    """One row per instance: the same values in the same memory.
+    """Reshape each instance to one row, without a copy.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The losses: a mean over instances, and its gradient by the network's output."""
+"""The losses: a mean over instances, and its gradient with respect to the network's output."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .._types import Array, Shape
 class Loss(ABC):
     """Base of the losses: the distance of eq. (1), summed over the data.
 
-    A loss of your own implements the three methods. On a GPU only `LOSSES` run.
+    A user-defined loss implements the three methods. On a GPU only `LOSSES` run.
 
     Examples
     --------
@@ -62,16 +62,16 @@ class Loss(ABC):
 
     @abstractmethod
     def compare(self, output: Array, target: Array, losses: Array, doutput: Array) -> None:
-        """Write the loss of each instance, and the gradient of their mean by ``output``."""
+        """Write the loss per instance, and the gradient of the mean with respect to ``output``."""
 
     @abstractmethod
     def classes(self, target: Array) -> Array | None:
-        """Return the class of each instance, int64, or None if targets are no classes."""
+        """Return the class of each instance, int64, or None if targets are not classes."""
 
 
 @dataclass(frozen=True)
 class CrossEntropy(Loss):
-    """l = -log p of the true class; eq. (64)-(67).
+    """l = -log p of the true class, eq. (64)-(67).
 
     The network ends in logits (its last layer is a `Linear`) or in a `Softmax`, which is then fused
     with the loss. Both give the same loss and gradient. Labels are integers (N,), starting at 0.
@@ -120,7 +120,7 @@ class CrossEntropy(Loss):
 
 @dataclass(frozen=True)
 class SquaredError(Loss):
-    """l = ||a - y||^2, a sum over outputs; eq. (3), (35). The mean over instances is eq. (40).
+    """l = ||a - y||^2, a sum over outputs, eq. (3), (35). The mean over instances is eq. (40).
 
     Targets have the dtype and shape of the network's output. `chainrule.data.one_hot` makes targets
     from classes. Accuracy is then measured too.
@@ -180,4 +180,6 @@ def _shape(output_shape: Shape) -> str:
 
 def _count(owner: str, name: str, target: Array, count: int) -> None:
     if len(target) != count:
-        raise ValueError(f"{owner}: {name} must have the length of x, {count}, got {len(target)}")
+        raise ValueError(
+            f"{owner}: x and {name} must have the same length, got {count} and {len(target)}"
+        )

@@ -32,7 +32,7 @@ PREDICT = Mode()
 
 
 class Sequential:
-    """A sequence of layers, f = f_L o ... o f_1; eq. (28)-(34).
+    """A sequence of layers, f = f_L o ... o f_1, eq. (28)-(34).
 
     The weights are views of one vector, which is allocated and filled when first used. All random
     numbers derive from ``seed``: the same seed gives the same bits.
@@ -162,7 +162,7 @@ class Sequential:
         batch_size : int
             Instances per training step, at least 1.
         optimizer : SGD
-            Its momentum needs memory. None means without momentum.
+            Its momentum needs memory. None means no momentum.
         loss : Loss
             Its targets need memory. None means `CrossEntropy`.
 
@@ -181,7 +181,7 @@ class Sequential:
 
     @property
     def vector(self) -> Array:
-        """The memory of all parameters: the named arrays in turn, with zeros between them.
+        """The memory of all parameters: the named arrays one after another, padded with zeros.
 
         `parameter_vector` has the order of eq. (43) instead.
         """
@@ -257,11 +257,11 @@ class Sequential:
         Raises
         ------
         ValueError
-            If the device is neither.
+            If the device is neither of the two.
         RuntimeError
             If no GPU is usable, with the reason. Also if the network is training.
         MemoryError
-            If it does not fit. It then stays on its device.
+            If the network does not fit. It then stays on its device.
 
         Examples
         --------
@@ -277,11 +277,11 @@ class Sequential:
         return self
 
     def layer_parameters(self, index: int) -> dict[str, Array]:
-        """Return the parameters of layer ``index`` by the layer's own names, as "weight"."""
+        """Return the parameters of layer ``index`` by the layer's own names, such as "weight"."""
         return self.storage.of_layer(index)
 
     def layer_gradients(self, index: int) -> dict[str, Array]:
-        """Return the gradients of layer ``index`` by the layer's own names, as "weight"."""
+        """Return the gradients of layer ``index`` by the layer's own names, such as "weight"."""
         return self.storage.gradients_of_layer(index)
 
     def dropout_seed(self, index: int) -> int:
@@ -291,7 +291,7 @@ class Sequential:
     # Computation
 
     def forward(self, x: Array, training: bool = False) -> Array:
-        """Return the network's output for all of ``x`` at once; eq. (34).
+        """Return the network's output for all of ``x`` at once, eq. (34).
 
         Parameters
         ----------
@@ -398,7 +398,7 @@ class Sequential:
     def loss_and_gradient(
         self, x: Array, y: Array, loss: Loss, training: bool = False
     ) -> tuple[float, dict[str, Array]]:
-        """Return the mean loss and its gradient by each parameter; eq. (41)-(42) without L2.
+        """Return the mean loss and its gradient, eq. (41)-(42) without L2.
 
         The mean is the sum over instances, eq. (4) and (12), divided by their number, eq. (50).
 
@@ -437,7 +437,7 @@ class Sequential:
         x = self.checked("loss_and_gradient", x)
         checked_loss("loss_and_gradient", loss)
         if len(x) == 0:
-            raise ValueError("loss_and_gradient: x must hold at least one instance, got 0")
+            raise ValueError("loss_and_gradient: x must have at least one instance, got 0")
         target = loss.check(y, len(x), self.output_shape, self.dtype)
         mode = Mode(backward=True, dropout=training, logits=loss.takes_logits)
         with self.plan(len(x), mode) as plan, self.gradient_lock:
@@ -491,7 +491,7 @@ class Sequential:
 
     @contextmanager
     def training(self, operation: str) -> Iterator[None]:
-        """Hold the right to change the parameters. Raise RuntimeError if another thread has it."""
+        """Hold the training lock. Raise RuntimeError if another call holds it."""
         if not self._training.acquire(blocking=False):
             raise RuntimeError(f"{operation}: this network is already training in another call")
         try:

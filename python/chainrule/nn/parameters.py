@@ -25,7 +25,7 @@ class ParameterVector:
     Parameters
     ----------
     error_prefix : str
-        Start of the message if memory does not suffice, "... need".
+        Start of the error message if memory does not suffice. It ends in "need".
     shapes : mapping of name -> shape
     dtype : numpy.dtype
     fill : callable
@@ -46,17 +46,17 @@ class ParameterVector:
         self.reset_lock()
 
     def reset_lock(self) -> None:
-        """Replace the lock by an open one."""
+        """Replace the lock by a new, open one."""
         self._lock = threading.Lock()
 
     @property
     def allocated(self) -> bool:
-        """Whether the memory exists."""
+        """True if the memory is allocated."""
         return self._memory is not None
 
     @property
     def vector(self) -> Array:
-        """The memory of all arrays in turn, with zeros between them."""
+        """The memory of all arrays, one after another, padded with zeros."""
         return self.allocate()[0]
 
     @property
@@ -149,7 +149,7 @@ class Parameters:
     seed : int
         Seed of the dropout masks.
     initializer : callable
-        Fills the named weights after they are allocated. None leaves zeros.
+        Fills the named weights after they are allocated. If None, they stay 0.
 
     Attributes
     ----------
@@ -191,7 +191,7 @@ class Parameters:
             raise
 
     def reset_locks(self) -> None:
-        """Replace all locks by open ones."""
+        """Replace all locks by new, open ones."""
         self.weights.reset_lock()
         self.gradients.reset_lock()
 

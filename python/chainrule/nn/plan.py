@@ -1,4 +1,4 @@
-"""Plans: the allocated buffers of a network at one batch size, and the two walks over them.
+"""Plans: the allocated buffers of a network at one batch size, and the two passes over them.
 
 A training step in steady state runs the same kernels on the same memory and allocates nothing.
 """
@@ -17,13 +17,13 @@ from .architecture import Architecture, Buffer, BufferLayout, Extras, Mode
 from .layers import NO_BUFFER, LayerContext, Pooled
 from .parameters import Parameters
 
-# Idle plans together hold at most this much, except for a single larger one.
+# The largest total size of idle plans, in bytes. A single larger plan is also kept.
 IDLE_BYTES = 64 * 2**20
 IDLE_PLANS = 8
 
 
 class Plan:
-    """A network's buffers at one batch size in one arena, and the two walks over them.
+    """A network's buffers at one batch size in one arena, and the two passes over them.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ class Plan:
         return walk
 
     def load(self, x: Array) -> None:
-        """Copy instances to ``input``; uint8 becomes value / 255, the library's only cast."""
+        """Copy instances to ``input``. uint8 becomes value / 255, the library's only cast."""
         if not isinstance(self.input, np.ndarray):
             rows = devices.to_device("cuda", np.arange(len(x)))
             ops.gather(devices.to_device("cuda", x), rows, out=self.input)

@@ -28,7 +28,7 @@ from .layers import KINDS, Layer
 
 FORMAT_VERSION = 1
 KEY = "chainrule"
-MOST_LAYERS = 10_000
+MAX_LAYERS = 10_000
 DTYPES = {"float32": "F32", "float64": "F64"}
 # Formats whose readers can run code or unpack without bound.
 FOREIGN = {
@@ -211,11 +211,11 @@ def _stored(document: object) -> Stored:
     known = {"version", "input_shape", "seed", "dtype", "layers"}
     _keys("the architecture", document, known, set())
     listed, shape, dtype = document["layers"], document["input_shape"], document["dtype"]
-    if not isinstance(listed, list) or not 0 < len(listed) <= MOST_LAYERS:
+    if not isinstance(listed, list) or not 0 < len(listed) <= MAX_LAYERS:
         got = len(listed) if isinstance(listed, list) else type(listed).__name__
-        raise ValueError(f"layers must be a list of 1 to {MOST_LAYERS} layers, got {got}")
+        raise ValueError(f"layers must be a list of 1 to {MAX_LAYERS} layers, got {got}")
     if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+        raise ValueError(f'dtype must be "float32" or "float64", got {dtype!r}')
     layers = tuple(_layer(i, item) for i, item in enumerate(listed))
     architecture = Architecture.build(layers, shape, dtype)
     seed = integer("Sequential", "seed", document["seed"], 0, 2**64 - 1)

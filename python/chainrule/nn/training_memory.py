@@ -18,7 +18,7 @@ from .parameters import Parameters
 
 
 class HasState(Protocol):
-    """An optimizer, as far as its memory is concerned."""
+    """The part of an optimizer that determines its memory."""
 
     @property
     def state_names(self) -> tuple[str, ...]:
@@ -85,7 +85,7 @@ def step_workspace(architecture: Architecture, batch: int, device: str) -> int:
                     image, weight, layer.stride, layer.padding, window, i > first, float64, on_gpu
                 )
         except ValueError:
-            pass  # A product of the sizes overflows 63 bits. Such a network never runs.
+            pass  # A product of the sizes overflows 63 bits. Such a network cannot run.
         largest = max(largest, needed)
     return largest
 
@@ -108,11 +108,11 @@ def training_memory(
     batch : int
         Instances per step.
     optimizer : SGD
-        None means without state.
+        None means no state.
     logits : bool
         Whether the loss includes a final softmax.
     extras : mapping of name -> (shape of one instance, dtype)
-        Buffers of a step beside the network's own, as `architecture.step_extras` returns.
+        Buffers of a step in addition to the network's own, as `architecture.step_extras` returns.
     """
     vector = parameters.weights.nbytes
     mode = Mode(backward=True, dropout=True, logits=logits)
@@ -121,7 +121,7 @@ def training_memory(
         gradients=vector,
         velocities=vector * len(optimizer.state_names) if optimizer is not None else 0,
         activations=architecture.layout(batch, mode, extras).nbytes,
-        # A program has its own workspace, beside that of the thread that recorded it.
+        # A program has its own workspace, in addition to that of the thread that recorded it.
         workspace=2 * step_workspace(architecture, batch, parameters.device),
     )
 

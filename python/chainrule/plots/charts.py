@@ -12,7 +12,7 @@ from .. import devices
 from .._optional import require
 from .._types import Array
 from .._validation import integer
-from .style import BLUE, GREY, INK, ORANGE, PAPER, figure_of, new_figure, style_axes
+from .style import BLUE, GRAY, INK, ORANGE, PAPER, figure_of, new_figure, style_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -95,7 +95,7 @@ def history(history: HistoryLike, ax: Axes | None = None) -> Figure:
             right = ax.twinx()
             _curves(right, epochs, "accuracy", (ORANGE, ORANGE))
             right.grid(visible=False)
-            right.spines["right"].set(visible=True, color=GREY)
+            right.spines["right"].set(visible=True, color=GRAY)
             ax.yaxis.label.set_color(BLUE)
             right.yaxis.label.set_color(ORANGE)
         return figure
@@ -448,7 +448,7 @@ def mistakes(
     probabilities = network if isinstance(network, np.ndarray) else network.predict_proba(images)
     if not len(images) == len(truth) == len(probabilities):
         raise ValueError(
-            "mistakes: images, labels and probabilities must be equal in number, got "
+            "mistakes: images, labels and probabilities must have the same length, got "
             f"{len(images)}, {len(truth)} and {len(probabilities)}"
         )
     worst = most_confident_mistakes(probabilities, truth, count)

@@ -19,7 +19,7 @@ BLUE = "#0072B2"
 ORANGE = "#D55E00"
 GREEN = "#009E73"
 INK = "#222222"
-GREY = "#8A8A8A"
+GRAY = "#8A8A8A"
 FAINT = "#DDDDDD"
 PAPER = "#FFFFFF"
 
@@ -86,7 +86,7 @@ def style_axes(ax: Axes, *, grid: bool = False, frame: bool = True) -> None:
         text.set_color(INK)
     for side, spine in ax.spines.items():
         spine.set_visible(frame and side in ("left", "bottom"))
-        spine.set_color(GREY)
+        spine.set_color(GRAY)
     if grid:
         ax.grid(visible=True, color=FAINT, linewidth=0.6)
         ax.set_axisbelow(True)

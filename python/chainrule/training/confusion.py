@@ -20,7 +20,7 @@ def plain(text: str, role: str) -> str:
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """Return a share in [0, 1] as a percentage; "100.0 %" and "0.0 %" only for exactly 1 and 0.
+    """Return a share in [0, 1] as a percentage. Only exactly 1 and 0 give "100.0 %" and "0.0 %".
 
     Examples
     --------
@@ -52,12 +52,12 @@ def confusion_table(
     confusion : ndarray of int, (classes, classes)
         Rows are true classes, columns are predicted classes.
     names : sequence of str
-        One name per class; None: the numbers from 0.
+        One name per class. None means the numbers from 0.
     columns : int
         The width of the terminal in characters. If the matrix is wider, each row only shows the
-        share and the most frequent mistake. None: no limit.
+        share and the most frequent mistake. None means no limit.
     style : callable
-        ``style(text, role)`` returns the text as it is printed; see `Style`.
+        ``style(text, role)`` returns the text as it is printed. See `Style`.
 
     Returns
     -------

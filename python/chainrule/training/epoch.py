@@ -44,8 +44,10 @@ class DivergenceError(ArithmeticError):
 
 
 def is_recordable(network: Sequential, loss: Loss) -> bool:
-    """Return whether a `Program` can replay a step; layers and losses of the user's own may compute
-    in Python."""
+    """Return whether a `Program` can replay a step.
+
+    User-defined layers and losses may compute in Python, which a program does not record.
+    """
     return type(loss) in LOSSES and all(type(layer) in KINDS.values() for layer in network.layers)
 
 
@@ -118,7 +120,7 @@ class TrainStep:
 
     @staticmethod
     def extras(data: TrainingData) -> Extras:
-        """Return the buffers of a step beside the network's own, per instance."""
+        """Return the buffers of a step in addition to the network's own, per instance."""
         return step_extras(data.target.shape[1:], data.target.dtype)
 
     def run_epoch(self, order: Array, rates: Iterable[float]) -> Iterator[Sequence[StepResult]]:
@@ -135,7 +137,7 @@ class TrainStep:
             yield ((loss, correct, size, rate),)
 
     def compute(self, indices: Array) -> tuple[float, int]:
-        """Fill the gradients; return the sum of the losses and the correct predictions."""
+        """Fill the gradients. Return the sum of the losses and the correct predictions."""
         plan, data = self._plans[len(indices)], self.data
         extras = plan.extras
         np.copyto(extras["indices"], indices)
@@ -172,7 +174,7 @@ class TrainStep:
 
 
 class EpochRunner:
-    """Run the epochs of one call of `fit`: means, learning rates, divergence, Ctrl-C.
+    """The epochs of one call of `fit`: means, learning rates, divergence, Ctrl-C.
 
     Parameters
     ----------
@@ -180,7 +182,7 @@ class EpochRunner:
         `TrainStep` or `CudaTrainStep`.
     optimizer : Optimizer
     total_steps : int
-        Of all epochs; a schedule's progress is relative to it.
+        Steps of all epochs. The progress of a schedule is relative to it.
     interrupt : Interrupt
 
     Attributes
@@ -188,7 +190,7 @@ class EpochRunner:
     batch : int
         The number of finished batches of the current epoch.
     learning_rate : float
-        Of the last step.
+        The learning rate of the last step.
     """
 
     def __init__(
@@ -199,7 +201,7 @@ class EpochRunner:
         self.batch, self.learning_rate = 0, 0.0
 
     def run(self, epoch: int, order: Array, progress: Progress) -> tuple[float, float | None]:
-        """Train for one epoch; return the mean loss and the accuracy.
+        """Train for one epoch. Return the mean loss and the accuracy.
 
         After Ctrl-C the epoch ends early, between two steps.
 

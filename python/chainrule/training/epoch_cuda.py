@@ -1,8 +1,9 @@
 """The training step on a GPU.
 
-Training data stays on the GPU; images stay uint8. Each step is one CUDA graph. It reads its batch
-indices, learning rate and dropout counter from device memory, by a step number that it increments.
-The host queues one graph per step, and waits for the losses every `STEPS_PER_SYNC` steps.
+Training data stays on the GPU, and images stay uint8. Each step is one CUDA graph. It reads its
+batch indices, learning rate and dropout counter from device memory, by a step number that it
+increments. The host queues one graph per step, and waits for the losses every `STEPS_PER_SYNC`
+steps.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from .epoch import StepResult, is_recordable, step_plans
 from .optimizers import OptimizerState
 from .training_data import TrainingData
 
-# The progress bar is updated, and Ctrl-C takes effect, once per so many steps. Each wait costs
-# about 50 us.
+# The number of steps between two waits. The progress bar is updated, and Ctrl-C takes effect, at
+# each wait. A wait costs about 50 us.
 STEPS_PER_SYNC = 64
 
 
@@ -46,7 +47,7 @@ class CudaTrainStep:
     Raises
     ------
     ValueError
-        If a layer, the loss or the optimizer is of the user's own.
+        If a layer, the loss or the optimizer is user-defined.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class CudaTrainStep:
     ) -> None:
         if not (is_recordable(network, data.loss) and optimizer.is_recordable):
             raise ValueError(
-                "fit: the network must be on the CPU for a layer, loss or optimizer of your own, "
+                "fit: the network must be on the CPU for a user-defined layer, loss or optimizer, "
                 f'got "{network.device}": network.to("cpu") moves it'
             )
         self.network, self.optimizer, self.data = network, optimizer, data
@@ -83,7 +84,7 @@ class CudaTrainStep:
 
     @staticmethod
     def extras(data: TrainingData) -> Extras:
-        """Return the buffers of a step beside the network's own, per instance."""
+        """Return the buffers of a step in addition to the network's own, per instance."""
         extras: dict[str, tuple[Shape, np.dtype[Any]]] = {
             "indices": ((), np.dtype(np.int64)),
             "classes": ((), np.dtype(np.int64)),
@@ -127,7 +128,7 @@ class CudaTrainStep:
             self._queued += 1
 
     def read(self) -> tuple[Array, Array]:
-        """Wait; return the sum of the losses and the number of correct predictions per step."""
+        """Wait for the GPU. Return the sum of the losses and the correct predictions per step."""
         return self._losses.numpy(), self._correct.numpy()
 
     def _batch(self, step: int) -> int:

@@ -26,14 +26,14 @@ class Epoch:
     train_loss : float
         The mean over the epoch's instances, without the L2 term. The loss of each batch is computed
         before its step, with dropout active.
-    train_accuracy : float in [0, 1]; None
-        Measured like ``train_loss``; None if the targets are not classes.
-    validation_loss, validation_accuracy : float; None
-        Measured after the epoch; None without validation data.
+    train_accuracy : float in [0, 1], or None
+        Measured like ``train_loss``. None if the targets are not classes.
+    validation_loss, validation_accuracy : float, or None
+        Measured after the epoch. None without validation data.
     learning_rate : float
-        Of the last step.
+        The learning rate of the last step.
     seconds : float
-        Validation included.
+        The duration of the epoch, including validation.
 
     Examples
     --------
@@ -63,14 +63,14 @@ class Epoch:
 
 @dataclass
 class History:
-    """The course of a training, as `fit` returns it.
+    """The measurements of each epoch of a training, as `fit` returns them.
 
     Attributes
     ----------
     epochs : list of `Epoch`
         One record per finished epoch.
-    stopped_by : str; None
-        The stopping rule, or "interrupt"; None if all epochs ran.
+    stopped_by : str, or None
+        The stopping rule, or "interrupt". None if all epochs ran.
 
     Examples
     --------
@@ -123,12 +123,12 @@ class History:
             table.writerows(asdict(record) for record in self.epochs)
 
     def plot(self, ax: Axes | None = None) -> Figure:
-        """Draw losses and accuracies over epochs; see `chainrule.plots.history`.
+        """Draw losses and accuracies over epochs. See `chainrule.plots.history`.
 
         Parameters
         ----------
         ax : matplotlib Axes
-            Where to draw; None: a new figure.
+            The axes to draw on. None means a new figure.
 
         Returns
         -------
@@ -155,16 +155,16 @@ class History:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """The measurements of `evaluate`; ``print`` shows them as a table.
+    """The measurements of `evaluate`. ``print`` shows them as a table.
 
     Attributes
     ----------
     loss : float
         The mean over instances.
-    accuracy : float in [0, 1]; None
+    accuracy : float in [0, 1], or None
         None if the targets are not classes.
-    confusion : ndarray of int64, (classes, classes); None
-        The number of instances per true class (row) and predicted class (column); None if the
+    confusion : ndarray of int64, (classes, classes), or None
+        The number of instances per true class (row) and predicted class (column). None if the
         targets are not classes.
 
     Examples

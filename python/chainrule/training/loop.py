@@ -45,26 +45,26 @@ def fit(
     seed: int | None = None,
     progress: bool = True,
 ) -> History:
-    """Train a network on mini-batches; eq. (6) and (42).
+    """Train a network on mini-batches, eq. (6) and (42).
 
     Parameters
     ----------
     network : Sequential
         Its parameters are changed in place.
     data : object with ``.images`` and ``.labels``, or pair (x, y)
-        x : ndarray (N, *input_shape), as `Sequential.forward` reads it; y : ndarray, labels (N,) or
-        targets (N, *output_shape), as the loss reads them.
+        x is an ndarray (N, *input_shape), as `Sequential.forward` reads it. y is an ndarray of
+        labels (N,) or targets (N, *output_shape), as the loss reads them.
     loss : Loss
         `CrossEntropy` or `SquaredError`.
     optimizer : Optimizer
         `SGD`.
     batch_size : int
-        Instances per step. The last batch of an epoch may be smaller; means count instances, not
-        batches. None: all instances in each step, so that the gradient is exact.
+        Instances per step. The last batch of an epoch may be smaller. Means are taken over
+        instances, not batches. None means all instances in each step: the gradient is then exact.
     epochs : int, at least 1
         The largest number of passes over the data.
-    validation : float in (0, 1), or data; None
-        The fraction of the data that is held out, chosen by a seeded permutation; or other data.
+    validation : float in (0, 1), data, or None
+        A fraction of the data that is held out, chosen by a seeded permutation, or other data.
         Validation data does not contribute to gradients.
     stop : stopping rule, or several
         `GradientBelow`, `EarlyStopping`.
@@ -73,7 +73,7 @@ def fit(
     shuffle : bool
         Whether to visit the instances in another order in each epoch.
     seed : int
-        Of the order and of the split; None: the network's seed.
+        Seed of the order and of the split. None means the network's seed.
     progress : bool
         Whether to print one line per epoch to stderr, and a progress bar while the epoch runs. The
         bar requires tqdm, and a terminal or a notebook.
@@ -90,8 +90,8 @@ def fit(
     RuntimeError
         If the network is already training in another call.
     MemoryError
-        If training does not fit in memory. The message contains the sizes; nothing is allocated
-        before.
+        If training does not fit in memory. The message contains the sizes. Nothing has been
+        allocated then.
     TypeError, ValueError
         If an argument is invalid, or does not match another.
 
@@ -257,9 +257,9 @@ def evaluate(
     network : Sequential
     data : as in `fit`
     loss : Loss
-        None: `CrossEntropy` for integer labels, `SquaredError` for other targets.
+        None means `CrossEntropy` for integer labels, `SquaredError` for other targets.
     batch_size : int
-        None: chosen as in `Sequential.predict`.
+        None means the choice of `Sequential.predict`.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Optimizers: how a step changes the parameters, given their gradients.
+"""Optimizers: updates of the parameters, given their gradients.
 
 An optimizer is a frozen dataclass of hyperparameters with an `Optimizer.update` for one array of
 parameters. `OptimizerState` does the rest: it allocates the arrays that the optimizer keeps from
@@ -29,16 +29,16 @@ CHUNK = 2**16
 class Optimizer(ABC):
     """Base class of the optimizers.
 
-    A subclass is a frozen dataclass. Its fields are the hyperparameters; `learning_rate`, `l2` and
-    `clip` must be among them, as fields or as class attributes.
+    A subclass is a frozen dataclass. Its fields are the hyperparameters. It must have
+    `learning_rate`, `l2` and `clip`, as fields or as class attributes.
 
     Attributes
     ----------
     learning_rate : float, or a callable from progress in [0, 1) to a float
     l2 : float
         λ of eq. (40), for weights only.
-    clip : float; None
-        The largest norm of the gradient; None: no bound.
+    clip : float, or None
+        The largest norm of the gradient. None means no bound.
     state_names : tuple of str
         One name per array that is kept from step to step. Each array has one element per parameter
         and starts at 0.
@@ -66,13 +66,13 @@ class Optimizer(ABC):
         Parameters
         ----------
         parameters, gradient : ndarray or cuda.Array, of one shape
-            One parameter of a layer; or all parameters as one vector when ``l2`` is 0.
+            One parameter of a layer, or all parameters as one vector if ``l2`` is 0.
         state : mapping of name -> array of that shape
             The arrays of `state_names`, to be changed in place.
         learning_rate : array of no dimensions, float64
             Read by the kernel, so that a `Program` can replay the step at another learning rate.
         l2 : float
-            λ of eq. (40); 0 for biases.
+            λ of eq. (40). It is 0 for biases.
         """
 
     def rate(self, progress: float) -> float:
@@ -106,26 +106,26 @@ class Optimizer(ABC):
 
 @dataclass(frozen=True)
 class SGD(Optimizer):
-    """Stochastic gradient descent with momentum; without momentum, eq. (6) and (11).
+    """Stochastic gradient descent, eq. (6) and (11), with momentum.
 
-    g = gradient + 2 l2 θ;  v = momentum v + g;  θ -= learning_rate v, or with ``nesterov``
+    g = gradient + 2 l2 θ and v = momentum v + g. Then θ -= learning_rate v, or with ``nesterov``
     θ -= learning_rate (g + momentum v).
 
     Parameters
     ----------
-    learning_rate : float, at least 0; or a schedule
+    learning_rate : float, at least 0, or a schedule
         A schedule is a callable from progress in [0, 1) to a float: `Constant`, `Cosine`,
         `OneCycle`, or a function.
     momentum : float in [0, 1)
     nesterov : bool
-        Whether to use Nesterov's momentum; then ``momentum`` must be above 0.
+        Whether to use Nesterov's momentum. ``momentum`` must then be above 0.
     l2 : float, at least 0
         λ of eq. (1), (7) and (40), for weights, not for biases. PyTorch's ``weight_decay`` is twice
         this value, and includes biases.
-    clip : float, above 0; None
+    clip : float, above 0, or None
         The largest norm of the gradient of all parameters together, without its L2 term. A longer
         gradient is scaled down to this norm and keeps its direction. In deep networks this keeps a
-        single steep step from ruining the parameters. None: no bound.
+        single steep step from ruining the parameters. None means no bound.
 
     Raises
     ------
@@ -134,7 +134,7 @@ class SGD(Optimizer):
 
     Examples
     --------
-    Minimize the squared error of 2 w from the target 1; the gradient at w = 0 is -4.
+    Minimize the squared error of 2 w from the target 1. The gradient at w = 0 is -4.
 
     >>> import numpy as np
     >>> import chainrule as cr
@@ -203,8 +203,7 @@ class OptimizerState:
     learning_rate : array of no dimensions, float64, on the network's device
         The learning rate that `apply` reads.
     is_recordable : bool
-        Whether a `Program` can replay `apply`; an optimizer of the user's own may compute in
-        Python.
+        Whether a `Program` can replay `apply`. A user-defined optimizer may compute in Python.
 
     Raises
     ------
@@ -267,9 +266,9 @@ class OptimizerState:
             self.apply()
 
     def apply(self) -> None:
-        """Update the parameters at the learning rate in `learning_rate`; a `Program` records this.
+        """Update the parameters at the learning rate in `learning_rate`. A `Program` records this.
 
-        On the CPU `step` clips the gradient before; on a GPU clipping is part of this method.
+        On the CPU, `step` clips the gradient before. On a GPU, clipping is part of this method.
         """
         if self.optimizer.clip is not None and self._norm is not None:
             self._norm.clip(self.optimizer.clip)
@@ -278,7 +277,7 @@ class OptimizerState:
 
 
 def norm(vector: Array) -> float:
-    """Return the Euclidean norm of a vector; not finite if an element is not finite.
+    """Return the Euclidean norm of a vector. It is not finite if an element is not.
 
     Chunks of fixed length are summed in a fixed order, so the bits depend on the elements alone.
     """
@@ -291,7 +290,7 @@ def norm(vector: Array) -> float:
 
 def _sum_of_squares(vector: Array, unit: float) -> float:
     total = 0.0
-    # The squares of elements above 1e154 overflow in float64; `norm` then scales the elements.
+    # The squares of elements above 1e154 overflow in float64. `norm` then scales the elements.
     with np.errstate(over="ignore"):
         for start in range(0, vector.size, CHUNK):
             chunk = vector[start : start + CHUNK].astype(np.float64)

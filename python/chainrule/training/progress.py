@@ -15,15 +15,15 @@ from .history import Epoch
 class Progress:
     """Print one line per epoch, and a progress bar while it runs.
 
-    The bar requires tqdm, and a terminal or a notebook. All output goes to stderr; stdout belongs
-    to the user's program.
+    The bar requires tqdm, and a terminal or a notebook. All output goes to stderr, because
+    stdout belongs to the user's program.
 
     Parameters
     ----------
     epochs, batches : int
         The number of epochs, and of batches per epoch.
     enabled : bool
-        Whether to print lines and bars; `write` prints in any case.
+        Whether to print lines and bars. `write` prints in any case.
     """
 
     def __init__(self, epochs: int, batches: int, enabled: bool) -> None:
@@ -45,7 +45,7 @@ class Progress:
 
     @property
     def shows_batches(self) -> bool:
-        """Whether there is a bar; without one, `finish_batch` does nothing."""
+        """True if there is a bar. Without one, `finish_batch` does nothing."""
         return self._bar is not None
 
     def finish_batch(self, loss: float, accuracy: float | None) -> None:
@@ -83,10 +83,10 @@ def _tqdm() -> Any:
 
 
 class Interrupt:
-    """Turn the first Ctrl-C into a flag, so that the current step is finished; the second raises.
+    """Turn the first Ctrl-C into a flag, so that the current step is finished. The second raises.
 
-    Only in the main thread, because Python handles signals there. A handler that the user's program
-    has installed stays in place.
+    This works in the main thread only, because Python handles signals there. A handler that the
+    user's program has installed stays in place.
 
     Attributes
     ----------

@@ -10,7 +10,7 @@ from .._validation import number, set_fields
 
 
 class Schedule(ABC):
-    """Base class of the schedules; a subclass implements ``__call__``.
+    """Base class of the schedules. A subclass implements ``__call__``.
 
     An optimizer also accepts a plain function from progress to learning rate.
     """
@@ -119,10 +119,10 @@ class OneCycle(Schedule):
     Parameters
     ----------
     peak : float, at least 0
-    start : float, at least 0; None
-        The first value; None: ``peak / 25``.
-    final : float, at least 0; None
-        The last value; None: ``start / 10_000``.
+    start : float, at least 0, or None
+        The first value. None means ``peak / 25``.
+    final : float, at least 0, or None
+        The last value. None means ``start / 10_000``.
     warmup : float in [0, 1)
         The fraction of training in which the learning rate rises.
 

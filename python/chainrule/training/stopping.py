@@ -1,4 +1,4 @@
-"""Stopping rules: when training ends before its last epoch."""
+"""Stopping rules, which end training before its last epoch."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class StoppingState(ABC):
         """Return whether training must end after this epoch."""
 
     def finish(self) -> str | None:
-        """Return a note on a change of the parameters, or None; called once, at the end."""
+        """Return a note if the parameters were changed, else None. Called once, at the end."""
         return None
 
 
 class StoppingRule(ABC):
     """Base class of the stopping rules: a frozen dataclass of arguments.
 
-    `fit` calls `start` once, so one rule can serve several trainings.
+    `fit` calls `start` once. One rule can therefore be used in several trainings.
     """
 
     def extra_bytes(self, network: Sequential) -> int:

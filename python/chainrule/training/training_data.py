@@ -24,15 +24,15 @@ class TrainingData:
     network : Sequential
     data : object with ``.images`` and ``.labels``, or pair (x, y)
     loss : Loss
-        None: `CrossEntropy` for integer labels, `SquaredError` for other targets.
+        None means `CrossEntropy` for integer labels, `SquaredError` for other targets.
 
     Attributes
     ----------
     x : ndarray (N, *input shape)
     target : ndarray (N,) or (N, *output shape)
         As the loss reads it.
-    classes : ndarray of int64 (N,); None
-        The true classes; None if the targets are not classes.
+    classes : ndarray of int64 (N,), or None
+        The true classes. None if the targets are not classes.
     loss : Loss
 
     Raises
@@ -55,7 +55,7 @@ class TrainingData:
         self.classes = loss.classes(self.target)
         self.loss = loss
         if len(self.x) == 0:
-            raise ValueError(f"{operation}: data must hold at least one instance, got 0")
+            raise ValueError(f"{operation}: data must have at least one instance, got 0")
 
     def __len__(self) -> int:
         return len(self.x)

@@ -60,8 +60,8 @@ def build(quick: bool = False, progress: Callable[[str, int], None] | None = Non
     quick : bool
         Train on fewer images for fewer epochs. The page is the same, with less accurate networks.
     progress : callable, optional
-        Called before each chapter with its title and the sum of the shares that are done, and at
-        the end with "" and the sum of all shares.
+        Called before each chapter, with its title and the sum of the shares that are done. It is
+        called at the end with "" and the sum of all shares.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Chapter 1: loss, gradient and gradient descent; eq. (1)-(8)."""
+"""Chapter 1: loss, gradient and gradient descent, eq. (1)-(8)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import chainrule as cr
 
 from .._types import Array
-from ..plots.style import BLUE, GREY, INK, ORANGE, new_figure, style_axes
+from ..plots.style import BLUE, GRAY, INK, ORANGE, new_figure, style_axes
 from .page import Chapter, Panel, Slider
 from .svg import frame
 
@@ -168,7 +168,7 @@ def _contours(ax: Any, runs: Sequence[tuple[Array, Array]]) -> None:
     biases, weights = np.meshgrid(across, up)
     heights = loss_surface(biases, weights)
     levels = heights.min() + 0.02 * 2.1 ** np.arange(10)
-    ax.contour(across, up, heights, levels=levels, colors=GREY, linewidths=0.7)
+    ax.contour(across, up, heights, levels=levels, colors=GRAY, linewidths=0.7)
     row, column = np.unravel_index(heights.argmin(), heights.shape)
     ax.plot(across[column], up[row], marker="+", markersize=11, color=INK, linestyle="none")
     for index, (path, _) in enumerate(runs):
@@ -191,7 +191,7 @@ def _losses(ax: Any, runs: Sequence[tuple[Array, Array]]) -> None:
     for index, (_, losses) in enumerate(runs):
         ax.semilogy(losses, marker="o", markersize=3, linewidth=1.2, color=ORANGE, gid=frame(index))
     lowest = min(losses.min() for _, losses in runs)
-    ax.axhline(lowest, color=GREY, linewidth=0.8, linestyle="--")
+    ax.axhline(lowest, color=GRAY, linewidth=0.8, linestyle="--")
     ax.text(STEPS - 1, lowest * 0.93, "minimum", ha="right", va="top", fontsize=9, color=INK)
     ax.set(xlabel="step", ylabel="mean loss", xlim=(-1, STEPS), ylim=(lowest * 0.6, 60.0))
     ax.set_title("loss per step", fontsize=10.5)

@@ -1,4 +1,4 @@
-"""Chapter 2: one neuron, its gradient, and dead units; eq. (9)-(13)."""
+"""Chapter 2: one neuron, its gradient, and dead units, eq. (9)-(13)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import chainrule as cr
 
 from .._types import Array
-from ..plots.style import BLUE, GREY, INK, ORANGE, new_figure, style_axes
+from ..plots.style import BLUE, GRAY, INK, ORANGE, new_figure, style_axes
 from .page import Chapter, Panel, Slider
 from .svg import frame
 
@@ -148,7 +148,7 @@ def _signed(value: float) -> str:
 
 def _outputs(ax: Any, paths: Sequence[Array]) -> None:
     x, y = ramp_data()
-    ax.axhline(0.0, color=GREY, linewidth=0.8)
+    ax.axhline(0.0, color=GRAY, linewidth=0.8)
     across = np.linspace(-0.1, 1.1, 121)
     for index, step in enumerate(SHOWN):
         for path, slope, color in zip(paths, (0.0, SLOPE), (ORANGE, BLUE), strict=True):

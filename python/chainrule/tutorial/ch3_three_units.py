@@ -1,4 +1,4 @@
-"""Chapter 3: forward and backward pass of a network of three units; eq. (14)-(27)."""
+"""Chapter 3: forward and backward pass of a network of three units, eq. (14)-(27)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 import chainrule as cr
-import chainrule.examples  # so that type checkers know cr.examples
+import chainrule.examples  # so that type checkers find cr.examples
 
-from ..plots.style import BLUE, FAINT, GREY, INK, ORANGE, PAPER, new_figure
+from ..plots.style import BLUE, FAINT, GRAY, INK, ORANGE, PAPER, new_figure
 from .page import Chapter, Panel, Slider
 from .svg import LAST, frame
 
@@ -151,8 +151,8 @@ def _draw(ax: Any, trace: cr.calculus.Trace) -> None:
     for layer, start, end, i, j in edges:
         _edge(ax, trace, layer, start, end, i, j)
     for text, position in zip(("1", f"x₁\n{X[0]:g}", f"x₂\n{X[1]:g}"), INPUTS, strict=True):
-        _unit(ax, position, text, GREY)
-    _unit(ax, HIDDEN[0], "1", GREY)
+        _unit(ax, position, text, GRAY)
+    _unit(ax, HIDDEN[0], "1", GRAY)
     for i, position in enumerate(HIDDEN[1:], 1):
         _unit(ax, position, "", INK)
         _values(
@@ -176,7 +176,7 @@ def _draw(ax: Any, trace: cr.calculus.Trace) -> None:
         "",
         (SIZE[0] - 0.1, OUTPUT[1]),
         (OUTPUT[0] + RADIUS, OUTPUT[1]),
-        arrowprops={"arrowstyle": "-|>", "color": GREY},
+        arrowprops={"arrowstyle": "-|>", "color": GRAY},
     )
     ax.text(OUTPUT_LABEL_X, OUTPUT[1] + 0.98, f"y = {Y[0]:g}", ha="center", fontsize=10, color=INK)
     loss = f"ℓ = {_short(trace['l'])}"

@@ -1,4 +1,4 @@
-"""Chapter 4: networks of any depth and width; eq. (28)-(45)."""
+"""Chapter 4: networks of any depth and width, eq. (28)-(45)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 import chainrule as cr
-import chainrule.examples  # so that type checkers know cr.examples
+import chainrule.examples  # so that type checkers find cr.examples
 
 from .._types import Array
-from ..plots.style import BLUE, GREY, INK, ORANGE, new_figure, style_axes
+from ..plots.style import BLUE, GRAY, INK, ORANGE, new_figure, style_axes
 from .heatmap import matrix_figure
 from .page import Chapter, Panel, Slider
 from .svg import frame
@@ -133,7 +133,7 @@ def _universal(chapter: Chapter, quick: bool) -> None:
     x = np.linspace(0.0, 1.0, 401)[:, None]
     target = cr.examples.wave(x)
     ax = curves.subplots()
-    ax.plot(x, target, color=GREY, linewidth=4, alpha=0.45, label="target")
+    ax.plot(x, target, color=GRAY, linewidth=4, alpha=0.45, label="target")
     for index, (one, other) in enumerate(zip(wide, deep, strict=True)):
         for network, color, style in (
             (one.network, BLUE, "-"),

@@ -1,4 +1,4 @@
-"""Chapter 5: Jacobians, and the gradient as a product of matrices; eq. (46)-(52)."""
+"""Chapter 5: Jacobians, and the gradient as a product of matrices, eq. (46)-(52)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chapter 6: softmax, convolution, pooling and cross-entropy; eq. (53)-(67)."""
+"""Chapter 6: softmax, convolution, pooling and cross-entropy, eq. (53)-(67)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import chainrule as cr
 
 from .._types import Array
-from ..plots.style import BLUE, GREY, INK, ORANGE, new_figure, style_axes
+from ..plots.style import BLUE, GRAY, INK, ORANGE, new_figure, style_axes
 from .heatmap import colormap, draw_heatmap, matrix_figure
 from .page import Chapter, Panel, Slider
 from .svg import frame
@@ -408,7 +408,7 @@ def _cross_entropy(chapter: Chapter) -> None:
         (gradients, entropy_gradient, squared_gradient, "gradient ∂ℓ/∂z"),
     ):
         ax = figure.subplots()
-        ax.axhline(0.0, color=GREY, linewidth=0.8)
+        ax.axhline(0.0, color=GRAY, linewidth=0.8)
         ax.plot(z, one, color=BLUE, linewidth=2, label="cross-entropy")
         ax.plot(z, other, color=ORANGE, linewidth=2, linestyle=(0, (5, 2)), label="squared error")
         ax.set(xlabel="logit z of the correct class", ylabel=name, xlim=(-8, 8))

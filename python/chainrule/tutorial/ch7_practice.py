@@ -9,7 +9,7 @@ import numpy as np
 
 import chainrule as cr
 
-from ..plots.style import BLUE, GREEN, GREY, INK, ORANGE, new_figure, style_axes
+from ..plots.style import BLUE, GRAY, GREEN, INK, ORANGE, new_figure, style_axes
 from .page import Chapter, Panel, Slider
 from .svg import frame
 
@@ -136,7 +136,7 @@ def _batches(chapter: Chapter, quick: bool) -> None:
 
 
 def _curves(ax: Any, histories: Sequence[cr.History]) -> None:
-    """Draw the losses of each history in a frame of its own, on one scale."""
+    """Draw the losses of each history in its own frame, all on one scale."""
     # The losses of the first epochs are clipped, so that the minimum is visible.
     top = max(1.6 * (history.epochs[-1].validation_loss or 0.0) for history in histories)
     for index, history in enumerate(histories):
@@ -195,7 +195,7 @@ def _l2(chapter: Chapter, epochs: int) -> None:
             f"{pruned.count:,} of {total:,} weights to zero ({100 * pruned.count / total:.0f} %), "
             f"with an accuracy of {accuracy:.1f} %."
         )
-    ax.axvline(np.log10(PRUNE_BELOW), color=GREY, linewidth=1, linestyle="--")
+    ax.axvline(np.log10(PRUNE_BELOW), color=GRAY, linewidth=1, linestyle="--")
     ax.set_xticks(range(-5, 1), ["10⁻⁵", "10⁻⁴", "0.001", "0.01", "0.1", "1"])
     ax.set(xlabel="absolute weight |w|", ylabel="share of layer 1's weights (%)")
     ax.set_title("weights after training", fontsize=10.5)

@@ -211,7 +211,7 @@ def _saliency(chapter: Chapter, network: cr.Sequential, call: str) -> None:
             )
         )
     chapter.figure(
-        "wishes",
+        "saliency",
         *panels,
         caption=f"""The Jacobian (46) of the whole network at one test digit, a
         {int(test.labels[INDEX])}, whose outline is drawn. Each of the 10 rows of 784 numbers is

@@ -28,7 +28,7 @@ def inline(latex: str) -> str:
 def lines(latex: str) -> list[str]:
     """Return a display equation as MathML, one element per line.
 
-    Each line of an ``aligned`` environment is an element of its own, so that a narrow page can
+    Each line of an ``aligned`` environment is a separate element, so that a narrow page can
     place them separately.
 
     Raises

@@ -55,7 +55,7 @@ class Panel:
     alt : str
         Text alternative.
     themed : bool
-        Whether its colors follow the page's color scheme; False for images.
+        Whether its colors follow the page's color scheme. False for images.
     kind : str
         CSS classes.
     label : str
@@ -286,7 +286,7 @@ def page(title: str, lead: str, facts: Mapping[str, str], chapters: Sequence[Cha
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
-        # An empty icon: the browser requests none from a server.
+        # An empty icon: the browser does not request one from a server.
         f'<link rel="icon" href="data:,"><title>{html.escape(title)}</title>\n'
         f"<style>\n{style}</style></head>\n<body>"
         '<a class="skip" href="#main">Skip to content</a>'

@@ -13,7 +13,7 @@ import re
 from typing import TYPE_CHECKING
 
 from .._optional import require
-from ..plots.style import BLUE, FAINT, GREEN, GREY, INK, ORANGE, PAPER
+from ..plots.style import BLUE, FAINT, GRAY, GREEN, INK, ORANGE, PAPER
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,7 +27,7 @@ COLORS = {
     ORANGE: "orange",
     GREEN: "green",
     INK: "ink",
-    GREY: "grey",
+    GRAY: "gray",
     FAINT: "faint",
     PAPER: "paper",
 }
