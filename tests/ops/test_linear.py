@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import reference
 from assertions import DTYPES, assert_close, layouts, same_bits
-from cases import AWKWARD, FINITE, LINEAR, LINEAR_ROADS, normal, seeded
+from cases import AWKWARD, FINITE, LINEAR, LINEAR_ALGORITHMS, normal, seeded
 from chainrule import ops
 from op_contract import Call, check_contract, check_threads, raises
 
@@ -75,7 +75,7 @@ def test_backward(dtype: np.dtype, make: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("case", LINEAR_ROADS)
+@pytest.mark.parametrize("case", LINEAR_ALGORITHMS)
 def test_every_gemm_algorithm(dtype: np.dtype, case: tuple[int, int, int]) -> None:
     x, weight, bias, dy = make_inputs(*case, dtype)
     for b, activation in [(None, None), (bias, "relu")]:

@@ -42,7 +42,7 @@ def assert_replays(dtype: np.dtype[Any], before_run: Callable[[int], None], batc
             program.run()
         eager.step()
         assert_same(replayed, eager)
-    assert all(np.isfinite(a).all() for a in eager.everything().values())
+    assert all(np.isfinite(a).all() for a in eager.all_arrays().values())
     assert np.ptp(eager.losses) > 0
 
 

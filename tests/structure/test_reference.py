@@ -1,4 +1,4 @@
-"""The yardstick, checked by mathematics: central differences, known answers, small hand sums."""
+"""The reference, checked by central differences, published test vectors and sums by hand."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import pytest
 
 import reference
 
-# With h = 1e-5 the differences are off by about h^2 f''' and eps |f| / h, both near 1e-10 for the
-# values of order one used here; 1e-7 is the accuracy expected of a right gradient.
+# With h = 1e-5 the differences have errors of about h^2 f''' and eps |f| / h. Both are near 1e-10
+# for the values of order one used here. A correct gradient must be within 1e-7.
 STEP = 1e-5
 ACCURACY = 1e-7
 
 
 def numeric_gradient(f: Callable[[np.ndarray], np.ndarray], x: np.ndarray, dy: np.ndarray):
-    """d(sum of dy · f(x))/dx by central differences."""
+    """Return d(sum of dy · f(x))/dx by central differences."""
     dx = np.zeros_like(x)
     for i in np.ndindex(x.shape):
         up, down = x.copy(), x.copy()
@@ -46,7 +46,7 @@ def away_from_zero(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarr
 
 
 def distinct(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Values at least 0.01 apart, so that no maximum changes hands within a step."""
+    """Return values at least 0.01 apart, so that a step does not change any argmax."""
     count = int(np.prod(shape))
     return (rng.permutation(count).reshape(shape) - count / 2) * 0.01
 
@@ -93,7 +93,7 @@ def test_linear(rng: np.random.Generator) -> None:
     assert_gradient(db, lambda t: reference.linear(x, w, t), b, dy)
 
 
-def test_rectifiers(rng: np.random.Generator) -> None:
+def test_relu_and_leaky_relu(rng: np.random.Generator) -> None:
     x, dy = away_from_zero(rng, (4, 7)), rng.normal(size=(4, 7))
     assert_gradient(reference.relu_backward(dy, reference.relu(x)), reference.relu, x, dy)
     assert_gradient(
@@ -101,7 +101,7 @@ def test_rectifiers(rng: np.random.Generator) -> None:
     )
 
 
-def test_rectifiers_at_the_special_values() -> None:
+def test_relu_and_leaky_relu_at_special_values() -> None:
     x = np.array([-np.inf, -1.0, -0.0, 0.0, 2.0, np.inf, np.nan])
     y = reference.relu(x)
     np.testing.assert_array_equal(y, [0.0, 0.0, 0.0, 0.0, 2.0, np.inf, np.nan])
@@ -121,7 +121,7 @@ def test_softmax(rng: np.random.Generator) -> None:
     assert_gradient(reference.softmax_backward(dy, y), reference.softmax, x, dy)
 
 
-def test_softmax_at_the_special_values() -> None:
+def test_softmax_at_special_values() -> None:
     x = np.array([[1e300, 0, -np.inf], [np.nan, 0, 0], [np.inf, 0, 0], [-np.inf] * 3])
     np.testing.assert_array_equal(reference.softmax(x), [[1, 0, 0], *[[np.nan] * 3] * 3])
     np.testing.assert_array_equal(
@@ -157,7 +157,7 @@ def test_squared_error(rng: np.random.Generator) -> None:
 
 
 def test_conv2d_by_hand() -> None:
-    """The definition, one pixel at a time: nothing here is shared with the reference."""
+    """The definition, one pixel at a time, without code of the reference."""
     rng = np.random.default_rng(0)
     x, w, b = rng.normal(size=(2, 5, 6, 3)), rng.normal(size=(4, 2, 3, 3)), rng.normal(size=4)
     y = reference.conv2d(x, w, b, stride=(2, 1), padding=(1, 0))
@@ -173,7 +173,7 @@ def test_conv2d_by_hand() -> None:
 
 @pytest.mark.parametrize("kernel", [(1, 1), (2, 2), (3, 3), (4, 2), (5, 5)])
 def test_conv2d_same_keeps_the_size(kernel: tuple[int, int], rng: np.random.Generator) -> None:
-    """An even kernel has an odd number of extra rows: the odd one lies at the bottom and right."""
+    """An even kernel needs an odd number of padding rows. The extra one is at the bottom."""
     x, w = rng.normal(size=(1, 6, 7, 2)), rng.normal(size=(3, *kernel, 2))
     total = [k - 1 for k in kernel]
     padded = np.pad(x, ((0, 0), *((t // 2, t - t // 2) for t in total), (0, 0)))
@@ -190,7 +190,7 @@ def test_conv2d_same_keeps_the_size(kernel: tuple[int, int], rng: np.random.Gene
         ((2, 4), 1, "same"),
         ((3, 2), (2, 1), (1, 0)),
         ((2, 2), 3, 0),  # pixels between the windows get no gradient
-        ((2, 3), (1, 2), (4, 3)),  # whole windows of padding
+        ((2, 3), (1, 2), (4, 3)),  # windows that contain padding only
     ],
 )
 def test_conv2d_backward(kernel, stride, padding, rng: np.random.Generator) -> None:
@@ -227,7 +227,7 @@ def test_max_pool2d(window, stride, rng: np.random.Generator) -> None:
 @pytest.mark.parametrize(
     ("kernel", "stride", "padding", "window"),
     [
-        ((3, 3), 1, 0, 2),  # 4 x 5 outputs: a column that no window takes
+        ((3, 3), 1, 0, 2),  # 4 x 5 outputs: the last column is in no window
         ((3, 3), 1, "same", (1, 4)),
         ((2, 4), 1, "same", 3),
         ((3, 2), (2, 1), (1, 0), (2, 3)),
@@ -271,14 +271,14 @@ def test_max_pool2d_ties_and_nan() -> None:
     ],
 )  # fmt: skip
 def test_philox_known_answers(counter: str, key: str, want: str) -> None:
-    """The known-answer vectors of Random123 for philox4x32-10."""
+    """The test vectors of Random123 for philox4x32-10."""
     words = [[int(word, 16) for word in text.split()] for text in (counter, key, want)]
     got = reference.philox4x32(words[0], (words[1][0], words[1][1]))
     np.testing.assert_array_equal(got, words[2])
 
 
-def test_dropout_mask_places_its_words() -> None:
-    """Seed is the key, (block, offset) the counter, and element e takes word e % 4."""
+def test_dropout_mask_uses_the_words_in_order() -> None:
+    """The key is the seed, the counter is (block, offset), and element e uses word e % 4."""
     seed, offset = 0x299F31D0A4093822, 0x0370734413198A2E
     rate = 0.5
     mask = reference.dropout_mask((2, 5), rate, seed=seed, offset=offset).ravel()
@@ -308,7 +308,7 @@ def test_dropout(rng: np.random.Generator) -> None:
 
 
 def test_sgd_step_by_step() -> None:
-    """Two steps written out: eq. (6), (8), the heavy ball, and Nesterov's form of it."""
+    """Two steps by hand: eq. (6), (8), heavy-ball momentum and Nesterov momentum."""
     p, g, rate, momentum, l2 = 1.0, 0.5, 0.1, 0.9, 0.01
     g1 = g + 2 * l2 * p
     p1, v1 = reference.sgd([p], [g], [0.0], learning_rate=rate, momentum=momentum, l2=l2)

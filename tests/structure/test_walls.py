@@ -31,10 +31,10 @@ LONG_FILES = {
 LONGEST = 500
 
 
-def sources(*rooms: str) -> Iterator[Path]:
+def sources(*folders: str) -> Iterator[Path]:
     """Yield the C++ and CUDA sources of some folders of csrc, or of all."""
-    for room in rooms or ("",):
-        for path in sorted((CSRC / room).rglob("*")):
+    for folder in folders or ("",):
+        for path in sorted((CSRC / folder).rglob("*")):
             if path.suffix in {".cpp", ".h", ".inc", ".def", ".cu", ".cuh"}:
                 yield path
 
@@ -50,13 +50,13 @@ def includes(path: Path) -> list[str]:
     return re.findall(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', path.read_text(), flags=re.MULTILINE)
 
 
-def offenders(pattern: str, *rooms: str, but: tuple[str, ...] = ()) -> list[str]:
-    """Return "file: match" for each source of ``rooms`` that matches, except in ``but``."""
-    allowed = [CSRC / room for room in but]
+def violations(pattern: str, *folders: str, allowed: tuple[str, ...] = ()) -> list[str]:
+    """Return "file: match" for each source that matches, except in allowed folders."""
+    skipped = [CSRC / folder for folder in allowed]
     return [
         f"{path.relative_to(ROOT)}: {match[0]}"
-        for path in sources(*rooms)
-        if not any(path.is_relative_to(room) for room in allowed)
+        for path in sources(*folders)
+        if not any(path.is_relative_to(folder) for folder in skipped)
         for match in [re.search(pattern, code(path))]
         if match
     ]
@@ -66,8 +66,8 @@ def offenders(pattern: str, *rooms: str, but: tuple[str, ...] = ()) -> list[str]
 def test_each_folder_has_sources() -> None:
     """Otherwise the tests below would check nothing."""
     kernels = ("cpu/kernels", "cpu/kernels/gemm", "cpu/kernels/conv")
-    for room in ("core", "cpu", "cpu/simd", *kernels, "cuda", "bindings"):
-        assert list(sources(room)), room
+    for folder in ("core", "cpu", "cpu/simd", *kernels, "cuda", "bindings"):
+        assert list(sources(folder)), folder
 
 
 @needs_sources
@@ -77,14 +77,14 @@ def test_vector_types_and_intrinsics_only_in_simd() -> None:
         r"|\bv[a-z]\w*q?_[fsu](?:8|16|32|64)\b|\b(?:float|u?int)\d+x\d+_t\b|\barm_neon\.h"
         r"|\bvector_size\b|\bext_vector_type\b"
     )
-    assert offenders(pattern, but=("cpu/simd",)) == []
-    assert offenders(pattern, "cpu/simd") != []
+    assert violations(pattern, allowed=("cpu/simd",)) == []
+    assert violations(pattern, "cpu/simd") != []
 
 
 @needs_sources
 def test_python_only_in_bindings() -> None:
-    assert offenders(r"pybind11|\bPy[A-Z_]\w+|Python\.h", but=("bindings",)) == []
-    assert offenders(r"pybind11", "bindings") != []
+    assert violations(r"pybind11|\bPy[A-Z_]\w+|Python\.h", allowed=("bindings",)) == []
+    assert violations(r"pybind11", "bindings") != []
 
 
 @needs_sources
@@ -96,7 +96,7 @@ def test_kernels_are_free_of_the_standard_containers() -> None:
     pattern = (
         r"\bstd::(?:vector|string|function|max|min|sort|fill|copy)\b|\bthrow\b|\btry\b|\bnew\b"
     )
-    assert offenders(pattern, "cpu/simd", "cpu/kernels") == []
+    assert violations(pattern, "cpu/simd", "cpu/kernels") == []
 
 
 @needs_sources
@@ -141,13 +141,13 @@ def test_cuda_sources_include_core_and_cuda_only() -> None:
         found = re.search(forbidden, code(path))
         assert not found, f"{path.name}: {found and found[0]}"
     # The order of a sum of floats must not depend on the schedule of threads.
-    assert offenders(r"\batomicAdd\s*\(\s*\(?(?:float|double)", "cuda") == []
+    assert violations(r"\batomicAdd\s*\(\s*\(?(?:float|double)", "cuda") == []
 
 
 @needs_sources
 def test_only_the_bindings_include_both_devices() -> None:
-    for room in ("core", "cpu"):
-        for path in sources(room):
+    for folder in ("core", "cpu"):
+        for path in sources(folder):
             assert not [i for i in includes(path) if i.startswith("cuda")], path.name
     for path in sources("cuda"):
         assert not [i for i in includes(path) if i.startswith(("cpu/", "bindings/"))], path.name
@@ -166,7 +166,7 @@ def test_nothing_ends_the_process_or_prints() -> None:
     pattern = (
         r"\b(?:_?exit|abort|terminate|quick_exit|printf|fprintf|puts|assert)\s*\(|std::c(?:out|err)"
     )
-    assert offenders(pattern) == []
+    assert violations(pattern) == []
 
 
 @needs_sources
@@ -176,7 +176,7 @@ def test_no_fast_math_and_no_link_time_optimization() -> None:
     )
     assert not re.search(r"-ffast-math|-Ofast|-flto|-march=native|-funsafe", cmake)
     assert "INTERPROCEDURAL_OPTIMIZATION OFF" in cmake
-    assert offenders(r"fast-math|_MM_SET_FLUSH_ZERO_MODE\b", but=("cpu",)) == []
+    assert violations(r"fast-math|_MM_SET_FLUSH_ZERO_MODE\b", allowed=("cpu",)) == []
 
 
 @needs_sources
@@ -190,7 +190,7 @@ def test_one_row_of_files_per_operation() -> None:
         assert (TESTS / f"ops/test_{name}.py").is_file(), f"tests/ops/test_{name}.py"
 
 
-def public() -> set[str]:
+def public_operations() -> set[str]:
     return set(ops.__all__)
 
 
@@ -198,28 +198,28 @@ def test_every_operation_is_in_all_three() -> None:
     """ops.def, chainrule.ops and the reference name the same operations."""
     listed = set(chainrule._core.op_names())
     assert "conv2d_backward_input" in listed
-    assert listed <= public()
+    assert listed <= public_operations()
     # The backward pass of dropout is the same kernel as the forward pass.
-    assert public() - listed == {"dropout_backward"}
-    assert all(callable(getattr(reference, name)) for name in public())
+    assert public_operations() - listed == {"dropout_backward"}
+    assert all(callable(getattr(reference, name)) for name in public_operations())
 
 
 def test_same_arguments_as_the_reference() -> None:
     """Names, order and defaults are equal, except for ``out`` and ``need_dx`` of ops."""
-    for name in sorted(public()):
-        mine = inspect.signature(getattr(ops, name)).parameters
-        theirs = inspect.signature(getattr(reference, name)).parameters
+    for name in sorted(public_operations()):
+        parameters = inspect.signature(getattr(ops, name)).parameters
+        expected = inspect.signature(getattr(reference, name)).parameters
         extra = {"out", "need_dx"}
-        assert [n for n in mine if n not in extra] == list(theirs), name
-        for n, parameter in theirs.items():
-            assert mine[n].default == parameter.default, (name, n)
-            assert mine[n].kind == parameter.kind, (name, n)
+        assert [n for n in parameters if n not in extra] == list(expected), name
+        for n, parameter in expected.items():
+            assert parameters[n].default == parameter.default, (name, n)
+            assert parameters[n].kind == parameter.kind, (name, n)
         if name != "sgd":
-            assert mine["out"].default is None
-            assert mine["out"].kind is inspect.Parameter.KEYWORD_ONLY
+            assert parameters["out"].default is None
+            assert parameters["out"].kind is inspect.Parameter.KEYWORD_ONLY
 
 
-def files_of_the_project() -> list[Path]:
+def all_sources() -> list[Path]:
     """Return all files of source code."""
     found = [*sources(), *(TESTS / "simt").glob("*"), *(ROOT / ".ci").glob("*")]
     for folder in ("tests", "python", "bench"):
@@ -230,7 +230,7 @@ def files_of_the_project() -> list[Path]:
 
 @needs_sources
 def test_files_stay_short() -> None:
-    for path in files_of_the_project():
+    for path in all_sources():
         lines = len(path.read_text().splitlines())
         name = str(path.relative_to(ROOT))
         assert (lines > LONGEST) == (name in LONG_FILES), f"{name} has {lines} lines"
@@ -239,6 +239,6 @@ def test_files_stay_short() -> None:
 @needs_sources
 def test_no_unfinished_work_and_no_disabled_code() -> None:
     words = ["TO" + "DO", "FIX" + "ME", "XX" + "X", "#if " + "0"]
-    for path in files_of_the_project():
+    for path in all_sources():
         text = path.read_text()
         assert not [word for word in words if word in text], path.name

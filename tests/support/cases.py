@@ -43,7 +43,7 @@ LINEAR = [
 
 # The same for every GEMM algorithm: few rows of many columns; split-K; and a row stride that is a
 # power of two, so that rows are packed first
-LINEAR_ROADS = [
+LINEAR_ALGORITHMS = [
     *[(5, 300, 600), (7, 512, 530), (9, 700, 256), (40, 600, 256), (3, 1100, 515)],
     *[(6, 2100, 20), (20, 3000, 70), (6, 2048, 130), (2, 1025, 1), (1100, 30, 9)],
     *[(257, 30, 515), (300, 256, 131), (3, 16385, 4), (257, 1029, 255)],
@@ -321,7 +321,7 @@ def conv_output_shape(case: ConvPool) -> tuple[int, ...]:
 
 
 def mostly_zero(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """Return data of which three quarters are +0 or -0, as behind ReLU and dropout."""
-    kept = rng.random(shape) < 0.25
+    """Return data of which three quarters are +0 or -0, as after ReLU and dropout."""
+    mask = rng.random(shape) < 0.25
     zero = np.where(rng.random(shape) < 0.5, 0.0, -0.0)
-    return np.asarray(np.where(kept, rng.standard_normal(shape), zero), dtype=dtype)
+    return np.asarray(np.where(mask, rng.standard_normal(shape), zero), dtype=dtype)

@@ -25,8 +25,8 @@ def dense(a: np.ndarray) -> bool:
     return a.flags.c_contiguous and a.flags.aligned
 
 
-class Placed:
-    """Arrays of one call. Each interval of memory that they cover is copied to the GPU."""
+class GpuCopies:
+    """The arrays of one call, copied to the GPU: one copy per interval of memory they cover."""
 
     def __init__(self, arrays: list[np.ndarray]) -> None:
         spans = sorted((a.ctypes.data, a.ctypes.data + a.nbytes) for a in arrays if a.nbytes)
@@ -42,7 +42,8 @@ class Placed:
         start, end = self.intervals[i]
         return np.ctypeslib.as_array((ctypes.c_uint8 * (end - start)).from_address(start))
 
-    def of(self, a: np.ndarray) -> Any:
+    def copy_of(self, a: np.ndarray) -> Any:
+        """Return the GPU array of an array of the call."""
         if a.nbytes == 0:
             return cuda.empty(a.shape, a.dtype)
         for i, (start, end) in enumerate(self.intervals):
@@ -50,10 +51,11 @@ class Placed:
                 return self.memory[i].part(a.ctypes.data - start, a.shape, a.dtype)
         raise AssertionError("an array of the call was not copied to the GPU")
 
-    def fetch(self, written: list[np.ndarray]) -> None:
+    def copy_back(self, written: list[np.ndarray]) -> None:
+        """Copy the arrays that the call has written back to the CPU."""
         for a in written:
             if a.nbytes:
-                a[...] = self.of(a).numpy()
+                a[...] = self.copy_of(a).numpy()
 
 
 class OnGpu:
@@ -67,12 +69,13 @@ class OnGpu:
         names = list(inspect.signature(getattr(ops, name)).parameters)
 
         def call(*arguments: Any) -> Any:
-            return on_gpu(function, name, names, arguments)
+            return call_on_gpu(function, names, arguments)
 
         return call
 
 
-def on_gpu(function: Any, op: str, names: list[str], arguments: tuple[Any, ...]) -> Any:
+def call_on_gpu(function: Any, names: list[str], arguments: tuple[Any, ...]) -> Any:
+    """Call a compiled operation with copies of its arrays on the GPU and return NumPy arrays."""
     given = [np.from_dlpack(a) if _is_exporter(a) else a for a in arguments]
     written: list[np.ndarray] = []
     for name, value in zip(names, given, strict=True):
@@ -93,18 +96,17 @@ def on_gpu(function: Any, op: str, names: list[str], arguments: tuple[Any, ...])
             if not dense(value):
                 value = np.array(value, order="C", copy=True)
         inputs.append(value)
-    everything = [a for a in inputs if isinstance(a, np.ndarray)] + written
-    placed = Placed(everything)
+    copies = GpuCopies([a for a in inputs if isinstance(a, np.ndarray)] + written)
 
-    def moved(value: Any) -> Any:
+    def to_gpu(value: Any) -> Any:
         if isinstance(value, np.ndarray):
-            return placed.of(value)
+            return copies.copy_of(value)
         if isinstance(value, tuple) and any(isinstance(a, np.ndarray) for a in value):
-            return tuple(moved(a) for a in value)
+            return tuple(to_gpu(a) for a in value)
         return value
 
-    result = function(*map(moved, inputs))
-    placed.fetch(written)
+    result = function(*map(to_gpu, inputs))
+    copies.copy_back(written)
     out = inputs[names.index("out")] if "out" in names else None
     if out is not None:
         return out

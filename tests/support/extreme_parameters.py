@@ -23,12 +23,12 @@ def signed(pair: tuple[int, int], sign: int) -> tuple[int, int]:
 
 def gives_shape_or_documented_error(call: Any, op: str) -> None:
     """Assert that the call returns the correct shape or raises a documented, named error."""
-    refusal = None
+    message = None
     try:
         with little_memory():
             call()
     except MemoryError:
         return
     except (ValueError, TypeError) as error:
-        refusal = str(error)
-    assert refusal is None or refusal.startswith(f"{op}: ")
+        message = str(error)
+    assert message is None or message.startswith(f"{op}: ")

@@ -25,7 +25,7 @@ class FullStep:
         rng = seeded("chain")
         self.batch = batch
 
-        def room(*shape: int, kind: Any = dtype) -> np.ndarray:
+        def zeros(*shape: int, kind: Any = dtype) -> np.ndarray:
             return np.zeros(shape, kind)
 
         def weights(*shape: int) -> np.ndarray:
@@ -40,18 +40,18 @@ class FullStep:
         self.parameters = [self.filters, self.shifts, self.weight, self.bias, self.mix]
         self.velocities = [np.zeros_like(p) for p in self.parameters]
         self.gradients = [np.zeros_like(p) for p in self.parameters]
-        self.x = room(batch, 8, 8, 2)
-        self.a, self.da = room(batch, 6, 6, 4), room(batch, 6, 6, 4)
-        self.pooled, self.dpooled = room(batch, 3, 3, 4), room(batch, 3, 3, 4)
-        self.places = room(batch, 3, 3, 4, kind=np.uint16)
-        self.together = room(batch, 3, 3, 4), room(batch, 3, 3, 4, kind=np.uint16)
-        self.dx, self.dsparse = np.zeros_like(self.x), np.zeros_like(self.x)
-        self.sparse = np.zeros_like(self.filters), np.zeros_like(self.shifts)
-        self.hidden = [room(batch, 36) for _ in range(4)]
-        self.dhidden = [room(batch, 36) for _ in range(4)]
-        self.logits, self.dlogits, self.losses = room(batch, 5), room(batch, 5), room(batch)
-        self.soft = [room(batch, 5) for _ in range(3)]
-        self.squared = room(batch), room(batch, 5)
+        self.x = zeros(batch, 8, 8, 2)
+        self.a, self.da = zeros(batch, 6, 6, 4), zeros(batch, 6, 6, 4)
+        self.pooled, self.dpooled = zeros(batch, 3, 3, 4), zeros(batch, 3, 3, 4)
+        self.argmax = zeros(batch, 3, 3, 4, kind=np.uint16)
+        self.conv_pooled = zeros(batch, 3, 3, 4), zeros(batch, 3, 3, 4, kind=np.uint16)
+        self.dx, self.conv_pooled_dx = np.zeros_like(self.x), np.zeros_like(self.x)
+        self.conv_pooled_gradients = np.zeros_like(self.filters), np.zeros_like(self.shifts)
+        self.hidden = [zeros(batch, 36) for _ in range(4)]
+        self.dhidden = [zeros(batch, 36) for _ in range(4)]
+        self.logits, self.dlogits, self.losses = zeros(batch, 5), zeros(batch, 5), zeros(batch)
+        self.soft = [zeros(batch, 5) for _ in range(3)]
+        self.squared = zeros(batch), zeros(batch, 5)
 
     def change(self, step: int) -> None:
         rng = seeded("step", step)
@@ -69,9 +69,9 @@ class FullStep:
         ops.gather(self.images, self.indices, out=self.x)
         ops.conv2d(self.x, self.filters, self.shifts, out=self.a)
         ops.relu(self.a, out=self.a)
-        ops.max_pool2d(self.a, 2, out=(self.pooled, self.places))
+        ops.max_pool2d(self.a, 2, out=(self.pooled, self.argmax))
         ops.conv2d_pooled(
-            self.x, self.filters, self.shifts, window=2, activation="relu", out=self.together
+            self.x, self.filters, self.shifts, window=2, activation="relu", out=self.conv_pooled
         )
         ops.matmul(flat, self.mix, transpose_b=True, out=hidden[0])
         ops.leaky_relu(hidden[0], 0.1, out=hidden[1])
@@ -88,13 +88,15 @@ class FullStep:
         ops.leaky_relu_backward(dhidden[1], hidden[0], 0.1, out=dhidden[0])
         ops.matmul(dhidden[0], flat, transpose_a=True, out=dmix)
         ops.matmul(dhidden[0], self.mix, out=dflat)
-        ops.max_pool2d_backward(self.dpooled, self.places, self.a.shape, 2, out=self.da)
+        ops.max_pool2d_backward(self.dpooled, self.argmax, self.a.shape, 2, out=self.da)
         ops.relu_backward(self.da, self.a, out=self.da)
         ops.conv2d_backward_weight(self.da, self.x, 3, out=(dfilters, dshifts))
         ops.conv2d_backward_input(self.da, self.filters, self.x.shape, out=self.dx)
-        pooled = self.dpooled, self.places
-        ops.conv2d_pooled_backward_weight(*pooled, self.x, 3, 2, out=self.sparse)
-        ops.conv2d_pooled_backward_input(*pooled, self.filters, self.x.shape, 2, out=self.dsparse)
+        pooled = self.dpooled, self.argmax
+        ops.conv2d_pooled_backward_weight(*pooled, self.x, 3, 2, out=self.conv_pooled_gradients)
+        ops.conv2d_pooled_backward_input(
+            *pooled, self.filters, self.x.shape, 2, out=self.conv_pooled_dx
+        )
         for parameter, gradient, velocity in zip(
             self.parameters, self.gradients, self.velocities, strict=True
         ):
@@ -103,8 +105,8 @@ class FullStep:
                 nesterov=True, l2=0.01,
             )  # fmt: skip
 
-    def everything(self) -> dict[str, np.ndarray]:
-        """Return every array that a step writes, by name."""
+    def all_arrays(self) -> dict[str, np.ndarray]:
+        """Return every array that a step reads or writes, by name."""
         found: dict[str, np.ndarray] = {}
         for name, value in vars(self).items():
             for i, array in enumerate(value if isinstance(value, list | tuple) else [value]):
@@ -114,12 +116,13 @@ class FullStep:
 
 
 def recorded(work: Callable[[], Any]) -> Program:
+    """Return a program with the operations that ``work`` calls."""
     with Program() as program:
         work()
     return program
 
 
 def assert_same(got: FullStep, want: FullStep) -> None:
-    theirs = want.everything()
-    for name, array in got.everything().items():
-        assert same_bits(array, theirs[name]), name
+    expected = want.all_arrays()
+    for name, array in got.all_arrays().items():
+        assert same_bits(array, expected[name]), name

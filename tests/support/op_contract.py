@@ -92,25 +92,27 @@ def check_out(call: Call) -> None:
     several = isinstance(want, tuple)
     for i, a in enumerate(members(want)):
 
-        def refuse(error: type[Exception], text: str, bad: Any, i: int = i) -> None:
+        def expect_error(error: type[Exception], text: str, bad: Any, i: int = i) -> None:
             with raises(error, f"{call.op}: out {text}"):
                 call(out=(*want[:i], bad, *want[i + 1 :]) if several else bad)
 
         other = np.dtype("float64" if a.dtype == np.float32 else "float32")
-        refuse(TypeError, f"must be {a.dtype}, got {other}", a.astype(other))
-        refuse(TypeError, f"must be a {a.dtype} array, got list", a.tolist() if a.ndim else [0.0])
+        expect_error(TypeError, f"must be {a.dtype}, got {other}", a.astype(other))
+        expect_error(
+            TypeError, f"must be a {a.dtype} array, got list", a.tolist() if a.ndim else [0.0]
+        )
         longer = np.empty((*a.shape, 2), a.dtype)
-        refuse(ValueError, f"must have shape {a.shape}, got {longer.shape}", longer)
+        expect_error(ValueError, f"must have shape {a.shape}, got {longer.shape}", longer)
         frozen = a.copy()
         frozen.flags.writeable = False
-        refuse(ValueError, "must be writeable", frozen)
+        expect_error(ValueError, "must be writeable", frozen)
         if a.ndim and a.size > 1:
             spaced = np.empty((*a.shape[:-1], 2 * a.shape[-1]), a.dtype)[..., ::2]
-            refuse(ValueError, "must be C-contiguous", spaced)
+            expect_error(ValueError, "must be C-contiguous", spaced)
         if a.ndim and a.shape[0] > 1:
-            refuse(ValueError, "must be C-contiguous", np.empty_like(a)[::-1])
+            expect_error(ValueError, "must be C-contiguous", np.empty_like(a)[::-1])
         if sum(n > 1 for n in a.shape) > 1:
-            refuse(ValueError, "must be C-contiguous", np.asfortranarray(a))
+            expect_error(ValueError, "must be C-contiguous", np.asfortranarray(a))
     if several:
         count = len(want)
         for bad, what in [(want[0], str(want[0].dtype)), (list(want), "list")]:

@@ -1,7 +1,7 @@
-"""The tutorial's network in plain Python: lists and loops, as eq. (28)-(45) write them.
+"""The tutorial's network in plain Python: lists and loops in the form of eq. (28)-(45).
 
-Nothing here is NumPy's or the package's, so that it agrees with them only if both are right.
-Indices are the tutorial's: ``w[l][i][j]`` with l and i from 1, and column 0 the bias.
+Neither NumPy nor the package is used, so agreement with them is evidence that both are correct.
+Indices are those of the tutorial: ``w[l][i][j]`` with l and i from 1, and column 0 is the bias.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ Rows = list[list[float]]
 
 
 def weights(vector: Sequence[float], sizes: Sequence[int]) -> dict[int, dict[int, list[float]]]:
-    """The weights of layers of those sizes, read off a vector in the order of eq. (43)."""
+    """Return the weights of layers of these sizes from a vector in the order of eq. (43)."""
     values = iter(vector)
     w = {
         layer: {
@@ -27,7 +27,7 @@ def weights(vector: Sequence[float], sizes: Sequence[int]) -> dict[int, dict[int
 
 
 def forward(w: dict[int, dict[int, list[float]]], x: Sequence[float]):
-    """(z, a): every pre-activation and activation; a[l][0] is 1, eq. (28)."""
+    """Return (z, a), all pre-activations and activations. a[l][0] is 1, eq. (28)."""
     z, a = {}, {0: [1.0, *map(float, x)]}
     for layer in w:
         z[layer], a[layer] = [math.nan], [1.0]
@@ -38,13 +38,13 @@ def forward(w: dict[int, dict[int, list[float]]], x: Sequence[float]):
 
 
 def loss(w: dict[int, dict[int, list[float]]], x: Sequence[float], y: Sequence[float]) -> float:
-    """Eq. (35), for one instance."""
+    """Return the loss of one instance, eq. (35)."""
     _, a = forward(w, x)
     return sum((a[len(w)][i] - y[i - 1]) ** 2 for i in w[len(w)])
 
 
 def backward(w: dict[int, dict[int, list[float]]], x: Sequence[float], y: Sequence[float]):
-    """(delta, gradient): eq. (36)-(37), and (38)-(39) in the shape of ``w``."""
+    """Return delta, eq. (36)-(37), and the gradient, eq. (38)-(39), in the structure of ``w``."""
     z, a = forward(w, x)
     delta = {layer: [math.nan] * (len(w[layer]) + 1) for layer in w}
     top = len(w)
@@ -52,8 +52,8 @@ def backward(w: dict[int, dict[int, list[float]]], x: Sequence[float], y: Sequen
         delta[top][i] = 2 * (a[top][i] - y[i - 1]) * (z[top][i] > 0)
     for layer in range(top - 1, 0, -1):
         for j in w[layer]:
-            back = sum(w[layer + 1][i][j] * delta[layer + 1][i] for i in w[layer + 1])
-            delta[layer][j] = back * (z[layer][j] > 0)
+            da = sum(w[layer + 1][i][j] * delta[layer + 1][i] for i in w[layer + 1])
+            delta[layer][j] = da * (z[layer][j] > 0)
     gradient = {
         layer: {
             i: [delta[layer][i] * a[layer - 1][j] for j in range(len(row))]
@@ -65,24 +65,24 @@ def backward(w: dict[int, dict[int, list[float]]], x: Sequence[float], y: Sequen
 
 
 def flat(w: dict[int, dict[int, list[float]]]) -> list[float]:
-    """All numbers in the order of eq. (43)."""
+    """Return all weights as a vector in the order of eq. (43)."""
     return [number for layer in w for i in w[layer] for number in w[layer][i]]
 
 
 def differences(
     f: Callable[[list[float]], float], at: Sequence[float], eps: float = 1e-6
 ) -> list[float]:
-    """Central differences of f by each of its numbers."""
-    found = []
+    """Return the central differences of f with respect to each of its arguments."""
+    derivatives = []
     for k in range(len(at)):
         up, down = [*map(float, at)], [*map(float, at)]
         up[k] += eps
         down[k] -= eps
-        found.append((f(up) - f(down)) / (up[k] - down[k]))
-    return found
+        derivatives.append((f(up) - f(down)) / (up[k] - down[k]))
+    return derivatives
 
 
 def softmax(z: Sequence[float]) -> list[float]:
-    """Eq. (55), for numbers that do not overflow."""
+    """Return the softmax, eq. (55). The exponentials must not overflow."""
     e = [math.exp(v) for v in z]
     return [v / sum(e) for v in e]

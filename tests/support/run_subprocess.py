@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-CHILDREN = Path(__file__).with_name("subprocess_tasks.py")
+TASKS = Path(__file__).with_name("subprocess_tasks.py")
 
 
 def run_child(
@@ -29,7 +29,7 @@ def run_child(
     # From Python 3.12 on, fork warns in a process with threads. The tests do this on purpose.
     python = [sys.executable, "-W", "ignore::DeprecationWarning"]
     process = subprocess.Popen(
-        [*emulator, *python, str(CHILDREN), command, *arguments],
+        [*emulator, *python, str(TASKS), command, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -1,10 +1,10 @@
 """The three networks of the golden traces, in NumPy only.
 
-One definition for two readers: ``golden/make_traces.py`` gives it to PyTorch, ``test_golden.py`` to
-chainrule. Layers carry the index that both libraries' ``Sequential`` gives them, so ``"0.weight"``
-is the same tensor on both sides; layouts are chainrule's: images (N, H, W, C), linear weights
-(out, in), convolution weights (K, R, S, C), and a flattened image runs over (H, W, C).
-Dropout is left out: a trace must not hang on a random stream.
+``golden/make_traces.py`` builds them in PyTorch and ``test_golden.py`` in chainrule. Both libraries
+number the layers of a ``Sequential`` alike, so ``"0.weight"`` is the same tensor in both. Layouts
+are chainrule's: images (N, H, W, C), linear weights (out, in), convolution weights (K, R, S, C),
+and a flattened image has the order (H, W, C). There is no dropout, because a trace must not depend
+on a random stream. The SHA-256 in ``traces.json`` includes the names of the classes and fields.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ByteArray = npt.NDArray[np.uint8]
 
 
 class Layer(NamedTuple):
-    """One layer; ``size`` is its filters, outputs or window, by kind."""
+    """A layer. ``size`` is the number of filters or units, or the window, depending on the kind."""
 
     kind: Literal["conv2d", "relu", "max_pool2d", "flatten", "linear"]
     size: int = 0
@@ -43,11 +43,11 @@ FLATTEN = Layer("flatten")
 
 @dataclass(frozen=True)
 class Network:
-    """A network, the seed of its weights, and how it is trained.
+    """A network, the seed of its weights, and its training.
 
-    The three recipes differ, so that plain momentum, the L2 term and Nesterov's step each decide
-    a trace. The seeds are such that float32's rounding meets no near-tie (see ``make_traces.py``).
-    ``l2`` is lambda of eq. (40): PyTorch's ``weight_decay`` is twice that, on weights only.
+    The optimizers differ, so that plain momentum, the L2 term and Nesterov momentum each affect a
+    trace. The seeds avoid near-ties that float32 rounding could decide (see ``make_traces.py``).
+    ``l2`` is lambda of eq. (40). PyTorch's ``weight_decay`` is twice that, on weights only.
     """
 
     layers: tuple[Layer, ...]
@@ -66,7 +66,7 @@ NETWORKS = {
             Layer("conv2d", 64, kernel=3), RELU, Layer("max_pool2d", 2),
             FLATTEN, Layer("linear", 128), RELU, Layer("linear", 10),
         ),
-        # Half the others' batch: the scalar backend in float64 takes these steps too.
+        # Half the batch size of the others, because the scalar backend also trains it in float64.
         seed=11, batch=32,
     ),
     "lenet": Network(
@@ -85,7 +85,7 @@ NETWORKS = {
 
 
 def output_shapes(network: Network) -> list[tuple[int, ...]]:
-    """The shape of one instance after each layer."""
+    """Return the shape of an instance after each layer."""
     shape: tuple[int, ...] = INPUT_SHAPE
     shapes = []
     for layer in network.layers:
@@ -103,11 +103,11 @@ def output_shapes(network: Network) -> list[tuple[int, ...]]:
 
 
 def initial_parameters(network: Network) -> dict[str, Float64Array]:
-    """He-distributed weights and small biases (none zero, so that a lost bias shows).
+    """Return He-initialized weights and small nonzero biases. A missing bias changes the trace.
 
-    RandomState's stream is frozen by NumPy. Values are rounded to multiples of 2**-20: a last-bit
-    difference of some libm's ``log`` then changes nothing, and float32 holds them exactly, so that
-    both dtypes start from the same network.
+    NumPy guarantees the stream of RandomState. Values are rounded to multiples of 2**-20. A
+    last-bit difference in the ``log`` of a C library then has no effect. float32 represents these
+    values exactly, so both dtypes start from the same network.
     """
     random = np.random.RandomState(network.seed)
 
@@ -133,14 +133,14 @@ def initial_parameters(network: Network) -> dict[str, Float64Array]:
 def batches(
     network: Network, images: ByteArray, labels: ByteArray
 ) -> Iterator[tuple[Float64Array, npt.NDArray[np.int64]]]:
-    """The first ``STEPS`` batches in file order: images scaled to [0, 1], and labels."""
+    """Yield the first ``STEPS`` batches in file order: images scaled to [0, 1], and labels."""
     for step in range(STEPS):
         rows = slice(step * network.batch, (step + 1) * network.batch)
         yield images[rows].astype(np.float64) / PIXEL_MAX, labels[rows].astype(np.int64)
 
 
 def fingerprint(network: Network, images: ByteArray, labels: ByteArray) -> str:
-    """SHA-256 of everything a trace starts from: recipe, weights, images, labels."""
+    """Return the SHA-256 of a trace's inputs: network, weights, images and labels."""
     digest = hashlib.sha256(repr(network).encode())
     for name, values in initial_parameters(network).items():
         digest.update(name.encode())
@@ -152,6 +152,6 @@ def fingerprint(network: Network, images: ByteArray, labels: ByteArray) -> str:
 
 
 def load_traces() -> dict[str, Any]:
-    """What ``make_traces.py`` wrote."""
+    """Return the content of ``traces.json``, written by ``make_traces.py``."""
     traces: dict[str, Any] = json.loads(TRACES.read_text(encoding="utf-8"))
     return traces
