@@ -11,8 +11,7 @@ gives the reason.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -224,8 +223,7 @@ def zeros(shape: int | tuple[int, ...], dtype: DType = np.float32) -> Array:
     return _core.cuda_zeros(shape, dtype)
 
 
-@dataclass(frozen=True, kw_only=True)
-class StepBuffers:
+class StepBuffers(NamedTuple):
     """Arrays on the GPU of a training step, for `begin_step` and `end_step`.
 
     Those of an epoch have one element per instance or per step. Those without dimensions and those

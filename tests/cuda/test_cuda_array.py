@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import gc
 import re
 import threading
@@ -105,8 +104,7 @@ def test_fill_from_an_overlapping_part(to: int, start: int) -> None:
 
 
 def test_begin_step_requires_arrays_on_the_gpu() -> None:
-    names = [field.name for field in dataclasses.fields(cuda.StepBuffers)]
-    step = cuda.StepBuffers(**{name: np.zeros(1, np.int64) for name in names})
+    step = cuda.StepBuffers(**dict.fromkeys(cuda.StepBuffers._fields, np.zeros(1, np.int64)))
     text = "begin_step: order must be a cuda.Array of int64 with at least 1 elements, got int64"
     with raises(TypeError, text):
         cuda.begin_step(step)

@@ -10,28 +10,9 @@ import numpy as np
 import pytest
 
 import chainrule as cr
+from small_training import LABELS, LOSS, X, network, train
 
-rng = np.random.default_rng(11)
-X = rng.normal(size=(23, 4))
-LABELS = (X[:, 0] + X[:, 1] > 0).astype(np.int64)
-LOSS = cr.CrossEntropy()
-
-
-def network(seed: int = 0, rate: float = 0.0, dtype: str = "float64") -> cr.Sequential:
-    return cr.Sequential(
-        cr.Linear(6),
-        cr.ReLU(),
-        cr.Dropout(rate),
-        cr.Linear(2),
-        input_shape=(4,),
-        seed=seed,
-        dtype=dtype,
-    )
-
-
-def train(net: cr.Sequential, data: Any = None, **arguments: Any) -> cr.History:
-    options = {"loss": LOSS, "optimizer": cr.SGD(0.1), "epochs": 2, "progress": False, **arguments}
-    return cr.fit(net, (X, LABELS) if data is None else data, **options)
+rng = np.random.default_rng(12)
 
 
 @pytest.mark.usefixtures("backend")

@@ -226,6 +226,10 @@ def _values(
     """Draw a unit's sum, output and error term from their step on, highlighted in that step."""
     from matplotlib.patches import Circle
 
+    def highlight(key: str, color: str) -> None:
+        style = {"facecolor": "none", "edgecolor": color, "linewidth": 3, "zorder": 4}
+        ax.add_patch(Circle(position, RADIUS, gid=frame(FIRST_STEP[key]), **style))
+
     for (key, element, name), up in ((z, 0.13), (a, -0.13)):
         ax.text(
             position[0],
@@ -238,17 +242,7 @@ def _values(
             zorder=5,
             gid=frame(FIRST_STEP[key], LAST),
         )
-        ax.add_patch(
-            Circle(
-                position,
-                RADIUS,
-                facecolor="none",
-                edgecolor=BLUE,
-                linewidth=3,
-                zorder=4,
-                gid=frame(FIRST_STEP[key]),
-            )
-        )
+        highlight(key, BLUE)
     key, element = delta
     ax.text(
         position[0],
@@ -262,17 +256,7 @@ def _values(
         zorder=5,
         gid=frame(FIRST_STEP[key], LAST),
     )
-    ax.add_patch(
-        Circle(
-            position,
-            RADIUS,
-            facecolor="none",
-            edgecolor=ORANGE,
-            linewidth=3,
-            zorder=4,
-            gid=frame(FIRST_STEP[key]),
-        )
-    )
+    highlight(key, ORANGE)
 
 
 def _edge(
