@@ -1,12 +1,12 @@
-"""Hazards of one source compiled for many instruction sets, made impossible on the object files.
+"""Check the object files of a build for the hazards of one source and many instruction sets.
 
     python .ci/check_objects.py BUILD_FOLDER
 
-(a) An inline function that two instruction sets share would be compiled for both, and the linker
-    would keep either: outside an instruction set's own namespace its objects define nothing weak.
-(b) A static initialiser would run at load, before the CPU is asked: there is none in them.
-(c) What runs before the choice contains no AVX instruction.
-(d) Link-time optimisation could undo all of this: no object carries its sections.
+(a) Objects of an instruction set define weak symbols only in its own namespace. The linker would
+    keep one copy of an inline function that two instruction sets share.
+(b) They have no static initializers, which would run at load, before the instruction set is chosen.
+(c) Code that runs before the choice contains no AVX instruction.
+(d) No object has sections of link-time optimization, which could undo the rules above.
 """
 
 import pathlib
@@ -29,7 +29,7 @@ def faults(build: pathlib.Path) -> list[str]:
         isa = next((name for name in ISAS if f"cpu_{name}.dir" in str(path)), None)
         sections = run("objdump", "-h", str(path))
         if ".gnu.lto" in sections:
-            found.append(f"{path}: link-time optimisation")
+            found.append(f"{path}: link-time optimization")
         if isa is None:
             wide = re.findall(r"%[yz]mm\d+", run("objdump", "-d", str(path)))
             if wide:
@@ -37,15 +37,15 @@ def faults(build: pathlib.Path) -> list[str]:
             continue
         seen.add(isa)
         if ".init_array" in sections or ".ctors" in sections:
-            found.append(f"{path}: a static initialiser")
-        # Mangled names: a lambda's own is more than nm can read back.
+            found.append(f"{path}: a static initializer")
+        # Mangled names, because nm cannot demangle those of lambdas.
         own = re.compile(rf"_Z+NK?9chainrule{len(isa)}{isa}")
         for line in run("nm", str(path)).splitlines():
             match = re.match(r"[0-9a-f]+ [WVuw] (.*)", line)
             if match and not own.match(match.group(1)):
                 found.append(f"{path}: weak symbol {match.group(1)}")
     if not seen:
-        found.append(f"{build}: no kernel objects there")
+        found.append(f"{build}: no kernel objects")
     print(f"{len(objects)} objects of {', '.join(sorted(seen))}: {len(found)} faults")
     return found
 
