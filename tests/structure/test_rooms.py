@@ -2,7 +2,8 @@
 
 A room is a package, or a module directly in python/chainrule. A module may import modules of its
 own floor and of lower floors. Imports inside functions and for annotations count too, and so does
-``import_module`` of a constant name.
+``import_module`` of a constant name. Not counted: ``chainrule.examples`` is an attribute of
+``__init__``, which imports that higher room when the attribute is first read.
 ``python tests/structure/test_rooms.py [FOLDER]`` prints rooms, circles and upward imports.
 """
 
