@@ -100,7 +100,7 @@ class Training:
 
 
 class CudaTraining(Training):
-    """The same on a GPU: a step is a CUDA graph, and losses are read every STEPS_PER_SYNC steps."""
+    """Training on a GPU: a step is a CUDA graph, and losses are read every STEPS_PER_SYNC steps."""
 
     device = "cuda"
 
