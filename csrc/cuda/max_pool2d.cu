@@ -47,11 +47,11 @@ struct ChannelGrid {
     int64_t image, row, column, vector;
   };
 
-  ChannelGrid(int64_t batch, int64_t rows, int64_t columns, int64_t vectors_per_pixel)
+  ChannelGrid(int64_t batch, int64_t height, int64_t width, int64_t vectors_per_pixel)
       : vectors(vectors_per_pixel),
-        columns(columns),
-        rows(rows),
-        count(batch * rows * columns * vectors_per_pixel) {}
+        columns(width),
+        rows(height),
+        count(batch * height * width * vectors_per_pixel) {}
 
   dim3 blocks() const { return dim3(static_cast<unsigned>(ceil_div(count, threads))); }
 
