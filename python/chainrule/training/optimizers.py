@@ -3,7 +3,9 @@
 An optimizer is a frozen dataclass of hyperparameters with an `Optimizer.update` for one array of
 parameters. `OptimizerState` does the rest: it allocates the arrays that the optimizer keeps from
 step to step, bounds the gradient's norm, and records the step as a `Program`. To add an optimizer,
-add its kernel to `chainrule.ops`, a subclass here, and its name to `OPTIMIZERS`.
+add its kernel to `chainrule.ops`, a subclass here, and its name to `OPTIMIZERS`. An optimizer that
+computes in NumPy is only a subclass: it must not be in `OPTIMIZERS`, because a `Program` does not
+record NumPy.
 """
 
 from __future__ import annotations
