@@ -228,8 +228,8 @@ class OptimizerState:
             state = ParameterVector(error_prefix, shapes, network.dtype)
             state.to(network.device)
             vectors[state_name], self.arrays[state_name] = state.vector, state.arrays
-        # Without l2, all parameters are updated at once: one bias is too small to occupy all threads
-        # or a GPU.
+        # Without l2, all parameters are updated at once. One bias is too small to occupy all
+        # threads or a GPU.
         self._updates = [(network.vector, self._gradient, vectors, 0.0)]
         if optimizer.l2 != 0:
             self._updates = [
