@@ -10,3 +10,5 @@ Array: TypeAlias = NDArray[Any]
 Shape: TypeAlias = tuple[int, ...]
 # One value for rows and columns, or (rows, columns).
 Pair: TypeAlias = int | tuple[int, int]
+# A number of pixels or a pair (rows, columns), or "same".
+Padding: TypeAlias = Pair | str
