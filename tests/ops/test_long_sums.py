@@ -41,29 +41,29 @@ def shorter_on_gpu(backend: str, length: int, gpu_length: int) -> int:
     return gpu_length if backend == "cuda" else length
 
 
-@pytest.mark.parametrize("length", [2**14 + 1, 2**21 + 5])
+@pytest.mark.parametrize("length", [2**14 + 1, 2**20 + 5])
 def test_rows(length: int) -> None:
     """The sums of the softmax family and of squared error."""
-    rng = seeded((length,))
     logits = full(1, length, value=math.log(0.1))
-    logits[0, length // 2] = 0.0
-    want = reference.softmax(logits)
-    assert_sum(ops.softmax(logits), want, length)
-    log_total = math.log1p(
-        (length - 1) * 0.1
-    )  # of exponentials: an error eps of it is absolute here
-    assert_sum(ops.log_softmax(logits), reference.log_softmax(logits), length, magnitude=log_total)
-    losses, dlogits = ops.softmax_cross_entropy(logits, np.array([length // 2]))
-    want_losses, want_dlogits = reference.softmax_cross_entropy(logits, [length // 2])
-    assert_sum(losses, want_losses, length, magnitude=log_total)
-    assert_sum(dlogits, want_dlogits, length)
+    logits[0, 7] = 0.0
+    total = 1 + (length - 1) * math.exp(np.float64(logits[0, 0]))
+    probabilities = np.exp(logits, dtype=np.float64) / total
+    assert_sum(ops.softmax(logits), probabilities, length)
+    log_total = math.log(total)  # to which an error of `total` is added
+    got = ops.log_softmax(logits)
+    assert_sum(got, logits - np.float64(log_total), length, magnitude=log_total)
+    losses, dlogits = ops.softmax_cross_entropy(logits, np.array([7]))
+    assert_sum(losses, log_total, length)
+    probabilities[0, 7] -= 1
+    assert_sum(dlogits, probabilities, length)
 
-    dy = full(1, length) * np.where(rng.random((1, length)) < 0.9, 1, -1).astype(np.float32)
-    y = full(1, length, value=1 / length)
-    magnitude = np.abs(y) * (np.abs(dy) + VALUE)
-    assert_sum(ops.softmax_backward(dy, y), reference.softmax_backward(dy, y), length, magnitude)
+    dy, y = full(1, length), full(1, length, value=1 / length)
+    dy[0, ::10] *= -1
+    inner = (length - 2 * len(dy[0, ::10])) * VALUE * np.float64(y[0, 0])
+    want = y * (dy - inner)
+    assert_sum(ops.softmax_backward(dy, y), want, length, y * 2 * VALUE)
 
-    losses, _ = ops.squared_error(full(1, length), np.zeros((1, length), np.float32))
+    losses, _ = ops.squared_error(dy, np.zeros((1, length), np.float32))
     assert_sum(losses, length * VALUE**2, length)
 
 
@@ -91,8 +91,8 @@ def test_bias_gradient_with_random_signs() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 1), (5, 3), (1, 450), (70, 40)])
 def test_product(shape: tuple[int, int], backend: str) -> None:
-    """Splits of the depth, with each order of the operands."""
-    m, n = shape
+    """Splits of the depth, with each layout of the operands."""
+    m, n = shape if backend == "avx512" else (shape[0], min(shape[1], 130))  # 8 panels
     depth = shorter_on_gpu(backend, 2**21 // (m * n) + 65_537, 2**13 + 7)
     a, b = full(m, depth), full(depth, n, value=1.0)
     a *= np.arange(1, m + 1, dtype=np.float32)[:, None]
@@ -106,7 +106,7 @@ def test_product_in_parts(backend: str) -> None:
     """A result too large for splits: parts of the depth, then bias and ReLU."""
     if backend in ("scalar", "sse2", "cuda"):
         pytest.skip("4 · 10^9 multiply-adds; the code is that of the other backends")
-    m, n, depth = 130, 505, 3 * 2**16 // 2
+    m, n, depth = 130, 505, 2**16 + 3
     rng = seeded(1)
     x, weight = full(m, depth), full(n, depth, value=1.0)
     signs = rng.choice(np.array([-1, 1], np.float32), n)
@@ -114,7 +114,6 @@ def test_product_in_parts(backend: str) -> None:
     bias = normal(rng, (n,), FLOAT32)
     z = depth * VALUE * signs + np.float64(bias)
     magnitude = depth * VALUE + np.abs(bias)
-    assert_sum(ops.linear(x, weight, bias), z, depth, magnitude)
     assert_sum(ops.linear(x, weight, bias, activation="relu"), z.clip(0), depth, magnitude)
 
 
@@ -155,7 +154,7 @@ def test_weight_gradient(shape: tuple[int, int, int, int], filters: int, backend
 
 def test_weight_gradient_of_winograd(backend: str) -> None:
     """3 x 3 filters and 16 channels: 24 tiles per step, and 18 tasks."""
-    batch = shorter_on_gpu(backend, 2500, 20)
+    batch = 2500 if backend not in ("scalar", "cuda") else 20  # scalar has no Winograd
     dy, x = full(batch, 12, 12, 16), full(batch, 12, 12, 16, value=1.0)
     dweight, dbias = ops.conv2d_backward_weight(dy, x, 3, padding="same")
     assert_sum(dbias, batch * 144 * VALUE, batch * 144)
