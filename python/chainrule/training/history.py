@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .._optional import importing
 from .._types import Array
 from .confusion import confusion_table
 
@@ -115,7 +116,8 @@ class History:
         epoch,train_loss,train_accuracy,validation_loss,validation_accuracy,learning_rate,seconds
         1,0.5,,,,0.1,2.0
         """
-        import csv
+        with importing:
+            import csv
 
         with open(path, "w", newline="", encoding="utf-8") as file:
             table = csv.DictWriter(file, [f.name for f in fields(Epoch)], lineterminator="\n")
@@ -141,7 +143,8 @@ class History:
         ValueError
             If the history has no epoch.
         """
-        from .. import plots
+        with importing:
+            from .. import plots
 
         return plots.history(self, ax=ax)
 
