@@ -11,8 +11,8 @@ import numpy as np
 
 from .. import ops
 from .._types import Array
+from ..nn import user_layers
 from ..nn.architecture import Extras, Mode, step_extras
-from ..nn.layers import KINDS
 from ..nn.losses import LOSSES, Loss
 from ..nn.network import Sequential
 from ..nn.plan import Plan
@@ -48,7 +48,7 @@ def is_recordable(network: Sequential, loss: Loss) -> bool:
 
     User-defined layers and losses may compute in Python, which a program does not record.
     """
-    return type(loss) in LOSSES and all(type(layer) in KINDS.values() for layer in network.layers)
+    return type(loss) in LOSSES and all(map(user_layers.is_built_in, network.layers))
 
 
 def step_plans(
