@@ -493,13 +493,10 @@ def layout_parameters(
 def step_extras(target: Shape, dtype: np.dtype[Any]) -> Extras:
     """Return the buffers that a training step needs in addition to the network's own.
 
-    Per instance: its index, its target, its true and its predicted class, and whether the two
-    agree.
+    Per instance: its index, its target and its class.
     """
     return {
         "indices": ((), np.dtype(np.int64)),
         "target": (target, dtype),
         "classes": ((), np.dtype(np.int64)),
-        "predicted": ((), np.dtype(np.intp)),
-        "correct": ((), np.dtype(np.bool_)),
     }

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .. import devices, ops
+from .._files import PathLike
 from .._optional import importing
 from .._types import Array, Shape
 from .._validation import integer
@@ -510,7 +511,7 @@ class Sequential:
 
     # Files
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: PathLike) -> None:
         """Write weights and architecture to a safetensors file, atomically.
 
         Parameters
@@ -545,7 +546,7 @@ class Sequential:
         serialization.write(path, stored, arrays)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Sequential:
+    def load(cls, path: PathLike) -> Sequential:
         """Read a network that `save` wrote.
 
         The network is on the CPU, whatever device it was saved from.

@@ -158,9 +158,7 @@ class TrainStep:
             classes = extras["target"]
             if data.classes is not data.target:
                 classes = data.classes.take(indices, 0, extras["classes"], "clip")
-            plan.output.argmax(1, extras["predicted"])
-            np.equal(extras["predicted"], classes, extras["correct"])
-            correct = int(np.count_nonzero(extras["correct"]))
+            correct = ops.count_correct(plan.output, classes)
         return float(np.add.reduce(plan.losses, dtype=np.float64)), correct
 
     def _run(self, plan: Plan) -> None:
