@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO, TypeAlias
 
+from ._optional import importing
 from ._types import Array
 
 PathLike: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -36,8 +37,8 @@ def home_folder() -> str | None:
     home = os.environ.get("HOME", "")
     if not os.path.isabs(home):
         try:
-            import pwd
-
+            with importing:
+                import pwd
             home = pwd.getpwuid(os.getuid()).pw_dir
         except (ImportError, KeyError):
             return None

@@ -80,7 +80,9 @@ def test_labels_without_a_right_conversion_get_no_expression(labels: Any, messag
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("target", [LABELS, LABELS[:, None], LABELS.astype(np.uint8)])
+@pytest.mark.parametrize(
+    "target", [LABELS, LABELS[:, None], LABELS.astype(np.uint8), LABELS.astype(float)]
+)
 def test_targets_of_classes(target: Any, dtype: str) -> None:
     net = dense(dtype=dtype)
     with pytest.raises(ValueError, match=r"target must have shape \(N, 3\)") as error:
@@ -116,6 +118,8 @@ def test_targets_of_another_dtype_or_layout() -> None:
         assert np.array_equal(followed(str(error.value), target=target), x)
     with pytest.raises(TypeError, match=r"got complex64$"):
         net.loss_and_gradient(x, x.astype(np.complex64), cr.SquaredError())
+    with pytest.raises(ValueError, match=r"\(N, 3\), got \(5,\)$"):
+        dense().loss_and_gradient(X, LABELS + 0.5, cr.SquaredError())
     # Labels outside the classes are no labels.
     with pytest.raises(ValueError, match=r"got integer labels of shape \(5,\)$"):
         dense().loss_and_gradient(X, LABELS + 5, cr.SquaredError())

@@ -54,7 +54,6 @@ PROGRAM = textwrap.dedent(
         ("numpy.random", "network.vector"),
         ("numpy.random", "network.predict(np.zeros((1, 4), np.float32))"),
         ("chainrule.nn.serialization", "network.save(path)"),
-        ("safetensors", "network.save(path)"),
         ("csv", "cr.History().to_csv(path.with_suffix('.csv'))"),
         ("html", "network.summary()._repr_html_()"),
         ("chainrule.calculus", "cr.calculus"),

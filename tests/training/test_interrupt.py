@@ -270,3 +270,21 @@ def test_a_second_ctrl_c_in_a_callback_reaches_the_caller() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         cr.fit(net, epochs=1, optimizer=cr.SGD(0.1), callbacks=twice, **arguments)
+
+
+@pytest.mark.usefixtures("python_handler")
+def test_ctrl_c_ends_a_training_in_a_callback_and_the_training_around_it() -> None:
+    outer, arguments = problem()
+    inner: list[cr.History] = []
+
+    def again(*_: Any) -> None:
+        net, options = problem()
+        send = lambda *_: signal.raise_signal(signal.SIGINT)  # noqa: E731
+        inner.append(cr.fit(net, epochs=5, optimizer=cr.SGD(0.1), callbacks=send, **options))
+
+    history = cr.fit(outer, epochs=5, optimizer=cr.SGD(0.1), callbacks=again, **arguments)
+    assert [(len(each.epochs), each.stopped_by) for each in (history, *inner)] == [
+        (1, "interrupt"),
+        (1, "interrupt"),
+    ]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -179,6 +179,16 @@ def test_an_optimizer_in_numpy_must_not_be_recorded(
     assert np.array_equal(_fitted(kind(0.1)), trained)
 
 
+def test_an_optimizer_must_change_the_parameters_in_place() -> None:
+    @dataclass(frozen=True)
+    class Returns(InNumPy):
+        def update(self, parameters: Any, gradient: Any, state: Any, rate: Any, l2: float) -> Any:
+            return parameters - rate * gradient
+
+    with pytest.raises(TypeError, match=r"Returns: update must change .* in place, .*got ndarray"):
+        _fitted(Returns(0.1))
+
+
 def test_an_optimizer_of_operations_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     trained = _fitted(WithOperations(0.1))
     assert np.array_equal(trained, _fitted(cr.SGD(0.1, momentum=0.5)))

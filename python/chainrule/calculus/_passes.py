@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import ops
 from .._types import Array
-from ..nn import user_layers
+from ..nn import user_defined
 from ..nn.layers import Layer, LayerContext
 from ..nn.losses import CrossEntropy, Loss, checked_loss
 from ..nn.network import Sequential
@@ -156,10 +156,10 @@ def run_forward(
         seed=seed,
         offset=offset or 0,
     )
-    if user_layers.is_built_in(layer):
+    if user_defined.is_built_in(layer):
         layer.forward(context)
     else:
-        user_layers.forward(context)
+        user_defined.forward(context)
     return context
 
 
@@ -176,13 +176,13 @@ def run_backward(context: LayerContext, dy: Array) -> tuple[Array, dict[str, Arr
     if np.may_share_memory(context.x, context.y):
         return dy.reshape(context.x.shape), {}
     dy = dy.reshape(context.y.shape).copy()
-    dx = dy if user_layers.in_place_backward(context.layer) else np.empty_like(context.x)
+    dx = dy if user_defined.in_place_backward(context.layer) else np.empty_like(context.x)
     gradients = {name: np.empty_like(array) for name, array in context.parameters.items()}
     context = replace(context, dy=dy, dx=None if dx is dy else dx, gradients=gradients)
-    if user_layers.is_built_in(context.layer):
+    if user_defined.is_built_in(context.layer):
         context.layer.backward(context)
     else:
-        user_layers.backward(context)
+        user_defined.backward(context)
     return dx, gradients
 
 
@@ -253,7 +253,9 @@ class LossHead:
         # One instance per call: the kernel computes the gradient of the mean over its batch.
         for i in range(len(output)):
             one = slice(i, i + 1)
-            loss.compare(output[one], target[one], self.losses[one], self.doutput[one])
+            user_defined.compare(
+                loss, output[one], target[one], self.losses[one], self.doutput[one]
+            )
         self.y_hat = output
         self.dy_hat: Array | None = None
         self.has_softmax = isinstance(loss, CrossEntropy)

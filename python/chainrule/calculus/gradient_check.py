@@ -11,6 +11,7 @@ import numpy as np
 from .._random import generator
 from .._types import Array
 from .._validation import integer, number
+from ..nn import user_defined
 from ..nn.architecture import Mode
 from ..nn.layers import LeakyReLU, MaxPool2d, ReLU
 from ..nn.losses import Loss
@@ -300,7 +301,9 @@ def _training_step(forward: ForwardPass, target: Array, loss: Loss) -> Sequentia
     mode = Mode(backward=True, dropout=forward.offset is not None, logits=loss.takes_logits)
     with copy.plan(len(target), mode) as plan:
         plan.load(forward.values[0])
-        loss.compare(plan.forward(forward.offset or 0), target, plan.losses, plan.doutput)
+        user_defined.compare(
+            loss, plan.forward(forward.offset or 0), target, plan.losses, plan.doutput
+        )
         plan.backward()
     return copy
 

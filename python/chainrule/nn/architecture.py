@@ -16,7 +16,7 @@ from ..devices import ALIGNMENT
 from . import hints
 from .layers import KINDS, Conv2d, Layer, LeakyReLU, MaxPool2d, ReLU, Softmax
 from .losses import Loss
-from .user_layers import fuses_relu, in_place_backward
+from .user_defined import fuses_relu, in_place_backward
 
 MAX_DIMENSIONS = 8
 # The number of layouts that an architecture caches. One `fit` with validation uses six.
@@ -222,7 +222,8 @@ class Architecture:
                 f"layer {last} over the last axis of {shape}, reshaped to {output} later: put "
                 f"Flatten() before Softmax()"
             )
-        active = [each for each in self.layers[last + 1 :] if _drops(each)]
+        later = [layer for layer in self.layers[last + 1 :] if layer.reshapes_only(False)]
+        active = [layer for layer in later if not layer.reshapes_only(True)]
         if dropout and active:
             raise ValueError(
                 f"{operation}: no active dropout may follow the final softmax, got {active[0]!r} "
@@ -353,13 +354,8 @@ def find_final_softmax(layers: Sequence[Layer]) -> int | None:
 
 def _keeps_probabilities(layer: Layer) -> bool:
     """Return whether the layer, outside training, returns numbers in [0, 1] as they are."""
-    # One pixel is its own maximum.
     one_pixel = type(layer) is MaxPool2d and layer.window == 1 and layer.stride in (None, 1)
     return layer.reshapes_only(False) or type(layer) in (ReLU, LeakyReLU) or one_pixel
-
-
-def _drops(layer: Layer) -> bool:
-    return layer.reshapes_only(False) and not layer.reshapes_only(True)
 
 
 def infer_shapes(layers: Sequence[Layer], input_shape: Shape) -> tuple[Shape, ...]:

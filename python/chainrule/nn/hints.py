@@ -93,14 +93,16 @@ def for_targets(targets: Array, count: int, output_shape: Shape, dtype: np.dtype
     if targets.dtype.kind not in NUMBERS or targets.ndim == 0:
         return ""
     expression = ""
-    if len(output_shape) == 1 and output_shape[0] > 1 and targets.dtype.kind in "iu":
+    if len(output_shape) == 1 and output_shape[0] > 1:
         column = targets.shape == (count, 1)
         labels = targets[:, 0] if column else targets
         if labels.shape == (count,) and count:
-            if labels.min() < 0 or labels.max() >= output_shape[0]:
+            in_range = labels.min() >= 0 and labels.max() < output_shape[0]
+            if not in_range or not (labels == np.rint(labels)).all():
                 return ""
             kind = "" if dtype == np.float32 else f', "{dtype}"'
             name = "target[:, 0]" if column else "target"
+            name += "" if labels.dtype.kind in "iu" else ".astype(np.int64)"
             return f": use chainrule.data.one_hot({name}, {output_shape[0]}{kind})"
     one = targets.shape[1:]
     if (*one, 1) == output_shape:

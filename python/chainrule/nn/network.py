@@ -17,6 +17,7 @@ from .._files import PathLike
 from .._optional import importing
 from .._types import Array, Shape
 from .._validation import integer
+from . import user_defined
 from .architecture import Architecture, Extras, Mode
 from .initialization import Initializer
 from .layers import Layer
@@ -454,7 +455,7 @@ class Sequential:
             plan.load(x)
             output = plan.forward(self.count_pass() if training else 0)
             target = devices.to_device(self.device, target)
-            loss.compare(output, target, plan.losses, plan.doutput)
+            user_defined.compare(loss, output, target, plan.losses, plan.doutput)
             plan.backward()
             value = float(devices.to_numpy(plan.losses).sum(dtype=np.float64)) / len(x)
             gradients = self.storage.gradients.arrays

@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import devices, ops
 from .._types import Array
-from . import user_layers
+from . import user_defined
 from .architecture import Architecture, Buffer, BufferLayout, Extras, Mode
 from .layers import NO_BUFFER, LayerContext, Pooled
 from .parameters import Parameters
@@ -91,7 +91,7 @@ class Plan:
             self._backward_walk(architecture, contexts, layout, dy) if mode.backward else []
         )
         # The first passes check that user-defined layers write their arrays.
-        own = not all(map(user_layers.is_built_in, architecture.layers))
+        own = not all(map(user_defined.is_built_in, architecture.layers))
         self._checks_forward = self._checks_backward = own
 
     def _contexts(
@@ -179,10 +179,10 @@ class Plan:
     def _check_forward(self, count: int | Array) -> None:
         for context in self._forward:
             context.offset = count
-            if user_layers.is_built_in(context.layer):
+            if user_defined.is_built_in(context.layer):
                 context.layer.forward(context)
             else:
-                user_layers.forward(context)
+                user_defined.forward(context)
         self._checks_forward = False
 
     def backward(self) -> None:
@@ -195,10 +195,10 @@ class Plan:
 
     def _check_backward(self) -> None:
         for context in self._backward:
-            if user_layers.is_built_in(context.layer):
+            if user_defined.is_built_in(context.layer):
                 context.layer.backward(context)
             else:
-                user_layers.backward(context)
+                user_defined.backward(context)
         self._checks_backward = False
 
 

@@ -100,7 +100,9 @@ def write(path: PathLike, stored: Stored, arrays: Mapping[str, Array]) -> None:
     layers = len(stored.architecture.layers)
     if layers > MAX_LAYERS:
         raise ValueError(f"save: network must have at most {MAX_LAYERS} layers, got {layers}")
-    with explained_memory_errors(f"save: {shown(path)}: memory must suffice to write, got too little"):
+    with explained_memory_errors(
+        f"save: {shown(path)}: memory must suffice to write, got too little"
+    ):
         replace_file("save", path, _content(stored, arrays))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import ops
 from .._types import Array
-from ..nn import user_layers
+from ..nn import user_defined
 from ..nn.architecture import Extras, Mode, step_extras
 from ..nn.losses import LOSSES, Loss
 from ..nn.network import Sequential
@@ -48,7 +48,7 @@ def is_recordable(network: Sequential, loss: Loss) -> bool:
 
     User-defined layers and losses may compute in Python, which a program does not record.
     """
-    return type(loss) in LOSSES and all(map(user_layers.is_built_in, network.layers))
+    return type(loss) in LOSSES and all(map(user_defined.is_built_in, network.layers))
 
 
 def step_plans(
@@ -164,7 +164,8 @@ class TrainStep:
     def _run(self, plan: Plan) -> None:
         ops.gather(self.data.x, plan.extras["indices"], out=plan.input)
         output = plan.forward(self._pass_number)
-        self.data.loss.compare(output, plan.extras["target"], plan.losses, plan.doutput)
+        target = plan.extras["target"]
+        user_defined.compare(self.data.loss, output, target, plan.losses, plan.doutput)
         plan.backward()
 
     def parameters_are_finite(self) -> bool:

@@ -15,6 +15,7 @@ from .. import available_memory, devices
 from .._random import generator
 from .._types import Array
 from .._validation import integer, number
+from ..nn import user_defined
 from ..nn.architecture import Mode
 from ..nn.losses import Loss, checked_loss
 from ..nn.network import Sequential
@@ -359,7 +360,7 @@ def _measure(
         if data.classes is not None:
             predicted[rows] = output.argmax(axis=1)
         target = devices.to_device(network.device, data.target[rows])
-        loss.compare(plan.output, target, plan.losses, plan.doutput)
+        user_defined.compare(loss, plan.output, target, plan.losses, plan.doutput)
         total += float(devices.to_numpy(plan.losses).sum(dtype=np.float64))
     mean = total / len(data)
     if data.classes is None:

@@ -304,7 +304,14 @@ class OptimizerState:
         if self.optimizer.clip is not None and self._norm is not None:
             self._norm.clip(self.optimizer.clip)
         for parameters, gradient, state, l2 in self._updates:
-            self.optimizer.update(parameters, gradient, state, self.learning_rate, l2)
+            update: Callable[..., object] = self.optimizer.update
+            result = update(parameters, gradient, state, self.learning_rate, l2)
+            if result is not None and result is not parameters:
+                raise TypeError(
+                    f"{type(self.optimizer).__name__}: update must change its array parameters in "
+                    f"place, such as parameters -= ..., and return None, got "
+                    f"{type(result).__name__}"
+                )
 
 
 def norm(vector: Array) -> float:

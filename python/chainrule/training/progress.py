@@ -122,7 +122,8 @@ class Interrupt:
     """Turn the first Ctrl-C into a flag, so that the current step is finished. The second raises.
 
     This works in the main thread only, because Python handles signals there. A handler that the
-    user's program has installed stays in place. If the block ends with another exception after
+    user's program has installed stays in place. If a callback of one training runs another, Ctrl-C
+    ends both. If the block ends with another exception after
     Ctrl-C, KeyboardInterrupt replaces it. If it ends without one, the caller must read `requested`.
 
     Attributes
@@ -137,14 +138,19 @@ class Interrupt:
         self.requested = False
         self.repeated = False
         self._installed = False
+        self._outer: Interrupt | None = None
+        self._inner: list[Interrupt] = []
 
     def __enter__(self) -> Interrupt:
-        if (
-            threading.current_thread() is threading.main_thread()
-            and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        ):
+        if threading.current_thread() is not threading.main_thread():
+            return self
+        handler = signal.getsignal(signal.SIGINT)
+        if handler is signal.default_int_handler:
             signal.signal(signal.SIGINT, self._handle)
             self._installed = True
+        elif isinstance(outer := getattr(handler, "__self__", None), Interrupt):
+            self._outer = outer
+            outer._inner.append(self)
         return self
 
     def __exit__(
@@ -155,12 +161,16 @@ class Interrupt:
     ) -> None:
         if self._installed:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+        if self._outer is not None:
+            self._outer._inner.remove(self)
         # A caller that handles this error would otherwise never see the Ctrl-C.
         if self.requested and kind is not None and not issubclass(kind, KeyboardInterrupt):
             raise KeyboardInterrupt from error
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
-            self.repeated = True
+        repeated = self.requested
+        for each in (self, *self._inner):
+            each.repeated = each.requested
+            each.requested = True
+        if repeated:
             raise KeyboardInterrupt
-        self.requested = True

@@ -1,4 +1,4 @@
-"""Checks of layers that are defined outside this package.
+"""Checks of layers and losses that are defined outside this package.
 
 A layer inherits the flags `Layer.fuses_relu` and `Layer.in_place_backward` with the method that
 they describe. A subclass that overrides the method does not inherit its flag. Otherwise a ReLU
@@ -14,6 +14,7 @@ import numpy as np
 
 from .._types import Array
 from .layers import KINDS, Layer, LayerContext
+from .losses import LOSSES, Loss
 
 # The kinds as they are here, before a program adds its own: those compute only with `ops`.
 BUILT_IN: frozenset[type[Layer]] = frozenset(KINDS.values())
@@ -62,7 +63,7 @@ def forward(context: LayerContext) -> None:
     result = call(context)
     name = f"{type(context.layer).__name__}: forward must"
     _check_result(name, "y", result, y, context.y)
-    _check_written(name, {"y": y})
+    _check_written(name, {"context.y": y})
 
 
 def backward(context: LayerContext) -> None:
@@ -74,9 +75,9 @@ def backward(context: LayerContext) -> None:
         If the layer returns its gradient, assigns ``context.dx``, or leaves elements unwritten.
     """
     dy, dx = context.dy, context.dx
-    written = {f'gradients["{name}"]': array for name, array in context.gradients.items()}
+    written = {f'context.gradients["{name}"]': array for name, array in context.gradients.items()}
     if dx is not None:
-        written["dx"] = dx
+        written["context.dx"] = dx
     for array in written.values():
         _mark(array)
     call: Callable[[LayerContext], object] = context.layer.backward
@@ -87,6 +88,30 @@ def backward(context: LayerContext) -> None:
     else:
         _check_result(name, "dx", result, dx, context.dx)
     _check_written(name, written)
+
+
+def compare(loss: Loss, output: Array, target: Array, losses: Array, doutput: Array) -> None:
+    """Call ``loss.compare``. Check that a user-defined loss writes its two results.
+
+    Raises
+    ------
+    TypeError
+        If the loss returns its results, or leaves elements unwritten.
+    """
+    if type(loss) in LOSSES:
+        loss.compare(output, target, losses, doutput)
+        return
+    _mark(losses)
+    _mark(doutput)
+    call: Callable[..., object] = loss.compare
+    result = call(output, target, losses, doutput)
+    name = f"{type(loss).__name__}: compare must"
+    if result is not None:
+        raise TypeError(
+            f"{name} write into the arrays losses and doutput, such as losses[...] = ..., and "
+            f"return None, got {type(result).__name__}"
+        )
+    _check_written(name, {"losses": losses, "doutput": doutput})
 
 
 def _mark(array: Array) -> None:
@@ -110,6 +135,6 @@ def _check_written(name: str, arrays: Mapping[str, Array]) -> None:
         missing = int(np.count_nonzero(array.view(mark.dtype) == mark))
         if missing:
             raise TypeError(
-                f"{name} write every element of context.{buffer}, got {missing:,} of "
+                f"{name} write every element of {buffer}, got {missing:,} of "
                 f"{array.size:,} unwritten"
             )

@@ -1,4 +1,4 @@
-"""User-defined layers: mistakes are reported instead of training on memory that is not written."""
+"""User-defined layers and losses: mistakes are reported, and do not end in unwritten memory."""
 
 from __future__ import annotations
 
@@ -186,3 +186,49 @@ def test_a_layer_added_to_the_kinds_is_not_recorded(monkeypatch: pytest.MonkeyPa
     cr.fit(want, (X, Y), batch_size=2, progress=False, **arguments)
     assert np.array_equal(net.parameter_vector, want.parameter_vector)
     assert cr.evaluate(net, (X, Y)).loss < cr.evaluate(network(Double()), (X, Y)).loss
+
+
+class Absolute(cr.Loss):
+    """A loss without a mistake."""
+
+    def check(self, target: Any, count: int, output_shape: Any, dtype: Any) -> Any:
+        return np.asarray(target, dtype)
+
+    def compare(self, output: Any, target: Any, losses: Any, doutput: Any) -> Any:
+        losses[...] = np.abs(output - target).sum(axis=1)
+        doutput[...] = np.sign(output - target) / len(output)
+
+    def classes(self, target: Any) -> None:
+        return None
+
+
+class ReturnsBoth(Absolute):
+    def compare(self, output: Any, target: Any, losses: Any, doutput: Any) -> Any:
+        return np.abs(output - target).sum(axis=1), np.sign(output - target)
+
+
+class ForgetsTheGradient(Absolute):
+    def compare(self, output: Any, target: Any, losses: Any, doutput: Any) -> Any:
+        losses[...] = np.abs(output - target).sum(axis=1)
+        doutput = np.sign(output - target)  # noqa: F841  # another array
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (ReturnsBoth(), r"ReturnsBoth: compare must write .* and return None, got tuple"),
+        (ForgetsTheGradient(), r"ForgetsTheGradient: compare .* element of doutput, got 12 of 12"),
+    ],
+)
+def test_a_loss_must_write_its_results(loss: cr.Loss, message: str) -> None:
+    net, target = network(cr.ReLU()), np.ones((6, 2))
+    with pytest.raises(TypeError, match=message):
+        net.loss_and_gradient(X, target, loss)
+    with pytest.raises(TypeError, match=message):
+        cr.fit(net, (X, target), loss=loss, optimizer=cr.SGD(0.1), epochs=1)
+    with pytest.raises(TypeError, match=message):
+        cr.evaluate(net, (X, target), loss)
+    with pytest.raises(TypeError, match=message):
+        cr.calculus.check_gradient(net, X, target, loss)
+    assert net.loss_and_gradient(X, target, Absolute())[0] > 0
+    assert cr.calculus.check_gradient(net, X, target, Absolute()).passed
