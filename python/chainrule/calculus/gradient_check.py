@@ -246,7 +246,7 @@ def check_gradient(
     tolerance = number(operation, "tolerance", tolerance, 0)
     samples = integer(operation, "samples", samples, 1)
     batch, single = checked_batch(operation, network, x)
-    target = checked_targets(operation, network, y, loss, len(batch), single)
+    target = checked_targets(operation, network, y, loss, len(batch), single, training)
     forward = ForwardPass(network, batch, network.count_pass() if training else None)
     checks = _layer_checks(forward, target, loss, eps, tolerance, samples)
     return GradientCheck(tuple(checks), eps, tolerance)

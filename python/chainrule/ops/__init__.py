@@ -30,6 +30,10 @@ Notes
 -----
 The result does not depend on the number of threads.
 
+Sums are computed in parts. The error of a sum of n terms, of any length, is at most
+(4096 + log₂ n) · eps · Σ|terms|, where eps is ``numpy.finfo(dtype).eps``. Winograd convolutions
+also have the error of their transforms.
+
 NaN and infinities propagate by these rules:
 
 =========================================  ===================================================
@@ -96,6 +100,7 @@ from ._products import (
     linear_backward,
     matmul,
 )
+from ._training import count_correct as count_correct
 from ._training import (
     gather,
     sgd,

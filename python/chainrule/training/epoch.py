@@ -11,8 +11,8 @@ import numpy as np
 
 from .. import ops
 from .._types import Array
+from ..nn import user_layers
 from ..nn.architecture import Extras, Mode, step_extras
-from ..nn.layers import KINDS
 from ..nn.losses import LOSSES, Loss
 from ..nn.network import Sequential
 from ..nn.plan import Plan
@@ -48,7 +48,7 @@ def is_recordable(network: Sequential, loss: Loss) -> bool:
 
     User-defined layers and losses may compute in Python, which a program does not record.
     """
-    return type(loss) in LOSSES and all(type(layer) in KINDS.values() for layer in network.layers)
+    return type(loss) in LOSSES and all(map(user_layers.is_built_in, network.layers))
 
 
 def step_plans(
@@ -158,9 +158,7 @@ class TrainStep:
             classes = extras["target"]
             if data.classes is not data.target:
                 classes = data.classes.take(indices, 0, extras["classes"], "clip")
-            plan.output.argmax(1, extras["predicted"])
-            np.equal(extras["predicted"], classes, extras["correct"])
-            correct = int(np.count_nonzero(extras["correct"]))
+            correct = ops.count_correct(plan.output, classes)
         return float(np.add.reduce(plan.losses, dtype=np.float64)), correct
 
     def _run(self, plan: Plan) -> None:

@@ -233,7 +233,7 @@ struct Convolution {
 
   // The scratch memory of a worker of the implicit GEMM: the output's buffer and the padded input.
   int64_t band_scratch_size() const {
-    return output.buffer_size(gemm) + gemm.copy_size(output.band_rows(gemm));
+    return output.buffer_size(gemm) + gemm.scratch_size(output.band_rows(gemm));
   }
 
   // Computes the images for which selected(image) is true.

@@ -34,7 +34,8 @@ struct TileOrigin {
 struct WinogradTiles {
   static constexpr int64_t outputs = 4, pixels = 6, components = pixels * pixels;
   static constexpr int64_t block = 4 * tile_rows;
-  int64_t batch, rows, columns;  // outputs of an image
+  static constexpr int64_t max_channels = int64_t{1} << 16;  // whose parts are added in order
+  int64_t batch, rows, columns;                              // outputs of an image
 
   int64_t down() const { return ceil_div(rows, outputs); }
   int64_t across() const { return ceil_div(columns, outputs); }
@@ -58,7 +59,8 @@ struct WinogradTiles {
     const WinogradTiles tiles{batch, c.out_rows, c.out_columns};
     return Vec<T>::width > 1 && sizeof(T) == sizeof(float) && c.window_rows == 3 &&
            c.window_columns == 3 && c.stride_rows == 1 && c.stride_columns == 1 &&
-           c.image.channels >= 16 && c.filters.columns >= 16 && tiles.count() >= block &&
+           c.image.channels >= 16 && c.image.channels <= max_channels && c.filters.columns >= 16 &&
+           tiles.count() >= block &&
            components * tiles.tiles_per_image() * 4 <= 9 * c.out_rows * c.out_columns * 3;
   }
 };

@@ -9,6 +9,7 @@
 #pragma once
 
 #include "cpu/kernels/conv/winograd.h"
+#include "cpu/kernels/long_sums.h"
 
 namespace chainrule::CR_ISA {
 
@@ -43,6 +44,12 @@ struct WinogradBackwardWeight {
     return max_chunks < 2 ? 1 : max_chunks / 2 * 2;  // for two threads
   }
   int64_t tasks() const { return groups() * chunks(); }
+  // After so many blocks the sums of a chunk are a subtotal.
+  int64_t max_blocks() const { return max_part_terms / block(); }
+  int64_t levels() const {
+    const int64_t blocks = ceil_div(ceil_div(tiles.count(), chunks()), block());
+    return Subtotals<T>::levels(ceil_div(blocks, max_blocks()));
+  }
 
   int64_t filters() const { return gradient.channels; }
   int64_t columns() const { return round_up(filters(), V::width); }
@@ -57,9 +64,10 @@ struct WinogradBackwardWeight {
     return side * rows() * (pixels_stride() + gradient_stride()) +
            round_up(WinogradTiles::components * max(image.channels, filters()), 16);
   }
+  // The sums of the chunks, then the buffers of their subtotals.
+  int64_t sums_size() const { return chunks() * (1 + levels()) * sum_size(); }
   int64_t workspace_size(int workers) const {
-    return (chunks() * sum_size() + workers * worker_scratch_size()) *
-           static_cast<int64_t>(sizeof(T));
+    return (sums_size() + workers * worker_scratch_size()) * static_cast<int64_t>(sizeof(T));
   }
 
   void run(const T* x, const T* dy, int64_t task, T* sums, T* worker_scratch) const {
@@ -108,8 +116,13 @@ struct WinogradBackwardWeight {
   void run(const T* x, const T* dy, int64_t chunk, int64_t first_row, T* sums,
            T* worker_scratch) const {
     T* const sum = sums + chunk * sum_size();
-    T* const bias =
-        first_row == 0 ? sum + WinogradTiles::components * image.channels * columns() : nullptr;
+    // The range of this task's sums.
+    const int64_t begin = side * first_row * image.channels * columns();
+    const int64_t end = begin + side * rows * image.channels * columns();
+    const int64_t bias_begin = WinogradTiles::components * image.channels * columns();
+    T* const bias = first_row == 0 ? sum + bias_begin : nullptr;
+    const Subtotals<T> subtotals(sums + (chunks() + chunk * levels()) * sum_size(), sum_size());
+    int64_t blocks = 0, pushed = 0;
     T* const pixels = worker_scratch;
     T* const products = pixels + side * rows * pixels_stride();
     T* const copy = products + side * rows * gradient_stride();
@@ -118,6 +131,12 @@ struct WinogradBackwardWeight {
     for (int64_t k = 0; bias && k < columns(); ++k) bias[k] = T(0);
     for (int64_t start = first; start < last; start += block()) {
       const int64_t count = min(block(), last - start);
+      if (blocks++ == max_blocks()) {
+        blocks = 1;
+        subtotals.push(pushed, sum, begin, end);
+        if (bias) subtotals.push(pushed, sum, bias_begin, bias_begin + columns());
+        ++pushed;
+      }
       for (int64_t p = 0; p < count; ++p) {
         const TileOrigin at = tiles.origin(start + p);
         const ImagePatch<T> d(x, image, at.image, top + at.row, left + at.column, side, copy);
@@ -128,10 +147,12 @@ struct WinogradBackwardWeight {
         transform_gradient<rows>(g, first_row, p, products, bias);
       }
       for (int64_t j = 0; j < side * rows; ++j) {
-        multiply(pixels + j * pixels_stride(), products + j * gradient_stride(), count,
-                 start > first, sum + (side * first_row + j) * image.channels * columns());
+        multiply(pixels + j * pixels_stride(), products + j * gradient_stride(), count, blocks > 1,
+                 sum + (side * first_row + j) * image.channels * columns());
       }
     }
+    subtotals.add_to(pushed, sum, begin, end);
+    if (bias) subtotals.add_to(pushed, sum, bias_begin, bias_begin + columns());
   }
 
   // Computes rows of A dy Aᵀ, packed in panels for multiply(), and adds the sum of dy to the bias.
