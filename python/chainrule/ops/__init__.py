@@ -100,6 +100,7 @@ from ._products import (
     linear_backward,
     matmul,
 )
+from ._training import count_correct as count_correct
 from ._training import (
     gather,
     sgd,
