@@ -5,7 +5,9 @@
 
 #include <chrono>
 #include <cstring>
+#include <utility>
 
+#include "cpu/convolution_precision.h"
 #include "cpu/dispatch.h"
 #include "cpu/float_mode.h"
 #include "cpu/scratch.h"
@@ -46,7 +48,13 @@ class Cpu final : public Device {
     const py::array array(numpy_dtype(type), shape);
     return {array, array.data(), shape, type, this};
   }
-  Step recordable(Step step) const override { return step; }
+  Step recordable(Step step) const override {
+    return
+        [step = std::move(step), precision = convolution_precision()](const Workspace& workspace) {
+          const ScopedConvolutionPrecision scope(precision);
+          step(workspace);
+        };
+  }
   void run(const char*, int64_t bytes, int workers, const StepRef& work,
            std::span<const ArrayRef>) const override {
     const ScopedGilRelease no_gil;
