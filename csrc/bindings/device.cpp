@@ -4,7 +4,9 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <utility>
 
+#include "cpu/convolution_precision.h"
 #include "cpu/dispatch.h"
 #include "cpu/scratch.h"
 
@@ -30,7 +32,13 @@ class Cpu final : public Device {
     const py::array array(numpy_dtype(type), shape);
     return {array, array.data(), shape, type, this};
   }
-  Step recordable(Step step) const override { return step; }
+  Step recordable(Step step) const override {
+    return
+        [step = std::move(step), precision = convolution_precision()](const Workspace& workspace) {
+          const ScopedConvolutionPrecision scope(precision);
+          step(workspace);
+        };
+  }
   void run(const char*, int64_t bytes, int workers, const StepRef& work,
            std::span<const ArrayRef>) const override {
     const ScopedGilRelease no_gil;
