@@ -48,10 +48,12 @@ from chainrule.nn.network import Sequential
 from chainrule.program import Program
 from chainrule.system import (
     backends,
+    get_convolution_precision,
     get_matmul_precision,
     get_num_threads,
     info,
     set_backend,
+    set_convolution_precision,
     set_matmul_precision,
     set_num_threads,
 )
@@ -98,6 +100,7 @@ __all__ = [
     "evaluate",
     "examples",
     "fit",
+    "get_convolution_precision",
     "get_matmul_precision",
     "get_num_threads",
     "info",
@@ -106,6 +109,7 @@ __all__ = [
     "plots",
     "recipes",
     "set_backend",
+    "set_convolution_precision",
     "set_matmul_precision",
     "set_num_threads",
 ]

@@ -242,6 +242,33 @@ WinogradBackwardWeight<T> winograd_backward_weight(const Conv2d& s) {
           .tiles = {s.batch, s.out_height, s.out_width}};
 }
 
+// Returns false if the images have too much contrast, or if a result is not finite.
+template <class T>
+bool backward_weight_by_winograd(const T* dy, const T* x, T* dweight, T* dbias, const Conv2d& s,
+                                 const Workspace& workspace) {
+  const WinogradBackwardWeight<T> winograd = winograd_backward_weight<T>(s);
+  T* const sums = static_cast<T*>(workspace.data);
+  T* const after_sums = sums + winograd.sums_size();
+  auto* const reports = reinterpret_cast<typename WinogradBackwardWeight<T>::Report*>(after_sums);
+  T* const worker_scratch = after_sums + winograd.reports_size();
+  parallel_for(winograd.tasks(), convolution_cycles(s, Vec<T>::width) / 2, workspace.workers,
+               [&](int64_t task, int worker) {
+                 winograd.run(x, dy, task, sums, reports,
+                              worker_scratch + worker * winograd.worker_scratch_size());
+               });
+  if (!winograd.accurate(reports)) return false;
+  bool* const not_finite = reinterpret_cast<bool*>(worker_scratch);
+  const int64_t vectors = ceil_div(s.out, Vec<T>::width);
+  parallel_for(vectors, winograd.chunks() * winograd.sum_size(), workspace.workers,
+               [&](int64_t index, int) {
+                 not_finite[index] = !winograd.reduce(sums, index * Vec<T>::width, dweight, dbias);
+               });
+  for (int64_t index = 0; index < vectors; ++index) {
+    if (not_finite[index]) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 template <class T>
@@ -255,26 +282,11 @@ template <class T>
 void conv2d_backward_weight(const T* dy, const T* x, T* dweight, T* dbias, const Conv2d& s,
                             const Workspace& workspace) {
   if (s.out == 0) return;  // the batch may be 2^40 empty images
-  if (!WinogradTiles::supports(s.batch, forward_gemm<T>(s))) {
-    return backward_weight_gemm(dy, x, dweight, dbias, s, workspace);
+  if (!WinogradTiles::supports(s.batch, forward_gemm<T>(s)) ||
+      convolution_precision() == ConvolutionPrecision::highest ||
+      !backward_weight_by_winograd(dy, x, dweight, dbias, s, workspace)) {
+    backward_weight_gemm(dy, x, dweight, dbias, s, workspace);
   }
-  const WinogradBackwardWeight<T> winograd = winograd_backward_weight<T>(s);
-  T* const sums = static_cast<T*>(workspace.data);
-  T* const worker_scratch = sums + winograd.sums_size();
-  parallel_for(winograd.tasks(), convolution_cycles(s, Vec<T>::width) / 2, workspace.workers,
-               [&](int64_t task, int worker) {
-                 winograd.run(x, dy, task, sums,
-                              worker_scratch + worker * winograd.worker_scratch_size());
-               });
-  bool* const not_finite = reinterpret_cast<bool*>(worker_scratch);
-  const int64_t vectors = ceil_div(s.out, Vec<T>::width);
-  parallel_for(vectors, winograd.chunks() * winograd.sum_size(), workspace.workers,
-               [&](int64_t index, int) {
-                 not_finite[index] = !winograd.reduce(sums, index * Vec<T>::width, dweight, dbias);
-               });
-  bool any = false;
-  for (int64_t index = 0; index < vectors; ++index) any = any || not_finite[index];
-  if (any) backward_weight_gemm(dy, x, dweight, dbias, s, workspace);
 }
 
 CR_INSTANTIATE(conv2d_workspace);

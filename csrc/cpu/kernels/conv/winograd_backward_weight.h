@@ -66,13 +66,47 @@ struct WinogradBackwardWeight {
   }
   // The sums of the chunks, then the buffers of their subtotals.
   int64_t sums_size() const { return chunks() * (1 + levels()) * sum_size(); }
+  // The contrast of the tiles of one image in one chunk. An image or a chunk ends between one and
+  // the next.
+  struct Report {
+    GroupLevels<T> pixels, gradients;
+  };
+  int64_t reports_size() const {
+    const int64_t bytes = (chunks() + tiles.batch) * static_cast<int64_t>(sizeof(Report));
+    return round_up(ceil_div(bytes, static_cast<int64_t>(sizeof(T))), 16);
+  }
   int64_t workspace_size(int workers) const {
-    return (sums_size() + workers * worker_scratch_size()) * static_cast<int64_t>(sizeof(T));
+    return (sums_size() + reports_size() + workers * worker_scratch_size()) *
+           static_cast<int64_t>(sizeof(T));
   }
 
-  void run(const T* x, const T* dy, int64_t task, T* sums, T* worker_scratch) const {
-    if (groups() == 1) run<side>(x, dy, task, 0, sums, worker_scratch);
-    else run<side / 3>(x, dy, task / 3, task % 3 * (side / 3), sums, worker_scratch);
+  void run(const T* x, const T* dy, int64_t task, T* sums, Report* reports,
+           T* worker_scratch) const {
+    if (groups() == 1) run<side>(x, dy, task, 0, sums, reports, worker_scratch);
+    else run<side / 3>(x, dy, task / 3, task % 3 * (side / 3), sums, reports, worker_scratch);
+  }
+
+  // Returns true if the sums are accurate: if the images with too much contrast in x or dy have
+  // smaller products than the others. All elements of the result are sums over all images.
+  bool accurate(const Report* reports) const {
+    T even = T(0), uneven = T(0);
+    int64_t chunk = 0;
+    for (int64_t image_index = 0; image_index < tiles.batch; ++image_index) {
+      Report total;
+      total.pixels.clear();
+      total.gradients.clear();
+      const int64_t end = (image_index + 1) * tiles.tiles_per_image();
+      for (;; ++chunk) {
+        total.pixels.add(reports[chunk + image_index].pixels);
+        total.gradients.add(reports[chunk + image_index].gradients);
+        if (first_tile(chunk + 1) >= end) break;
+      }
+      if (first_tile(chunk + 1) == end) ++chunk;
+      const bool both = total.pixels.even(image.height * image.width) &&
+                        total.gradients.even(gradient.height * gradient.width);
+      (both ? even : uneven) += total.pixels.largest() * total.gradients.largest();
+    }
+    return uneven <= even && even >= static_cast<T>(smallest_product);
   }
 
   // Adds the chunks in order and transforms the sum, for one vector of filters. Returns false if a
@@ -111,9 +145,11 @@ struct WinogradBackwardWeight {
   }
 
  private:
+  int64_t first_tile(int64_t chunk) const { return chunk * tiles.count() / chunks(); }
+
   // Computes rows [first_row, first_row + rows) of components over one chunk.
   template <int rows>
-  void run(const T* x, const T* dy, int64_t chunk, int64_t first_row, T* sums,
+  void run(const T* x, const T* dy, int64_t chunk, int64_t first_row, T* sums, Report* reports,
            T* worker_scratch) const {
     T* const sum = sums + chunk * sum_size();
     // The range of this task's sums.
@@ -126,8 +162,8 @@ struct WinogradBackwardWeight {
     T* const pixels = worker_scratch;
     T* const products = pixels + side * rows * pixels_stride();
     T* const copy = products + side * rows * gradient_stride();
-    const int64_t first = chunk * tiles.count() / chunks();
-    const int64_t last = (chunk + 1) * tiles.count() / chunks();
+    const int64_t first = first_tile(chunk), last = first_tile(chunk + 1);
+    int64_t reported = -1;  // image
     for (int64_t k = 0; bias && k < columns(); ++k) bias[k] = T(0);
     for (int64_t start = first; start < last; start += block()) {
       const int64_t count = min(block(), last - start);
@@ -140,10 +176,25 @@ struct WinogradBackwardWeight {
       for (int64_t p = 0; p < count; ++p) {
         const TileOrigin at = tiles.origin(start + p);
         const ImagePatch<T> d(x, image, at.image, top + at.row, left + at.column, side, copy);
+        Report& report = reports[chunk + at.image];
+        if (first_row == 0) {
+          if (at.image != reported) {
+            reported = at.image;
+            report.pixels.clear();
+            report.gradients.clear();
+          }
+          report.pixels.add_pixels(d.corner, d.row, image.channels,
+                                   WinogradTiles::own_pixels(at.row, tiles.rows),
+                                   WinogradTiles::own_pixels(at.column, tiles.columns));
+        }
         transform_input<rows>(d, image.channels, first_row, pixels_stride(),
                               pixels + p * image.channels);
         const ImagePatch<T> g(dy, gradient, at.image, at.row, at.column, WinogradTiles::outputs,
                               copy);
+        if (first_row == 0) {
+          report.gradients.add_pixels(g.corner, g.row, filters(), WinogradTiles::outputs,
+                                      WinogradTiles::outputs);
+        }
         transform_gradient<rows>(g, first_row, p, products, bias);
       }
       for (int64_t j = 0; j < side * rows; ++j) {
