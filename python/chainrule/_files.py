@@ -50,7 +50,7 @@ def home_folder() -> str | None:
 
 def shown(path: PathLike) -> str:
     """Return the path for a message, with characters that cannot be printed as escapes."""
-    text = os.fsdecode(path)
+    text = os.fsdecode(path) if isinstance(path, str | bytes | os.PathLike) else repr(path)
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -141,7 +141,7 @@ def open_regular(operation: str, path: PathLike) -> BufferedReader:
         # file can have the name by then: O_NONBLOCK opens a pipe at once.
         require_regular(operation, path, os.stat(text).st_mode)
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-        file = open(text, "rb", opener=lambda text, _: os.open(text, flags))
+        file = open(text, "rb", opener=lambda text, _: os.open(text, flags))  # noqa: SIM115
         try:
             require_regular(operation, path, os.fstat(file.fileno()).st_mode)
         except BaseException:
