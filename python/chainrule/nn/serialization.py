@@ -100,7 +100,9 @@ def write(path: PathLike, stored: Stored, arrays: Mapping[str, Array]) -> None:
     layers = len(stored.architecture.layers)
     if layers > MAX_LAYERS:
         raise ValueError(f"save: network must have at most {MAX_LAYERS} layers, got {layers}")
-    with explained_memory_errors(f"save: {shown(path)}: memory must suffice to write, got too little"):
+    with explained_memory_errors(
+        f"save: {shown(path)}: memory must suffice to write, got too little"
+    ):
         replace_file("save", path, _content(stored, arrays))
 
 
@@ -147,7 +149,8 @@ def read(path: PathLike) -> tuple[Stored, dict[str, Array]]:
     OSError
         If the file cannot be read.
     ValueError
-        If the file is not a network of this library. The message starts with ``load:``.
+        If the file is not a network of this library. The message starts with ``load:`` and names
+        the file.
     MemoryError
         If memory is short.
     """
@@ -176,8 +179,9 @@ def read(path: PathLike) -> tuple[Stored, dict[str, Array]]:
                 order = [starts[start] for start in sorted(starts)]
                 del tensors, text, starts  # before the arrays are allocated
                 return stored, _arrays(name, file, order, stored.architecture)
-        except IsADirectoryError as error:
-            _invalid(str(error).removeprefix("load: "))
+        except (IsADirectoryError, ValueError) as error:
+            text = str(error).removeprefix("load: ")
+            _invalid(text if name in text else f"{name}: {text}")
 
 
 def _invalid(text: str) -> NoReturn:
