@@ -19,7 +19,15 @@ from typing import Any
 from unittest import mock
 
 import PIL.Image
-from fuzz_harness import MEBIBYTE, Finding, InputFile, Target, instrumented, main, mutate_bytes
+from fuzz_harness import (
+    MEBIBYTE,
+    Finding,
+    Target,
+    instrumented,
+    main,
+    mutate_bytes,
+    temporary_folder,
+)
 
 import chainrule as cr
 import chainrule.plots.charts
@@ -29,7 +37,7 @@ with instrumented("chainrule.cli"):
     from chainrule.cli import commands, exit_codes
     from chainrule.cli import main as command_line
 
-FOLDER = InputFile("digit.png").folder
+FOLDER = temporary_folder()
 ALLOWED = {exit_codes.SUCCESS, exit_codes.FAILURE, exit_codes.USAGE_ERROR}
 DIGITS = cr.data.digits()
 PATHS = ("model.safetensors", "digit.png", "absent", "folder", "folder/new", "notes.txt", "-", ".")
@@ -45,14 +53,19 @@ VALUES = (
 COMMANDS = ("mnist", "predict", "tutorial", "info", "nothing")
 
 
-def prepare() -> None:
-    """Write the files that the arguments can name, and replace what takes long."""
+def write_files() -> None:
+    """Write the files that the arguments can name."""
     cr.Sequential(cr.Flatten(), cr.Linear(10), input_shape=(28, 28, 1)).save(
         FOLDER / "model.safetensors"
     )
     PIL.Image.fromarray(DIGITS[1].images[0, :, :, 0]).save(FOLDER / "digit.png")
     (FOLDER / "notes.txt").write_text("text\n")
     (FOLDER / "folder").mkdir(exist_ok=True)
+
+
+def prepare() -> None:
+    """Write the files, and replace what takes long."""
+    write_files()
     os.chdir(FOLDER)
     for name in ("CHAINRULE_DATA", "NO_COLOR"):
         os.environ.pop(name, None)
@@ -101,6 +114,8 @@ def check(data: bytes) -> None:
     if not (FOLDER / "model.safetensors").is_file():
         prepare()
     call = arguments(data)
+    if call[:1] == ["tutorial"]:
+        write_files()  # the last page may have replaced one of them
     with captured() as streams:
         try:
             code: Any = command_line(call)

@@ -63,25 +63,27 @@ class Target:
     longest: int
 
 
-class InputFile:
-    """A file whose content is replaced for each input. It lies in memory where there is /dev/shm.
+_folders: list[Path] = []
 
-    The file is created anew only if it was removed or renamed.
-    """
+
+def temporary_folder() -> Path:
+    """Create a folder that `main` removes. It is in memory if there is a /dev/shm."""
+    memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
+    folder = Path(tempfile.mkdtemp(prefix="chainrule-fuzz-", dir=memory))
+    _folders.append(folder)
+    return folder
+
+
+class InputFile:
+    """A file in a temporary folder, whose content is replaced for each input."""
 
     def __init__(self, name: str) -> None:
-        memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
-        self.folder = Path(tempfile.mkdtemp(prefix="chainrule-fuzz-", dir=memory))
-        self.path = self.folder / name
+        self.path = temporary_folder() / name
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def write(self, data: bytes) -> None:
         os.ftruncate(self._file, 0)
         os.pwrite(self._file, data, 0)
-
-    def close(self) -> None:
-        os.close(self._file)
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class Meter:
@@ -206,30 +208,27 @@ def fuzz(target: Target, arguments: argparse.Namespace) -> None:
             # The input has no structure left. An exception here would end libFuzzer without a text.
             return bytes(atheris.Mutate(data, max_size))
 
-    with tempfile.TemporaryDirectory(prefix="chainrule-fuzz-") as folder:
-        work = Path(arguments.corpus or folder).resolve()
-        work.mkdir(parents=True, exist_ok=True)
-        for name, data in inputs(target):
-            if len(data) <= target.longest:
-                (work / name).write_bytes(data)
-        options = [
-            f"-max_len={target.longest}",
-            "-timeout=60",
-            "-rss_limit_mb=3000",
-            "-print_final_stats=1",
-            f"-artifact_prefix={artifacts}/{target.name}-",
-            f"-verbosity={int(arguments.verbose)}",
-        ]
-        if arguments.runs:
-            options.append(f"-runs={arguments.runs}")
-        if arguments.seconds:
-            options.append(f"-max_total_time={arguments.seconds}")
-        if arguments.seed:
-            options.append(f"-seed={arguments.seed}")
-        atheris.Setup(
-            [sys.argv[0], *options, str(work)], test_one_input, custom_mutator=custom_mutator
-        )
-        atheris.Fuzz()
+    work = Path(arguments.corpus).resolve()
+    work.mkdir(parents=True, exist_ok=True)
+    for name, data in inputs(target):
+        if len(data) <= target.longest:
+            (work / name).write_bytes(data)
+    options = [
+        f"-max_len={target.longest}",
+        "-timeout=60",
+        "-rss_limit_mb=3000",
+        "-print_final_stats=1",
+        f"-artifact_prefix={artifacts}/{target.name}-",
+        f"-verbosity={int(arguments.verbose)}",
+    ]
+    if arguments.runs:
+        options.append(f"-runs={arguments.runs}")
+    if arguments.seconds:
+        options.append(f"-max_total_time={arguments.seconds}")
+    if arguments.seed:
+        options.append(f"-seed={arguments.seed}")
+    atheris.Setup([sys.argv[0], *options, str(work)], test_one_input, custom_mutator=custom_mutator)
+    atheris.Fuzz()
 
 
 def main(target: Target) -> int:
@@ -246,11 +245,30 @@ def main(target: Target) -> int:
         "--replay", nargs="*", metavar="FILE", help="run these files, or the corpus"
     )
     arguments = parser.parse_args()
-    if arguments.replay is None:
+    try:
+        return (
+            replay(target, arguments.replay)
+            if arguments.replay is not None
+            else (fuzz_in_child(target, arguments))
+        )
+    finally:
+        for folder in _folders:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def fuzz_in_child(target: Target, arguments: argparse.Namespace) -> int:
+    """Run `fuzz` in a child, because libFuzzer ends its process without Python's clean-up."""
+    arguments.corpus = arguments.corpus or temporary_folder()
+    child = os.fork()
+    if child == 0:
         fuzz(target, arguments)
-        return 0
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def replay(target: Target, names: list[str]) -> int:
+    """Run the named files, or the corpus. Return 1 if there is a finding."""
     meter = Meter()
-    files = {name: Path(name).read_bytes() for name in arguments.replay} or dict(inputs(target))
+    files = {name: Path(name).read_bytes() for name in names} or dict(inputs(target))
     findings = 0
     for name, data in files.items():
         try:

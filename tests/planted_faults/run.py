@@ -37,6 +37,7 @@ FASTER_BUILD = (
         "",
     ),
     ("CMakeLists.txt", "  cpu_backend(sse2)\n", ""),
+    ("CMakeLists.txt", "cpu_backend(scalar)", "cpu_backend(scalar -O0)"),
     ("csrc/cpu/dispatch.cpp", "CR_DECLARE(sse2)\n", ""),
     ("csrc/cpu/dispatch.cpp", "CR_DECLARE(avx512)\n", ""),
     ("csrc/cpu/dispatch.cpp", "    {&sse2::backend, [] { return true; }},\n", ""),
@@ -53,6 +54,10 @@ class Fault:
     old: str
     new: str
     tests: tuple[str, ...]
+
+    @property
+    def is_compiled(self) -> bool:
+        return self.file.startswith("csrc/")
 
     @property
     def on_gpu(self) -> bool:
@@ -74,7 +79,7 @@ def occurrences(root: Path) -> dict[str, int]:
 
 
 class Copy:
-    """A copy of the repository with its own build."""
+    """A copy of the repository with its own build. Files that have not changed keep their time."""
 
     def __init__(self, folder: Path, prefix: list[str]) -> None:
         self.prefix = prefix
@@ -85,11 +90,22 @@ class Copy:
             ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
         ).stdout.split("\0")
         for name in filter(None, names):
-            (self.root / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, self.root / name)
-        if ON_X86:
-            for file, old, new in FASTER_BUILD:
-                self.replace(file, old, new)
+            content = (ROOT / name).read_bytes()
+            for file, old, new in FASTER_BUILD if ON_X86 else ():
+                if file == name:
+                    content = content.replace(old.encode(), new.encode())
+            path = self.root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.is_file() or path.read_bytes() != content:
+                path.write_bytes(content)
+        for library in (ROOT / "python/chainrule").glob("_core*.so"):
+            self.install(library)
+
+    def install(self, library: Path) -> None:
+        """Copy a compiled library. It is replaced, not overwritten: it may be in use."""
+        target = self.root / "python/chainrule" / library.name
+        target.unlink(missing_ok=True)
+        shutil.copy2(library, target)
 
     def replace(self, file: str, old: str, new: str) -> None:
         path = self.root / file
@@ -107,8 +123,8 @@ class Copy:
         ).stdout.strip()
         options = {
             "CMAKE_BUILD_TYPE": "Release",
+            "CMAKE_CXX_FLAGS_RELEASE": "-O1",  # the kernels have flags of their own
             "CHAINRULE_SIMT": "ON",
-            "CHAINRULE_UNITY": "OFF",
             "Python_EXECUTABLE": sys.executable,
             "pybind11_DIR": pybind11,
         }
@@ -126,13 +142,10 @@ class Copy:
         if done.returncode != 0:
             raise RuntimeError(f"the build failed:\n{done.stdout[-3000:]}")
         for library in self.build.glob("_core*.so"):
-            # Replaced, not overwritten: a process may still have the old one mapped.
-            target = self.root / "python/chainrule" / library.name
-            target.unlink(missing_ok=True)
-            shutil.copy2(library, target)
+            self.install(library)
 
-    def test(self, tests: tuple[str, ...], on_gpu: bool) -> bool:
-        """Return whether the tests pass. A crash or a hang is a failure."""
+    def failure(self, tests: tuple[str, ...], on_gpu: bool) -> str:
+        """Run tests. Return "" if they pass, else the first failure, a crash or a hang."""
         pytest = [sys.executable, "-m", "pytest"]
         command = [*self.prefix, *pytest, "-q", "-x", "-p", "no:cacheprovider", *tests]
         environment = os.environ | {
@@ -155,25 +168,27 @@ class Copy:
                 timeout=TIMEOUT,
             )
         except subprocess.TimeoutExpired:
-            return False
+            return "hang"
         if done.returncode > 1:
             raise RuntimeError(f"pytest could not run {tests}:\n{done.stdout[-3000:]}")
-        return done.returncode == 0
+        if done.returncode < 0:
+            return f"signal {-done.returncode}"
+        failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+        return "" if done.returncode == 0 else (failed or ["failed"])[0]
 
-    def notices(self, fault: Fault) -> bool:
-        """Return whether the tests of a fault fail with it. Undo the fault."""
+    def noticed_by(self, fault: Fault) -> str:
+        """Return the first failure of a fault's tests, or "" if they pass. Undo the fault."""
         path = self.root / fault.file
         text, stat = path.read_text(), path.stat()
-        compiled = fault.file.startswith("csrc/")
         try:
             self.replace(fault.file, fault.old, fault.new)
-            if compiled:
+            if fault.is_compiled:
                 self.compile()
-            return not self.test(fault.tests, fault.on_gpu)
+            return self.failure(fault.tests, fault.on_gpu)
         finally:
             path.write_text(text)
             os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-            if compiled:
+            if fault.is_compiled:
                 # With the old times of the source and of the objects, nothing is compiled again.
                 shutil.rmtree(self.build)
                 shutil.copytree(self.clean, self.build)
@@ -182,7 +197,7 @@ class Copy:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("words", nargs="*", help="parts of names or files: default all faults")
-    parser.add_argument("--folder", help="folder for the copy and its build: default temporary")
+    parser.add_argument("--folder", help="folder for the copy and its build, which are kept")
     parser.add_argument("--prefix", default="", help='command before each step, as "nice -n 9"')
     arguments = parser.parse_args()
     chosen = [
@@ -191,24 +206,26 @@ def main() -> int:
         if not arguments.words
         or any(word in fault.name or word in fault.file for word in arguments.words)
     ]
-    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-        copy = Copy(Path(folder), arguments.prefix.split())
-        copy.configure()
-        copy.compile()
-        shutil.copytree(copy.build, copy.clean)
+    survivors = []
+    with tempfile.TemporaryDirectory() as temporary:
+        copy = Copy(Path(arguments.folder or temporary).resolve(), arguments.prefix.split())
+        if any(fault.is_compiled for fault in chosen):
+            copy.configure()
+            copy.compile()
+            shutil.rmtree(copy.clean, ignore_errors=True)
+            shutil.copytree(copy.build, copy.clean)
         for on_gpu in (False, True):
             tests = sorted({t for fault in chosen if fault.on_gpu == on_gpu for t in fault.tests})
-            if tests and not copy.test(tuple(tests), on_gpu):
-                raise RuntimeError(f"the tests fail without a fault: {', '.join(tests)}")
-        survivors = []
+            if tests and (failure := copy.failure(tuple(tests), on_gpu)):
+                raise RuntimeError(f"the tests must pass without a fault, got {failure}")
         for number, fault in enumerate(chosen, 1):
             started = time.monotonic()
-            caught = copy.notices(fault)
-            if not caught:
+            failure = copy.noticed_by(fault)
+            if not failure:
                 survivors.append(fault)
             print(
-                f"{number:2}/{len(chosen)} {'caught  ' if caught else 'SURVIVED'} "
-                f"{time.monotonic() - started:4.0f} s  {fault.file}: {fault.name}",
+                f"{number:2}/{len(chosen)} {time.monotonic() - started:4.0f} s  {fault.file}: "
+                f"{fault.name}: {failure or 'SURVIVED'}",
                 flush=True,
             )
     caught_count = len(chosen) - len(survivors)
