@@ -9,9 +9,13 @@ import re
 import stat
 import time
 from collections.abc import Iterable, Iterator
-from typing import BinaryIO, TypeAlias
+from io import BufferedReader, BufferedWriter
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
-from ._types import Array
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
 
 PathLike: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
@@ -94,6 +98,15 @@ def expanded(operation: str, path: PathLike) -> str:
     return os.path.expanduser(text)
 
 
+def expanded_path(operation: str, path: PathLike) -> Path:
+    """Return `expanded` as a Path that has the same meaning as an argument.
+
+    A Path drops a leading "./", so ``./~`` becomes absolute.
+    """
+    found = Path(expanded(operation, path))
+    return found.absolute() if str(found).startswith("~") else found
+
+
 def require_regular(operation: str, path: PathLike, mode: int) -> None:
     """Raise an error unless ``mode``, from stat, is that of a regular file.
 
@@ -112,7 +125,7 @@ def require_regular(operation: str, path: PathLike, mode: int) -> None:
     raise error(f"{start}{shown(path)}: path must be a regular file, got {got}")
 
 
-def open_regular(operation: str, path: PathLike) -> BinaryIO:
+def open_regular(operation: str, path: PathLike) -> BufferedReader:
     """Open a regular file for reading. Pipes, sockets and devices are not opened.
 
     Raises
@@ -157,9 +170,7 @@ def explained_memory_errors(text: str) -> Iterator[None]:
         raise MemoryError(text) from None
 
 
-def replace_file(
-    operation: str, path: PathLike, chunks: Iterable[bytes | memoryview | Array]
-) -> None:
+def replace_file(operation: str, path: PathLike, chunks: Iterable[ReadableBuffer]) -> None:
     """Write a file atomically: afterwards the path has the old content or the new one.
 
     The bytes are written to a temporary file in the same folder. The file is flushed and renamed,
@@ -239,7 +250,7 @@ def _replace(
     folder: str,
     name: str,
     before: os.stat_result | None,
-    chunks: Iterable[bytes | memoryview | Array],
+    chunks: Iterable[ReadableBuffer],
 ) -> None:
     start = _temporary_start(name)
     _remove_strays(folder, start)
@@ -284,7 +295,7 @@ def _replace(
             os.close(where)
 
 
-def _create(where: int | None, folder: str, name: str, mode: int) -> BinaryIO:
+def _create(where: int | None, folder: str, name: str, mode: int) -> BufferedWriter:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     path = name if where is not None else os.path.join(folder, name)
     return open(path, "wb", opener=lambda path, _: os.open(path, flags, mode, dir_fd=where))

@@ -88,8 +88,11 @@ def available(root: str | os.PathLike[str] = "/") -> Available | None:
     """
     text = os.environ.get(OVERRIDE)
     if text is not None:
-        limit = _override(text)
-        return None if limit is None else Available(max(0, limit - _held(root)), OVERRIDE)
+        limit, held = _override(text), _held(root)
+        if limit is None:
+            return None
+        source = f"{OVERRIDE} is {in_bytes(limit)}, of which this process holds {in_bytes(held)}"
+        return Available(max(0, limit - held), source)
     limits = [*_machine(root), *_groups(root), *_process(root)]
     return min(limits, default=None)
 

@@ -332,18 +332,14 @@ def test_other_safetensors_files_raise(tmp_path: Path) -> None:
         safetensors.numpy.save_file({"a": np.zeros(3, np.float32)}, path, metadata)
         with pytest.raises(
             ValueError,
-            match=r"^load: .*weights\.safetensors has no chainrule architecture in its m",
+            match=r"^load: .*weights\.safetensors has no chainrule architecture in ",
         ):
             cr.load(path)
     path.write_bytes(struct.pack("<Q", 2**63) + b"{}")
-    with pytest.raises(
-        ValueError, match=r"^load: .*weights\.safetensors is not a safetensors file"
-    ):
+    with pytest.raises(ValueError, match=r"^load: .*weights\.safetensors is not a safetensors"):
         cr.load(path)
     path.write_bytes(b"\x80\x04\x95" + bytes(40))
-    with pytest.raises(
-        ValueError, match=r"^load: .*weights\.safetensors is not a safetensors file"
-    ):
+    with pytest.raises(ValueError, match=r"^load: .*weights\.safetensors is not a safetensors"):
         cr.load(path)
     with pytest.raises(FileNotFoundError):
         cr.load(tmp_path / "absent.safetensors")

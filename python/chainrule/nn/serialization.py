@@ -12,7 +12,8 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
-from typing import Any, BinaryIO, NamedTuple, NoReturn
+from io import BufferedReader
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -100,13 +101,12 @@ def write(path: PathLike, stored: Stored, arrays: Mapping[str, Array]) -> None:
     layers = len(stored.architecture.layers)
     if layers > MAX_LAYERS:
         raise ValueError(f"save: network must have at most {MAX_LAYERS} layers, got {layers}")
-    with explained_memory_errors(
-        f"save: {shown(path)}: memory must suffice to write, got too little"
-    ):
+    text = f"save: {shown(path)}: memory must suffice to write, got too little"
+    with explained_memory_errors(text):
         replace_file("save", path, _content(stored, arrays))
 
 
-def _content(stored: Stored, arrays: Mapping[str, Array]) -> Iterator[bytes | Array]:
+def _content(stored: Stored, arrays: Mapping[str, Array]) -> Iterator[bytes | memoryview]:
     """Yield the parts of the file: the header's length, the header, and each array by its name."""
     architecture = stored.architecture
     document = {
@@ -133,7 +133,7 @@ def _content(stored: Stored, arrays: Mapping[str, Array]) -> Iterator[bytes | Ar
     text += b" " * (-len(text) % 8)  # the arrays are aligned
     yield len(text).to_bytes(8, "little") + text
     for _, array in sorted(arrays.items()):
-        yield np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(-1)
+        yield np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data
 
 
 def read(path: PathLike) -> tuple[Stored, dict[str, Array]]:
@@ -190,7 +190,7 @@ def _invalid(text: str) -> NoReturn:
     raise ValueError(f"load: {text}") from None
 
 
-def _header(name: str, file: BinaryIO) -> tuple[dict[str, Tensor], str, int]:
+def _header(name: str, file: BufferedReader) -> tuple[dict[str, Tensor], str, int]:
     """Return the tensors, the text of the architecture, and the size of the data in bytes."""
     rule = f"{name} is not a safetensors file of a network"
     size = os.fstat(file.fileno()).st_size
@@ -312,7 +312,7 @@ def _check_tensors(
 
 
 def _arrays(
-    name: str, file: BinaryIO, order: list[str], architecture: Architecture
+    name: str, file: BufferedReader, order: list[str], architecture: Architecture
 ) -> dict[str, Array]:
     """Read the arrays in their order in the file."""
     shapes, dtype = architecture.parameter_shapes, architecture.dtype
