@@ -199,6 +199,9 @@ def main() -> int:
     parser.add_argument("words", nargs="*", help="parts of names or files: default all faults")
     parser.add_argument("--folder", help="folder for the copy and its build, which are kept")
     parser.add_argument("--prefix", default="", help='command before each step, as "nice -n 9"')
+    parser.add_argument(
+        "--skip-baseline", action="store_true", help="do not run the tests without a fault first"
+    )
     arguments = parser.parse_args()
     chosen = [
         fault
@@ -214,7 +217,7 @@ def main() -> int:
             copy.compile()
             shutil.rmtree(copy.clean, ignore_errors=True)
             shutil.copytree(copy.build, copy.clean)
-        for on_gpu in (False, True):
+        for on_gpu in () if arguments.skip_baseline else (False, True):
             tests = sorted({t for fault in chosen if fault.on_gpu == on_gpu for t in fault.tests})
             if tests and (failure := copy.failure(tuple(tests), on_gpu)):
                 raise RuntimeError(f"the tests must pass without a fault, got {failure}")
