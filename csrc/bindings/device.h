@@ -4,13 +4,13 @@
 #include <pybind11/pybind11.h>
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
 
 #include "bindings/array_view.h"
 #include "core/ops.h"
+#include "cpu/replay.h"
 
 namespace chainrule::bindings {
 
@@ -30,9 +30,6 @@ class ScopedGilRelease {
   PyThreadState* state_;
 };
 
-// A kernel call with all arguments except its workspace.
-using Step = std::function<void(const Workspace&)>;
-
 // A non-owning reference to a Step-like callable, without an allocation.
 class StepRef {
  public:
@@ -46,12 +43,6 @@ class StepRef {
  private:
   const void* context_;
   void (*call_)(const void*, const Workspace&);
-};
-
-// A recorded step, and the number of workers that its workspace is sized for.
-struct RecordedStep {
-  Step step;
-  int workers;
 };
 
 // Recorded steps, ready for repeated runs.

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._types import Array
+from ..available_memory import require
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -140,6 +141,10 @@ def one_hot(labels: npt.ArrayLike, classes: int | None = None, dtype: str = "flo
         if not numbers.size:
             raise ValueError("one_hot: classes must be given if labels is empty")
         classes = max(int(numbers.max()) + 1, 1)
+    require(
+        f"one_hot: {numbers.size:,} labels of {classes:,} classes need",
+        numbers.size * classes * kind.itemsize,
+    )
     wrong = np.flatnonzero((numbers < 0) | (numbers >= classes))
     if wrong.size:
         raise ValueError(

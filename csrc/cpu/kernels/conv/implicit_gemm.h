@@ -4,6 +4,7 @@
 #pragma once
 
 #include "cpu/kernels/gemm/packing.h"
+#include "cpu/kernels/long_sums.h"
 
 namespace chainrule::CR_ISA {
 
@@ -68,6 +69,13 @@ struct ImplicitGemm {
     return round_up(input_rows(rows) * input_columns() * image.channels, 16);
   }
 
+  // Elements of the scratch memory: the copy, and the subtotals of a long window.
+  int64_t scratch_size(int64_t rows) const {
+    if (parts() <= max_parts) return copy_size(rows);
+    const int64_t levels = Subtotals<T>::levels(ceil_div(parts(), max_parts));
+    return copy_size(rows) + (1 + levels) * round_up(subtotals_step(rows), 16);
+  }
+
   // Computes rows [first, first + rows) of the output of one image. Row `first` is stored at
   // target.
   void run(const T* source, int64_t first, int64_t rows, const T* packed, T* target,
@@ -79,32 +87,82 @@ struct ImplicitGemm {
       copy_padded(source, image, corner, left, input_rows(rows), input_columns(), copy);
     }
     const T* const pixels = padded ? copy : source + corner * row_stride + left * image.channels;
-    // A group of window rows at a time. Its part of a panel of filters then stays in the L2 cache
-    // for all pixels of the band.
-    const int64_t row_length = window_columns * image.channels;
-    const int64_t group = max(1, 1024 / max(1, row_length));
     for (int64_t panel = 0; panel < filters.panels(); ++panel) {
-      const int64_t step = filters.panel_stride(panel);
-      const T* b = packed + filters.panel_offset(panel);
-      int64_t first_window_row = 0;
-      do {  // once even for a window without rows, whose result is zero
-        const int64_t count = min(group, window_rows - first_window_row);
-        const Segments segments{count, row_length, 1, row_stride, step, row_length * step};
-        Epilogue<T> epilogue;
-        epilogue.accumulate = first_window_row > 0;
-        if (first_window_row + count == window_rows) {
-          epilogue.bias = bias ? bias + panel * tile_columns<T> : nullptr;
-          epilogue.relu = relu;
-        }
-        multiply_panel(pixels + first_window_row * row_stride, row_stride, rows,
-                       b + first_window_row * row_length * step, target + panel * tile_columns<T>,
-                       filters.panel_columns(panel), segments, epilogue);
-        first_window_row += count;
-      } while (first_window_row < window_rows);
+      const T* const b = packed + filters.panel_offset(panel);
+      T* const to = target + panel * tile_columns<T>;
+      if (parts() > max_parts) {
+        run_in_subtotals(pixels, row_stride, rows, b, panel, to, copy + copy_size(rows));
+        continue;
+      }
+      for (int64_t index = 0; index < parts(); ++index) {
+        const bool last = index + 1 == parts();
+        multiply_part(index, index > 0, last ? bias : nullptr, last && relu, pixels, row_stride,
+                      rows, b, panel, to);
+      }
     }
   }
 
  private:
+  // The terms of a window are added in parts: a group of window rows, or a piece of one row if it
+  // is longer. The part of a panel of filters stays in the L2 cache for all pixels of the band.
+  static constexpr int64_t group_terms = 1024, piece_terms = 2048, max_parts = 1024;
+  int64_t row_length() const { return window_columns * image.channels; }
+  int64_t group_rows() const { return max(1, group_terms / max(1, row_length())); }
+  int64_t pieces() const { return max(1, ceil_div(row_length(), piece_terms)); }
+  // At least one: a window without rows has the result zero.
+  int64_t parts() const { return max(1, ceil_div(window_rows, group_rows()) * pieces()); }
+
+  // Computes one part for a panel of filters.
+  void multiply_part(int64_t index, bool accumulate, const T* add_bias, bool apply_relu,
+                     const T* pixels, int64_t row_stride, int64_t rows, const T* b, int64_t panel,
+                     T* target) const {
+    const int64_t step = filters.panel_stride(panel), length = row_length();
+    const int64_t row = index / pieces() * group_rows(), piece = index % pieces();
+    const int64_t first = piece * length / pieces();
+    const Segments segments{min(group_rows(), window_rows - row),
+                            (piece + 1) * length / pieces() - first,
+                            1,
+                            row_stride,
+                            step,
+                            length * step};
+    Epilogue<T> epilogue;
+    epilogue.accumulate = accumulate;
+    epilogue.bias = add_bias ? add_bias + panel * tile_columns<T> : nullptr;
+    epilogue.relu = apply_relu;
+    multiply_panel(pixels + row * row_stride + first, row_stride, rows,
+                   b + (row * length + first) * step, target, filters.panel_columns(panel),
+                   segments, epilogue);
+  }
+
+  // A window of more than a million terms. After max_parts its sums are a subtotal.
+  int64_t subtotals_step(int64_t rows) const { return rows * out_columns * tile_columns<T>; }
+  void run_in_subtotals(const T* pixels, int64_t row_stride, int64_t rows, const T* b,
+                        int64_t panel, T* target, T* scratch) const {
+    const int64_t step = subtotals_step(rows);
+    const Subtotals<T> subtotals(scratch + step, step);
+    ImplicitGemm to_scratch = *this;
+    to_scratch.output_row_stride = out_columns * tile_columns<T>;
+    to_scratch.output_column_stride = tile_columns<T>;
+    int64_t pushed = 0;
+    for (int64_t index = 0; index < parts(); ++index) {
+      const bool first = index % max_parts == 0;
+      if (first && index > 0) subtotals.push(pushed++, scratch, 0, step);
+      to_scratch.multiply_part(index, !first, nullptr, false, pixels, row_stride, rows, b, panel,
+                               scratch);
+    }
+    subtotals.add_to(pushed, scratch, 0, step);
+    for (int64_t pixel = 0; pixel < rows * out_columns; ++pixel) {
+      T* const to = target + pixel / out_columns * output_row_stride +
+                    pixel % out_columns * output_column_stride;
+      for_each_vector<T>(filters.panel_columns(panel), [&](int64_t k, auto lanes) {
+        Vec<T> value = lanes.load(scratch + pixel * tile_columns<T> + k);
+        if (bias) value = value + lanes.load(bias + panel * tile_columns<T> + k);
+        if (relu) value = select(value <= Vec<T>::zero(), Vec<T>::zero(), value);
+        lanes.store(value, to + k);
+      });
+    }
+  }
+
   void multiply_panel(const T* pixels, int64_t row_stride, int64_t rows, const T* b, T* target,
                       int64_t outputs, const Segments& segments,
                       const Epilogue<T>& epilogue) const {
