@@ -30,7 +30,7 @@ ON_X86 = platform.machine() in ("x86_64", "AMD64")
 # The copy has two backends in place of four, and less optimization: a fault in a header of the
 # kernels is then compiled in a quarter of the time.
 FASTER_BUILD = (
-    ("CMakeLists.txt", "set(kernel_flags -O3", "set(kernel_flags -O1"),
+    ("CMakeLists.txt", "set(optimization -O3)", "set(optimization -O1)"),
     (
         "CMakeLists.txt",
         "  cpu_backend(avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma)\n",
