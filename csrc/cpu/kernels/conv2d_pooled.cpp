@@ -68,6 +68,12 @@ struct Partials {
 };
 
 int64_t window_area(const MaxPool2d& p) { return p.window.rows * p.window.columns; }
+// The area, rounded up to a power of two.
+int64_t argmax_table_size(const MaxPool2d& p) {
+  int64_t size = 1;
+  while (size < window_area(p)) size *= 2;
+  return size;
+}
 
 // Returns the number of window rows whose pixels fit the L1 cache. The more windows a band has, the
 // less often a filter row of dweight is loaded and stored.
@@ -117,7 +123,7 @@ template <class T>
 WorkerScratch<T> backward_weight_scratch(const Conv2d& s, const MaxPool2d& p,
                                          const SparseShape<T>& shape) {
   const int64_t windows = band_rows(s, p, shape) * p.out_width;
-  return {shape, s.out * ceil_div(windows, 64), window_area(p) + windows};
+  return {shape, s.out * ceil_div(windows, 64), argmax_table_size(p) + windows};
 }
 
 }  // namespace
@@ -150,8 +156,9 @@ void conv2d_pooled_backward_weight(const T* dy, const uint16_t* argmax, const T*
     T* const copy = worker_scratches + w * scratch.size();
     uint64_t* const mask = scratch.mask_in(copy);
     int64_t* const argmax_offsets = scratch.offsets_in(copy);
-    int64_t* const offsets = argmax_offsets + window_area(p);
+    int64_t* const offsets = argmax_offsets + argmax_table_size(p);
     fill_argmax_offsets(s, p, shape, argmax_offsets);
+    for (int64_t i = window_area(p); i < argmax_table_size(p); ++i) argmax_offsets[i] = 0;
     for (int64_t i = 0; i < window_rows * p.out_width; ++i) {
       offsets[i] = window_offset(s, shape, i / p.out_width * p.window.rows,
                                  i % p.out_width * p.window.columns);
@@ -175,7 +182,8 @@ void conv2d_pooled_backward_weight(const T* dy, const uint16_t* argmax, const T*
                .source_row_stride = shape.input_row,
                .mask = mask + k * ceil_div(windows, 64),
                .mask_words = ceil_div(windows, 64),
-               .elements = {dy + first + k, argmax + first + k, s.out, offsets, argmax_offsets}});
+               .elements = {dy + first + k, argmax + first + k, s.out, offsets, argmax_offsets,
+                            argmax_table_size(p) - 1}});
         }
         for_each_vector<T>(s.out, [&](int64_t k, auto lanes) {
           V total = lanes.load(partial + partials.bias + k);
@@ -226,7 +234,8 @@ void nonzero_masks_by_argmax(const T* dy, const uint16_t* argmax, int64_t filter
     }
   }
   for (; k < filters; ++k) {
-    mask[argmax[k] * mask_words + k / 64] |= static_cast<uint64_t>(!(dy[k] == T(0))) << k % 64;
+    mask[checked_argmax(argmax + k, area) * mask_words + k / 64] |=
+        static_cast<uint64_t>(!(dy[k] == T(0))) << k % 64;
   }
 }
 

@@ -18,7 +18,7 @@ void gather(const void* source, bool source_is_uint8, const int64_t* indices, T*
             const Gather& s) {
   const int64_t n = s.columns;
   parallel_for_rows(s.rows, n, 1, [&](int64_t row) {
-    const int64_t start = indices[row] * n;
+    const int64_t start = checked_index(indices + row, s.source_rows) * n;
     T* const to = y + row * n;
     if (source_is_uint8) {
       const uint8_t* const from = static_cast<const uint8_t*>(source) + start;

@@ -21,6 +21,18 @@ CR_INLINE int64_t max(int64_t a, int64_t b) { return a > b ? a : b; }
 CR_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 CR_INLINE int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 
+// Returns *index, or 0 unless it is in [0, end). The bindings have checked the array, but another
+// thread may write to it since. So it is read once, and what is compared is what is used. It costs
+// nothing that can be measured.
+CR_INLINE int64_t checked_index(const int64_t* index, int64_t end) {
+  const int64_t value = __atomic_load_n(index, __ATOMIC_RELAXED);
+  return static_cast<uint64_t>(value) < static_cast<uint64_t>(end) ? value : 0;
+}
+// The same for the argmax of a window of `area` elements.
+CR_INLINE int64_t checked_argmax(const uint16_t* argmax, int64_t area) {
+  return min(__atomic_load_n(argmax, __ATOMIC_RELAXED), area - 1);
+}
+
 // Splits [0, n) into ranges of at most about `length` and calls f(begin, end) for each. All ranges
 // but the last are multiples of `unit`. They do not depend on the number of threads.
 //

@@ -58,7 +58,8 @@ void max_pool2d_backward(const T* dy, const uint16_t* argmax, T* dx, const MaxPo
           }
         } else {
           for (int64_t c = 0; c < s.channels; ++c) {
-            const int64_t r = window_argmax[c] / w.columns, q = window_argmax[c] % w.columns;
+            const int64_t position = checked_argmax(window_argmax + c, w.rows * w.columns);
+            const int64_t r = position / w.columns, q = position % w.columns;
             corner[r * row_stride + q * s.channels + c] += g[c];
           }
         }

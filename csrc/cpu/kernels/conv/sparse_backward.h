@@ -37,10 +37,15 @@ struct WindowMask {
   int64_t step;  // of g and argmax, from one window to the next
   const int64_t* window_offsets;
   const int64_t* argmax_offsets;
+  // The last index of argmax_offsets, whose size is a power of two. Another thread may write to
+  // argmax after its check. With the mask such a value reads inside the table. A comparison would
+  // take another register.
+  int64_t argmax_mask;
 
   CR_INLINE T value(int64_t i) const { return g[i * step]; }
   CR_INLINE int64_t offset(int64_t i) const {
-    return window_offsets[i] + argmax_offsets[argmax[i * step]];
+    const int64_t position = __atomic_load_n(argmax + i * step, __ATOMIC_RELAXED);
+    return window_offsets[i] + argmax_offsets[position & argmax_mask];
   }
 };
 
