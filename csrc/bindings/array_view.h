@@ -21,6 +21,9 @@ int64_t size_of(DType type);
 py::dtype numpy_dtype(DType type);
 DType dtype_of(const py::dtype& dtype);
 
+// TypeError for a masked array, whose mask every operation would lose.
+void require_unmasked(const std::string& op, const std::string& name, const py::handle& object);
+
 class Device;
 
 // One array of a call: its memory and a reference that keeps it. The call owns the ArrayRef.

@@ -50,7 +50,7 @@ CudaArray new_zeros(const py::object& shape, const py::object& dtype) {
 // A NumPy array is copied to the GPU. An array on the GPU is used without a copy.
 py::object to_gpu(const py::object& object) {
   require_gpu("cuda.array");
-  const py::object found = import_array("cuda.array", object);
+  const py::object found = import_array("cuda.array", "source", object);
   if (py::isinstance<CudaArray>(found)) return found;
   if (!py::isinstance<py::array>(found)) {
     throw py::type_error("cuda.array: source must be an array, got " + type_name(object));

@@ -1,6 +1,7 @@
 #include "bindings/device.h"
 
 #include <cxxabi.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -26,6 +27,7 @@ class CpuReplay final : public Replay {
     const auto start = std::chrono::steady_clock::now();
     for (const RecordedStep& recorded : steps_) {
       recorded.step(Workspace{memory_.get(), recorded.workers});
+      if (!keep_going(0)) return;
     }
     const std::chrono::nanoseconds passed = std::chrono::steady_clock::now() - start;
     tuner_.record(passed.count());
@@ -47,10 +49,10 @@ class Cpu final : public Device {
     return {array, array.data(), shape, type, this};
   }
   Step recordable(Step step) const override { return step; }
-  void run(const char*, int64_t bytes, int workers, const StepRef& work,
+  void run(const char* op, int64_t bytes, int workers, const StepRef& work,
            std::span<const ArrayRef>) const override {
-    const ScopedGilRelease no_gil;
-    work(Workspace{scratch(static_cast<std::size_t>(bytes)), workers});
+    run_interruptibly(op,
+                      [&] { work(Workspace{scratch(static_cast<std::size_t>(bytes)), workers}); });
   }
   std::unique_ptr<Replay> prepare(const std::vector<RecordedStep>& steps, int64_t bytes,
                                   const std::vector<void*>&) const override {
@@ -62,14 +64,49 @@ class Cpu final : public Device {
   }
 };
 
-}  // namespace
-
-ScopedGilRelease::~ScopedGilRelease() {
+// See the hazard at ScopedGilRelease.
+void acquire_gil(PyThreadState* state) noexcept {
   try {
-    PyEval_RestoreThread(state_);
+    PyEval_RestoreThread(state);
   } catch (abi::__forced_unwind&) {
     for (;;) ::pause();
   }
+}
+
+}  // namespace
+
+ScopedGilRelease::~ScopedGilRelease() { acquire_gil(state_); }
+
+InterruptibleGilRelease::InterruptibleGilRelease()
+    : float_mode_(float_mode()),
+      state_(PyEval_SaveThread()),
+      cancellation_(&run_signal_handlers, this) {}
+InterruptibleGilRelease::~InterruptibleGilRelease() { acquire_gil(state_); }
+
+bool InterruptibleGilRelease::run_signal_handlers(void* self) noexcept {
+  const pid_t process = getpid();
+  // Other threads have no handlers to run, and would only wait for the GIL.
+  if (syscall(SYS_gettid) != process) return false;
+  InterruptibleGilRelease& release = *static_cast<InterruptibleGilRelease*>(self);
+  const uint64_t mode = float_mode();
+  set_float_mode(release.float_mode_);
+  acquire_gil(release.state_);
+  bool stop = false;
+  {
+    const HiddenScratch hidden;
+    stop = PyErr_CheckSignals() != 0;
+  }
+  release.state_ = PyEval_SaveThread();
+  set_float_mode(mode);
+  // A forked child lacks the threads that run other parts.
+  return stop || getpid() != process;
+}
+
+void InterruptibleGilRelease::throw_cause(const char* op) {
+  if (PyErr_Occurred()) throw py::error_already_set();
+  throw std::runtime_error(std::string(op) +
+                           ": the call must end in the process that began it, got a fork by a "
+                           "signal handler");
 }
 
 const Device& cpu() {

@@ -90,8 +90,7 @@ void Program::run() {
     std::atomic<pid_t>& runner;
     ~Done() { runner.store(0); }
   } const done{runner_};
-  const ScopedGilRelease no_gil;
-  replay_->run();
+  run_interruptibly("Program", [this] { replay_->run(); });
 }
 
 void bind_program(py::module_& m) {

@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 
 import chainrule as cr
+from guard_pages import copy_guarded, guarded
 
 Array = np.ndarray[Any, Any]
 STEPS = 50
@@ -287,11 +289,188 @@ def resident_bytes() -> int:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def interruptible_calls() -> dict[str, Callable[[], Any]]:
+    """Return calls that take seconds on the scalar backend, one for every kind of loop."""
+    ops, rng = cr.ops, np.random.default_rng(0)
+
+    def random(*shape: int) -> Array:
+        return rng.random(shape, np.float32)
+
+    square, long = random(2000, 2000), random(250, 100_000)
+    sparse, dense = random(2048, 20_000), random(1024, 20_000)
+    sparse[sparse < 0.9] = 0
+    x, weight, dy = random(4, 128, 128, 64), random(128, 3, 3, 64), random(4, 126, 126, 128)
+    line, taps = random(1, 1, 200_000, 16), random(64, 1, 33, 16)
+    image, filters, pooled = random(4, 512, 512, 16), random(64, 5, 5, 16), random(4, 254, 254, 64)
+    argmax = np.full(pooled.shape, 3, np.uint16)
+    row, factor = random(1, 100_000_000), random(300, 300)
+    with cr.Program() as program:
+        for _ in range(400):
+            ops.matmul(factor, factor, out=factor.copy())
+    return {
+        "matmul": lambda: ops.matmul(square, square),
+        "matmul, split-K": lambda: ops.matmul(long, long, transpose_b=True),
+        "linear, sparse": lambda: ops.linear(sparse, dense),
+        "linear_backward": lambda: ops.linear_backward(square, square, square),
+        "conv2d": lambda: ops.conv2d(x, weight),
+        "conv2d of a line": lambda: ops.conv2d(line, taps),
+        "conv2d_backward_input": lambda: ops.conv2d_backward_input(dy, weight, x.shape),
+        "conv2d_backward_weight": lambda: ops.conv2d_backward_weight(dy, x, 3),
+        "conv2d_pooled": lambda: ops.conv2d_pooled(x, weight, window=2),
+        "conv2d_pooled_backward_input": lambda: ops.conv2d_pooled_backward_input(
+            pooled, argmax, filters, image.shape, 2
+        ),
+        "conv2d_pooled_backward_weight": lambda: ops.conv2d_pooled_backward_weight(
+            pooled, argmax, image, 5, 2
+        ),
+        "max_pool2d": lambda: ops.max_pool2d(image[:1], 64, 1),
+        "softmax of one row": lambda: ops.softmax(row, out=row),
+        "Program": program.run,
+    }
+
+
+def interrupted_calls() -> None:
+    """Interrupt each call after 0.3 s. Print the seconds until it ended; null if it was over."""
+    a, b = operands(64)
+    want = cr.ops.matmul(a, b).tobytes()
+    seconds: dict[str, float | None] = {}
+    for name, call in interruptible_calls().items():
+        sent: list[float] = []
+
+        def interrupt(sent: list[float] = sent) -> None:
+            time.sleep(0.3)
+            sent.append(time.perf_counter())
+            os.kill(os.getpid(), signal.SIGINT)
+
+        sender = threading.Thread(target=interrupt)
+        sender.start()
+        try:
+            call()
+            ended = time.perf_counter()
+            sender.join()
+            seconds[name] = None
+        except KeyboardInterrupt:
+            ended = time.perf_counter()
+            seconds[name] = ended - sent[0]
+        sender.join()
+        if cr.ops.matmul(a, b).tobytes() != want:
+            raise AssertionError(f"other bits after {name}")
+    print(json.dumps(seconds))
+
+
+def handlers_during_a_call() -> None:
+    """Run signal handlers that make calls, change the arrays of no one, and return."""
+    small, want = operands(64), []
+    results: list[bytes] = []
+    a, b = operands(1500)
+    with cr.Program() as program:
+        c = cr.ops.matmul(a, b)
+    expected = c.tobytes()
+    want.append(cr.ops.matmul(*small).tobytes())
+
+    def handler(number: int, frame: object) -> None:
+        large = cr.ops.matmul(a[:400], b)  # of other scratch memory, and longer than the outer
+        results.append(cr.ops.matmul(*small).tobytes())
+        subnormal = np.full(1, 1e-40, np.float32)
+        if large.tobytes() != expected[: large.nbytes] or subnormal[0] * 1 == 0:
+            raise AssertionError("another result in the handler")
+
+    signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
+    while len(results) < 5:
+        eager = cr.ops.matmul(a, b).tobytes()
+        c[...] = 0
+        program.run()
+        if eager != expected or c.tobytes() != expected:
+            raise AssertionError("other bits after a handler")
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    if set(results) != set(want):
+        raise AssertionError("other bits in a handler")
+
+
+def fork_in_a_handler() -> None:
+    """Fork in a signal handler during a call. The child returns from the handler."""
+    cr.set_num_threads(2)
+    a, b = operands(1500)
+    expected = cr.ops.matmul(a, b).tobytes()
+    children: list[int] = []
+    signal.signal(signal.SIGALRM, lambda number, frame: children.append(os.fork()))
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    try:
+        while not children:
+            result = cr.ops.matmul(a, b).tobytes()
+    except RuntimeError as error:
+        print(error, flush=True)
+    if children[0] == 0:
+        os._exit(0 if cr.ops.matmul(a, b).tobytes() == expected else 1)
+    if result != expected:
+        raise AssertionError("other bits in the parent")
+    wait_for_child(children[0], time.monotonic() + 60)
+
+
+def race(kind: str, seconds: str) -> None:
+    """Make calls while a thread changes integers that are addresses, between valid and invalid."""
+    ops, end = cr.ops, time.monotonic() + float(seconds)
+    valid, invalid = 0, 2**40
+    values = np.zeros(400_000, np.int64)
+    if kind == "softmax_cross_entropy":
+        z = np.zeros((len(values), 4), np.float32)
+        out = np.zeros(len(values), np.float32), guarded(z.shape, z.dtype, at_end=True)
+        call: Callable[[], Any] = lambda: ops.softmax_cross_entropy(z, values, out=out)  # noqa: E731
+    elif kind == "gather":
+        source = copy_guarded(np.zeros((1000, 4), np.float32), at_end=True)
+        call = lambda: ops.gather(source, values)  # noqa: E731
+    else:
+        invalid = 65535
+        images, window, stride = (8, 90, 90, 4), 3, 3 if kind.endswith("adjacent") else 2
+        kernel = (5, 3, 3, 4)
+        shape = images
+        if kind.startswith("conv2d"):
+            shape = (8, 88, 88, 5)
+        side = (shape[1] - window) // (window if kind.startswith("conv2d") else stride) + 1
+        dy = np.ones((8, side, side, shape[3]), np.float32)
+        values = np.zeros(dy.shape, np.uint16)
+        dx = guarded(images, np.float32, at_end=True)
+        x = copy_guarded(np.ones(images, np.float32), at_end=True)
+        weight = np.ones(kernel, np.float32)
+        if kind.startswith("max_pool2d_backward"):
+            call = lambda: ops.max_pool2d_backward(  # noqa: E731
+                dy, values, images, window, stride, out=dx
+            )
+        elif kind == "conv2d_pooled_backward_input":
+            call = lambda: ops.conv2d_pooled_backward_input(  # noqa: E731
+                dy, values, weight, images, window, out=dx
+            )
+        else:
+            call = lambda: ops.conv2d_pooled_backward_weight(  # noqa: E731
+                dy, values, x, 3, window
+            )
+    tail = values.reshape(-1)[values.size // 2 :]
+
+    def change() -> None:
+        while time.monotonic() < end:
+            tail[...] = invalid
+            tail[...] = valid
+
+    changer = threading.Thread(target=change)
+    changer.start()
+    outcomes = {"valid": 0, "invalid": 0}
+    while time.monotonic() < end:
+        try:
+            call()
+            outcomes["valid"] += 1
+        except ValueError:
+            outcomes["invalid"] += 1
+    changer.join()
+    print(json.dumps(outcomes))
+
+
 COMMANDS: dict[str, Callable[..., None]] = {
     command.__name__: command
     for command in (
         train, fork_after_use, fork_during_kernel, fork_after_record, resize_during_kernels,
-        exit_while_busy, emulated, resident,
+        exit_while_busy, emulated, resident, interrupted_calls, handlers_during_a_call,
+        fork_in_a_handler, race,
     )
 }  # fmt: skip
 

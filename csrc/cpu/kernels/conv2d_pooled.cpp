@@ -79,7 +79,7 @@ int64_t argmax_table_size(const MaxPool2d& p) {
 // less often a filter row of dweight is loaded and stored.
 template <class T>
 int64_t band_rows(const Conv2d& s, const MaxPool2d& p, const SparseShape<T>& shape) {
-  const int64_t step = p.window.rows * s.window.stride_rows;
+  const int64_t step = p.window.rows * shape.rows.copy_stride();
   const int64_t fit = l1_bytes / max(1, shape.input_row * static_cast<int64_t>(sizeof(T)));
   return min(max(1, p.out_height), max(1, (fit - s.window.rows) / step));
 }
@@ -151,6 +151,8 @@ void conv2d_pooled_backward_weight(const T* dy, const uint16_t* argmax, const T*
   T* const sums = static_cast<T*>(workspace.data);
   T* const worker_scratches = sums + partials.images.chunks * partials.size;
   // A task is a chunk of the images.
+  const int64_t band_cycles =
+      sparse_cycles(s, p, shape) / max(1, s.batch * p.out_height) * window_rows;
   const auto task = [&](int64_t chunk, int w) {
     T* const partial = sums + chunk * partials.size;
     T* const copy = worker_scratches + w * scratch.size();
@@ -164,26 +166,26 @@ void conv2d_pooled_backward_weight(const T* dy, const uint16_t* argmax, const T*
                                  i % p.out_width * p.window.columns);
     }
     for (int64_t i = 0; i < partials.size; ++i) partial[i] = T(0);
-    for (int64_t i = shape.input_rows * shape.input_row; i < shape.padded_image; ++i)
+    for (int64_t i = shape.rows.copy_length() * shape.input_row; i < shape.padded_image; ++i)
       copy[i] = T(0);
     const int64_t end = partials.images.end(chunk);
     for (int64_t image = partials.images.begin(chunk); image < end; ++image) {
-      copy_padded(x + image * s.height * s.width * s.in, ImageShape{s.height, s.width, s.in},
-                  -s.pad_top, -s.pad_left, shape.input_rows, shape.input_columns, copy);
+      copy_windows(x + image * s.height * s.width * s.in, ImageShape{s.height, s.width, s.in},
+                   -s.pad_top, -s.pad_left, shape.rows, shape.columns, copy);
       for (int64_t band = 0; band < p.out_height; band += window_rows) {
+        if (!keep_going(band_cycles)) return;
         const int64_t windows = min(window_rows, p.out_height - band) * p.out_width;
         const int64_t first = (image * p.out_height + band) * p.out_width * s.out;
         nonzero_mask_of_columns(dy + first, windows, s.out, mask, ceil_div(windows, 64));
         for (int64_t k = 0; k < s.out; ++k) {
-          accumulator.add(
-              {.target = partial + k * rows * shape.padded_filter_row,
-               .target_row_stride = shape.padded_filter_row,
-               .source = copy + window_offset(s, shape, band * p.window.rows, 0),
-               .source_row_stride = shape.input_row,
-               .mask = mask + k * ceil_div(windows, 64),
-               .mask_words = ceil_div(windows, 64),
-               .elements = {dy + first + k, argmax + first + k, s.out, offsets, argmax_offsets,
-                            argmax_table_size(p) - 1}});
+          accumulator.add({.target = partial + k * rows * shape.padded_filter_row,
+                           .target_row_stride = shape.padded_filter_row,
+                           .source = copy + window_offset(s, shape, band * p.window.rows, 0),
+                           .source_row_stride = shape.input_row,
+                           .mask = mask + k * ceil_div(windows, 64),
+                           .mask_words = ceil_div(windows, 64),
+                           .elements = {dy + first + k, argmax + first + k, s.out, offsets,
+                                        argmax_offsets, argmax_table_size(p) - 1}});
         }
         for_each_vector<T>(s.out, [&](int64_t k, auto lanes) {
           V total = lanes.load(partial + partials.bias + k);
@@ -281,6 +283,7 @@ void conv2d_pooled_backward_input(const T* dy, const uint16_t* argmax, const T* 
   const int64_t mask_words = ceil_div(s.out, 64);
   T* const packed = static_cast<T*>(workspace.data);
   T* const worker_scratches = packed + filters.size(s);
+  const int64_t band_cycles = sparse_cycles(s, p, shape) / max(1, s.batch * p.out_height);
   parallel_for(s.out, s.out * rows * shape.filter_row, workspace.workers,
                [&](int64_t k, int) { filters.pack(weight, k, s, packed); });
   parallel_for(s.batch, sparse_cycles(s, p, shape), workspace.workers, [&](int64_t image, int w) {
@@ -288,8 +291,9 @@ void conv2d_pooled_backward_input(const T* dy, const uint16_t* argmax, const T* 
     uint64_t* const mask = scratch.mask_in(copy);
     int64_t* const argmax_offsets = scratch.offsets_in(copy);
     fill_argmax_offsets(s, p, shape, argmax_offsets);
-    for (int64_t i = 0; i < shape.padded_image; ++i) copy[i] = T(0);
+    fill_zero(copy, shape.padded_image);
     for (int64_t band = 0; band < p.out_height; ++band) {
+      if (!keep_going(band_cycles)) return;
       const int64_t first = (image * windows + band * p.out_width) * s.out;
       for (int64_t i = 0; i < p.out_width; ++i) {
         nonzero_masks_by_argmax(dy + first + i * s.out, argmax + first + i * s.out, s.out, area,
@@ -330,8 +334,8 @@ void conv2d_pooled_backward_input(const T* dy, const uint16_t* argmax, const T* 
       }
     }
     // Pixels under no window stay zero.
-    copy_padded(copy, ImageShape{shape.input_rows, shape.input_columns, s.in}, s.pad_top,
-                s.pad_left, s.height, s.width, dx + image * s.height * s.width * s.in);
+    copy_from_windows(copy, shape.rows, shape.columns, s.pad_top, s.pad_left,
+                      ImageShape{s.height, s.width, s.in}, dx + image * s.height * s.width * s.in);
   });
 }
 

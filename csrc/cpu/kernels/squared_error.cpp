@@ -14,18 +14,22 @@ void squared_error(const T* prediction, const T* target, T* losses, T* dpredicti
     const T* const b = target + row * n;
     T* const to = dprediction + row * n;
     V total = V::zero();
-    int64_t i = 0;
-    for (; i + V::width <= n; i += V::width) {
-      const V error = V::load(a + i) - V::load(b + i);
-      total = fma(error, error, total);
-      (gradient_scale * error).store(to + i);
-    }
-    if (i < n) {
-      const int64_t left = n - i;
-      const V error = V::load(a + i, left, T(0)) - V::load(b + i, left, T(0));
-      total = fma(error, error, total);
-      (gradient_scale * error).store(to + i, left);
-    }
+    for_each_row_part(n, [=, &total](int64_t begin, int64_t end) {
+      V partial = total;
+      int64_t i = begin;
+      for (; i + V::width <= end; i += V::width) {
+        const V error = V::load(a + i) - V::load(b + i);
+        partial = fma(error, error, partial);
+        (gradient_scale * error).store(to + i);
+      }
+      if (i < end) {
+        const int64_t left = end - i;
+        const V error = V::load(a + i, left, T(0)) - V::load(b + i, left, T(0));
+        partial = fma(error, error, partial);
+        (gradient_scale * error).store(to + i, left);
+      }
+      total = partial;
+    });
     losses[row] = reduce_sum(total);
   });
 }

@@ -186,6 +186,7 @@ struct WinogradConvolution {
     const PackedMatrix<T> one = filters();
     V check = V::zero();
     for (int64_t panel = 0; panel < one.panels(); ++panel) {
+      if (!keep_going(count * channels() * WinogradTiles::components)) return true;
       multiply(pixels, count, transformed, panel, products);
       const int64_t left = panel * tile_columns<T>;
       for (int64_t p = 0; p < count; ++p) {

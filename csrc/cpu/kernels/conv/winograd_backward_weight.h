@@ -117,6 +117,7 @@ struct WinogradBackwardWeight {
     const int64_t last = (chunk + 1) * tiles.count() / chunks();
     for (int64_t k = 0; bias && k < columns(); ++k) bias[k] = T(0);
     for (int64_t start = first; start < last; start += block()) {
+      if (!keep_going(block() * image.channels * columns())) return;
       const int64_t count = min(block(), last - start);
       for (int64_t p = 0; p < count; ++p) {
         const TileOrigin at = tiles.origin(start + p);
