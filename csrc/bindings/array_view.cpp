@@ -76,6 +76,17 @@ int64_t ArrayRef::size() const {
   return count;
 }
 
+py::object pin_memory(const ArrayRef& ref) {
+  py::handle owner = ref.object;
+  if (!py::isinstance<py::array>(owner)) return {};
+  for (;;) {
+    PyObject* const base = py::detail::array_proxy(owner.ptr())->base;
+    if (!base || !py::isinstance<py::array>(base)) break;
+    owner = base;
+  }
+  return py::weakref(owner);
+}
+
 std::string to_string(const Shape& shape) {
   std::string text = "(";
   for (std::size_t i = 0; i < shape.size(); ++i) {

@@ -39,6 +39,11 @@ struct ArrayRef {
   int64_t nbytes() const { return size() * size_of(type); }
 };
 
+// Returns an object that keeps the array's memory at its address: a weak reference to the NumPy
+// array that owns the memory. NumPy then refuses resize(refcheck=False), too. Null if the memory
+// has another owner.
+py::object pin_memory(const ArrayRef& ref);
+
 // A view of an ArrayRef, for the body of an operation. Shape, type and object are valid during the
 // call only. Device and address stay valid: a recorded kernel call stores them, and the program
 // keeps the arrays alive.

@@ -151,7 +151,8 @@ void bind_cuda(py::module_& m) {
   });
   m.def(
       "set_matmul_precision",
-      [](const std::string& name) {
+      [](const py::object& name_) {
+        const std::string name = text(Call("set_matmul_precision"), "precision", name_);
         if (name != "highest" && name != "tf32") {
           throw py::value_error(
               "set_matmul_precision: precision must be \"highest\" or \"tf32\", got \"" + name +

@@ -50,7 +50,14 @@ class Cpu final : public Device {
   }
   Step recordable(Step step) const override { return step; }
   void run(const char* op, int64_t bytes, int workers, const StepRef& work,
-           std::span<const ArrayRef>) const override {
+           std::span<const ArrayRef> arrays) const override {
+    // Another thread may resize an array during the call. Pinning takes 50 ns per array, so short
+    // calls leave it out.
+    constexpr int64_t min_pinned_bytes = int64_t{1} << 16;
+    std::vector<py::object> pins;
+    for (const ArrayRef& ref : arrays) {
+      if (ref.nbytes() >= min_pinned_bytes) pins.push_back(pin_memory(ref));
+    }
     run_interruptibly(op,
                       [&] { work(Workspace{scratch(static_cast<std::size_t>(bytes)), workers}); });
   }

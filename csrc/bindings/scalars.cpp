@@ -68,6 +68,13 @@ uint64_t unsigned_integer(const Call& call, const char* name, const py::handle& 
   return value;
 }
 
+std::string text(const Call& call, const char* name, const py::handle& object) {
+  if (!py::isinstance<py::str>(object)) {
+    call.type_error(std::string(name) + " must be a string, got " + repr_of(object));
+  }
+  return object.cast<std::string>();
+}
+
 bool boolean(const Call& call, const char* name, const py::handle& object) {
   if (!PyBool_Check(object.ptr()) && numpy_kind(object) != 'b') {
     call.type_error(std::string(name) + " must be True or False, got " + repr_of(object));

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 import chainrule as cr
-from guard_pages import copy_guarded, guarded
+from guard_pages import two_mappings
 
 Array = np.ndarray[Any, Any]
 STEPS = 50
@@ -359,39 +359,39 @@ def interrupted_calls() -> None:
 
 
 def handlers_during_a_call() -> None:
-    """Run signal handlers that make calls, change the arrays of no one, and return."""
-    small, want = operands(64), []
-    results: list[bytes] = []
-    a, b = operands(1500)
+    """Run a signal handler that makes calls during a call and during the run of a program."""
+    small, (a, b) = operands(64), operands(900)
     with cr.Program() as program:
         c = cr.ops.matmul(a, b)
-    expected = c.tobytes()
-    want.append(cr.ops.matmul(*small).tobytes())
+    expected, small_expected = c.tobytes(), cr.ops.matmul(*small).tobytes()
+    tiny = np.full(1, 1e-40, np.float32)
+    handled = []
 
     def handler(number: int, frame: object) -> None:
-        large = cr.ops.matmul(a[:400], b)  # of other scratch memory, and longer than the outer
-        results.append(cr.ops.matmul(*small).tobytes())
-        subnormal = np.full(1, 1e-40, np.float32)
-        if large.tobytes() != expected[: large.nbytes] or subnormal[0] * 1 == 0:
-            raise AssertionError("another result in the handler")
+        # Other sizes of scratch memory, and the floating-point mode of the caller.
+        part = cr.ops.matmul(a[:300], b).tobytes()
+        if part != expected[: len(part)] or cr.ops.matmul(*small).tobytes() != small_expected:
+            raise AssertionError("other bits in the handler")
+        if cr.ops.relu(tiny)[0] == 0 or tiny[0] * np.float32(1) == 0:
+            raise AssertionError("subnormal numbers are flushed in the handler")
+        handled.append(time.monotonic())
 
     signal.signal(signal.SIGALRM, handler)
-    signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
-    while len(results) < 5:
-        eager = cr.ops.matmul(a, b).tobytes()
+    for call in (lambda: cr.ops.matmul(a, b, out=c), program.run):
         c[...] = 0
-        program.run()
-        if eager != expected or c.tobytes() != expected:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        call()
+        ended = time.monotonic()
+        if c.tobytes() != expected:
             raise AssertionError("other bits after a handler")
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    if set(results) != set(want):
-        raise AssertionError("other bits in a handler")
+        if not handled or ended <= handled.pop():
+            raise AssertionError("the handler ran after the call")
 
 
 def fork_in_a_handler() -> None:
     """Fork in a signal handler during a call. The child returns from the handler."""
     cr.set_num_threads(2)
-    a, b = operands(1500)
+    a, b = operands(900)
     expected = cr.ops.matmul(a, b).tobytes()
     children: list[int] = []
     signal.signal(signal.SIGALRM, lambda number, frame: children.append(os.fork()))
@@ -408,61 +408,69 @@ def fork_in_a_handler() -> None:
     wait_for_child(children[0], time.monotonic() + 60)
 
 
-def race(kind: str, seconds: str) -> None:
-    """Make calls while a thread changes integers that are addresses, between valid and invalid."""
-    ops, end = cr.ops, time.monotonic() + float(seconds)
-    valid, invalid = 0, 2**40
-    values = np.zeros(400_000, np.int64)
-    if kind == "softmax_cross_entropy":
-        z = np.zeros((len(values), 4), np.float32)
-        out = np.zeros(len(values), np.float32), guarded(z.shape, z.dtype, at_end=True)
-        call: Callable[[], Any] = lambda: ops.softmax_cross_entropy(z, values, out=out)  # noqa: E731
-    elif kind == "gather":
-        source = copy_guarded(np.zeros((1000, 4), np.float32), at_end=True)
-        call = lambda: ops.gather(source, values)  # noqa: E731
+def written_during_the_call(op: str) -> None:
+    """Make a call whose output is the memory of its labels, indices or argmax.
+
+    Two mappings of one file have different addresses, so the call cannot see the overlap. Its first
+    results overwrite integers that it has checked and will read again.
+    """
+    cr.set_num_threads(1)
+    ops, count = cr.ops, 4096
+    if op == "softmax_cross_entropy":
+        first, second = two_mappings(8 * count)
+        labels = first.view(np.int64)
+        logits = np.zeros((count, 4), np.float32)
+        losses = second.view(np.float32)[count:]
+        ops.softmax_cross_entropy(logits, labels, out=(losses, np.empty_like(logits)))
+        changed = labels
+    elif op == "gather":
+        first, second = two_mappings(16 * count)
+        indices = first.view(np.int64)[2 : count + 2]
+        source = np.full((1000, 4), np.finfo(np.float32).max, np.float32)
+        ops.gather(source, indices, out=second.view(np.float32).reshape(count, 4))
+        changed = indices
     else:
-        invalid = 65535
-        images, window, stride = (8, 90, 90, 4), 3, 3 if kind.endswith("adjacent") else 2
-        kernel = (5, 3, 3, 4)
-        shape = images
-        if kind.startswith("conv2d"):
-            shape = (8, 88, 88, 5)
-        side = (shape[1] - window) // (window if kind.startswith("conv2d") else stride) + 1
-        dy = np.ones((8, side, side, shape[3]), np.float32)
-        values = np.zeros(dy.shape, np.uint16)
-        dx = guarded(images, np.float32, at_end=True)
-        x = copy_guarded(np.ones(images, np.float32), at_end=True)
-        weight = np.ones(kernel, np.float32)
-        if kind.startswith("max_pool2d_backward"):
-            call = lambda: ops.max_pool2d_backward(  # noqa: E731
-                dy, values, images, window, stride, out=dx
-            )
-        elif kind == "conv2d_pooled_backward_input":
-            call = lambda: ops.conv2d_pooled_backward_input(  # noqa: E731
-                dy, values, weight, images, window, out=dx
-            )
+        images, window = (2, 33, 33, 4), 3
+        first, second = two_mappings(4 * int(np.prod(images)))
+        dx = second.view(np.float32).reshape(images)
+        shape, stride = ((2, 16, 16, 4), 2) if op == "max_pool2d_backward" else ((2, 10, 10, 5), 3)
+        argmax = first.view(np.uint16)[: int(np.prod(shape))].reshape(shape)
+        # The upper half of each number is 65535, an invalid argmax.
+        dy = np.full(shape, np.uint32(0xFFFFFFFF)).view(np.float32)
+        if op == "max_pool2d_backward":
+            ops.max_pool2d_backward(dy, argmax, images, window, stride, out=dx)
         else:
-            call = lambda: ops.conv2d_pooled_backward_weight(  # noqa: E731
-                dy, values, x, 3, window
-            )
-    tail = values.reshape(-1)[values.size // 2 :]
+            weight = np.ones((shape[3], 3, 3, images[3]), np.float32)
+            ops.conv2d_pooled_backward_input(dy, argmax, weight, images, window, out=dx)
+        changed = argmax
+    if changed.max() < 9:
+        raise AssertionError("the call did not change what it reads")
+
+
+def race(seconds: str) -> None:
+    """Make calls of conv2d_pooled_backward_weight while a thread changes its argmax."""
+    end = time.monotonic() + float(seconds)
+    x = np.ones((16, 256, 256, 4), np.float32)
+    dy = np.ones((16, 84, 84, 5), np.float32)
+    argmax = np.zeros(dy.shape, np.uint16)
+    changing = argmax.reshape(-1)[-64:]
 
     def change() -> None:
+        # Half of the checks see valid values, and half of the kernels after them do not.
         while time.monotonic() < end:
-            tail[...] = invalid
-            tail[...] = valid
+            for _ in range(100):
+                changing[...] = 65535
+                changing[...] = 0
 
     changer = threading.Thread(target=change)
     changer.start()
-    outcomes = {"valid": 0, "invalid": 0}
     while time.monotonic() < end:
         try:
-            call()
-            outcomes["valid"] += 1
-        except ValueError:
-            outcomes["invalid"] += 1
+            cr.ops.conv2d_pooled_backward_weight(dy, argmax, x, 3, 3)
+        except ValueError as error:
+            if "argmax must be in [0, 9), got 65535" not in str(error):
+                raise
     changer.join()
-    print(json.dumps(outcomes))
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -470,7 +478,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     for command in (
         train, fork_after_use, fork_during_kernel, fork_after_record, resize_during_kernels,
         exit_while_busy, emulated, resident, interrupted_calls, handlers_during_a_call,
-        fork_in_a_handler, race,
+        fork_in_a_handler, written_during_the_call, race,
     )
 }  # fmt: skip
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import ops
 from .._types import Array, Shape
+from .._validation import imported
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class CrossEntropy(Loss):
                 f"CrossEntropy: the network's output must have shape (classes,), got "
                 f"{output_shape}: end it with Flatten() and Linear(classes)"
             )
-        labels = np.asarray(target)
+        labels = imported("CrossEntropy", "labels", target)
         if labels.ndim != 1 or labels.dtype.kind not in "iu":
             hint = ": use labels.argmax(axis=1)" if labels.ndim == 2 else ""
             raise (ValueError if labels.dtype.kind in "iu" else TypeError)(
@@ -136,7 +137,7 @@ class SquaredError(Loss):
     """
 
     def check(self, target: object, count: int, output_shape: Shape, dtype: np.dtype[Any]) -> Array:
-        targets = np.asarray(target)
+        targets = imported("SquaredError", "target", target)
         if targets.ndim == 1 and targets.dtype.kind in "iu":
             raise ValueError(
                 f"SquaredError: target must have shape {_shape(output_shape)}, got integer labels "
