@@ -4,39 +4,25 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <chrono>
 #include <cstring>
+#include <utility>
 
+#include "cpu/convolution_precision.h"
 #include "cpu/dispatch.h"
 #include "cpu/float_mode.h"
 #include "cpu/scratch.h"
-#include "cpu/thread_count_tuner.h"
-#include "cpu/threads.h"
 
 namespace chainrule::bindings {
 namespace {
 
-class CpuReplay final : public Replay {
+class Replayed final : public Replay {
  public:
-  CpuReplay(const std::vector<RecordedStep>& steps, int64_t bytes)
-      : steps_(steps), memory_(allocate(static_cast<std::size_t>(bytes))) {}
-  void run() override {
-    const FlushSubnormals flush;
-    if (tuner_.max_threads() != num_threads()) tuner_ = ThreadCountTuner(num_threads());
-    const ScopedThreadLimit limit(tuner_.threads());
-    const auto start = std::chrono::steady_clock::now();
-    for (const RecordedStep& recorded : steps_) {
-      recorded.step(Workspace{memory_.get(), recorded.workers});
-      if (!keep_going(0)) return;
-    }
-    const std::chrono::nanoseconds passed = std::chrono::steady_clock::now() - start;
-    tuner_.record(passed.count());
-  }
+  Replayed(const std::vector<RecordedStep>& steps, int64_t bytes)
+      : replay_(steps, static_cast<std::size_t>(bytes)) {}
+  void run() override { replay_.run(); }
 
  private:
-  const std::vector<RecordedStep>& steps_;
-  AlignedMemory memory_;
-  ThreadCountTuner tuner_{num_threads()};
+  CpuReplay replay_;
 };
 
 class Cpu final : public Device {
@@ -48,7 +34,13 @@ class Cpu final : public Device {
     const py::array array(numpy_dtype(type), shape);
     return {array, array.data(), shape, type, this};
   }
-  Step recordable(Step step) const override { return step; }
+  Step recordable(Step step) const override {
+    return
+        [step = std::move(step), precision = convolution_precision()](const Workspace& workspace) {
+          const ScopedConvolutionPrecision scope(precision);
+          step(workspace);
+        };
+  }
   void run(const char* op, int64_t bytes, int workers, const StepRef& work,
            std::span<const ArrayRef> arrays) const override {
     // Another thread may resize an array during the call. Pinning takes 50 ns per array, so short
@@ -63,7 +55,7 @@ class Cpu final : public Device {
   }
   std::unique_ptr<Replay> prepare(const std::vector<RecordedStep>& steps, int64_t bytes,
                                   const std::vector<void*>&) const override {
-    return std::make_unique<CpuReplay>(steps, bytes);
+    return std::make_unique<Replayed>(steps, bytes);
   }
   bool copy_to_host(const void* from, int64_t bytes, void* to) const override {
     if (bytes > 0) std::memcpy(to, from, static_cast<std::size_t>(bytes));

@@ -4,7 +4,6 @@
 #include <pybind11/pybind11.h>
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -12,6 +11,7 @@
 #include "bindings/array_view.h"
 #include "core/ops.h"
 #include "cpu/cancellation.h"
+#include "cpu/replay.h"
 
 namespace chainrule::bindings {
 
@@ -70,9 +70,6 @@ void run_interruptibly(const char* op, F f) {
   if (cancelled) InterruptibleGilRelease::throw_cause(op);
 }
 
-// A kernel call with all arguments except its workspace.
-using Step = std::function<void(const Workspace&)>;
-
 // A non-owning reference to a Step-like callable, without an allocation.
 class StepRef {
  public:
@@ -86,12 +83,6 @@ class StepRef {
  private:
   const void* context_;
   void (*call_)(const void*, const Workspace&);
-};
-
-// A recorded step, and the number of workers that its workspace is sized for.
-struct RecordedStep {
-  Step step;
-  int workers;
 };
 
 // Recorded steps, ready for repeated runs.

@@ -15,6 +15,11 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
 OVERRIDE = "CHAINRULE_MEMORY"
 # In bytes. Reading the limits takes 0.1 ms, longer than allocating this much.
 SMALL = 2**22
@@ -88,8 +93,11 @@ def available(root: str | os.PathLike[str] = "/") -> Available | None:
     """
     text = os.environ.get(OVERRIDE)
     if text is not None:
-        limit = _override(text)
-        return None if limit is None else Available(max(0, limit - _held(root)), OVERRIDE)
+        limit, held = _override(text), _held(root)
+        if limit is None:
+            return None
+        source = f"{OVERRIDE} is {in_bytes(limit)}, of which this process holds {in_bytes(held)}"
+        return Available(max(0, limit - held), source)
     limits = [*_machine(root), *_groups(root), *_process(root)]
     return min(limits, default=None)
 
@@ -178,9 +186,7 @@ def _groups(root: str | os.PathLike[str]) -> Iterator[Available]:
 
 def _process(root: str | os.PathLike[str]) -> Iterator[Available]:
     """Yield the address space that ``ulimit -v`` leaves."""
-    try:
-        import resource
-    except ImportError:
+    if resource is None:
         return
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     pages = _text(root, "proc/self/statm").split()

@@ -164,9 +164,9 @@ def test_file_and_folder_are_flushed_before_save_returns(
         done.append("folder" if os.path.isdir(f"/proc/self/fd/{descriptor}") else "file")
         fsync(descriptor)
 
-    def spy_replace(*paths: Any) -> None:
+    def spy_replace(*paths: Any, **folders: Any) -> None:
         done.append("replace")
-        replace(*paths)
+        replace(*paths, **folders)
 
     monkeypatch.setattr(os, "fsync", spy_fsync)
     monkeypatch.setattr(os, "replace", spy_replace)
@@ -275,9 +275,9 @@ def layer(index: int, **changes: Any) -> Any:
         (change(input_shape=[[3]]), "input_shape must be an integer"),
         (change(input_shape=[2**30] * 8), r"layer 0, Linear\(2\): input must be flat"),
         (change(input_shape=[1] * 9), "at most 8 dimensions"),
-        (change(layers=[]), "layers must be a list of 1 to 10000 layers, got 0"),
+        (change(layers=[]), "layers must be a list of 1 to 4096 layers, got 0"),
         (change(layers={"kind": "ReLU"}), "layers must be a list of .*, got dict"),
-        (change(layers=[{"kind": "ReLU"}] * 10001), "layers must be a list of .*, got 10001"),
+        (change(layers=[{"kind": "ReLU"}] * 4097), "layers must be a list of .*, got 4097"),
         (change(layers=["ReLU"]), "layer 0 must be one of Linear, .*, got 'ReLU'"),
         (change(layers=[{"kind": "Layer"}]), "layer 0 must be one of Linear, .*, got 'Layer'"),
         (change(layers=[{"kind": ["ReLU"]}]), r"layer 0 must be one of Linear, .*, got \['ReLU'\]"),
@@ -331,30 +331,31 @@ def test_other_safetensors_files_raise(tmp_path: Path) -> None:
     for metadata in (None, {}, {"format": "pt"}):
         safetensors.numpy.save_file({"a": np.zeros(3, np.float32)}, path, metadata)
         with pytest.raises(
-            ValueError, match=r"^load: weights\.safetensors has no chainrule architecture in its m"
+            ValueError,
+            match=r"^load: .*weights\.safetensors has no chainrule architecture in ",
         ):
             cr.load(path)
     path.write_bytes(struct.pack("<Q", 2**63) + b"{}")
-    with pytest.raises(ValueError, match=r"^load: weights\.safetensors is not a safetensors file"):
+    with pytest.raises(ValueError, match=r"^load: .*weights\.safetensors is not a safetensors"):
         cr.load(path)
     path.write_bytes(b"\x80\x04\x95" + bytes(40))
-    with pytest.raises(ValueError, match=r"^load: weights\.safetensors is not a safetensors file"):
+    with pytest.raises(ValueError, match=r"^load: .*weights\.safetensors is not a safetensors"):
         cr.load(path)
     with pytest.raises(FileNotFoundError):
         cr.load(tmp_path / "absent.safetensors")
     os.mkfifo(tmp_path / "pipe.safetensors")
     for odd in (tmp_path / "pipe.safetensors", tmp_path, "/dev/zero"):
-        with pytest.raises(ValueError, match=r"^load: .* is not a regular file"):
+        with pytest.raises(ValueError, match=r"^load: .*: path must be a regular file, got a "):
             cr.load(odd)
 
 
 @pytest.mark.parametrize("suffix", ["pt", "pth", "pkl", "pickle", "npz", "npy"])
 def test_other_formats_raise_by_suffix(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"net.{suffix}"
-    with pytest.raises(ValueError, match=rf"^load: net\.{suffix} is a \w+ file, .* safetensors"):
+    with pytest.raises(ValueError, match=rf"^load: .*net\.{suffix} is a \w+ file, .* safetensors"):
         cr.load(path)
     with pytest.raises(
-        ValueError, match=rf"^save: path must not end in \.{suffix}, got net\.{suffix}"
+        ValueError, match=rf"^save: path must not end in \.{suffix}, got .*net\.{suffix}"
     ):
         tiny().save(path)
     if suffix.startswith("pt"):

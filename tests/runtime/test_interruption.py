@@ -1,4 +1,4 @@
-"""Ctrl-C during one operation or one run of a program: the call ends soon, and the next is right."""
+"""Ctrl-C during an operation or a run of a program: it ends soon, and the next is right."""
 
 from __future__ import annotations
 

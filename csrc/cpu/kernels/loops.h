@@ -100,15 +100,6 @@ CR_INLINE void for_each_vector_unrolled(int64_t length, F f) {
   }
 }
 
-// Returns one vector of the sum of `count` partial results, `step` elements apart. They are added
-// in order, so a sum over a batch has the same bits for any assignment of the parts to threads.
-template <class T, class Lanes>
-CR_INLINE Vec<T> sum_partials(const T* from, int64_t count, int64_t step, Lanes lanes) {
-  Vec<T> total = lanes.load(from);
-  for (int64_t part = 1; part < count; ++part) total = total + lanes.load(from += step);
-  return total;
-}
-
 constexpr int64_t elementwise_range = 16'384, elementwise_multiple = 64;
 
 // y[i] = f(x[i]...), on several threads.
@@ -212,12 +203,6 @@ CR_INLINE T row_max(const T* x, int64_t n) {
   const T lowest = -__builtin_inff();
   return reduce_max(
       fold_row(n, V::set(lowest), lowest, [](V best, V v) { return max(v, best); }, x));
-}
-
-template <class T>
-CR_INLINE T row_sum(const T* x, int64_t n) {
-  using V = Vec<T>;
-  return reduce_sum(fold_row(n, V::zero(), T(0), [](V total, V v) { return total + v; }, x));
 }
 
 }  // namespace chainrule::CR_ISA

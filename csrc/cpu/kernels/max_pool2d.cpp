@@ -1,5 +1,6 @@
 // Max-pooling, eq. (61)–(63). The lanes of a vector are channels.
 #include "cpu/kernels/kernel.h"
+#include "cpu/kernels/long_sums.h"
 #include "cpu/kernels/window_max.h"
 
 namespace chainrule::CR_ISA {
@@ -26,6 +27,47 @@ void max_pool2d(const T* x, T* y, uint16_t* argmax, const MaxPool2d& s) {
       });
 }
 
+namespace {
+
+// Windows so large that a pixel may belong to many. A pixel's gradients are added over the windows
+// that contain it, in row order, in parts. There are at most 64 parts, because a position
+// is a uint16.
+template <class T>
+void add_large_windows(const T* dy, const uint16_t* argmax, T* dx, const MaxPool2d& s) {
+  const Window& w = s.window;
+  constexpr int64_t block = 16, part_windows = max_part_terms;
+  for (int64_t at = 0; at < s.height * s.width; ++at) {
+    const int64_t row = at / s.width, column = at % s.width;
+    const int64_t top = max(0, ceil_div(row - w.rows + 1, w.stride_rows));
+    const int64_t left = max(0, ceil_div(column - w.columns + 1, w.stride_columns));
+    const int64_t bottom = min(s.out_height - 1, row / w.stride_rows);
+    const int64_t right = min(s.out_width - 1, column / w.stride_columns);
+    for (int64_t c = 0; c < s.channels; c += block) {
+      const int64_t lanes = min(block, s.channels - c);
+      T total[block] = {}, part[block] = {};
+      int64_t windows = 0;
+      for (int64_t i = top; i <= bottom; ++i) {
+        for (int64_t j = left; j <= right; ++j) {
+          const int64_t position =
+              (row - i * w.stride_rows) * w.columns + column - j * w.stride_columns;
+          const int64_t from = (i * s.out_width + j) * s.channels + c;
+          for (int64_t l = 0; l < lanes; ++l) {
+            part[l] += argmax[from + l] == position ? dy[from + l] : T(0);
+          }
+          if (++windows % part_windows != 0) continue;
+          for (int64_t l = 0; l < lanes; ++l) {
+            total[l] += part[l];
+            part[l] = T(0);
+          }
+        }
+      }
+      for (int64_t l = 0; l < lanes; ++l) dx[at * s.channels + c + l] = total[l] + part[l];
+    }
+  }
+}
+
+}  // namespace
+
 template <class T>
 void max_pool2d_backward(const T* dy, const uint16_t* argmax, T* dx, const MaxPool2d& s) {
   if (s.channels == 0) return;
@@ -40,6 +82,10 @@ void max_pool2d_backward(const T* dy, const uint16_t* argmax, T* dx, const MaxPo
   parallel_for(s.batch, s.batch * image_size, num_threads(), [&](int64_t image, int) {
     T* const to = dx + image * image_size;
     const bool adjacent = stride_equals_window(w);
+    if (!adjacent && w.rows * w.columns > max_part_terms) {
+      const int64_t first = image * s.out_height * s.out_width * s.channels;
+      return add_large_windows(dy + first, argmax + first, to, s);
+    }
     if (!adjacent || s.out_height * w.rows != s.height || s.out_width * w.columns != s.width) {
       fill_zero(to, image_size);
     }

@@ -2,6 +2,7 @@
 //   loss = log Σ_k e^{z_k} - z_c        dlogits = (softmax(z) - onehot(c)) / rows
 // The fused loss computes no probability, so log 0 by underflow cannot occur.
 #include "cpu/kernels/kernel.h"
+#include "cpu/kernels/long_sums.h"
 #include "cpu/simd/math.h"
 
 namespace chainrule::CR_ISA {

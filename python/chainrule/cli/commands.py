@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import math
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 
 from .. import __version__, cuda, data, devices, info, plots, set_num_threads
+from .._files import expanded_path, remove_regular, replace_file, require_replaceable, shown
 from .._optional import require
+from .._validation import LARGEST
 from ..data import Dataset
 from ..data.digit_image import read_digit
 from ..nn.losses import CrossEntropy
@@ -29,7 +35,32 @@ from .exit_codes import FAILURE, INTERRUPTED, SUCCESS
 # The number of the most confident mistakes that are printed, and that are plotted.
 MISTAKES_LISTED, MISTAKES_PLOTTED = 3, 25
 PICTURES = ("history.png", "confusion.png", "filters.png", "mistakes.png", "digit.png")
+OUTPUTS = ("model.safetensors", "history.csv", *PICTURES)
+MAX_THREADS = 4096  # of set_num_threads
+MAX_SEED = 2**64 - 1
 DIGITS = [str(digit) for digit in range(10)]
+
+
+class FilePath(click.Path):
+    """A path with the meaning that it has in the library: ``--out=~/x`` is not literal."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        try:
+            return expanded_path("", value)
+        except (TypeError, ValueError) as error:
+            self.fail(str(error), param, ctx)
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers, without nan, which is neither below nor above any limit."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not finite.", param, ctx)
+        return number
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -51,7 +82,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 @click.pass_context
 def chainrule(context: click.Context) -> None:
     """Train and run small neural networks."""
-    if os.environ.get("NO_COLOR"):  # https://no-color.org
+    if not terminal.has_escapes():
         context.color = False
 
 
@@ -67,7 +98,7 @@ def chainrule(context: click.Context) -> None:
 @click.option(
     "--data",
     "root",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     metavar="DIR",
     help="Folder with MNIST, or to which it is downloaded.  "
     "[default: $CHAINRULE_DATA, then the user's cache]",
@@ -77,25 +108,25 @@ def chainrule(context: click.Context) -> None:
 )
 @click.option(
     "--epochs",
-    type=click.IntRange(1),
+    type=click.IntRange(1, LARGEST),
     metavar="N",
     help="Passes over the training images.  [default: from the network's recipe]",
 )
 @click.option(
     "--batch-size",
-    type=click.IntRange(1),
+    type=click.IntRange(1, LARGEST),
     metavar="N",
     help="Images per training step.  [default: from the network's recipe]",
 )
 @click.option(
     "--learning-rate",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     metavar="RATE",
     help="Peak learning rate of the one-cycle schedule.  [default: from the network's recipe]",
 )
 @click.option(
     "--seed",
-    type=int,
+    type=click.IntRange(0, MAX_SEED),
     default=0,
     show_default=True,
     metavar="N",
@@ -110,13 +141,13 @@ def chainrule(context: click.Context) -> None:
 )
 @click.option(
     "--threads",
-    type=click.IntRange(1),
+    type=click.IntRange(1, MAX_THREADS),
     metavar="N",
     help="CPU threads. The result does not depend on their number.  [default: one per core]",
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     metavar="DIR",
     help="Folder for the model, its history and pictures. It is created if it does not exist, and "
     "files of an earlier run are replaced.  [default: chainrule-mnist/NETWORK]",
@@ -149,6 +180,8 @@ def mnist(
         require(module)
     folder = Path("chainrule-mnist", name) if out is None else out
     _prepare_folder(folder)
+    for output in OUTPUTS:
+        require_replaceable("mnist", folder / output)
     if threads is not None:
         set_num_threads(threads)
 
@@ -212,16 +245,16 @@ class TrainingRun:
         history.to_csv(self.folder / "history.csv")
         # Remove the pictures of an earlier run, which do not belong to this network.
         for picture in PICTURES:
-            (self.folder / picture).unlink(missing_ok=True)
+            remove_regular(self.folder / picture)
         if history.stopped_by == "interrupt":
             click.echo(
-                f"chainrule: interrupted; the partially trained network is in {_shown(model)}",
+                f"chainrule: interrupted; the partially trained network is in {shown(model)}",
                 err=True,
             )
             return INTERRUPTED
         self._report_accuracy(seconds)
         self._report_mistakes()
-        plots.history(history).savefig(self.folder / "history.png")
+        _write_picture(self.folder / "history.png", plots.history(history).savefig)
         self._report_files(model)
         return SUCCESS
 
@@ -237,7 +270,8 @@ class TrainingRun:
             f"mean loss {result.loss:.4f}, training time {seconds:.1f} s\n"
         )
         click.echo("\n".join(terminal.confusion_matrix(result.confusion, DIGITS)))
-        plots.confusion_matrix(result.confusion).savefig(self.folder / "confusion.png")
+        matrix = plots.confusion_matrix(result.confusion)
+        _write_picture(self.folder / "confusion.png", matrix.savefig)
 
     def _report_mistakes(self) -> None:
         probabilities = self.network.predict_proba(self.test.images)
@@ -251,13 +285,13 @@ class TrainingRun:
                 f"({percent(float(probabilities[index, predicted]))})"
             )
         figure = plots.mistakes(probabilities, self.test, MISTAKES_PLOTTED)
-        figure.savefig(self.folder / "mistakes.png")
-        plots.filters(self.network).savefig(self.folder / "filters.png")
+        _write_picture(self.folder / "mistakes.png", figure.savefig)
+        _write_picture(self.folder / "filters.png", plots.filters(self.network).savefig)
         digit = require("PIL.Image").fromarray(self.test.images[0, :, :, 0])
-        digit.save(self.folder / "digit.png")
+        _write_picture(self.folder / "digit.png", digit.save)
 
     def _report_files(self, model: Path) -> None:
-        click.echo(f"\nFiles in {_shown(self.folder)}")
+        click.echo(f"\nFiles in {shown(self.folder)}")
         terminal.key_value_table(
             {
                 "model.safetensors": "the trained network",
@@ -269,16 +303,14 @@ class TrainingRun:
             }
         )
         click.echo("\nClassify this digit, or a photograph of your own handwriting:")
-        parts = ("  chainrule predict", _shown(model), _shown(self.folder / "digit.png"))
+        parts = ("  chainrule predict", shown(model), shown(self.folder / "digit.png"))
         fits = len(" ".join(parts)) <= terminal.width()
         click.echo(click.style((" " if fits else " \\\n    ").join(parts), bold=True))
 
 
 @chainrule.command()
-@click.argument("model", type=click.Path(path_type=Path))
-@click.argument(
-    "images", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="IMAGE..."
-)
+@click.argument("model", type=FilePath())
+@click.argument("images", type=FilePath(), nargs=-1, required=True, metavar="IMAGE...")
 @click.option("--show", is_flag=True, help="Print each digit as the network reads it.")
 def predict(model: Path, images: tuple[Path, ...], show: bool) -> int:
     """Classify the digit in each IMAGE with a trained network.
@@ -290,7 +322,7 @@ def predict(model: Path, images: tuple[Path, ...], show: bool) -> int:
     if network.input_shape != IMAGE or len(network.output_shape) != 1:
         raise ValueError(
             f"predict: network must map {IMAGE} to (classes,), got {network.input_shape} to "
-            f"{network.output_shape} in {_shown(model)}"
+            f"{network.output_shape} in {shown(model)}"
         )
     names = [str(each) for each in range(network.output_shape[0])]
     failed = False
@@ -304,7 +336,7 @@ def predict(model: Path, images: tuple[Path, ...], show: bool) -> int:
         probabilities = network.predict_proba(digit[None])[0]
         if number:
             click.echo()
-        terminal.heading(f"{_shown(path)}: {names[int(probabilities.argmax())]}")
+        terminal.heading(f"{shown(path)}: {names[int(probabilities.argmax())]}")
         if show:
             click.echo("\n".join(terminal.ascii_image(digit[:, :, 0])))
         click.echo("\n".join(terminal.bar_chart(probabilities, names)))
@@ -314,7 +346,7 @@ def predict(model: Path, images: tuple[Path, ...], show: bool) -> int:
 @chainrule.command()
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     metavar="FILE",
     default=Path("chainrule-tutorial.html"),
     show_default=True,
@@ -333,24 +365,28 @@ def tutorial(out: Path, quick: bool) -> int:
     for module in ("matplotlib", "latex2mathml", "pygments"):
         require(module)
     if out.is_dir():
-        raise IsADirectoryError(f"--out {_shown(out)}: must be a file, got a folder")
+        raise IsADirectoryError(f"--out {shown(out)}: must be a file, got a folder")
+    require_replaceable("tutorial", out)
     _prepare_folder(out.parent)
     from ..tutorial import CHAPTERS, build
 
     shares = sum(share for *_, share in CHAPTERS)
-    bar = click.progressbar(
-        length=shares, file=sys.stderr, item_show_func=lambda title: title or ""
-    )
-    with bar:
+    bar = None
+    if sys.stderr.isatty() and terminal.has_escapes():  # the bar hides the cursor
+        bar = click.progressbar(
+            length=shares, file=sys.stderr, item_show_func=lambda title: title or ""
+        )
 
-        def show_progress(title: str, done: int) -> None:
+    def show_progress(title: str, done: int) -> None:
+        if bar is not None:
             bar.update(done - bar.pos, title)
-            if title and not sys.stderr.isatty():
-                click.echo(f"{100 * done // shares:3} %  {title}", err=True)
+        elif title:
+            click.echo(f"{100 * done // shares:3} %  {title}", err=True)
 
+    with bar or contextlib.nullcontext():
         page = build(quick, show_progress)
-    out.write_text(page, encoding="utf-8")
-    terminal.heading(f"Page written to {_shown(out)}")
+    replace_file("tutorial", out, [page.encode()])
+    terminal.heading(f"Page written to {shown(out)}")
     size = len(page.encode()) / 1e6
     click.echo(f"  {size:.1f} MB in one file. Open it in a browser:\n")
     click.echo(click.style(f"  {out.resolve().as_uri()}", bold=True))
@@ -374,8 +410,11 @@ def _formatted(value: object) -> str:
     return str(value)
 
 
-def _shown(path: Path) -> str:
-    return click.format_filename(path)
+def _write_picture(path: Path, save: Callable[..., object]) -> None:
+    """Write a figure of matplotlib or an image of Pillow, by its method ``save``."""
+    buffer = io.BytesIO()
+    save(buffer, format="png")
+    replace_file("mnist", path, [buffer.getbuffer()])
 
 
 def _prepare_folder(folder: Path) -> None:
@@ -383,12 +422,12 @@ def _prepare_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
-        raise NotADirectoryError(f"--out {_shown(folder)}: must be a folder, got a file") from None
+        raise NotADirectoryError(f"--out {shown(folder)}: must be a folder, got a file") from None
     except OSError as error:
-        raise OSError(f"--out {_shown(folder)}: {error.strerror}") from error
+        raise OSError(f"--out {shown(folder)}: {error.strerror}") from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(
-            f"--out {_shown(folder)}: folder must be writable, got a read-only one"
+            f"--out {shown(folder)}: folder must be writable, got a read-only one"
         )
 
 

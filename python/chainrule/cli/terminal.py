@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import textwrap
@@ -21,6 +22,7 @@ __all__ = [
     "bar_chart",
     "confusion_matrix",
     "device_name",
+    "has_escapes",
     "heading",
     "key_value_table",
     "pluralize",
@@ -30,6 +32,16 @@ __all__ = [
 
 # Wider tables and bars are harder to read.
 MAX_WIDTH = 100
+
+
+def has_escapes() -> bool:
+    """Return whether escape sequences may be printed if the output is a terminal.
+
+    A terminal without them has the name "dumb": Emacs' shell, a serial console. See
+    https://no-color.org for NO_COLOR.
+    """
+    known = os.environ.get("TERM", "dumb") not in ("", "dumb", "unknown")
+    return known and not os.environ.get("NO_COLOR")
 
 
 def width() -> int:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from .._types import Array
 from .._validation import imported, require_unmasked
+from ..available_memory import require
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -141,6 +142,10 @@ def one_hot(labels: npt.ArrayLike, classes: int | None = None, dtype: str = "flo
         if not numbers.size:
             raise ValueError("one_hot: classes must be given if labels is empty")
         classes = max(int(numbers.max()) + 1, 1)
+    require(
+        f"one_hot: {numbers.size:,} labels of {classes:,} classes need",
+        numbers.size * classes * kind.itemsize,
+    )
     wrong = np.flatnonzero((numbers < 0) | (numbers >= classes))
     if wrong.size:
         raise ValueError(

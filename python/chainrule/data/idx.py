@@ -11,12 +11,13 @@ import hashlib
 import math
 import os
 import zlib
-from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 import numpy as np
 
+from .._files import PathLike, explained_memory_errors, open_regular, shown
 from .._types import Array
+from ..available_memory import require
 
 # 2 GiB: nearly four times the images of EMNIST ByClass, the largest known data set in this format.
 MAX_BYTES = 2 << 30
@@ -96,7 +97,7 @@ class _Gzip:
         return ""
 
 
-def read_idx(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> Array:
+def read_idx(path: PathLike, *, max_bytes: int = MAX_BYTES) -> Array:
     """Read one IDX file, uncompressed or gzip.
 
     The content of the file, not its name, determines whether it is gzip. Memory beyond the array
@@ -119,8 +120,12 @@ def read_idx(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> Arr
     IdxError
         If the file is invalid: magic number, type code, dimensions, size, or gzip stream. It is a
         `ValueError`.
+    ValueError
+        If the path is a pipe, a socket or a device.
     OSError
         If the file cannot be opened or read.
+    MemoryError
+        If the data does not fit in memory.
 
     Examples
     --------
@@ -133,12 +138,16 @@ def read_idx(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> Arr
     ...     read_idx(path)
     array([5, 0, 4], dtype=uint8)
     """
-    path = Path(path)
+    name = f"read_idx: {shown(path)}"
+    with explained_memory_errors(f"{name}: memory must suffice to read, got too little"):
+        return _read(name, path, max_bytes)
 
+
+def _read(name: str, path: PathLike, max_bytes: int) -> Array:
     def fail(rule: str) -> NoReturn:
-        raise IdxError(f"read_idx: {path}: {rule}")
+        raise IdxError(f"{name}: {rule}")
 
-    with open(path, "rb") as file:
+    with open_regular("read_idx", path) as file:
         size = os.fstat(file.fileno()).st_size
         packed = file.read(2) == b"\x1f\x8b"
         file.seek(0)
@@ -180,6 +189,7 @@ def read_idx(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> Arr
                     f"in {size} bytes"
                 )
 
+            require(f"{name} needs", declared)
             array = np.empty(declared, np.uint8)
             filled = 0
             while filled < declared:
@@ -191,7 +201,7 @@ def read_idx(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> Arr
             if fault := source.trailing_fault():
                 fail(fault)
         except zlib.error as error:
-            raise IdxError(f"read_idx: {path}: gzip stream must be intact, got: {error}") from error
+            raise IdxError(f"{name}: gzip stream must be intact, got: {error}") from error
 
     elements = array.view(dtype).reshape(shape)
     if not elements.dtype.isnative:

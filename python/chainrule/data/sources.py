@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+from .._files import PathLike, expanded_path, explained_memory_errors, home_folder, shown
 from .._optional import require
 from .._types import Array
 from .dataset import Dataset
@@ -50,19 +51,22 @@ _NAME = re.compile(
 
 
 def cache_folder() -> Path:
-    """Return the folder of this user's downloads, which may not exist yet."""
-    home = os.path.expanduser("~")
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or os.path.join(home, "AppData", "Local")
-    elif sys.platform == "darwin":
-        base = os.path.join(home, "Library", "Caches")
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or os.path.join(home, ".cache")
-    return Path(base, "chainrule")
+    """Return the folder of this user's downloads, which may not exist yet.
+
+    A user without a home folder, as in some containers, has that of the system. A relative path in
+    ``XDG_CACHE_HOME`` is ignored, as its specification requires.
+    """
+    named = os.environ.get("XDG_CACHE_HOME", "")
+    home = home_folder()
+    if sys.platform != "darwin" and os.path.isabs(named):
+        return Path(named, "chainrule")
+    if home is None:
+        return Path("/Library/Caches" if sys.platform == "darwin" else "/var/cache", "chainrule")
+    return Path(home, "Library/Caches" if sys.platform == "darwin" else ".cache", "chainrule")
 
 
 def mnist(
-    root: str | os.PathLike[str] | None = None,
+    root: PathLike | None = None,
     download: bool = True,
     source: Literal["torchvision"] | None = None,
 ) -> tuple[Dataset, Dataset]:
@@ -76,8 +80,9 @@ def mnist(
     Parameters
     ----------
     root : path-like, optional
-        First folder to search. Downloads go to ``MNIST/raw/`` below it, or without a `root` below
-        the user's cache (``~/.cache/chainrule`` on Linux).
+        First folder to search. As in all paths, ``~`` is the home folder. Downloads go to
+        ``MNIST/raw/`` below it, or without a `root` below the user's cache (``~/.cache/chainrule``
+        on Linux).
     download : bool
         Download missing files (11 MB) from the first of two mirrors that responds. Requires pooch,
         from the extra ``cli``.
@@ -130,13 +135,13 @@ def mnist(
     return train, test
 
 
-def _search_folders(root: str | os.PathLike[str] | None) -> dict[str, Path]:
+def _search_folders(root: PathLike | None) -> dict[str, Path]:
     """Return the folders to search, in order, with their names in messages."""
     folders = {}
     if root is not None:
-        folders["root"] = Path(root)
+        folders["root"] = expanded_path("mnist", root)
     if named := os.environ.get("CHAINRULE_DATA"):
-        folders["CHAINRULE_DATA"] = Path(named)
+        folders["CHAINRULE_DATA"] = expanded_path("CHAINRULE_DATA", named)
     folders["cache"] = cache_folder()
     return folders
 
@@ -176,8 +181,9 @@ def _download(folder: Path, searched: list[str]) -> dict[str, Path]:
         for mirror in MIRRORS:
             url = f"{mirror}{name}.gz"
             try:
+                # pooch expands "~" again, but not in an absolute path.
                 path = pooch.retrieve(
-                    url, f"sha256:{packed}", f"{name}.gz", folder, downloader=downloader
+                    url, f"sha256:{packed}", f"{name}.gz", folder.absolute(), downloader=downloader
                 )
             except (OSError, ValueError) as error:  # connection failure, or wrong hash
                 searched.append(f"{url}: {error}")
@@ -192,7 +198,9 @@ def _download(folder: Path, searched: list[str]) -> dict[str, Path]:
 def _through_torchvision(root: Path, download: bool) -> dict[str, Path]:
     datasets = require("torchvision.datasets", extra="torchvision")
     try:
-        folder = Path(datasets.MNIST(str(root), train=True, download=download).raw_folder)
+        folder = Path(
+            datasets.MNIST(str(root.absolute()), train=True, download=download).raw_folder
+        )
     except (OSError, RuntimeError) as error:  # torchvision's "Dataset not found" is a RuntimeError
         raise FileNotFoundError(_advice([f"torchvision, in {root}: {error}"])) from error
     found = {name: path for name in CHECKSUMS if (path := _plain_or_gz(folder / name))}
@@ -243,9 +251,7 @@ def _dataset(
     return Dataset(image_array[..., None] if image_array.ndim == 3 else image_array, label_array)
 
 
-def idx_folder(
-    path: str | os.PathLike[str], *, prefix: str | None = None
-) -> tuple[Dataset, Dataset]:
+def idx_folder(path: PathLike, *, prefix: str | None = None) -> tuple[Dataset, Dataset]:
     """Load a data set in the IDX format: Fashion-MNIST, KMNIST, EMNIST, or your own.
 
     A data set has four files ``{prefix}{half}-{kind}-idxD-ubyte``, uncompressed or ``.gz``. The
@@ -287,26 +293,29 @@ def idx_folder(
     >>> train, test = cr.data.idx_folder("gzip", prefix="emnist-letters")  # doctest: +SKIP
     >>> train = cr.data.Dataset(train.images.swapaxes(1, 2), train.labels - 1)  # doctest: +SKIP
     """
-    folder = Path(path)
+    return _idx_folder(expanded_path("idx_folder", path), prefix)
+
+
+def _idx_folder(folder: Path, prefix: str | None) -> tuple[Dataset, Dataset]:
     folders = [base for base in (folder, folder / "raw") if base.is_dir()]
     if not folders:
-        raise FileNotFoundError(f"idx_folder: path must be a folder, got {folder}")
+        raise FileNotFoundError(f"idx_folder: path must be a folder, got {shown(folder)}")
     for base in folders:
         sets = _sets(base)
         complete = sorted(name for name, files in sets.items() if len(files) == 4)
         if complete:
             break
-    shown = ", ".join(f'"{name.removesuffix("-")}"' for name in complete)
+    names = ", ".join(f'"{name.removesuffix("-")}"' for name in complete)
     if prefix is None and len(complete) > 1:
         raise ValueError(
-            f"idx_folder: prefix must be one of {shown} for the data sets in {folder}, got None"
+            f"idx_folder: prefix must be one of {names} for the data sets in {folder}, got None"
         )
     if prefix is None and complete:
         prefix = complete[0]
     requested = (prefix or "").removesuffix("-")
     selected = next((name for name in complete if name.removesuffix("-") == requested), None)
     if selected is None:
-        available = f"complete sets {shown}" if complete else "no complete set"
+        available = f"complete sets {names}" if complete else "no complete set"
         name = f"{requested}-" if requested else ""
         raise FileNotFoundError(
             f"idx_folder: {folder} must contain {name}train-images-idx3-ubyte, "
@@ -349,4 +358,6 @@ def digits() -> tuple[Dataset, Dataset]:
     >>> train
     Dataset(6,000 images (28, 28, 1) uint8, labels uint8 from 0 to 9)
     """
-    return idx_folder(Path(__file__).resolve().parent / "digits")
+    with explained_memory_errors("digits: memory must suffice for the images, got too little"):
+        # Not a user's path: "~" is a name in it.
+        return _idx_folder(Path(__file__).resolve().parent / "digits", None)

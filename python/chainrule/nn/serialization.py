@@ -1,26 +1,24 @@
 """Network files: safetensors, with the architecture as JSON in the metadata.
 
 A file is untrusted data. An invalid file raises one ValueError that starts with ``load:``. It
-cannot run code, and cannot make the loader use memory out of proportion to the file's size.
+cannot run code, and cannot make the loader use more memory than twice the file's size and 10 MB.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
-import stat
-import time
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
-from pathlib import Path
-from typing import Any, NoReturn
+from io import BufferedReader
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 
+from .. import available_memory
+from .._files import PathLike, explained_memory_errors, open_regular, replace_file, shown
 from .._types import Array
 from .._validation import integer
 from .architecture import Architecture
@@ -28,7 +26,15 @@ from .layers import KINDS, Layer
 
 FORMAT_VERSION = 1
 KEY = "chainrule"
-MAX_LAYERS = 10_000
+MAX_LAYERS = 4096
+# Bounds of the two JSON texts, checked before they are parsed. A network of MAX_LAYERS convolutions
+# stays below them, and no other text needs more than 8 MB when parsed.
+MAX_HEADER = 2 << 20  # bytes
+MAX_VALUES = 90_000  # an object counts as three
+MAX_KEYS = 2 * MAX_LAYERS + 16  # different ones
+MAX_DEPTH = 8
+MAX_DIGITS = 40  # of a number: an integer of 64 bits has 20, a float64 at most 24
+MAX_MESSAGE = 500  # characters
 DTYPES = {"float32": "F32", "float64": "F64"}
 # Formats whose readers can run code or unpack without bound.
 FOREIGN = {
@@ -39,9 +45,20 @@ FOREIGN = {
     ".npz": "NumPy",
     ".npy": "NumPy",
 }
-STALE_SECONDS = 3600
+WEIGHTS = {",": 1, "[": 1, "{": 3}
+LEVELS = {"[": 1, "{": 1, "]": -1, "}": -1}
+# A string, or a character that begins or ends a value. The end of a string is optional, so that no
+# text is scanned twice. Possessive, because a state for backtracking takes 90 bytes per escape.
+_TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?(\s*+:)?|[\[\]{},]', re.DOTALL)
 
-_deserialize: Callable[[bytes], list[tuple[str, dict[str, Any]]]] = safetensors.deserialize
+
+class Tensor(NamedTuple):
+    """An entry of the header. The bytes are ``start`` to ``end`` of the data after the header."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    end: int
 
 
 @dataclass(frozen=True)
@@ -52,12 +69,12 @@ class Stored:
     seed: int
 
 
-def write(path: str | os.PathLike[str], stored: Stored, arrays: Mapping[str, Array]) -> None:
-    """Write a network atomically.
+def write(path: PathLike, stored: Stored, arrays: Mapping[str, Array]) -> None:
+    """Write a network atomically. See `chainrule._files.replace_file`.
 
-    The bytes are written to a temporary file in the same folder. The file is flushed and renamed,
-    and the folder is flushed. A new file has the mode that ``open`` gives. An existing file keeps
-    its mode.
+    The file is that of ``safetensors.numpy.save``, to the byte. That function copies all weights
+    twice, and if memory is short it ends with an exception outside `Exception`, or aborts. Here the
+    weights are written from where they are.
 
     Parameters
     ----------
@@ -71,14 +88,26 @@ def write(path: str | os.PathLike[str], stored: Stored, arrays: Mapping[str, Arr
     OSError
         If writing fails. An existing file is then unchanged.
     ValueError
-        If the name ends like another format, such as ``net.pt``.
+        If the path is a folder, a pipe or a device, if the name ends like another format, such as
+        ``net.pt``, or if the network has more layers than `read` accepts.
+    MemoryError
+        If memory is short. An existing file is then unchanged.
     """
-    target = Path(os.path.realpath(path))
-    if target.suffix in FOREIGN:
+    suffix = os.path.splitext(os.fsdecode(path))[1]
+    if suffix in FOREIGN:
         raise ValueError(
-            f"save: path must not end in {target.suffix}, got {target.name}: "
-            f"the format is safetensors"
+            f"save: path must not end in {suffix}, got {shown(path)}: the format is safetensors"
         )
+    layers = len(stored.architecture.layers)
+    if layers > MAX_LAYERS:
+        raise ValueError(f"save: network must have at most {MAX_LAYERS} layers, got {layers}")
+    text = f"save: {shown(path)}: memory must suffice to write, got too little"
+    with explained_memory_errors(text):
+        replace_file("save", path, _content(stored, arrays))
+
+
+def _content(stored: Stored, arrays: Mapping[str, Array]) -> Iterator[bytes | memoryview]:
+    """Yield the parts of the file: the header's length, the header, and each array by its name."""
     architecture = stored.architecture
     document = {
         "version": FORMAT_VERSION,
@@ -91,50 +120,29 @@ def write(path: str | os.PathLike[str], stored: Stored, arrays: Mapping[str, Arr
             for layer in architecture.layers
         ],
     }
-    # safetensors 0.8.0 writes an array that is not C-contiguous wrongly, without an error. Its own
-    # file writer neither flushes nor respects the umask. So arrays are in C order, and it returns
-    # bytes only.
-    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    data = safetensors.numpy.save(contiguous, metadata={KEY: json.dumps(document)})
-    _replace(target, data)
+    header: dict[str, Any] = {"__metadata__": {KEY: json.dumps(document)}}
+    end = 0
+    for name, array in sorted(arrays.items()):
+        start, end = end, end + array.nbytes
+        header[name] = {
+            "dtype": DTYPES[str(array.dtype)],
+            "shape": array.shape,
+            "data_offsets": (start, end),
+        }
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the arrays are aligned
+    yield len(text).to_bytes(8, "little") + text
+    for _, array in sorted(arrays.items()):
+        yield np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data
 
 
-def _replace(target: Path, data: bytes) -> None:
-    temporary = target.parent / f".{target.name}.{os.urandom(8).hex()}.tmp"
-    for stray in target.parent.glob(f".{_literal(target.name)}.{'[0-9a-f]' * 16}.tmp"):
-        # A process that was killed while writing left it. A recent one may still be in use.
-        with contextlib.suppress(OSError):
-            if time.time() - stray.stat().st_mtime > STALE_SECONDS:
-                stray.unlink()
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            with contextlib.suppress(FileNotFoundError):
-                os.fchmod(file.fileno(), stat.S_IMODE(target.stat().st_mode))
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _literal(name: str) -> str:
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
-
-
-def read(path: str | os.PathLike[str]) -> tuple[Stored, dict[str, Array]]:
+def read(path: PathLike) -> tuple[Stored, dict[str, Array]]:
     """Return the content of a file that `write` wrote.
 
-    The arrays are read-only and own their memory. The file is not mapped: if a mapped file is
-    overwritten, its reader sees changed data or is killed.
+    The arrays own their memory. The file is not mapped: if a mapped file is overwritten, its reader
+    sees changed data or is killed. Memory beyond the arrays stays below 10 MB, whatever the file
+    contains: the header is bounded before it is parsed, and the arrays are allocated after their
+    sizes are known to be those of the architecture and of the file.
 
     Raises
     ------
@@ -142,61 +150,179 @@ def read(path: str | os.PathLike[str]) -> tuple[Stored, dict[str, Array]]:
         If the file cannot be read.
     ValueError
         If the file is not a network of this library. The message starts with ``load:``.
+    MemoryError
+        If memory is short.
     """
-    source = Path(path)
-    if source.suffix in FOREIGN:
+    name = shown(path)
+    kind = FOREIGN.get(os.path.splitext(os.fsdecode(path))[1])
+    if kind is not None:
         hint = (
             "; in PyTorch, safetensors.torch.save_file(model.state_dict(), ...) converts weights"
-            if FOREIGN[source.suffix] == "PyTorch"
+            if kind == "PyTorch"
             else ""
         )
         _invalid(
-            f"{source.name} is a {FOREIGN[source.suffix]} file, which is never opened because such "
-            f"files can run code or unpack without bound; the format is safetensors{hint}"
+            f"{name} is a {kind} file, which is never opened because such files can run code or "
+            f"unpack without bound; the format is safetensors{hint}"
         )
-    # Checked before opening: a pipe would block, and a device has no end.
-    if source.exists() and not source.is_file():
-        _invalid(f"{source.name} is not a regular file")
-    data = source.read_bytes()
-    try:
-        tensors = dict(_deserialize(data))
-        # `_deserialize` has checked this header, but does not return the metadata. `safe_open`
-        # would, but it reads the file again, which may have changed.
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    except (safetensors.SafetensorError, ValueError, RecursionError) as error:
-        _invalid(f"{source.name} is not a safetensors file: {error}")
-    del data
-    metadata = header.get("__metadata__") or {}
-    if KEY not in metadata:
-        _invalid(f"{source.name} has no chainrule architecture in its metadata, only tensors")
-    try:
-        stored = _stored(json.loads(metadata[KEY]))
-    except (TypeError, ValueError, RecursionError) as error:
-        text = str(error)
-        _invalid(text.removeprefix("load: "))
-    return stored, _arrays(tensors, stored.architecture)
+    with explained_memory_errors(f"load: {name}: memory must suffice to read, got too little"):
+        try:
+            with open_regular("load", path) as file:
+                tensors, text, nbytes = _header(name, file)
+                try:
+                    stored = _stored(_json("the architecture", text))
+                except (TypeError, ValueError) as error:
+                    _invalid(str(error).removeprefix("load: "))
+                _check_tensors(name, tensors, nbytes, stored.architecture)
+                starts = {start: parameter for parameter, (_, _, start, _) in tensors.items()}
+                order = [starts[start] for start in sorted(starts)]
+                del tensors, text, starts  # before the arrays are allocated
+                return stored, _arrays(name, file, order, stored.architecture)
+        except IsADirectoryError as error:
+            _invalid(str(error).removeprefix("load: "))
 
 
 def _invalid(text: str) -> NoReturn:
+    if len(text) > MAX_MESSAGE:  # it can contain parts of the file
+        text = text[:MAX_MESSAGE] + " ..."
     raise ValueError(f"load: {text}") from None
 
 
-def _arrays(tensors: dict[str, dict[str, Any]], architecture: Architecture) -> dict[str, Array]:
+def _header(name: str, file: BufferedReader) -> tuple[dict[str, Tensor], str, int]:
+    """Return the tensors, the text of the architecture, and the size of the data in bytes."""
+    rule = f"{name} is not a safetensors file of a network"
+    size = os.fstat(file.fileno()).st_size
+    head = file.read(8)
+    length = int.from_bytes(head, "little")
+    if len(head) < 8 or not 2 <= length <= size - 8:
+        _invalid(f"{rule}: its header must have the declared size, got {length} in {size} bytes")
+    if length > MAX_HEADER:
+        _invalid(f"{rule}: its header must have at most {MAX_HEADER} bytes, got {length}")
+    encoded = file.read(length)
+    # One character beyond 16 bits takes four bytes for each character of its string.
+    if not encoded.isascii() or b"\\u" in encoded:
+        _invalid(f"{rule}: its header must be ASCII without \\u escapes")
+    text = encoded.decode("ascii")
+    del encoded
+    try:
+        header = _json("its header", text)
+    except ValueError as error:
+        _invalid(f"{rule}: {error}")
+    if not isinstance(header, dict):
+        _invalid(f"{rule}: its header must be a JSON object, got {type(header).__name__}")
+    metadata = header.pop("__metadata__", None)
+    if not isinstance(metadata, dict) or not isinstance(metadata.get(KEY), str):
+        _invalid(f"{name} has no chainrule architecture in its metadata, only tensors")
+    if len(header) > 2 * MAX_LAYERS:
+        _invalid(f"{name} must have at most {2 * MAX_LAYERS} tensors, got {len(header)}")
+    tensors = {key: _tensor(key, header[key]) for key in list(header)}
+    return tensors, metadata[KEY], size - 8 - length
+
+
+def _tensor(name: str, entry: object) -> Tensor:
+    if isinstance(entry, dict) and entry.keys() == {"dtype", "shape", "data_offsets"}:
+        shape, offsets = entry["shape"], entry["data_offsets"]
+        if _is_integers(shape) and _is_integers(offsets) and len(offsets) == 2:
+            return Tensor(str(entry["dtype"]), tuple(shape), *offsets)
+    _invalid(f"parameter {name!r} must have a dtype, a shape and two offsets, got {entry!r}")
+
+
+def _is_integers(value: object) -> bool:
+    return isinstance(value, list) and all(type(item) is int for item in value)
+
+
+def _json(owner: str, text: str) -> Any:
+    """Parse JSON after checking that it is small. A value can need 30 times its text.
+
+    Raises
+    ------
+    ValueError
+        If the text is not JSON, has more than `MAX_VALUES` values, `MAX_KEYS` keys or
+        `MAX_DEPTH` levels, a number of more than `MAX_DIGITS` characters, or a key twice in one
+        object.
+    """
+    values = depth = 0
+    keys = set()
+    for token in _TOKEN.finditer(text):
+        character = text[token.start()]
+        values += WEIGHTS.get(character, 0)
+        depth += LEVELS.get(character, 0)
+        if token[1]:
+            keys.add(hash(token[0]))
+        # The parser is recursive: with a high limit of recursion, depth could end the process.
+        if values > MAX_VALUES or len(keys) > MAX_KEYS or depth > MAX_DEPTH:
+            raise ValueError(
+                f"{owner} must have at most {MAX_VALUES} values, {MAX_KEYS} different keys and "
+                f"{MAX_DEPTH} levels, got more"
+            )
+    return json.loads(
+        text, object_pairs_hook=_unique_keys, parse_int=_short_int, parse_float=_short_float
+    )
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key of a JSON object must be unique, got one twice")
+    return found
+
+
+def _short_int(text: str) -> int:
+    return int(_short(text))
+
+
+def _short_float(text: str) -> float:
+    return float(_short(text))
+
+
+def _short(text: str) -> str:
+    # Reading a number takes a time that is quadratic in its digits.
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"a number must have at most {MAX_DIGITS} characters, got {len(text)}")
+    return text
+
+
+def _check_tensors(
+    name: str, tensors: dict[str, Tensor], nbytes: int, architecture: Architecture
+) -> None:
+    """Check that the file contains exactly the parameters, one after another."""
     shapes, dtype = architecture.parameter_shapes, architecture.dtype
-    expected = DTYPES[str(dtype)]
-    # Before allocation: the file must contain exactly the architecture's parameters.
-    if set(tensors) != set(shapes):
-        odd = sorted(set(tensors) ^ set(shapes))[0]
+    if tensors.keys() != shapes.keys():
+        odd = sorted(tensors.keys() ^ shapes.keys())[0]
         state = "has no" if odd in shapes else "has an unexpected"
         _invalid(f"the file {state} parameter {odd!r}")
-    for name, shape in shapes.items():
-        got, kind = tuple(tensors[name]["shape"]), tensors[name]["dtype"]
-        if got != shape or kind != expected:
-            _invalid(f"parameter {name!r} must be {expected} of shape {shape}, got {kind} of {got}")
-    return {
-        name: np.frombuffer(tensor["data"], dtype.newbyteorder("<")).reshape(shapes[name])
-        for name, tensor in tensors.items()
-    }
+    kind = DTYPES[str(dtype)]
+    for parameter, shape in shapes.items():
+        got = tensors[parameter]
+        if (got.dtype, got.shape) != (kind, shape):
+            _invalid(
+                f"parameter {parameter!r} must be {kind} of shape {shape}, "
+                f"got {got.dtype} of {got.shape}"
+            )
+    end = 0
+    for parameter, got in sorted(tensors.items(), key=lambda item: item[1].start):
+        expected = end, end + math.prod(got.shape) * dtype.itemsize
+        if (got.start, got.end) != expected:
+            _invalid(f"parameter {parameter!r} must be at bytes {expected}, got {got[2:]}")
+        end = got.end
+    if end != nbytes:
+        _invalid(f"{name} must end after {end} bytes of parameters, got {nbytes}")
+
+
+def _arrays(
+    name: str, file: BufferedReader, order: list[str], architecture: Architecture
+) -> dict[str, Array]:
+    """Read the arrays in their order in the file."""
+    shapes, dtype = architecture.parameter_shapes, architecture.dtype
+    sizes = {parameter: math.prod(shapes[parameter]) * dtype.itemsize for parameter in order}
+    available_memory.require(f"load: {name} needs", sum(sizes.values()))
+    arrays = {}
+    for parameter, size in sizes.items():
+        data = np.empty(size, np.uint8)
+        if file.readinto(data.data) != size:
+            _invalid(f"{name} must not change while it is read")
+        arrays[parameter] = data.view(dtype.newbyteorder("<")).reshape(shapes[parameter])
+    return arrays
 
 
 def _stored(document: object) -> Stored:

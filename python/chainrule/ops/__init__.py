@@ -30,6 +30,15 @@ Notes
 -----
 The result does not depend on the number of threads.
 
+Sums are computed in parts. The error of a sum of n terms, of any length, is at most
+(4096 + log₂ n) · eps · Σ|terms|, where eps is ``numpy.finfo(dtype).eps``.
+
+The error of an output of a float32 convolution on finite numbers is at most ``n · 2^-24 · Σ|x||w| +
+2^-16 · X · √(Σw²)``: n products and their sum, the output's filter, and X the largest |x| of the
+6 x 6 pixels around it, which is at most 96 times the level of its image, or counts as 0. Only the
+second term remains for a window of zeros. `set_convolution_precision` can remove it.
+``csrc/cpu/README.md`` defines the level and states the bound of the weight gradient.
+
 NaN and infinities propagate by these rules:
 
 =========================================  ===================================================
@@ -96,6 +105,7 @@ from ._products import (
     linear_backward,
     matmul,
 )
+from ._training import count_correct as count_correct
 from ._training import (
     gather,
     sgd,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import io
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .._files import PathLike, explained_memory_errors, replace_file, shown
+from .._optional import importing
 from .._types import Array
 from .confusion import confusion_table
 
@@ -89,8 +91,8 @@ class History:
     epochs: list[Epoch] = field(default_factory=list)
     stopped_by: str | None = None
 
-    def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write a CSV file: a header, and one row per epoch.
+    def to_csv(self, path: PathLike) -> None:
+        """Write a CSV file atomically: a header, and one row per epoch.
 
         Parameters
         ----------
@@ -100,7 +102,9 @@ class History:
         Raises
         ------
         OSError
-            If the file cannot be written.
+            If writing fails. An existing file is then unchanged.
+        ValueError
+            If the path is a pipe, a socket or a device.
 
         Examples
         --------
@@ -115,12 +119,15 @@ class History:
         epoch,train_loss,train_accuracy,validation_loss,validation_accuracy,learning_rate,seconds
         1,0.5,,,,0.1,2.0
         """
-        import csv
+        with importing:
+            import csv
 
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, [f.name for f in fields(Epoch)], lineterminator="\n")
+        with explained_memory_errors(f"to_csv: {shown(path)}: memory must suffice, got too little"):
+            text = io.StringIO()
+            table = csv.DictWriter(text, [f.name for f in fields(Epoch)], lineterminator="\n")
             table.writeheader()
             table.writerows(asdict(record) for record in self.epochs)
+            replace_file("to_csv", path, [text.getvalue().encode()])
 
     def plot(self, ax: Axes | None = None) -> Figure:
         """Draw losses and accuracies over epochs. See `chainrule.plots.history`.
@@ -141,7 +148,8 @@ class History:
         ValueError
             If the history has no epoch.
         """
-        from .. import plots
+        with importing:
+            from .. import plots
 
         return plots.history(self, ax=ax)
 

@@ -5,7 +5,7 @@ parameters. `OptimizerState` does the rest: it allocates the arrays that the opt
 step to step, bounds the gradient's norm, and records the step as a `Program`. To add an optimizer,
 add its kernel to `chainrule.ops`, a subclass here, and its name to `OPTIMIZERS`. An optimizer that
 computes in NumPy is only a subclass: it must not be in `OPTIMIZERS`, because a `Program` does not
-record NumPy.
+record NumPy. The first step checks this.
 """
 
 from __future__ import annotations
@@ -260,11 +260,40 @@ class OptimizerState:
         if self._program is not None:
             self._program.run()
         elif self.is_recordable:
-            with Program() as program:
-                self.apply()
-            self._program = program
+            self._program = self._record()
         else:
             self.apply()
+
+    def _record(self) -> Program:
+        """Run the step once, and return it as a program.
+
+        Raises
+        ------
+        TypeError
+            If the program would not repeat the step, because the optimizer computes in NumPy.
+        """
+        # SGD is tested. For any other optimizer the program is compared with the step.
+        arrays = [array for update in self._updates for array in (update[0], *update[2].values())]
+        compares = type(self.optimizer) is not SGD and self._norm is None
+        before = [array.copy() for array in arrays] if compares else []
+        program = Program()
+        with program:
+            self.apply()
+        same = len(program) > 0
+        if compares and same:
+            after = [array.copy() for array in arrays]
+            for array, values in zip(arrays, before, strict=True):
+                array[...] = values
+            program.run()
+            same = all(map(np.array_equal, arrays, after, [True] * len(arrays)))
+        if not same:
+            name = type(self.optimizer).__name__
+            raise TypeError(
+                f"{name}: update must compute with chainrule.ops only, because a Program records "
+                f"nothing else, got a program of {len(program)} operations that does not repeat "
+                f"the step: an optimizer that computes in NumPy must not be in OPTIMIZERS"
+            )
+        return program
 
     def apply(self) -> None:
         """Update the parameters at the learning rate in `learning_rate`. A `Program` records this.
@@ -274,7 +303,14 @@ class OptimizerState:
         if self.optimizer.clip is not None and self._norm is not None:
             self._norm.clip(self.optimizer.clip)
         for parameters, gradient, state, l2 in self._updates:
-            self.optimizer.update(parameters, gradient, state, self.learning_rate, l2)
+            update: Callable[..., object] = self.optimizer.update
+            result = update(parameters, gradient, state, self.learning_rate, l2)
+            if result is not None and result is not parameters:
+                raise TypeError(
+                    f"{type(self.optimizer).__name__}: update must change its array parameters in "
+                    f"place, such as parameters -= ..., and return None, got "
+                    f"{type(result).__name__}"
+                )
 
 
 def norm(vector: Array) -> float:

@@ -53,6 +53,7 @@ class TrainingData:
         checked_loss(operation, loss)
         # `ops.gather` copies any other layout in every step.
         self.x = np.require(network.checked(operation, x), requirements=["C", "A"])
+        network.architecture.check_loss(loss, dropout=False)
         self.target = loss.check(y, len(self.x), network.output_shape, network.dtype)
         self.classes = loss.classes(self.target)
         self.loss = loss

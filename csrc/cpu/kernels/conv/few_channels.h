@@ -19,6 +19,7 @@
 #pragma once
 
 #include "cpu/kernels/conv/implicit_gemm.h"
+#include "cpu/kernels/long_sums.h"
 
 namespace chainrule::CR_ISA {
 
@@ -56,6 +57,8 @@ class FewChannelConv {
   // backward input if the stride is longer than the filter.
   bool supports() const {
     if (c_.window_rows < 1 || c_.window_columns < 1) return false;
+    // All terms of a window are added in order.
+    if (c_.window_rows * c_.window_columns * channels_ > max_part_terms) return false;
     if (V::width == 1 || filters_ < 1 || 4 * filters_ > 3 * V::width || lanes % filters_ != 0) {
       return false;
     }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "cpu/kernels/gemm/packing.h"
+#include "cpu/kernels/long_sums.h"
 
 namespace chainrule::CR_ISA {
 
@@ -140,6 +141,13 @@ struct ImplicitGemm {
   WindowAxis row_axis(int64_t rows) const { return {window_rows, stride_rows, rows}; }
   WindowAxis column_axis() const { return {window_columns, stride_columns, out_columns}; }
 
+  // Elements of the scratch memory: the copy, and the subtotals of a long window.
+  int64_t scratch_size(int64_t rows) const {
+    if (parts() <= max_parts) return copy_size(rows);
+    const int64_t levels = Subtotals<T>::levels(ceil_div(parts(), max_parts));
+    return copy_size(rows) + (1 + levels) * round_up(subtotals_step(rows), 16);
+  }
+
   // Computes rows [first, first + rows) of the output of one image. Row `first` is stored at
   // target.
   void run(const T* source, int64_t first, int64_t rows, const T* packed, T* target,
@@ -149,39 +157,96 @@ struct ImplicitGemm {
     const WindowAxis down = row_axis(rows), across = column_axis();
     const int64_t row_stride = (padded ? across.copy_length() : image.width) * image.channels;
     if (padded) copy_windows(source, image, corner, left, down, across, copy);
-    const int64_t pixel_row = (padded ? down.copy_stride() : stride_rows) * row_stride;
-    const int64_t pixel = (padded ? across.copy_stride() : stride_columns) * image.channels;
-    const T* const pixels = padded ? copy : source + corner * row_stride + left * image.channels;
-    // A group of window rows at a time. Its part of a panel of filters then stays in the L2 cache
-    // for all pixels of the band.
-    const int64_t row_length = window_columns * image.channels;
-    const int64_t group = max(1, 1024 / max(1, row_length));
+    const Source from{padded ? copy : source + corner * row_stride + left * image.channels,
+                      row_stride, (padded ? down.copy_stride() : stride_rows) * row_stride,
+                      (padded ? across.copy_stride() : stride_columns) * image.channels};
     for (int64_t panel = 0; panel < filters.panels(); ++panel) {
-      const int64_t step = filters.panel_stride(panel);
-      const T* b = packed + filters.panel_offset(panel);
-      int64_t first_window_row = 0;
-      do {  // once even for a window without rows, whose result is zero
-        const int64_t count = min(group, window_rows - first_window_row);
-        const Segments segments{count, row_length, 1, row_stride, step, row_length * step};
-        Epilogue<T> epilogue;
-        epilogue.accumulate = first_window_row > 0;
-        if (first_window_row + count == window_rows) {
-          epilogue.bias = bias ? bias + panel * tile_columns<T> : nullptr;
-          epilogue.relu = relu;
-        }
-        multiply_panel(pixels + first_window_row * row_stride, pixel_row, pixel, rows,
-                       b + first_window_row * row_length * step, target + panel * tile_columns<T>,
-                       filters.panel_columns(panel), segments, epilogue);
-        first_window_row += count;
-      } while (first_window_row < window_rows);
+      const T* const b = packed + filters.panel_offset(panel);
+      T* const to = target + panel * tile_columns<T>;
+      if (parts() > max_parts) {
+        run_in_subtotals(from, rows, b, panel, to, copy + copy_size(rows));
+        continue;
+      }
+      for (int64_t index = 0; index < parts(); ++index) {
+        const bool last = index + 1 == parts();
+        multiply_part(index, index > 0, last ? bias : nullptr, last && relu, from, rows, b, panel,
+                      to);
+      }
     }
   }
 
  private:
-  // The windows of neighbouring outputs are pixel_row and `pixel` elements apart.
-  void multiply_panel(const T* pixels, int64_t pixel_row, int64_t pixel, int64_t rows, const T* b,
-                      T* target, int64_t outputs, const Segments& segments,
+  // The pixels under the windows, in the image or in its padded copy. Strides are in elements.
+  struct Source {
+    const T* pixels;
+    int64_t row_stride;    // from one row of pixels to the next
+    int64_t down, across;  // from one window to the next
+  };
+
+  // The terms of a window are added in parts: a group of window rows, or a piece of one row if it
+  // is longer. The part of a panel of filters stays in the L2 cache for all pixels of the band.
+  static constexpr int64_t group_terms = 1024, piece_terms = 2048, max_parts = 1024;
+  int64_t row_length() const { return window_columns * image.channels; }
+  int64_t group_rows() const { return max(1, group_terms / max(1, row_length())); }
+  int64_t pieces() const { return max(1, ceil_div(row_length(), piece_terms)); }
+  // At least one: a window without rows has the result zero.
+  int64_t parts() const { return max(1, ceil_div(window_rows, group_rows()) * pieces()); }
+
+  // Computes one part for a panel of filters.
+  void multiply_part(int64_t index, bool accumulate, const T* add_bias, bool apply_relu,
+                     const Source& source, int64_t rows, const T* b, int64_t panel,
+                     T* target) const {
+    const int64_t step = filters.panel_stride(panel), length = row_length();
+    const int64_t row = index / pieces() * group_rows(), piece = index % pieces();
+    const int64_t first = piece * length / pieces();
+    const Segments segments{min(group_rows(), window_rows - row),
+                            (piece + 1) * length / pieces() - first,
+                            1,
+                            source.row_stride,
+                            step,
+                            length * step};
+    Epilogue<T> epilogue;
+    epilogue.accumulate = accumulate;
+    epilogue.bias = add_bias ? add_bias + panel * tile_columns<T> : nullptr;
+    epilogue.relu = apply_relu;
+    multiply_panel(source, row * source.row_stride + first, rows, b + (row * length + first) * step,
+                   target, filters.panel_columns(panel), segments, epilogue);
+  }
+
+  // A window of more than a million terms. After max_parts its sums are a subtotal.
+  int64_t subtotals_step(int64_t rows) const { return rows * out_columns * tile_columns<T>; }
+  void run_in_subtotals(const Source& source, int64_t rows, const T* b, int64_t panel, T* target,
+                        T* scratch) const {
+    const int64_t step = subtotals_step(rows);
+    const Subtotals<T> subtotals(scratch + step, step);
+    ImplicitGemm to_scratch = *this;
+    to_scratch.output_row_stride = out_columns * tile_columns<T>;
+    to_scratch.output_column_stride = tile_columns<T>;
+    int64_t pushed = 0;
+    for (int64_t index = 0; index < parts(); ++index) {
+      const bool first = index % max_parts == 0;
+      if (first && index > 0) subtotals.push(pushed++, scratch, 0, step);
+      to_scratch.multiply_part(index, !first, nullptr, false, source, rows, b, panel, scratch);
+    }
+    subtotals.add_to(pushed, scratch, 0, step);
+    for (int64_t pixel = 0; pixel < rows * out_columns; ++pixel) {
+      T* const to = target + pixel / out_columns * output_row_stride +
+                    pixel % out_columns * output_column_stride;
+      for_each_vector<T>(filters.panel_columns(panel), [&](int64_t k, auto lanes) {
+        Vec<T> value = lanes.load(scratch + pixel * tile_columns<T> + k);
+        if (bias) value = value + lanes.load(bias + panel * tile_columns<T> + k);
+        if (relu) value = select(value <= Vec<T>::zero(), Vec<T>::zero(), value);
+        lanes.store(value, to + k);
+      });
+    }
+  }
+
+  // `offset` is that of the part in each window.
+  void multiply_panel(const Source& source, int64_t offset, int64_t rows, const T* b, T* target,
+                      int64_t outputs, const Segments& segments,
                       const Epilogue<T>& epilogue) const {
+    const T* const pixels = source.pixels + offset;
+    const int64_t pixel_row = source.down, pixel = source.across;
     const int64_t total = rows * out_columns;
     const int64_t cycles = max(1, segments.count * segments.length);  // per pixel
     if (outputs <= narrow_vectors * Vec<T>::width) {

@@ -34,7 +34,8 @@ class SparseGemm {
   // Returns true if this algorithm can run a product of this size. The caller then compares the
   // density of a with max_density.
   bool supports() const {
-    return g_.m * g_.n * g_.k >= min_multiply_adds &&
+    // The results of all blocks of the depth are added in order.
+    return g_.m * g_.n * g_.k >= min_multiply_adds && g_.k <= Gemm<T>::max_part_depth &&
            !(transpose_c_ && g_.k > max_transposed_depth);
   }
   int64_t workspace_size(int workers) const {
