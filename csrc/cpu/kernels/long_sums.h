@@ -14,6 +14,7 @@ constexpr int64_t max_part_terms = 1024;
 template <class T, class F>
 Vec<T> sum_halves(int64_t begin, int64_t end, int64_t length, const F& part) {
   if (end - begin <= length) return part(begin, end);
+  if (end - begin > row_part && !keep_going(row_part)) return Vec<T>::zero();
   const int64_t middle = begin + ceil_div(ceil_div(end - begin, length), 2) * length;
   const Vec<T> first = sum_halves<T>(begin, middle, length, part);
   return first + sum_halves<T>(middle, end, length, part);

@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import cuda, devices
 from .._types import Array, Pair, Shape
-from .._validation import LARGEST, both, integer, set_fields
+from .._validation import LARGEST, both, imported, integer, require_unmasked, set_fields
 from ..devices import ALIGNMENT
 from . import final_softmax, hints
 from .layers import KINDS, Conv2d, Layer, MaxPool2d, ReLU
@@ -276,6 +276,7 @@ class Architecture:
         TypeError, ValueError
             If ``x`` is no array, or has another dtype or shape. The message contains a remedy.
         """
+        require_unmasked(operation, "x", x)
         if not isinstance(x, np.ndarray):
             if isinstance(x, cuda.Array):
                 raise TypeError(
@@ -283,7 +284,7 @@ class Architecture:
                 )
             if not hasattr(x, "__dlpack__"):
                 raise TypeError(f"{operation}: x must be an array, got {type(x).__name__}")
-            x = np.from_dlpack(x)
+            x = imported(operation, "x", x, np.from_dlpack)
         if x.dtype != self.dtype and x.dtype != np.uint8:
             raise TypeError(
                 f"{operation}: x must be {self.dtype} as the network is, or uint8 (which means "

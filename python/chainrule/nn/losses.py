@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import ops
 from .._types import Array, Shape
+from .._validation import imported
 from . import hints
 
 
@@ -100,7 +101,7 @@ class CrossEntropy(Loss):
                 f"{output_shape}: end it with Flatten()"
                 f"{'' if math.prod(output_shape[:-1]) == 1 else ' and Linear(classes)'}"
             )
-        labels = np.asarray(target)
+        labels = imported("CrossEntropy", "labels", target)
         if labels.ndim != 1 or labels.dtype.kind not in "iu":
             hint = hints.for_labels(labels, count)
             raise (ValueError if labels.dtype.kind in "iu" else TypeError)(
@@ -142,7 +143,7 @@ class SquaredError(Loss):
     """
 
     def check(self, target: object, count: int, output_shape: Shape, dtype: np.dtype[Any]) -> Array:
-        targets = np.asarray(target)
+        targets = imported("SquaredError", "target", target)
         if targets.shape[1:] != output_shape or targets.ndim == 0:
             labels = targets.ndim == 1 and targets.dtype.kind in "iu"
             raise ValueError(
