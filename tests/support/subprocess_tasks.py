@@ -22,11 +22,10 @@ from typing import Any
 import numpy as np
 
 import chainrule as cr
-<<<<<<< HEAD
-from guard_pages import two_mappings
-=======
-from guard_pages import little_memory
->>>>>>> sanitize
+        train, fork_after_use, fork_during_kernel, fork_during_training, fork_after_record,
+        threads_after_short_memory, resize_during_kernels, replay_during_resize, exit_while_busy,
+        emulated, resident, interrupted_calls, handlers_during_a_call, fork_in_a_handler,
+        written_during_the_call, race,
 
 Array = np.ndarray[Any, Any]
 STEPS = 50
