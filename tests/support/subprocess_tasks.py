@@ -22,10 +22,7 @@ from typing import Any
 import numpy as np
 
 import chainrule as cr
-        train, fork_after_use, fork_during_kernel, fork_during_training, fork_after_record,
-        threads_after_short_memory, resize_during_kernels, replay_during_resize, exit_while_busy,
-        emulated, resident, interrupted_calls, handlers_during_a_call, fork_in_a_handler,
-        written_during_the_call, race,
+from guard_pages import little_memory, two_mappings
 
 Array = np.ndarray[Any, Any]
 STEPS = 50
@@ -560,15 +557,10 @@ def race(seconds: str) -> None:
 COMMANDS: dict[str, Callable[..., None]] = {
     command.__name__: command
     for command in (
-<<<<<<< HEAD
-        train, fork_after_use, fork_during_kernel, fork_after_record, resize_during_kernels,
-        exit_while_busy, emulated, resident, interrupted_calls, handlers_during_a_call,
-        fork_in_a_handler, written_during_the_call, race,
-=======
         train, fork_after_use, fork_during_kernel, fork_during_training, fork_after_record,
-        threads_after_short_memory, resize_during_kernels, replay_during_resize,
-        exit_while_busy, emulated, resident,
->>>>>>> sanitize
+        threads_after_short_memory, resize_during_kernels, replay_during_resize, exit_while_busy,
+        emulated, resident, interrupted_calls, handlers_during_a_call, fork_in_a_handler,
+        written_during_the_call, race,
     )
 }  # fmt: skip
 
