@@ -48,8 +48,9 @@ ImplicitGemm<T> backward_phase(const Conv2d& s, const Phase& rows, const Phase& 
       .stride_columns = 1,
       .out_rows = rows.count,
       .out_columns = columns.count,
-      .output_row_stride = s.window.stride_rows * s.width * s.in,
-      .output_column_stride = s.window.stride_columns * s.in,
+      // A longer stride gives one pixel.
+      .output_row_stride = min(s.window.stride_rows, s.height) * s.width * s.in,
+      .output_column_stride = min(s.window.stride_columns, s.width) * s.in,
       .filters = {rows.taps * columns.taps * s.out, s.in},
   };
 }
@@ -73,7 +74,7 @@ Convolution<T, StoreOutput<T>> backward_convolution(const Conv2d& s, const Phase
   return {backward_phase<T>(s, rows, columns),
           s.batch,
           s.out_height * s.out_width * s.out,
-          convolution_cycles(s, Vec<T>::width) / (s.window.stride_rows * s.window.stride_columns),
+          convolution_cycles(s, Vec<T>::width) / s.window.stride_rows / s.window.stride_columns,
           {dx, s.height * s.width * s.in}};
 }
 

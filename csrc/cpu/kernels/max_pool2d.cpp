@@ -42,6 +42,7 @@ void add_large_windows(const T* dy, const uint16_t* argmax, T* dx, const MaxPool
     const int64_t left = max(0, ceil_div(column - w.columns + 1, w.stride_columns));
     const int64_t bottom = min(s.out_height - 1, row / w.stride_rows);
     const int64_t right = min(s.out_width - 1, column / w.stride_columns);
+    if (!keep_going((bottom - top + 1) * (right - left + 1) * s.channels)) return;
     for (int64_t c = 0; c < s.channels; c += block) {
       const int64_t lanes = min(block, s.channels - c);
       T total[block] = {}, part[block] = {};
