@@ -70,7 +70,8 @@ void bind_system(py::module_& m) {
   m.def("backend", [] { return std::string(active_backend().name); });
   m.def(
       "set_backend",
-      [](const std::string& name) {
+      [](const py::object& name_) {
+        const std::string name = text(Call("set_backend"), "name", name_);
         if (!select_backend(name)) throw py::value_error(impossible_backend("set_backend", name));
       },
       py::arg("name"));

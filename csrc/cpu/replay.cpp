@@ -16,6 +16,7 @@ void CpuReplay::run() {
   const auto start = std::chrono::steady_clock::now();
   for (const RecordedStep& recorded : steps_) {
     recorded.step(Workspace{memory_.get(), recorded.workers});
+    if (!keep_going(0)) return;
   }
   const std::chrono::nanoseconds passed = std::chrono::steady_clock::now() - start;
   tuner_.record(passed.count());

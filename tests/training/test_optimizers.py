@@ -68,7 +68,7 @@ def test_one_cycle() -> None:
             ValueError,
             "SGD: momentum must be above 0 if nesterov=True, got 0",
         ),
-        (lambda: cr.SGD(0.1, nesterov=1), TypeError, "SGD: nesterov must be a bool, got 1"),
+        (lambda: cr.SGD(0.1, nesterov=1), TypeError, "SGD: nesterov must be True or False, got 1"),
         (
             lambda: cr.SGD(lambda p: float("nan")).rate(0),
             ValueError,

@@ -146,6 +146,8 @@ void backward_input_by_rows(const T* dy, const T* weight, T* dx, const Conv2d& s
   const RowAccumulation<T> layout(s);
   const SparseShape<T>& shape = layout.shape;
   const int64_t rows = s.window.rows, pixels = s.out_height * s.out_width;
+  constexpr int64_t pixels_per_part = 256;
+  const int64_t pixel_cycles = s.out * rows * (shape.filter_row / Vec<T>::width + 1);
   T* const packed = static_cast<T*>(workspace.data);
   uint64_t* const mask = reinterpret_cast<uint64_t*>(packed + layout.packed_size);
   T* const copies = packed + layout.packed_size + layout.mask_size();
@@ -165,7 +167,7 @@ void backward_input_by_rows(const T* dy, const T* weight, T* dx, const Conv2d& s
   parallel_for(
       s.batch, convolution_cycles(s, Vec<T>::width), workspace.workers, [&](int64_t image, int w) {
         T* const copy = copies + w * shape.padded_image;
-        for (int64_t i = 0; i < shape.padded_image; ++i) copy[i] = T(0);
+        fill_zero(copy, shape.padded_image);
         const Subtotals<T> subtotals(buffers + w * layout.levels * shape.padded_image,
                                      shape.padded_image);
         int64_t pushed = 0;
@@ -177,6 +179,9 @@ void backward_input_by_rows(const T* dy, const T* weight, T* dx, const Conv2d& s
             const int64_t filter_stride = layout.filters.filter_stride(s, r);
             const RowAccumulator<T, FilterMask<T>> accumulator(height, shape.filter_row);
             for (int64_t pixel = 0; pixel < pixels; ++pixel) {
+              if (pixel % pixels_per_part == 0 && !keep_going(pixels_per_part * pixel_cycles)) {
+                return;
+              }
               accumulator.add(
                   {.target = copy + r * shape.input_row +
                              window_offset(s, shape, pixel / s.out_width, pixel % s.out_width),
@@ -190,8 +195,9 @@ void backward_input_by_rows(const T* dy, const T* weight, T* dx, const Conv2d& s
           }
         }
         subtotals.add_to(pushed, copy, 0, shape.padded_image);
-        copy_padded(copy, ImageShape{shape.input_rows, shape.input_columns, s.in}, s.pad_top,
-                    s.pad_left, s.height, s.width, dx + image * s.height * s.width * s.in);
+        copy_from_windows(copy, shape.rows, shape.columns, s.pad_top, s.pad_left,
+                          ImageShape{s.height, s.width, s.in},
+                          dx + image * s.height * s.width * s.in);
       });
 }
 
@@ -213,6 +219,7 @@ void conv2d_backward_input(const T* dy, const T* weight, T* dx, const Conv2d& s,
   if (uses_row_accumulation<T>(s)) return backward_input_by_rows(dy, weight, dx, s, workspace);
   const Window& w = s.window;
   for_each_phase(s, [&](const Phase& rows, const Phase& columns, int64_t i, int64_t j) {
+    if (!keep_going(0)) return;
     const auto convolution =
         backward_convolution<T>(s, rows, columns, dx + (i * s.width + j) * s.in);
     const PackedMatrix<T>& filters = convolution.gemm.filters;

@@ -74,12 +74,18 @@ struct Partials {
 };
 
 int64_t window_area(const MaxPool2d& p) { return p.window.rows * p.window.columns; }
+// The area, rounded up to a power of two.
+int64_t argmax_table_size(const MaxPool2d& p) {
+  int64_t size = 1;
+  while (size < window_area(p)) size *= 2;
+  return size;
+}
 
 // Returns the number of window rows whose pixels fit the L1 cache. The more windows a band has, the
 // less often a filter row of dweight is loaded and stored.
 template <class T>
 int64_t band_rows(const Conv2d& s, const MaxPool2d& p, const SparseShape<T>& shape) {
-  const int64_t step = p.window.rows * s.window.stride_rows;
+  const int64_t step = p.window.rows * shape.rows.copy_stride();
   const int64_t fit = min(l1_bytes / max(1, shape.input_row * static_cast<int64_t>(sizeof(T))),
                           step * max_sparse_terms / max(1, p.out_width));
   return min(max(1, p.out_height), max(1, (fit - s.window.rows) / step));
@@ -124,7 +130,7 @@ template <class T>
 WorkerScratch<T> backward_weight_scratch(const Conv2d& s, const MaxPool2d& p,
                                          const SparseShape<T>& shape) {
   const int64_t windows = band_rows(s, p, shape) * p.out_width;
-  return {shape, s.out * ceil_div(windows, 64), window_area(p) + windows};
+  return {shape, s.out * ceil_div(windows, 64), argmax_table_size(p) + windows};
 }
 
 }  // namespace
@@ -153,27 +159,31 @@ void conv2d_pooled_backward_weight(const T* dy, const uint16_t* argmax, const T*
   T* const buffers = sums + partials.images.chunks * partials.size;
   T* const worker_scratches = buffers + partials.images.chunks * partials.levels * partials.size;
   // A task is a chunk of the images.
+  const int64_t band_cycles =
+      sparse_cycles(s, p, shape) / max(1, s.batch * p.out_height) * window_rows;
   const auto task = [&](int64_t chunk, int w) {
     T* const partial = sums + chunk * partials.size;
     T* const copy = worker_scratches + w * scratch.size();
     uint64_t* const mask = scratch.mask_in(copy);
     int64_t* const argmax_offsets = scratch.offsets_in(copy);
-    int64_t* const offsets = argmax_offsets + window_area(p);
+    int64_t* const offsets = argmax_offsets + argmax_table_size(p);
     fill_argmax_offsets(s, p, shape, argmax_offsets);
+    for (int64_t i = window_area(p); i < argmax_table_size(p); ++i) argmax_offsets[i] = 0;
     for (int64_t i = 0; i < window_rows * p.out_width; ++i) {
       offsets[i] = window_offset(s, shape, i / p.out_width * p.window.rows,
                                  i % p.out_width * p.window.columns);
     }
     for (int64_t i = 0; i < partials.size; ++i) partial[i] = T(0);
-    for (int64_t i = shape.input_rows * shape.input_row; i < shape.padded_image; ++i)
+    for (int64_t i = shape.rows.copy_length() * shape.input_row; i < shape.padded_image; ++i)
       copy[i] = T(0);
     const Subtotals<T> subtotals(buffers + chunk * partials.levels * partials.size, partials.size);
     int64_t terms = 0, pushed = 0;
     const int64_t end = partials.images.end(chunk);
     for (int64_t image = partials.images.begin(chunk); image < end; ++image) {
-      copy_padded(x + image * s.height * s.width * s.in, ImageShape{s.height, s.width, s.in},
-                  -s.pad_top, -s.pad_left, shape.input_rows, shape.input_columns, copy);
+      copy_windows(x + image * s.height * s.width * s.in, ImageShape{s.height, s.width, s.in},
+                   -s.pad_top, -s.pad_left, shape.rows, shape.columns, copy);
       for (int64_t band = 0; band < p.out_height; band += window_rows) {
+        if (!keep_going(band_cycles)) return;
         const int64_t band_height = min(window_rows, p.out_height - band);
         // A band of more than one row is not longer than max_sparse_terms.
         for (int64_t left = 0; left < p.out_width; left += max_sparse_terms) {
@@ -188,14 +198,14 @@ void conv2d_pooled_backward_weight(const T* dy, const uint16_t* argmax, const T*
           const int64_t corner =
               window_offset(s, shape, band * p.window.rows, left * p.window.columns);
           for (int64_t k = 0; k < s.out; ++k) {
-            accumulator.add(
-                {.target = partial + k * rows * shape.padded_filter_row,
-                 .target_row_stride = shape.padded_filter_row,
-                 .source = copy + corner,
-                 .source_row_stride = shape.input_row,
-                 .mask = mask + k * ceil_div(windows, 64),
-                 .mask_words = ceil_div(windows, 64),
-                 .elements = {dy + first + k, argmax + first + k, s.out, offsets, argmax_offsets}});
+            accumulator.add({.target = partial + k * rows * shape.padded_filter_row,
+                             .target_row_stride = shape.padded_filter_row,
+                             .source = copy + corner,
+                             .source_row_stride = shape.input_row,
+                             .mask = mask + k * ceil_div(windows, 64),
+                             .mask_words = ceil_div(windows, 64),
+                             .elements = {dy + first + k, argmax + first + k, s.out, offsets,
+                                          argmax_offsets, argmax_table_size(p) - 1}});
           }
           for_each_vector<T>(s.out, [&](int64_t k, auto lanes) {
             V total = lanes.load(partial + partials.bias + k);
@@ -248,7 +258,8 @@ void nonzero_masks_by_argmax(const T* dy, const uint16_t* argmax, int64_t filter
     }
   }
   for (; k < filters; ++k) {
-    mask[argmax[k] * mask_words + k / 64] |= static_cast<uint64_t>(!(dy[k] == T(0))) << k % 64;
+    mask[checked_argmax(argmax + k, area) * mask_words + k / 64] |=
+        static_cast<uint64_t>(!(dy[k] == T(0))) << k % 64;
   }
 }
 
@@ -319,6 +330,7 @@ void conv2d_pooled_backward_input(const T* dy, const uint16_t* argmax, const T* 
   T* const packed = static_cast<T*>(workspace.data);
   T* const worker_scratches = packed + filters.size(s);
   T* const buffers = worker_scratches + workspace.workers * scratch.size();
+  const int64_t band_cycles = sparse_cycles(s, p, shape) / max(1, s.batch * p.out_height);
   parallel_for(s.out, s.out * rows * shape.filter_row, workspace.workers,
                [&](int64_t k, int) { filters.pack(weight, k, s, packed); });
   parallel_for(s.batch, sparse_cycles(s, p, shape), workspace.workers, [&](int64_t image, int w) {
@@ -326,7 +338,7 @@ void conv2d_pooled_backward_input(const T* dy, const uint16_t* argmax, const T* 
     uint64_t* const mask = scratch.mask_in(copy);
     int64_t* const argmax_offsets = scratch.offsets_in(copy);
     fill_argmax_offsets(s, p, shape, argmax_offsets);
-    for (int64_t i = 0; i < shape.padded_image; ++i) copy[i] = T(0);
+    fill_zero(copy, shape.padded_image);
     const Subtotals<T> subtotals(buffers + w * passes.levels * shape.padded_image,
                                  shape.padded_image);
     int64_t terms = 0, pushed = 0;
@@ -381,6 +393,7 @@ void conv2d_pooled_backward_input(const T* dy, const uint16_t* argmax, const T* 
     for (int64_t filter = 0; filter < s.out; filter += passes.filters) {
       if (filter > 0) push();
       for (int64_t band = 0; band < p.out_height; ++band) {
+        if (!keep_going(band_cycles)) return;
         for (int64_t left = 0; left < p.out_width; left += passes.windows) {
           const int64_t length = min(passes.windows, p.out_width - left);
           if (passes.by_windows && terms + length > max_sparse_terms) push();
@@ -391,8 +404,8 @@ void conv2d_pooled_backward_input(const T* dy, const uint16_t* argmax, const T* 
     }
     subtotals.add_to(pushed, copy, 0, shape.padded_image);
     // Pixels under no window stay zero.
-    copy_padded(copy, ImageShape{shape.input_rows, shape.input_columns, s.in}, s.pad_top,
-                s.pad_left, s.height, s.width, dx + image * s.height * s.width * s.in);
+    copy_from_windows(copy, shape.rows, shape.columns, s.pad_top, s.pad_left,
+                      ImageShape{s.height, s.width, s.in}, dx + image * s.height * s.width * s.in);
   });
 }
 

@@ -74,6 +74,9 @@ void max_pool2d_backward(const T* dy, const uint16_t* argmax, T* dx, const MaxPo
   const Window& w = s.window;
   const int64_t row_stride = s.width * s.channels;
   const int64_t image_size = s.height * row_stride;
+  const int64_t window_cycles = s.channels * (w.rows * w.columns + 1);
+  const int64_t windows_per_part = max(1, row_part / window_cycles);
+  const int64_t part_cycles = window_cycles * min(windows_per_part, s.out_width);
   // Windows of an image may overlap, so an image is one task, and its windows are added in row
   // order.
   parallel_for(s.batch, s.batch * image_size, num_threads(), [&](int64_t image, int) {
@@ -84,10 +87,11 @@ void max_pool2d_backward(const T* dy, const uint16_t* argmax, T* dx, const MaxPo
       return add_large_windows(dy + first, argmax + first, to, s);
     }
     if (!adjacent || s.out_height * w.rows != s.height || s.out_width * w.columns != s.width) {
-      for (int64_t i = 0; i < image_size; ++i) to[i] = T(0);
+      fill_zero(to, image_size);
     }
     for (int64_t row = 0; row < s.out_height; ++row) {
       for (int64_t column = 0; column < s.out_width; ++column) {
+        if (column % windows_per_part == 0 && !keep_going(part_cycles)) return;
         const int64_t from = ((image * s.out_height + row) * s.out_width + column) * s.channels;
         const T* const g = dy + from;
         const uint16_t* const window_argmax = argmax + from;
@@ -104,7 +108,8 @@ void max_pool2d_backward(const T* dy, const uint16_t* argmax, T* dx, const MaxPo
           }
         } else {
           for (int64_t c = 0; c < s.channels; ++c) {
-            const int64_t r = window_argmax[c] / w.columns, q = window_argmax[c] % w.columns;
+            const int64_t position = checked_argmax(window_argmax + c, w.rows * w.columns);
+            const int64_t r = position / w.columns, q = position % w.columns;
             corner[r * row_stride + q * s.channels + c] += g[c];
           }
         }

@@ -32,14 +32,16 @@ void softmax_backward(const T* dy, const T* y, T* dx, const Rows& s) {
     T* const to = dx + row * n;
     const V inner =
         V::set(sum_row(n, T(0), [](V total, V a, V b) { return fma(a, b, total); }, g, p));
-    int64_t i = 0;
-    for (; i + V::width <= n; i += V::width) {
-      (V::load(p + i) * (V::load(g + i) - inner)).store(to + i);
-    }
-    if (i < n) {
-      const int64_t left = n - i;
-      (V::load(p + i, left, T(0)) * (V::load(g + i, left, T(0)) - inner)).store(to + i, left);
-    }
+    for_each_row_part(n, [=](int64_t begin, int64_t end) {
+      int64_t i = begin;
+      for (; i + V::width <= end; i += V::width) {
+        (V::load(p + i) * (V::load(g + i) - inner)).store(to + i);
+      }
+      if (i < end) {
+        const int64_t left = end - i;
+        (V::load(p + i, left, T(0)) * (V::load(g + i, left, T(0)) - inner)).store(to + i, left);
+      }
+    });
   });
 }
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from .. import ops
 from .._types import Array
+from .._validation import imported, require_unmasked
 from ..nn import user_defined
 from ..nn.layers import Layer, LayerContext
 from ..nn.losses import CrossEntropy, Loss, checked_loss
@@ -26,8 +27,9 @@ FLOAT64: np.dtype[Any] = np.dtype(np.float64)
 
 def real_array(operation: str, name: str, value: object) -> Array:
     """Return an array or a nested list of real numbers as an array, without a change of dtype."""
+    require_unmasked(operation, name, value)
     if hasattr(value, "__dlpack__") and not isinstance(value, np.ndarray):
-        value = np.from_dlpack(value)
+        value = imported(operation, name, value, np.from_dlpack)
     try:
         array = np.asarray(value)
     except ValueError:

@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import ops
 from .._types import Array, Shape
+from .._validation import imported
 from . import hints
 
 
@@ -77,9 +78,9 @@ class CrossEntropy(Loss):
     """l = -log p of the true class, eq. (64)-(67).
 
     The network ends in logits (its last layer is a `Linear`) or in a `Softmax`, which is then fused
-    with the loss. Both give the same loss and gradient. After the softmax, layers that only reshape
-    may follow. A user-defined layer there counts as such a layer if `Layer.reshapes_only` returns
-    True. Otherwise its output is read as logits. Labels are integers (N,), starting at 0.
+    with the loss. Both give the same loss and gradient. Layers that change no probability may
+    follow the softmax, also user-defined ones. The output of other layers is read as logits. Labels
+    are integers (N,), starting at 0.
 
     Examples
     --------
@@ -100,7 +101,7 @@ class CrossEntropy(Loss):
                 f"{output_shape}: end it with Flatten()"
                 f"{'' if math.prod(output_shape[:-1]) == 1 else ' and Linear(classes)'}"
             )
-        labels = np.asarray(target)
+        labels = imported("CrossEntropy", "labels", target)
         if labels.ndim != 1 or labels.dtype.kind not in "iu":
             hint = hints.for_labels(labels, count)
             raise (ValueError if labels.dtype.kind in "iu" else TypeError)(
@@ -142,7 +143,7 @@ class SquaredError(Loss):
     """
 
     def check(self, target: object, count: int, output_shape: Shape, dtype: np.dtype[Any]) -> Array:
-        targets = np.asarray(target)
+        targets = imported("SquaredError", "target", target)
         if targets.shape[1:] != output_shape or targets.ndim == 0:
             labels = targets.ndim == 1 and targets.dtype.kind in "iu"
             raise ValueError(

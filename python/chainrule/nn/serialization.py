@@ -93,7 +93,7 @@ def write(path: PathLike, stored: Stored, arrays: Mapping[str, Array]) -> None:
     MemoryError
         If memory is short. An existing file is then unchanged.
     """
-    suffix = os.path.splitext(os.fsdecode(path))[1]
+    suffix = os.path.splitext(shown(path))[1]
     if suffix in FOREIGN:
         raise ValueError(
             f"save: path must not end in {suffix}, got {shown(path)}: the format is safetensors"
@@ -155,7 +155,7 @@ def read(path: PathLike) -> tuple[Stored, dict[str, Array]]:
         If memory is short.
     """
     name = shown(path)
-    kind = FOREIGN.get(os.path.splitext(os.fsdecode(path))[1])
+    kind = FOREIGN.get(os.path.splitext(shown(path))[1])
     if kind is not None:
         hint = (
             "; in PyTorch, safetensors.torch.save_file(model.state_dict(), ...) converts weights"

@@ -19,7 +19,7 @@ import numpy as np
 
 from .. import cuda, devices, ops
 from .._types import Array
-from .._validation import number, set_fields
+from .._validation import boolean, number, set_fields
 from ..nn.network import Sequential
 from ..nn.parameters import ParameterVector
 from ..program import Program
@@ -158,8 +158,7 @@ class SGD(Optimizer):
     def __post_init__(self) -> None:
         self._check()
         set_fields(self, momentum=number("SGD", "momentum", self.momentum, 0, 1))
-        if not isinstance(self.nesterov, bool):
-            raise TypeError(f"SGD: nesterov must be a bool, got {self.nesterov!r}")
+        set_fields(self, nesterov=boolean("SGD", "nesterov", self.nesterov))
         if self.nesterov and self.momentum == 0:
             raise ValueError("SGD: momentum must be above 0 if nesterov=True, got 0")
 

@@ -31,9 +31,7 @@ struct BackwardWeightSplit {
     groups = ceil_div(max(1, rows), group_rows);
     gradient_stride = columns;
     const ImplicitGemm<T> gemm = forward_gemm<T>(s);
-    copy_size = s.batch > 0 && gemm.needs_padding()
-                    ? round_up(gemm.input_rows(s.out_height) * gemm.input_columns() * s.in, 16)
-                    : 0;
+    copy_size = s.batch > 0 && gemm.needs_padding() ? gemm.copy_size(s.out_height) : 0;
     pack_size =
         s.batch == 0 || columns == s.out ? 0 : round_up(s.out_height * s.out_width * columns, 16);
     band = max(1, band_pixels / max(1, s.out_width));
@@ -50,24 +48,31 @@ struct BackwardWeightSplit {
   }
 };
 
+// From one image row to the next, in elements, and from one window to the next, in rows and
+// columns.
+struct WindowStrides {
+  int64_t row, rows, columns;
+};
+
 // Adds the contribution of out_rows x out_columns outputs of one image to rows [first, last) of the
 // partial sums.
 template <class T>
-void accumulate_image(const T* pixels, int64_t row_stride, const T* gradient,
+void accumulate_image(const T* pixels, const WindowStrides& strides, const T* gradient,
                       int64_t gradient_stride, int64_t out_rows, int64_t out_columns, int64_t first,
                       int64_t last, T* partial, const Conv2d& s) {
   const PackedMatrix<T> layout{1, s.out};
   const int64_t columns = round_up(s.out, Vec<T>::width);
-  const int64_t window_row = s.window.columns * s.in;
+  const int64_t window_row = s.window.columns * s.in, row_stride = strides.row;
   const Segments segments{out_rows,
                           out_columns,
-                          s.window.stride_columns * s.in,
-                          s.window.stride_rows * row_stride,
+                          strides.columns * s.in,
+                          strides.rows * row_stride,
                           gradient_stride,
                           s.out_width * gradient_stride};
   Epilogue<T> add;
   add.accumulate = true;
   for (int64_t panel = 0; panel < layout.panels(); ++panel) {
+    if (panel > 0 && !keep_going(out_rows * s.out_width * (last - first))) return;
     const int64_t left = panel * tile_columns<T>;
     // Consecutive rows of the product are contiguous in a window row. With less than 8 elements in
     // it, a narrow tile would have fewer rows than multiply-adds in flight.
@@ -135,7 +140,7 @@ void backward_weight_gemm(const T* dy, const T* x, T* dweight, T* dbias, const C
         const int64_t last = min(split.rows, first + split.group_rows);
         T* const partial = partials + chunk * split.partial_size();
         const int64_t bias = split.rows * split.columns;
-        for (int64_t i = first * split.columns; i < last * split.columns; ++i) partial[i] = T(0);
+        fill_zero(partial + first * split.columns, (last - first) * split.columns);
         if (group == 0) {
           for (int64_t i = 0; i < split.columns; ++i) partial[bias + i] = T(0);
         }
@@ -148,16 +153,17 @@ void backward_weight_gemm(const T* dy, const T* x, T* dweight, T* dbias, const C
         for (int64_t image = split.images.begin(chunk); image < end; ++image) {
           const T* const source = x + image * s.height * s.width * s.in;
           const T* pixels = source;
-          int64_t row_stride = s.width * s.in;
+          WindowStrides strides{s.width * s.in, s.window.stride_rows, s.window.stride_columns};
           if (split.copy_size > 0) {
-            copy_padded(source, gemm.image, gemm.top, gemm.left, gemm.input_rows(s.out_height),
-                        gemm.input_columns(), copy);
+            const WindowAxis down = gemm.row_axis(s.out_height), across = gemm.column_axis();
+            copy_windows(source, gemm.image, gemm.top, gemm.left, down, across, copy);
             pixels = copy;
-            row_stride = gemm.input_columns() * s.in;
+            strides = {across.copy_length() * s.in, down.copy_stride(), across.copy_stride()};
           }
           const T* gradient = dy + image * pixels_out * s.out;
           if (split.pack_size > 0) {  // the microkernel reads full vectors, past the last filter
             for (int64_t p = 0; p < pixels_out; ++p) {
+              if (p % row_part == row_part - 1 && !keep_going(row_part)) return;
               T* const to = pack + p * split.columns;
               for (int64_t k = 0; k < split.columns; ++k)
                 to[k] = k < s.out ? gradient[p * s.out + k] : T(0);
@@ -169,6 +175,7 @@ void backward_weight_gemm(const T* dy, const T* x, T* dweight, T* dbias, const C
             const int64_t height = min(split.band, s.out_height - top);
             for (int64_t left = 0; left < s.out_width; left += split.step_columns) {
               const int64_t width = min(split.step_columns, s.out_width - left);
+              if (!keep_going(height * width * (last - first))) return;
               if (steps++ == BackwardWeightSplit<T>::max_steps) {
                 steps = 1;
                 subtotals.push(pushed, partial, first * split.columns, last * split.columns);
@@ -176,10 +183,9 @@ void backward_weight_gemm(const T* dy, const T* x, T* dweight, T* dbias, const C
                 ++pushed;
               }
               const T* const rows = gradient + (top * s.out_width + left) * split.gradient_stride;
-              accumulate_image(pixels + top * s.window.stride_rows * row_stride +
-                                   left * s.window.stride_columns * s.in,
-                               row_stride, rows, split.gradient_stride, height, width, first, last,
-                               partial, s);
+              accumulate_image(
+                  pixels + top * strides.rows * strides.row + left * strides.columns * s.in,
+                  strides, rows, split.gradient_stride, height, width, first, last, partial, s);
               // The band is in the cache now. Tried and not kept: packing its panels, so that they
               // are closer together (56 x 56 x 256 with 1 x 1 filters: 2 %).
               if (group == 0) accumulate_bias(rows, height * width, split.columns, partial + bias);

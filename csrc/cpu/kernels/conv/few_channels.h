@@ -94,6 +94,7 @@ class FewChannelConv {
     copy_padded(source, c_.image, c_.top, c_.left, input_rows_, c_.input_columns(), copy);
     for (int64_t i = input_rows_ * row_stride_; i < worker_scratch_size_; ++i) copy[i] = T(0);
     for (int64_t i = 0; i * rows < c_.out_rows; ++i) {
+      if (!keep_going(width * filters_ * taps_ / V::width)) return;
       const T* from = copy + i * rows * row_stride_;
       for (int64_t first = 0; first < width * filters_; first += lanes, from += block_stride_) {
         Sums sums;

@@ -212,6 +212,7 @@ struct WinogradConvolution {
     }
     const PackedMatrix<T> one = filters();
     for (int64_t panel = 0; panel < one.panels(); ++panel) {
+      if (!keep_going(count * channels() * WinogradTiles::components)) return;
       multiply(pixels, count, transformed, panel, products);
       const int64_t left = panel * tile_columns<T>;
       for (int64_t p = 0; p < count; ++p) {

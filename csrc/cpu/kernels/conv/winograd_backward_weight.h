@@ -166,6 +166,7 @@ struct WinogradBackwardWeight {
     int64_t reported = -1;  // image
     for (int64_t k = 0; bias && k < columns(); ++k) bias[k] = T(0);
     for (int64_t start = first; start < last; start += block()) {
+      if (!keep_going(block() * image.channels * columns())) return;
       const int64_t count = min(block(), last - start);
       if (blocks++ == max_blocks()) {
         blocks = 1;

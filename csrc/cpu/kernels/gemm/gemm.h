@@ -315,6 +315,10 @@ struct Gemm {
 template <class T, int vectors, class Lanes>
 void column_sums_block(const T* source, int64_t rows, int64_t columns, Lanes lanes, Vec<T>* total) {
   if (rows > max_part_terms) {
+    if (rows > row_part / 16 && !keep_going(rows)) {
+      for (int v = 0; v < vectors; ++v) total[v] = Vec<T>::zero();
+      return;
+    }
     const int64_t half = ceil_div(ceil_div(rows, max_part_terms), 2) * max_part_terms;
     Vec<T> second[vectors];
     column_sums_block<T, vectors>(source, half, columns, lanes, total);
