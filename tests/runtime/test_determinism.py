@@ -91,12 +91,12 @@ def test_the_seed_decides_the_bits(name: str) -> None:
 
 @needs_fork
 def test_hundred_forked_children_answer_after_use() -> None:
-    run_child("fork_after_use", "100", CHAINRULE_NUM_THREADS="4")
+    run_child("fork_after_use", "100", CHAINRULE_NUM_THREADS="4", OPENBLAS_NUM_THREADS="1")
 
 
 @needs_fork
 def test_children_forked_while_a_kernel_runs_answer() -> None:
-    run_child("fork_during_kernel", "30", CHAINRULE_NUM_THREADS="4")
+    run_child("fork_during_kernel", "30", CHAINRULE_NUM_THREADS="4", OPENBLAS_NUM_THREADS="1")
 
 
 @needs_fork
