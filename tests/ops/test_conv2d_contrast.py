@@ -32,7 +32,6 @@ CASES = [
     Conv(4, 16, 16, 32, 32, 3, 3, padding=1),
     Conv(3, 13, 14, 16, 20, 3, 3, padding=2),
     Conv(6, 10, 10, 33, 17, 3, 3),
-    Conv(2, 14, 15, 64, 16, 3, 3, padding="same"),
 ]
 cases = pytest.mark.parametrize("case", CASES, ids=str)
 
@@ -105,8 +104,8 @@ def huge_channel(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray
 
 
 FILLS: dict[str, Fill] = {
-    **{f"element {big:g}": one_element(1, big) for big in (1e2, 1e3, 1e4, 1e6, 1e8, 1e20, 1e37)},
-    **{f"pixel {big:g}": one_pixel(1, big) for big in (30, 1e2, 1e3, 1e4, 1e8, 1e20)},
+    **{f"element {big:g}": one_element(1, big) for big in (1e2, 1e4, 1e8, 1e20, 1e37)},
+    **{f"pixel {big:g}": one_pixel(1, big) for big in (30, 1e2, 1e4, 1e20)},
     "pixel of 255 on 1e-3": one_pixel(1e-3, 255),
     "element of 255 on 1e-3": one_element(1e-3, 255),
     "two corners": two_corners,
@@ -186,7 +185,8 @@ def transposed(weight: np.ndarray) -> np.ndarray:
 
 
 def pads(case: Conv) -> int:
-    return 1 if case.padding == "same" else int(case.padding)  # type: ignore[arg-type]
+    assert isinstance(case.padding, int)
+    return case.padding
 
 
 def assert_within(got: np.ndarray, want: np.ndarray, bound: np.ndarray) -> None:
