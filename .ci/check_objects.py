@@ -1,4 +1,4 @@
-"""Check the object files of a build for the hazards of one source and many instruction sets.
+"""Check the files of a build: instruction sets that mix, and hardening that is absent.
 
     python .ci/check_objects.py BUILD_FOLDER
 
@@ -7,6 +7,9 @@
 (b) They have no static initializers, which would run at load, before the instruction set is chosen.
 (c) Code that runs before the choice contains no AVX instruction.
 (d) No object has sections of link-time optimization, which could undo the rules above.
+(e) The bindings, which receive arguments, are compiled with a protected stack.
+(f) The library has full RELRO, no executable stack, no text relocations and no search path.
+(g) The library names no folder of this machine, so another folder gives the same bytes.
 """
 
 import pathlib
@@ -46,8 +49,34 @@ def faults(build: pathlib.Path) -> list[str]:
                 found.append(f"{path}: weak symbol {match.group(1)}")
     if not seen:
         found.append(f"{build}: no kernel objects")
+    bindings = "".join(run("nm", str(path)) for path in objects if "bindings.dir" in str(path))
+    if " U __stack_chk_fail\n" not in bindings:
+        found.append("the bindings have no protected stack")
+    libraries = sorted(build.glob("_core*.so"))
+    if len(libraries) != 1:
+        found.append(f"{build}: one library is expected, got {len(libraries)}")
+    for path in libraries:
+        found += library_faults(path, build)
     print(f"{len(objects)} objects of {', '.join(sorted(seen))}: {len(found)} faults")
     return found
+
+
+def library_faults(path: pathlib.Path, build: pathlib.Path) -> list[str]:
+    """Return the faults of a linked library, rules (f) and (g)."""
+    dynamic = run("readelf", "-dW", str(path))
+    segments = run("readelf", "-lW", str(path))
+    cache = (build / "CMakeCache.txt").read_text()
+    folders = re.findall(r"^CMAKE_(?:HOME_DIRECTORY|CACHEFILE_DIR):INTERNAL=(.*)", cache, re.M)
+    stack = re.search(r"GNU_STACK.*? (R?W?E?) +0x", segments)
+    problems = {
+        "no immediate binding": not re.search(r"BIND_NOW|Flags:.*\bNOW\b", dynamic),
+        "no RELRO segment": "GNU_RELRO" not in segments,
+        "an executable stack": stack is None or "E" in stack[1],
+        "text relocations": "TEXTREL" in dynamic,
+        "a search path for libraries": bool(re.search(r"\((RPATH|RUNPATH)\)", dynamic)),
+        "the name of a folder": any(name.encode() in path.read_bytes() for name in folders),
+    }
+    return [f"{path}: {problem}" for problem, present in problems.items() if present]
 
 
 if __name__ == "__main__":

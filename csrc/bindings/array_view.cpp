@@ -59,10 +59,32 @@ DType dtype_of(const py::dtype& dtype) {
   return DType::other;
 }
 
+void require_unmasked(const std::string& op, const std::string& name, const py::handle& object) {
+  // Only subclasses of ndarray can be masked. The attribute is tested, because the class is in a
+  // module that may not be imported.
+  const PyTypeObject* const type = Py_TYPE(object.ptr());
+  if (type == py::detail::npy_api::get().PyArray_Type_ || !py::isinstance<py::array>(object))
+    return;
+  if (!py::hasattr(object, "mask") || !py::hasattr(object, "filled")) return;
+  throw py::type_error(op + ": " + name + " must have no mask, got a masked array: pass " + name +
+                       ".filled(value)");
+}
+
 int64_t ArrayRef::size() const {
   int64_t count = 1;
   for (const int64_t n : shape) count *= n;
   return count;
+}
+
+py::object pin_memory(const ArrayRef& ref) {
+  py::handle owner = ref.object;
+  if (!py::isinstance<py::array>(owner)) return {};
+  for (;;) {
+    PyObject* const base = py::detail::array_proxy(owner.ptr())->base;
+    if (!base || !py::isinstance<py::array>(base)) break;
+    owner = base;
+  }
+  return py::weakref(owner);
 }
 
 std::string to_string(const Shape& shape) {

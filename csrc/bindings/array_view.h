@@ -21,6 +21,9 @@ int64_t size_of(DType type);
 py::dtype numpy_dtype(DType type);
 DType dtype_of(const py::dtype& dtype);
 
+// TypeError for a masked array, whose mask every operation would lose.
+void require_unmasked(const std::string& op, const std::string& name, const py::handle& object);
+
 class Device;
 
 // One array of a call: its memory and a reference that keeps it. The call owns the ArrayRef.
@@ -35,6 +38,11 @@ struct ArrayRef {
   int64_t size() const;
   int64_t nbytes() const { return size() * size_of(type); }
 };
+
+// Returns an object that keeps the array's memory at its address: a weak reference to the NumPy
+// array that owns the memory. NumPy then refuses resize(refcheck=False), too. Null if the memory
+// has another owner.
+py::object pin_memory(const ArrayRef& ref);
 
 // A view of an ArrayRef, for the body of an operation. Shape, type and object are valid during the
 // call only. Device and address stay valid: a recorded kernel call stores them, and the program

@@ -1,5 +1,7 @@
 #include "bindings/call.h"
 
+#include <algorithm>
+
 #include "bindings/cuda_array.h"
 
 namespace chainrule::bindings {
@@ -18,12 +20,43 @@ bool is_contiguous(const py::array& array) {
   return (array.flags() & contiguous_flags) == contiguous_flags;
 }
 
+// Throws the exception of a pending signal handler, such as that of Ctrl-C.
+void check_signals() {
+  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+}
+
+// A C-contiguous, aligned copy. Large arrays are copied in parts, between which Ctrl-C is answered.
+py::array copy_in_parts(const py::array& array, const py::dtype& dtype) {
+  constexpr int64_t part_elements = int64_t{1} << 22;
+  const py::module_ numpy = py::module_::import("numpy");
+  if (array.size() <= part_elements) {
+    // np.ascontiguousarray does not copy an array that is contiguous but misaligned.
+    return numpy.attr("array")(array, dtype, py::arg("order") = "C", py::arg("copy") = true);
+  }
+  const Shape shape(array.shape(), array.shape() + array.ndim());
+  py::array copy(dtype, shape);
+  // In parts along the longest axis.
+  const auto longest = std::max_element(shape.begin(), shape.end());
+  const int64_t parts = std::min<int64_t>(array.size() / part_elements + 1, *longest);
+  const py::object copyto = numpy.attr("copyto");
+  for (int64_t part = 0; part < parts; ++part) {
+    py::tuple index(shape.size());
+    for (std::size_t axis = 0; axis < shape.size(); ++axis) {
+      const bool split = shape.begin() + static_cast<std::ptrdiff_t>(axis) == longest;
+      const int64_t begin = split ? shape[axis] / parts * part : 0;
+      const int64_t end =
+          split && part + 1 < parts ? shape[axis] / parts * (part + 1) : shape[axis];
+      index[axis] = py::slice(begin, end, 1);
+    }
+    copyto(py::object(copy[index]), py::object(array[index]), py::arg("casting") = "unsafe");
+    check_signals();
+  }
+  return copy;
+}
+
 // The array itself if it is contiguous and aligned, else a copy.
 py::array contiguous_copy(const py::array& array) {
-  if (is_contiguous(array)) return array;
-  // np.ascontiguousarray does not copy an array that is contiguous but misaligned.
-  return py::module_::import("numpy").attr("array")(array, py::arg("order") = "C",
-                                                    py::arg("copy") = true);
+  return is_contiguous(array) ? array : copy_in_parts(array, array.dtype());
 }
 
 ArrayRef array_ref(const py::array& array) {
@@ -66,21 +99,24 @@ std::string type_name(const py::handle& object) {
 void require_in_range(const char* what, const ArrayView& indices, int64_t count, int64_t end) {
   const HostCopy<int64_t> index(indices, count);
   if (!index) return;
-  for (int64_t i = 0; i < count; ++i) {
-    if (index[i] < 0 || index[i] >= end) {
-      throw py::value_error(std::string(what) + " must be in [0, " + std::to_string(end) +
-                            "), got " + std::to_string(index[i]) + " at index " +
-                            std::to_string(i));
+  constexpr int64_t part = int64_t{1} << 16;
+  for (int64_t begin = 0; begin < count && keep_going(part); begin += part) {
+    for (int64_t i = begin; i < std::min(count, begin + part); ++i) {
+      const int64_t value = index[i];
+      if (value < 0 || value >= end) {
+        throw py::value_error(std::string(what) + " must be in [0, " + std::to_string(end) +
+                              "), got " + std::to_string(value) + " at index " + std::to_string(i));
+      }
     }
   }
 }
 
-int64_t checked_product(const std::string& op, const Shape& factors, const Shape& shape) {
+int64_t checked_product(const std::string& op, const Shape& factors, const Shape& shape,
+                        const char* what) {
   int64_t total = 1;
   for (const int64_t n : factors) {
     if (__builtin_mul_overflow(total, n, &total)) {
-      throw py::value_error(op +
-                            ": arrays and workspaces must be smaller than 2**63 bytes, got shape " +
+      throw py::value_error(op + ": " + what + " must be smaller than 2**63 bytes, got shape " +
                             to_string(shape));
     }
   }
@@ -101,10 +137,17 @@ ArrayView Call::add(ArrayRef ref, bool is_output) {
   return ArrayView(arrays_[count_++]);
 }
 
-py::object Call::adopt(const py::object& object) const { return import_array(op_, object); }
+py::object Call::adopt(const char* name, const py::object& object) const {
+  return import_array(op_, name, object);
+}
+
+ArrayRef Call::described(const char* name, const py::object& object) const {
+  require_unmasked(op_, name, object);
+  return array_ref(object);
+}
 
 ArrayRef Call::checked_input(const char* name, const py::object& object, int rank, bool bytes) {
-  const py::object array = adopt(object);
+  const py::object array = adopt(name, object);
   const ArrayRef ref = array_ref(array);
   if (!is_real(ref.type) && !(bytes && ref.type == DType::u8)) {
     type_error(std::string(name) + " must be a float32" +
@@ -165,7 +208,7 @@ ArrayView Call::input(const char* name, const py::object& object, int rank) {
 }
 
 ArrayView Call::integers(const char* name, const py::object& object, int64_t end) {
-  const py::object candidate = adopt(object);
+  const py::object candidate = adopt(name, object);
   if (const ArrayRef ref = array_ref(candidate); ref.device && ref.device != &cpu()) {
     return integers_on_device(name, ref);
   }
@@ -182,14 +225,16 @@ ArrayView Call::integers(const char* name, const py::object& object, int64_t end
   if (kind == 'u' && array.itemsize() == 8) {  // because the conversion below would wrap around
     const auto wide = py::array_t<uint64_t, py::array::c_style | py::array::forcecast>(array);
     for (int64_t i = 0; i < wide.shape(0); ++i) {
+      if (i % (1 << 20) == 0) check_signals();
       if (wide.at(i) >= static_cast<uint64_t>(end)) {
         value_error(std::string(name) + " must be in [0, " + std::to_string(end) + "), got " +
                     std::to_string(wide.at(i)) + " at index " + std::to_string(i));
       }
     }
   }
-  using Indices = py::array_t<int64_t, py::array::c_style | py::array::forcecast>;
-  const py::array converted = contiguous_copy(Indices(array));
+  const bool converts = bindings::dtype_of(array.dtype()) != DType::i64;
+  const py::array converted =
+      converts ? copy_in_parts(array, py::dtype::of<int64_t>()) : contiguous_copy(array);
   if (!converted.is(array) && !copied_argument_) copied_argument_ = name;
   const ArrayRef ref = array_ref(converted);
   check_device(name, ref);
@@ -235,7 +280,7 @@ ArrayView Call::bias(const py::object& object, int64_t count, const char* units)
 }
 
 ArrayView Call::argmax(const char* name, const py::object& object) {
-  const ArrayRef ref = array_ref(object);
+  const ArrayRef ref = described(name, object);
   if (ref.type != DType::u16) {
     type_error(std::string(name) + " must be the uint16 array that max_pool2d returned, got " +
                type_name(object));
@@ -245,7 +290,7 @@ ArrayView Call::argmax(const char* name, const py::object& object) {
 }
 
 bool Call::replay_array(const char* name, const py::object& object, DType type, ArrayView& found) {
-  const ArrayRef ref = array_ref(object);
+  const ArrayRef ref = described(name, object);
   if (!ref.device || !ref.shape.empty()) return false;
   // A number in CPU memory may accompany arrays on a GPU, but a program could not read it again.
   if (ref.device != &cpu() || Program::recording()) check_device(name, ref);
@@ -283,7 +328,7 @@ ArrayView Call::checked_output(const char* name_, const py::object& given, const
   checked_product(op_, bytes, shape);
   if (given.is_none()) return add(device().allocate(type, shape), true);
   const std::string name = name_;
-  const ArrayRef ref = array_ref(given);
+  const ArrayRef ref = described(name_, given);
   if (!ref.device) {
     type_error(name + " must be a " + name_of(type) + " array, got " + type_name(given));
   }

@@ -22,9 +22,10 @@ using Pair = py::typing::Tuple<py::object, py::object>;
 
 // The dtype's name for an array, else the name of the Python type. For error messages.
 std::string type_name(const py::handle& object);
-// Returns the product of `factors`. ValueError if it overflows int64_t. The message names an array
-// of `shape`, which may lack factors such as the element size.
-int64_t checked_product(const std::string& op, const Shape& factors, const Shape& shape);
+// Returns the product of `factors`. ValueError if it overflows int64_t. The message names `what`
+// and its shape, which may lack factors such as the element size.
+int64_t checked_product(const std::string& op, const Shape& factors, const Shape& shape,
+                        const char* what = "arrays and workspaces");
 // Factor of such products: upper bound of the bytes that workspaces hold per element of an operand,
 // over the maximum number of threads, with room for rounding up.
 constexpr int64_t max_copies = int64_t{1} << 18;
@@ -117,7 +118,9 @@ class Call {
   std::span<const ArrayRef> arrays() const { return {arrays_.data(), count_}; }
 
   // import_array with this operation's name in its errors.
-  py::object adopt(const py::object& object) const;
+  py::object adopt(const char* name, const py::object& object) const;
+  // Describes an array of either device. The device is null if the object is not an array.
+  ArrayRef described(const char* name, const py::object& object) const;
   ArrayRef checked_input(const char* name, const py::object& object, int rank, bool bytes = false);
   ArrayRef contiguous(const char* name, ArrayRef given);
   ArrayView checked_output(const char* name, const py::object& given, const Shape& shape,

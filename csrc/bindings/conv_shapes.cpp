@@ -12,15 +12,17 @@ namespace {
 void require_countable(const Call& call, const Conv2d& s) {
   const Window& w = s.window;
   const Shape y = {s.batch, s.out_height, s.out_width, s.out};
-  checked_product(
-      call.op(),
-      {(s.out_height - 1) * w.stride_rows + w.rows,
-       (s.out_width - 1) * w.stride_columns + w.columns, std::max(s.in, s.out), max_copies},
-      y);
+  // A copy of the padded input leaves out the pixels between windows.
+  const Shape padded = {(s.out_height - 1) * std::min(w.stride_rows, w.rows) + w.rows,
+                        (s.out_width - 1) * std::min(w.stride_columns, w.columns) + w.columns,
+                        std::max(s.in, s.out)};
+  checked_product(call.op(), {padded[0], padded[1], padded[2], max_copies}, padded,
+                  "the padded input of one image");
   checked_product(call.op(), {s.out_height, s.out_width, s.out, max_copies}, y);
   checked_product(call.op(), {s.batch, s.out_height, s.out_width, s.out, s.in, w.rows, w.columns},
                   y);
-  checked_product(call.op(), {s.out + 64, s.in + 64, w.rows, w.columns, 64}, y);
+  checked_product(call.op(), {s.out + 64, s.in + 64, w.rows, w.columns, 64},
+                  {s.out, w.rows, w.columns, s.in});
   const Device& device = call.device();
   const auto require = [&](const char* what, int64_t count) {
     if (count <= device.max_extent()) return;

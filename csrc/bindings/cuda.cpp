@@ -50,7 +50,7 @@ CudaArray new_zeros(const py::object& shape, const py::object& dtype) {
 // A NumPy array is copied to the GPU. An array on the GPU is used without a copy.
 py::object to_gpu(const py::object& object) {
   require_gpu("cuda.array");
-  const py::object found = import_array("cuda.array", object);
+  const py::object found = import_array("cuda.array", "source", object);
   if (py::isinstance<CudaArray>(found)) return found;
   if (!py::isinstance<py::array>(found)) {
     throw py::type_error("cuda.array: source must be an array, got " + type_name(object));
@@ -151,7 +151,8 @@ void bind_cuda(py::module_& m) {
   });
   m.def(
       "set_matmul_precision",
-      [](const std::string& name) {
+      [](const py::object& name_) {
+        const std::string name = text(Call("set_matmul_precision"), "precision", name_);
         if (name != "highest" && name != "tf32") {
           throw py::value_error(
               "set_matmul_precision: precision must be \"highest\" or \"tf32\", got \"" + name +

@@ -80,6 +80,7 @@ void CudaArray::fill(const py::object& source) {
     throw py::type_error("cuda.Array.fill: source must be a NumPy array or a cuda.Array, got " +
                          py::str(py::type::of(source).attr("__name__")).cast<std::string>());
   }
+  require_unmasked("cuda.Array.fill", "source", source);
   const auto given = py::reinterpret_borrow<py::array>(source);
   require_like(py::str(given.dtype()).cast<std::string>(),
                Shape(given.shape(), given.shape() + given.ndim()));

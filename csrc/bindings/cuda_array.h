@@ -59,9 +59,9 @@ class CudaArray {
 
 // Returns NumPy arrays and CudaArrays as they are. An object with DLPack or
 // __cuda_array_interface__ becomes a NumPy array or CudaArray on the same memory, without a copy.
-// Other objects are returned unchanged. TypeError or ValueError, beginning with `op`, if memory on
-// a GPU cannot be used in place.
-py::object import_array(const char* op, const py::object& object);
+// Other objects are returned unchanged. TypeError or ValueError, beginning with `op`, if the array
+// is masked, if its library cannot export it, or if memory on a GPU cannot be used in place.
+py::object import_array(const char* op, const char* name, const py::object& object);
 
 // Returns a DLPack capsule of the array. `stream` is the consumer's, in the protocol's encoding.
 py::capsule export_dlpack(const CudaArray& array, const py::object& stream,

@@ -4,13 +4,14 @@
 #include <pybind11/pybind11.h>
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
 
 #include "bindings/array_view.h"
 #include "core/ops.h"
+#include "cpu/cancellation.h"
+#include "cpu/replay.h"
 
 namespace chainrule::bindings {
 
@@ -30,8 +31,44 @@ class ScopedGilRelease {
   PyThreadState* state_;
 };
 
-// A kernel call with all arguments except its workspace.
-using Step = std::function<void(const Workspace&)>;
+// Releases the GIL during its lifetime. About every 50 ms, between parts of the work, Python's main
+// thread runs pending signal handlers, such as that of Ctrl-C. If one raises, cancelled() is true,
+// the rest of the work is left out, and the exception is set when the GIL is held again.
+class InterruptibleGilRelease {
+ public:
+  InterruptibleGilRelease();
+  ~InterruptibleGilRelease();
+  InterruptibleGilRelease(const InterruptibleGilRelease&) = delete;
+  InterruptibleGilRelease& operator=(const InterruptibleGilRelease&) = delete;
+
+  bool cancelled() const { return cancellation_.cancelled(); }
+  // After the lifetime of a cancelled object.
+  [[noreturn]] static void throw_cause(const char* op);
+
+ private:
+  static bool run_signal_handlers(void* self) noexcept;
+
+  uint64_t float_mode_;  // of the caller, for its signal handlers
+  PyThreadState* state_;
+  Cancellation cancellation_;
+};
+
+// Runs f() without the GIL. Throws the exception of a signal handler. The results of f() are then
+// undefined.
+template <class F>
+void run_interruptibly(const char* op, F f) {
+  bool cancelled = false;
+  {
+    const InterruptibleGilRelease no_gil;
+    try {
+      f();
+    } catch (...) {
+      if (!no_gil.cancelled()) throw;
+    }
+    cancelled = no_gil.cancelled();
+  }
+  if (cancelled) InterruptibleGilRelease::throw_cause(op);
+}
 
 // A non-owning reference to a Step-like callable, without an allocation.
 class StepRef {
@@ -46,12 +83,6 @@ class StepRef {
  private:
   const void* context_;
   void (*call_)(const void*, const Workspace&);
-};
-
-// A recorded step, and the number of workers that its workspace is sized for.
-struct RecordedStep {
-  Step step;
-  int workers;
 };
 
 // Recorded steps, ready for repeated runs.
@@ -77,6 +108,7 @@ class Device {
   // values.
   virtual Step recordable(Step step) const = 0;
   // Runs one call on `arrays` with `bytes` of workspace in the device's memory. Releases the GIL.
+  // On the CPU it runs interruptibly.
   virtual void run(const char* op, int64_t bytes, int workers, const StepRef& work,
                    std::span<const ArrayRef> arrays) const = 0;
   // Prepares recorded steps for replay. `steps` must outlive the result. All steps share one

@@ -289,23 +289,50 @@ cuda::Stream consumer_stream(const py::object& stream) {
   return stream_of("__dlpack__", number);
 }
 
+py::object from_any_dlpack(const char* op, const py::object& object) {
+  if (py::hasattr(object, "__dlpack_device__")) {
+    const auto device = object.attr("__dlpack_device__")().cast<std::pair<int, int>>();
+    if (device.first == dlpack::cuda) {
+      require_gpu(op);
+      if (device.second != 0) {
+        throw py::type_error(std::string(op) + ": an array on a GPU must be on GPU 0, got GPU " +
+                             std::to_string(device.second));
+      }
+      return from_dlpack(op, object);
+    }
+  }
+  return py::module_::import("numpy").attr("from_dlpack")(object);
+}
+
+// "Tensor of torch.bfloat16"
+std::string described(const py::object& object) {
+  const std::string name = bindings::type_name(object);
+  if (!py::hasattr(object, "dtype")) return name;
+  return name + " of " + py::str(object.attr("dtype")).cast<std::string>();
+}
+
 }  // namespace
 
-py::object import_array(const char* op, const py::object& object) {
-  if (py::isinstance<py::array>(object) || py::isinstance<CudaArray>(object)) return object;
+py::object import_array(const char* op, const char* name, const py::object& object) {
+  if (py::isinstance<py::array>(object)) {
+    require_unmasked(op, name, object);
+    return object;
+  }
+  if (py::isinstance<CudaArray>(object)) return object;
   if (py::hasattr(object, "__dlpack__")) {
-    if (py::hasattr(object, "__dlpack_device__")) {
-      const auto device = object.attr("__dlpack_device__")().cast<std::pair<int, int>>();
-      if (device.first == dlpack::cuda) {
-        require_gpu(op);
-        if (device.second != 0) {
-          throw py::type_error(std::string(op) + ": an array on a GPU must be on GPU 0, got GPU " +
-                               std::to_string(device.second));
-        }
-        return from_dlpack(op, object);
-      }
+    try {
+      return from_any_dlpack(op, object);
+    } catch (py::error_already_set& error) {
+      // The other library's own exception, for example of a dtype that DLPack or NumPy lacks.
+      if (!error.matches(PyExc_Exception) || error.matches(PyExc_MemoryError)) throw;
+      throw py::type_error(std::string(op) + ": " + name +
+                           " must be readable through DLPack, got " + described(object) + ": " +
+                           py::str(error.value()).cast<std::string>());
+    } catch (const py::cast_error&) {
+      throw py::type_error(std::string(op) + ": " + name +
+                           " must have a __dlpack_device__ that returns two integers, got " +
+                           described(object));
     }
-    return py::module_::import("numpy").attr("from_dlpack")(object);
   }
   if (py::hasattr(object, "__cuda_array_interface__")) {
     require_gpu(op);

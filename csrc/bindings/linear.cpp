@@ -36,8 +36,9 @@ py::object linear(const py::object& x_, const py::object& weight_, const py::obj
 using Gradients = py::typing::Tuple<py::object, py::object, py::object>;
 
 Gradients linear_backward(const py::object& dy_, const py::object& x_, const py::object& weight_,
-                          bool need_dx, const py::object& out) {
+                          const py::object& need_dx_, const py::object& out) {
   Call call("linear_backward");
+  const bool need_dx = boolean(call, "need_dx", need_dx_);
   const ArrayView dy = call.input("dy", dy_, 2);
   const ArrayView x = call.input("x", x_, 2);
   const ArrayView weight = call.input("weight", weight_, 2);

@@ -1,12 +1,15 @@
 #include "bindings/call.h"
 #include "bindings/module.h"
+#include "bindings/scalars.h"
 
 namespace chainrule::bindings {
 namespace {
 
-py::object matmul(const py::object& a_, const py::object& b_, bool transpose_a, bool transpose_b,
-                  const py::object& out) {
+py::object matmul(const py::object& a_, const py::object& b_, const py::object& transpose_a_,
+                  const py::object& transpose_b_, const py::object& out) {
   Call call("matmul");
+  const bool transpose_a = boolean(call, "transpose_a", transpose_a_);
+  const bool transpose_b = boolean(call, "transpose_b", transpose_b_);
   const ArrayView a = call.input("a", a_, 2);
   const ArrayView b = call.input("b", b_, 2);
   const Matmul s{dim(a, transpose_a ? 1 : 0), dim(b, transpose_b ? 0 : 1),

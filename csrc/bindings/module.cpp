@@ -1,6 +1,20 @@
 #include "bindings/module.h"
 
-PYBIND11_MODULE(_core, m) {
+// Hazard: in a sub-interpreter, pybind11 before Python 3.12 waits forever for a lock that its own
+// thread holds. So the check comes before any code of pybind11. `checked_core` is not imported by
+// this name: Python takes the module's name from PyInit__core.
+extern "C" PyObject* PyInit_checked_core();
+extern "C" PYBIND11_EXPORT PyObject* PyInit__core();
+PyObject* PyInit__core() {
+  if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
+    PyErr_SetString(PyExc_ImportError,
+                    "chainrule: must be imported in the main interpreter, got a sub-interpreter");
+    return nullptr;
+  }
+  return PyInit_checked_core();
+}
+
+PYBIND11_MODULE(checked_core, m) {
   namespace b = chainrule::bindings;
   m.doc() = "Compiled kernels of chainrule. chainrule.ops is their public interface.";
   b::bind_system(m);
@@ -19,6 +33,7 @@ PYBIND11_MODULE(_core, m) {
   b::bind_max_pool2d(m);
   b::bind_dropout(m);
   b::bind_sgd(m);
+  b::bind_count_correct(m);
   b::bind_cuda(m);
   b::bind_cuda_training(m);
 }

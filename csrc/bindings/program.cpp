@@ -65,6 +65,7 @@ void Program::add(const Device& device, Step step, int64_t workspace_bytes, int 
   device_ = &device;
   for (const ArrayRef& ref : arrays) {
     owners_.push_back(ref.object);
+    owners_.push_back(pin_memory(ref));
     if (ref.stream && std::find(streams_.begin(), streams_.end(), ref.stream) == streams_.end()) {
       streams_.push_back(ref.stream);
     }
@@ -90,8 +91,7 @@ void Program::run() {
     std::atomic<pid_t>& runner;
     ~Done() { runner.store(0); }
   } const done{runner_};
-  const ScopedGilRelease no_gil;
-  replay_->run();
+  run_interruptibly("Program", [this] { replay_->run(); });
 }
 
 void bind_program(py::module_& m) {

@@ -7,10 +7,27 @@ namespace {
 
 std::string repr_of(const py::handle& object) { return py::repr(object).cast<std::string>(); }
 
+// The kind of a NumPy scalar, or of a NumPy array without dimensions: 'f', 'i', 'u', 'b', ...
+// ' ' for another array, 0 for another object.
+char numpy_kind(const py::handle& object) {
+  PyTypeObject* const type = Py_TYPE(object.ptr());
+  if (type == &PyFloat_Type || type == &PyLong_Type || type == &PyBool_Type) return 0;
+  if (py::isinstance<py::array>(object)) {
+    const py::array array = py::reinterpret_borrow<py::array>(object);
+    const bool masked = py::hasattr(object, "mask") && py::hasattr(object, "filled");
+    return array.ndim() == 0 && !masked ? array.dtype().kind() : ' ';
+  }
+  if (!py::hasattr(object, "dtype")) return 0;
+  const py::object dtype = object.attr("dtype");
+  return py::isinstance<py::dtype>(dtype) ? dtype.cast<py::dtype>().kind() : '\0';
+}
+
 // A Python integer, so that the error message can show values beyond 64 bits.
 py::int_ python_integer(const Call& call, const char* name, const py::handle& object,
                         const char* rule) {
-  PyObject* const index = PyBool_Check(object.ptr()) ? nullptr : PyNumber_Index(object.ptr());
+  const char kind = numpy_kind(object);
+  const bool refused = PyBool_Check(object.ptr()) || (kind && kind != 'i' && kind != 'u');
+  PyObject* const index = refused ? nullptr : PyNumber_Index(object.ptr());
   if (!index) {
     PyErr_Clear();
     call.type_error(std::string(name) + " must be " + rule + ", got " + repr_of(object));
@@ -51,9 +68,28 @@ uint64_t unsigned_integer(const Call& call, const char* name, const py::handle& 
   return value;
 }
 
+std::string text(const Call& call, const char* name, const py::handle& object) {
+  if (!py::isinstance<py::str>(object)) {
+    call.type_error(std::string(name) + " must be a string, got " + repr_of(object));
+  }
+  return object.cast<std::string>();
+}
+
+bool boolean(const Call& call, const char* name, const py::handle& object) {
+  if (!PyBool_Check(object.ptr()) && numpy_kind(object) != 'b') {
+    call.type_error(std::string(name) + " must be True or False, got " + repr_of(object));
+  }
+  return PyObject_IsTrue(object.ptr()) == 1;
+}
+
 double number(const Call& call, const char* name, const py::handle& object) {
-  const double value = PyBool_Check(object.ptr()) ? -1.0 : PyFloat_AsDouble(object.ptr());
-  if (PyBool_Check(object.ptr()) || PyErr_Occurred()) {
+  // Python would take True as 1, a complex number of NumPy without its imaginary part, and an array
+  // with one element.
+  const char kind = numpy_kind(object);
+  const bool refused =
+      PyBool_Check(object.ptr()) || (kind && kind != 'f' && kind != 'i' && kind != 'u');
+  const double value = refused ? -1.0 : PyFloat_AsDouble(object.ptr());
+  if (refused || PyErr_Occurred()) {
     PyErr_Clear();
     call.type_error(std::string(name) + " must be a number, got " + repr_of(object));
   }

@@ -11,6 +11,10 @@ namespace chainrule::bindings {
 int64_t integer(const Call& call, const char* name, const py::handle& object, int64_t minimum,
                 int64_t maximum);
 uint64_t unsigned_integer(const Call& call, const char* name, const py::handle& object);
+// A string.
+std::string text(const Call& call, const char* name, const py::handle& object);
+// True or False, of Python or NumPy.
+bool boolean(const Call& call, const char* name, const py::handle& object);
 // A finite number.
 double number(const Call& call, const char* name, const py::handle& object);
 // A number that a program reads again at every replay: a fixed value, or the element of an array

@@ -10,7 +10,7 @@ void bind_sgd(py::module_& m) {
   m.def(
       "sgd",
       [](const py::object& parameters_, const py::object& gradient_, const py::object& velocity_,
-         const py::object& learning_rate_, const py::object& momentum, bool nesterov,
+         const py::object& learning_rate_, const py::object& momentum, const py::object& nesterov,
          const py::object& l2) {
         Call call("sgd");
         const ArrayView gradient = call.input("gradient", gradient_);
@@ -24,7 +24,7 @@ void bind_sgd(py::module_& m) {
             .learning_rate = 0,
             .momentum = number(call, "momentum", momentum),
             .l2 = number(call, "l2", l2),
-            .nesterov = nesterov,
+            .nesterov = boolean(call, "nesterov", nesterov),
         };
         ArrayView velocity;
         if (!velocity_.is_none()) {

@@ -7,6 +7,7 @@
 #include "bindings/call.h"
 #include "bindings/module.h"
 #include "bindings/scalars.h"
+#include "cpu/convolution_precision.h"
 #include "cpu/dispatch.h"
 #include "cpu/thread_count_tuner.h"
 
@@ -69,7 +70,8 @@ void bind_system(py::module_& m) {
   m.def("backend", [] { return std::string(active_backend().name); });
   m.def(
       "set_backend",
-      [](const std::string& name) {
+      [](const py::object& name_) {
+        const std::string name = text(Call("set_backend"), "name", name_);
         if (!select_backend(name)) throw py::value_error(impossible_backend("set_backend", name));
       },
       py::arg("name"));
@@ -81,6 +83,22 @@ void bind_system(py::module_& m) {
         set_num_threads(static_cast<int>(integer(call, "n", n, 1, 4096)));
       },
       py::arg("n"));
+  m.def("convolution_precision", [] {
+    const bool fast = convolution_precision() == ConvolutionPrecision::fast;
+    return std::string(fast ? "fast" : "highest");
+  });
+  m.def(
+      "set_convolution_precision",
+      [](const std::string& name) {
+        if (name != "fast" && name != "highest") {
+          throw py::value_error(
+              "set_convolution_precision: precision must be \"fast\" or \"highest\", got \"" +
+              name + '"');
+        }
+        set_convolution_precision(name == "fast" ? ConvolutionPrecision::fast
+                                                 : ConvolutionPrecision::highest);
+      },
+      py::arg("precision"));
   m.def("available_cpus", &available_cpus);
   py::class_<ThreadCountTuner>(m, "ThreadCountTuner")
       .def(py::init<int>(), py::arg("max_threads"))

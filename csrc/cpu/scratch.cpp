@@ -4,6 +4,7 @@
 
 #include <cstring>
 #include <new>
+#include <utility>
 
 namespace chainrule {
 namespace {
@@ -53,6 +54,13 @@ void* scratch(std::size_t bytes) {
     size = bytes;
   }
   return buffer.get();
+}
+
+HiddenScratch::HiddenScratch() noexcept
+    : memory_(std::exchange(buffer, nullptr)), bytes_(std::exchange(size, 0)) {}
+HiddenScratch::~HiddenScratch() {
+  buffer = std::move(memory_);
+  size = bytes_;
 }
 
 }  // namespace chainrule

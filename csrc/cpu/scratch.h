@@ -24,4 +24,18 @@ AlignedMemory allocate(std::size_t bytes);
 // read before a write changes the result.
 void* scratch(std::size_t bytes);
 
+// Hides the calling thread's scratch memory in its scope. A signal handler that runs during a call
+// may make calls, which must use other memory.
+class HiddenScratch {
+ public:
+  HiddenScratch() noexcept;
+  ~HiddenScratch();
+  HiddenScratch(const HiddenScratch&) = delete;
+  HiddenScratch& operator=(const HiddenScratch&) = delete;
+
+ private:
+  AlignedMemory memory_;
+  std::size_t bytes_;
+};
+
 }  // namespace chainrule

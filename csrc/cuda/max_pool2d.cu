@@ -153,7 +153,10 @@ __global__ void __launch_bounds__(threads)
   const ChannelGrid::Position p = pixels.position(index);
   const CoveringWindows rows(p.row, s.window.rows, stride_rows, s.out_height);
   const CoveringWindows columns(p.column, s.window.columns, stride_columns, s.out_width);
-  T sum[width] = {};
+  // A window has at most 65536 positions, so there are at most 64 parts.
+  constexpr int part_windows = 1024;
+  T sum[width] = {}, part[width] = {};
+  int count = 0;
   for (int64_t i = rows.first; i <= rows.last; ++i) {
     const int64_t r = p.row - i * stride_rows.divisor();
     for (int64_t j = columns.first; j <= columns.last; ++j) {
@@ -166,10 +169,19 @@ __global__ void __launch_bounds__(threads)
       load<width>(dy + from, g);
 #pragma unroll
       for (int c = 0; c < width; ++c) {
-        if (argmax_vector.values[c] == position) sum[c] += g[c];
+        if (argmax_vector.values[c] == position) part[c] += g[c];
+      }
+      if (++count < part_windows) continue;
+      count = 0;
+#pragma unroll
+      for (int c = 0; c < width; ++c) {
+        sum[c] += part[c];
+        part[c] = T(0);
       }
     }
   }
+#pragma unroll
+  for (int c = 0; c < width; ++c) sum[c] += part[c];
   store<width>(sum, dx + index * width);
 }
 

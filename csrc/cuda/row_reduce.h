@@ -8,6 +8,7 @@
 
 #include "core/shape.h"
 #include "cuda/fast_divide.h"
+#include "cuda/long_sum.h"
 #include "cuda/runtime/launch.h"
 
 namespace chainrule::cuda {
@@ -90,6 +91,14 @@ struct RegisterRow {
 #pragma unroll
     for (int k = 0; k < per_thread; ++k) f(values[k]);
   }
+  // Returns the thread's sum. add(total, value, column) adds a value, also padding.
+  template <class T, class F>
+  __device__ __forceinline__ T sum(F add) const {
+    T total = T(0);
+#pragma unroll
+    for (int k = 0; k < per_thread; ++k) total = add(total, values[k], first + k * step);
+    return total;
+  }
   // Calls f(value, column) for each value inside the row.
   template <class F>
   __device__ __forceinline__ void for_each(F f) const {
@@ -128,13 +137,22 @@ struct StreamedRow {
 
   template <class F>
   __device__ __forceinline__ void fold(F f) const {
-    pass([&](V v, int64_t) { f(transform(v)); });
+    pass([&](V v, int64_t) { f(transform(v)); }, [](int64_t) {});
+  }
+  template <class T, class F>
+  __device__ __forceinline__ T sum(F add) const {
+    LongSum<T> total;
+    pass([&](V v, int64_t i) { total.part = add(total.part, transform(v), i); },
+         [&](int64_t end) { total.added(end / step); });
+    return total.total();
   }
   template <class F>
   __device__ __forceinline__ void for_each(F f) const {
-    pass([&](V v, int64_t i) {
-      if (i < columns) f(transform(v), i);
-    });
+    pass(
+        [&](V v, int64_t i) {
+          if (i < columns) f(transform(v), i);
+        },
+        [](int64_t) {});
   }
   template <class F>
   __device__ __forceinline__ StreamedRow<V, per_thread, Read, F> map(F f) const {
@@ -142,8 +160,8 @@ struct StreamedRow {
   }
 
  private:
-  template <class F>
-  __device__ __forceinline__ void pass(F f) const {
+  template <class F, class After>
+  __device__ __forceinline__ void pass(F f, After after_values) const {
 #pragma unroll 1
     for (int64_t start = first; start < columns; start += per_thread * step) {
       V values[per_thread];
@@ -154,6 +172,7 @@ struct StreamedRow {
       }
 #pragma unroll
       for (int k = 0; k < per_thread; ++k) f(values[k], start + k * step);
+      after_values(start + per_thread * step);
     }
   }
 };
@@ -218,7 +237,8 @@ void for_each_row(const Rows& s, const Operation& operation) {
     return launch_row_kernel<short_row, true, 128>(s, operation);
   if (s.columns <= max_group_size * long_row)
     return launch_row_kernel<long_row, true, max_group_size>(s, operation);
-  launch_row_kernel<2 * short_row, false, max_group_size>(s, operation);
+  // With 4 values of float64 per thread, cross-entropy would spill registers.
+  launch_row_kernel<sizeof(T) == 4 ? 8 : 2, false, max_group_size>(s, operation);
 }
 
 }  // namespace chainrule::cuda

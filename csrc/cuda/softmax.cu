@@ -23,8 +23,7 @@ struct Softmax {
     values.fold([&](T v) { top = fmax(top, v); });
     top = row.group.maximum(top);
     const auto powers = values.map([=](T v) { return exp(v - top); });
-    T total = T(0);
-    powers.fold([&](T v) { total += v; });
+    const T total = powers.template sum<T>([](T sum, T v, int64_t) { return sum + v; });
     const T inverse = T(1) / row.group.sum(total);
     powers.for_each([=](T v, int64_t i) { to[i] = v * inverse; });
   }
@@ -47,9 +46,8 @@ struct SoftmaxBackward {
     const T* const p = y + row.index * row.columns;
     T* const to = dx + row.index * row.columns;
     const auto values = row.values(Both{T(0), T(0)}, [=](int64_t i) { return Both{g[i], p[i]}; });
-    T inner = T(0);
-    values.fold([&](Both v) { inner = fma(v.g, v.p, inner); });
-    inner = row.group.sum(inner);
+    const T inner = row.group.sum(
+        values.template sum<T>([](T sum, Both v, int64_t) { return fma(v.g, v.p, sum); }));
     values.for_each([=](Both v, int64_t i) { to[i] = v.p * (v.g - inner); });
   }
 };
@@ -67,8 +65,7 @@ struct LogSoftmax {
     T top = T(-INFINITY);
     values.fold([&](T v) { top = fmax(top, v); });
     top = row.group.maximum(top);
-    T total = T(0);
-    values.fold([&](T v) { total += exp(v - top); });
+    const T total = values.template sum<T>([=](T sum, T v, int64_t) { return sum + exp(v - top); });
     const T shift = log(row.group.sum(total));
     values.for_each([=](T v, int64_t i) { to[i] = v - top - shift; });
   }

@@ -35,9 +35,8 @@ struct CrossEntropy {
     values.fold([&](T v) { top = fmax(top, v); });
     top = row.group.maximum(top);
     const auto powers = values.map([=](T v) { return exp(v - top); });
-    T total = T(0);
-    powers.fold([&](T v) { total += v; });
-    total = row.group.sum(total);
+    const T total =
+        row.group.sum(powers.template sum<T>([](T sum, T v, int64_t) { return sum + v; }));
     if (row.is_leader()) losses[row.index] = log(total) + (top - label_logit);
     const T scale = share / total;
     powers.for_each(

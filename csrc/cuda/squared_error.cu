@@ -19,10 +19,10 @@ struct SquaredError {
     const T* const b = target + row.index * row.columns;
     T* const to = dprediction + row.index * row.columns;
     const auto errors = row.values(T(0), [=](int64_t i) { return a[i] - b[i]; });
-    T total = T(0);
-    errors.for_each([&, factor = share](T error, int64_t i) {
-      total = fma(error, error, total);
-      to[i] = factor * error;
+    const int64_t columns = row.columns;
+    T total = errors.template sum<T>([=, factor = share](T sum, T error, int64_t i) {
+      if (i < columns) to[i] = factor * error;
+      return fma(error, error, sum);  // the padding adds 0
     });
     total = row.group.sum(total);
     if (row.is_leader()) losses[row.index] = total;

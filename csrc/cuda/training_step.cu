@@ -1,5 +1,6 @@
 #include <cmath>
 
+#include "cuda/long_sum.h"
 #include "cuda/runtime/launch.h"
 #include "cuda/training_step.h"
 
@@ -59,13 +60,14 @@ template <class T>
 __global__ void __launch_bounds__(threads) end_kernel(EndStep<T> s) {
   __shared__ double sums[threads];
   __shared__ int64_t counts[threads];
-  double sum = 0;
+  LongSum<double> losses;
   int64_t correct = 0;
   for (int64_t i = threadIdx.x; i < s.count; i += threads) {
-    sum += static_cast<double>(s.losses[i]);
+    losses.part += static_cast<double>(s.losses[i]);
+    losses.added(i / threads + 1);
     if (s.classes) correct += argmax(s.output + i * s.columns, s.columns) == s.classes[i];
   }
-  sum = block_sum(sum, sums);
+  const double sum = block_sum(losses.total(), sums);
   correct = block_sum(correct, counts);
   if (threadIdx.x != 0) return;
   const int64_t step = *s.position;
@@ -103,13 +105,15 @@ __global__ void __launch_bounds__(threads)
 __global__ void __launch_bounds__(threads)
     norm_kernel(const double* partials, int64_t count, double* result) {
   __shared__ double sums[threads];
-  double sum = 0, scaled = 0;
+  LongSum<double> unscaled_sums, scaled_sums;
   for (int64_t i = threadIdx.x; i < count; i += threads) {
-    sum += partials[i];
-    scaled += partials[count + i];
+    unscaled_sums.part += partials[i];
+    unscaled_sums.added(i / threads + 1);
+    scaled_sums.part += partials[count + i];
+    scaled_sums.added(i / threads + 1);
   }
-  sum = block_sum(sum, sums);
-  scaled = block_sum(scaled, sums);
+  const double sum = block_sum(unscaled_sums.total(), sums);
+  const double scaled = block_sum(scaled_sums.total(), sums);
   if (threadIdx.x != 0) return;
   *result = scaled == 0 ? sqrt(sum) : sqrt(scaled + sum * scale_down * scale_down) / scale_down;
 }

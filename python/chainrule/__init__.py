@@ -18,7 +18,6 @@ True
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 try:
@@ -32,6 +31,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from chainrule import cuda, ops
+from chainrule._optional import lazy_import
 from chainrule.nn.layers import (
     Conv2d,
     Dropout,
@@ -48,10 +48,12 @@ from chainrule.nn.network import Sequential
 from chainrule.program import Program
 from chainrule.system import (
     backends,
+    get_convolution_precision,
     get_matmul_precision,
     get_num_threads,
     info,
     set_backend,
+    set_convolution_precision,
     set_matmul_precision,
     set_num_threads,
 )
@@ -98,6 +100,7 @@ __all__ = [
     "evaluate",
     "examples",
     "fit",
+    "get_convolution_precision",
     "get_matmul_precision",
     "get_num_threads",
     "info",
@@ -106,6 +109,7 @@ __all__ = [
     "plots",
     "recipes",
     "set_backend",
+    "set_convolution_precision",
     "set_matmul_precision",
     "set_num_threads",
 ]
@@ -118,7 +122,7 @@ _LAZY = ("calculus", "data", "examples", "plots", "recipes")
 def __getattr__(name: str) -> Any:
     # Imported when first used: programs with their own data and no plots do not need them.
     if name in _LAZY:
-        return importlib.import_module(f"chainrule.{name}")
+        return lazy_import(f"chainrule.{name}")
     raise AttributeError(f"module 'chainrule' has no attribute {name!r}")
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
+from ._optional import importing
 
 PathLike: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
@@ -40,8 +41,8 @@ def home_folder() -> str | None:
     home = os.environ.get("HOME", "")
     if not os.path.isabs(home):
         try:
-            import pwd
-
+            with importing:
+                import pwd
             home = pwd.getpwuid(os.getuid()).pw_dir
         except (ImportError, KeyError):
             return None

@@ -1,9 +1,29 @@
-"""Optional dependencies: imported when first used. The error says how to install them."""
+"""Modules that are imported when first used, and the error for one that is not installed.
+
+A fork during an import in another thread leaves that module's lock locked in the child, for ever.
+All imports on first use therefore hold one lock, and a fork waits until it is free.
+"""
 
 from __future__ import annotations
 
 import importlib
+import os
+import threading
 from types import ModuleType
+
+# Reentrant: a module that is imported under this lock may import another, or fork.
+importing = threading.RLock()
+os.register_at_fork(
+    before=importing.acquire,
+    after_in_parent=importing.release,
+    after_in_child=importing.release,
+)
+
+
+def lazy_import(module: str) -> ModuleType:
+    """Import and return ``module`` while no other thread forks."""
+    with importing:
+        return importlib.import_module(module)
 
 
 def require(module: str, extra: str = "cli") -> ModuleType:
@@ -15,7 +35,7 @@ def require(module: str, extra: str = "cli") -> ModuleType:
         If the module is not installed, with the command that installs it.
     """
     try:
-        return importlib.import_module(module)
+        return lazy_import(module)
     except ModuleNotFoundError as error:
         missing = error.name or module
         # If the module exists but one of its dependencies is missing, the error names that one.

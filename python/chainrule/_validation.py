@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from ._types import Pair
+import numpy as np
+
+from ._types import Array, Pair
 
 # Far above any real size, yet products of a few of them remain cheap integers.
 LARGEST = 2**31 - 1
@@ -23,7 +26,7 @@ def integer(owner: str, name: str, value: object, minimum: int, maximum: int = L
         If it is out of range.
     """
     try:
-        if isinstance(value, bool):
+        if isinstance(value, bool | np.bool):
             raise TypeError
         number = operator.index(value)  # type: ignore[arg-type]  # raises TypeError if invalid
     except TypeError:
@@ -52,16 +55,66 @@ def number(
         If it is out of range.
     """
     try:
-        if isinstance(value, bool | str | bytes):
+        if isinstance(value, bool | np.bool | str | bytes):
             raise TypeError
+        # NumPy drops the imaginary part of a complex number, and takes an array of one element.
+        if isinstance(value, np.generic | np.ndarray):
+            require_unmasked(owner, name, value)
+            if value.ndim > 0 or value.dtype.kind not in "fiu":
+                raise TypeError
         result = float(value)  # type: ignore[arg-type]  # raises TypeError if invalid
-    except (TypeError, OverflowError):
+    except (TypeError, ValueError, OverflowError):
         raise TypeError(f"{owner}: {name} must be a number, got {value!r}") from None
     if not (math.isfinite(result) and minimum <= result < below):
         if minimum == -math.inf and below == math.inf:
             raise ValueError(f"{owner}: {name} must be finite, got {result}")
         raise ValueError(f"{owner}: {name} must be in [{minimum:g}, {below:g}), got {result}")
     return result
+
+
+def boolean(owner: str, name: str, value: object) -> bool:
+    """Return ``value`` as a bool.
+
+    Raises
+    ------
+    TypeError
+        If ``value`` is neither a bool nor NumPy's bool.
+    """
+    if not isinstance(value, bool | np.bool):
+        raise TypeError(f"{owner}: {name} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def require_unmasked(owner: str, name: str, value: object) -> None:
+    """Raise TypeError if ``value`` is a masked array, whose mask would be lost."""
+    # Attributes are tested, because numpy.ma is imported when first used.
+    masked = isinstance(value, np.ndarray) and type(value) is not np.ndarray
+    if masked and hasattr(value, "mask") and hasattr(value, "filled"):
+        raise TypeError(
+            f"{owner}: {name} must have no mask, got a masked array: pass {name}.filled(value)"
+        )
+
+
+def imported(owner: str, name: str, value: Any, read: Callable[[Any], Array] = np.asarray) -> Array:
+    """Return ``value`` as a NumPy array, read by `numpy.asarray` or `numpy.from_dlpack`.
+
+    Raises
+    ------
+    TypeError
+        If ``value`` is a masked array, or if NumPy cannot read it, such as a tensor of bfloat16.
+    ValueError
+        If its shape is ragged.
+    """
+    require_unmasked(owner, name, value)
+    try:
+        return read(value)
+    except (MemoryError, ValueError) as error:
+        raise type(error)(f"{owner}: {name}: {error}") from None
+    except Exception as error:  # of another library
+        dtype = f" of {value.dtype}" if hasattr(value, "dtype") else ""
+        raise TypeError(
+            f"{owner}: {name} must be readable by NumPy, got {type(value).__name__}{dtype}: {error}"
+        ) from None
 
 
 def pair(owner: str, name: str, value: object, minimum: int) -> Pair:

@@ -15,6 +15,11 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
 OVERRIDE = "CHAINRULE_MEMORY"
 # In bytes. Reading the limits takes 0.1 ms, longer than allocating this much.
 SMALL = 2**22
@@ -181,9 +186,7 @@ def _groups(root: str | os.PathLike[str]) -> Iterator[Available]:
 
 def _process(root: str | os.PathLike[str]) -> Iterator[Available]:
     """Yield the address space that ``ulimit -v`` leaves."""
-    try:
-        import resource
-    except ImportError:
+    if resource is None:
         return
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     pages = _text(root, "proc/self/statm").split()

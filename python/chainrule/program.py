@@ -17,8 +17,8 @@ class Program(_core.Program):
 
     Values that change between runs are read from memory at each run. These are the elements of all
     arrays, and two parameters if they are arrays without dimensions: ``learning_rate`` of `ops.sgd`
-    (float64) and ``offset`` of `ops.dropout` (uint64). The arrays must keep their memory (no
-    ``resize``), and no other thread may change them during a run.
+    (float64) and ``offset`` of `ops.dropout` (uint64). NumPy cannot ``resize`` the arrays while the
+    program exists. No other thread may change them during a run.
 
     During a run, subnormal numbers are flushed to zero. The caller's floating-point mode is
     restored after it. If runs take at most 5 ms, a program tries fewer threads than
@@ -32,6 +32,9 @@ class Program(_core.Program):
     ValueError
         While recording, if an argument would need a copy, because a run could not see it change. At
         a run, if labels, indices or argmax values have become out of range.
+    KeyboardInterrupt
+        Within about 250 ms of Ctrl-C, if it runs on the CPU. What the program writes is then
+        undefined until a run ends. So are arrays that it updates, such as those of `ops.sgd`.
     RuntimeError
         If it is recorded twice or within another recording. If it runs before it is recorded, while
         the calling thread records, or in two threads at once.

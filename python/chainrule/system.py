@@ -13,10 +13,12 @@ from . import cuda
 
 __all__ = [
     "backends",
+    "get_convolution_precision",
     "get_matmul_precision",
     "get_num_threads",
     "info",
     "set_backend",
+    "set_convolution_precision",
     "set_matmul_precision",
     "set_num_threads",
 ]
@@ -126,7 +128,7 @@ def set_matmul_precision(precision: str) -> None:
     """Set the precision of float32 products on a GPU, in matrix products and convolutions.
 
     A `Program` keeps, for each of its operations, the precision of the recording. The CPU always
-    computes in float32.
+    computes in float32, see `set_convolution_precision`.
 
     Parameters
     ----------
@@ -148,6 +150,49 @@ def set_matmul_precision(precision: str) -> None:
     >>> cr.set_matmul_precision("highest")
     """
     _core.set_matmul_precision(precision)
+
+
+def get_convolution_precision() -> str:
+    """Return the precision of float32 convolutions on the CPU: "fast" or "highest".
+
+    Examples
+    --------
+    >>> import chainrule as cr
+    >>> cr.get_convolution_precision()
+    'fast'
+    """
+    return _core.convolution_precision()
+
+
+def set_convolution_precision(precision: str) -> None:
+    """Set the precision of float32 convolutions on the CPU.
+
+    It is the counterpart of `set_matmul_precision`, which concerns a GPU. It applies to the next
+    call of every thread. A `Program` keeps, for each of its operations, the precision of the
+    recording. A GPU never uses Winograd's algorithm, nor does float64.
+
+    Parameters
+    ----------
+    precision : "fast" or "highest"
+        "fast", the default, uses Winograd's algorithm if the shape and the data allow it. Its error
+        is relative to the largest pixel near an output. "highest" sums the products themselves, so
+        the error of an element is relative to the products that it sums. The notes of `ops` state
+        both bounds. "highest" takes up to twice as long.
+
+    Raises
+    ------
+    ValueError
+        If `precision` is another value.
+
+    Examples
+    --------
+    >>> import chainrule as cr
+    >>> cr.set_convolution_precision("highest")
+    >>> cr.get_convolution_precision()
+    'highest'
+    >>> cr.set_convolution_precision("fast")
+    """
+    _core.set_convolution_precision(precision)
 
 
 def info() -> dict[str, Any]:

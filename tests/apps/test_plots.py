@@ -141,6 +141,15 @@ def test_confusion_matrix_raises_for_wrong_shapes() -> None:
         plots.confusion_matrix(CONFUSION, labels=["a", "b"])
 
 
+def test_confusion_matrices_of_many_classes_are_bounded(tmp_path: Any) -> None:
+    figure = plots.confusion_matrix(np.eye(1000, dtype=np.int64))
+    assert len(figure.axes[0].get_xticks()) == 50
+    assert len(figure.axes[0].texts) == 0
+    figure.savefig(tmp_path / "confusion.png")
+    with pytest.raises(ValueError, match="must have at most 1000 classes, got 1001"):
+        plots.confusion_matrix(np.zeros((1001, 1001), np.int8))
+
+
 def test_an_empty_confusion_matrix_is_drawn() -> None:
     assert "Confusion matrix: empty" in texts(plots.confusion_matrix(np.zeros((3, 3), int)))
 

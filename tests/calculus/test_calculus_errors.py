@@ -155,3 +155,15 @@ def test_titles_of_steps_contain_no_formulas_and_latex_is_ascii() -> None:
         assert not [title for title in titles if re.search(r"[\^_()ãℓ∂ŷ]", title)]
         assert trace.to_latex().isascii()
     assert any("to the pre-activations of layer 2" in title for title in titles)
+
+
+def test_jacobians_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHAINRULE_MEMORY", "1MiB")
+    with pytest.raises(MemoryError, match=r"layer_jacobian: its matrix needs 7\.6 MiB of memory"):
+        calculus.layer_jacobian(cr.ReLU(), np.ones(1000))
+    monkeypatch.undo()
+    monkeypatch.setattr(calculus.jacobians, "MAX_VALUES", 3000)
+    message = r"layer_jacobian: sparse matrix must take at most .*of 100 x 20"
+    parameters = {"weight": np.ones((100, 20)), "bias": np.ones(100)}
+    with pytest.raises(MemoryError, match=message):
+        calculus.layer_jacobian(cr.Linear(100), np.ones(20), parameters, sparse=True)

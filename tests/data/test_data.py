@@ -93,6 +93,12 @@ def test_dataset_repr() -> None:
     assert repr(targets) == "Dataset(2 images (5, 4, 1) uint8, labels float64 (10,))"
 
 
+def test_one_hot_vectors_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHAINRULE_MEMORY", "4GiB")
+    with pytest.raises(MemoryError, match=r"one_hot: 60,000 labels of 60,000 classes need 13\.4 G"):
+        one_hot(np.arange(60_000))
+
+
 @given(st.lists(st.integers(0, 9)), st.sampled_from(["float32", "float64"]))
 def test_one_hot(labels: list[int], dtype: str) -> None:
     vectors = one_hot(labels, 10, dtype)

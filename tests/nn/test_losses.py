@@ -104,13 +104,13 @@ def test_labels_of_any_integer_dtype(dtype: Any) -> None:
             LABELS,
             ValueError,
             r"SquaredError: target must have shape \(N, 3\), got integer labels of shape \(4,\): "
-            r"convert them with chainrule\.data\.one_hot",
+            r"use chainrule\.data\.one_hot\(target, 3, \"float64\"\)",
         ),
         (
             cr.SquaredError(),
             X.astype(np.float32),
             TypeError,
-            "SquaredError: target must be float64 as the network is, got float32: convert it with",
+            "SquaredError: target must be float64 as the network is, got float32: use target.as",
         ),
         (
             cr.SquaredError(),

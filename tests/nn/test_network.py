@@ -83,7 +83,7 @@ def test_repr_reads_as_the_call(dtype: str) -> None:
             [cr.Conv2d(2, 3)],
             {"input_shape": (6, 6)},
             ValueError,
-            r"layer 0, .* got \(6, 6\): use input_shape=\(H, W, 1\)",
+            r"layer 0, .* got \(6, 6\): use input_shape=\(6, 6, 1\)",
         ),
         (
             [cr.Conv2d(2, 9, padding=1)],
@@ -211,7 +211,7 @@ def test_uint8_means_fractions_of_255() -> None:
         (
             np.zeros((1, 6, 6, 1)),
             TypeError,
-            r"x must be float32 as the network is, or uint8 .*, got float64: convert it with x\."
+            r"x must be float32 as the network is, or uint8 .*, got float64: use x\."
             r'astype\("float32"\)',
         ),
         (np.zeros((1, 6, 6, 1), int), TypeError, "got int64"),
@@ -221,7 +221,7 @@ def test_uint8_means_fractions_of_255() -> None:
             r"x must have shape \(N, 6, 6, 1\), got \(6, 6, 1\): a single instance is x\[None\]",
         ),
         (np.zeros((5, 6, 6), np.uint8), ValueError, r"add the channel axis with x\[\.\.\., None\]"),
-        (np.zeros((2, 36), np.uint8), ValueError, r"got \(2, 36\)$"),
+        (np.zeros((2, 36), np.uint8), ValueError, r"\(2, 36\): use x\.reshape\(-1, 6, 6, 1\)$"),
         (np.zeros((), np.uint8), ValueError, r"got \(\)"),
     ],
 )

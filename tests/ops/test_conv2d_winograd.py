@@ -185,7 +185,7 @@ def test_non_finite_pixel_reaches_its_windows_only(bad: float) -> None:
         got = ops.conv2d(dirty, weight, bias, **case.options)
         alone = implicit_gemm(case, dirty, weight, bias=bias)
         assert same_bits(got[5], alone[5])
-        assert same_bits(got[0], clean[0])
+        assert same_bits(np.delete(got, 5, axis=0), np.delete(clean, 5, axis=0))
         under = reference.conv2d(dirty != x, np.ones_like(weight), **case.options) != 0
         np.testing.assert_array_equal(~np.isfinite(got), under)
         of_weight, of_bias = ops.conv2d_backward_weight(dy * np.float32(0.01), dirty, 3, padding=1)

@@ -355,3 +355,18 @@ def test_gather_reads_uint8_through_dlpack() -> None:
     source = np.arange(6, dtype=np.uint8).reshape(3, 2)
     got = ops.gather(Exporter(source), np.array([2, 0]))
     assert same_bits(got, ops.gather(source, np.array([2, 0])))
+
+
+def test_recorded_arrays_keep_their_memory() -> None:
+    """Not even resize(refcheck=False) frees memory that a program uses."""
+    whole = np.ones(100_000, np.float32)
+    part, y = whole[:1000], np.empty(1000, np.float32)
+    with Program() as program:
+        ops.relu(part, out=y)
+    for array in (whole, y):
+        with pytest.raises(ValueError, match="cannot resize an array that references or is"):
+            array.resize(1 << 22, refcheck=False)
+    program.run()
+    del program
+    y.resize(10, refcheck=False)
+    assert y.size == 10

@@ -23,13 +23,35 @@ def guarded(shape: tuple[int, ...], dtype: Any, *, at_end: bool) -> np.ndarray:
     room = max(-(-count * dtype.itemsize // PAGE), 1) * PAGE
     memory = mmap.mmap(-1, room + 2 * PAGE)
     start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-    libc = ctypes.CDLL(None, use_errno=True)
     for page in (start, start + PAGE + room):
-        # 0 is PROT_NONE on every system that has mprotect.
-        if libc.mprotect(ctypes.c_void_p(page), ctypes.c_size_t(PAGE), 0):
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        protect(page, PAGE)
     offset = PAGE + (room - count * dtype.itemsize if at_end else 0)
     return np.frombuffer(memory, dtype, count, offset).reshape(shape)
+
+
+def two_mappings(nbytes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return two arrays of bytes at different addresses that are the same memory, all zero.
+
+    16 MB after them are inaccessible.
+    """
+    guard, used = 16 << 20, -(-nbytes // PAGE) * PAGE
+    file = os.memfd_create("two_mappings")
+    os.ftruncate(file, used + guard)
+    arrays = []
+    for _ in range(2):
+        memory = mmap.mmap(file, used + guard)
+        protect(ctypes.addressof(ctypes.c_char.from_buffer(memory)) + used, guard)
+        arrays.append(np.frombuffer(memory, np.uint8, nbytes))
+    os.close(file)
+    return arrays[0], arrays[1]
+
+
+def protect(address: int, nbytes: int) -> None:
+    """Make pages inaccessible."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    # 0 is PROT_NONE on every system that has mprotect.
+    if libc.mprotect(ctypes.c_void_p(address), ctypes.c_size_t(nbytes), 0):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 def copy_guarded(a: np.ndarray, *, at_end: bool) -> np.ndarray:

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 import chainrule as cr
+from chainrule.training.progress import Progress
+from chainrule.training.stopping import StoppingRule, StoppingState
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT to a child")
 
@@ -180,3 +182,109 @@ def test_the_programs_own_handler_stays() -> None:
         signal.signal(signal.SIGINT, before)
     assert caught == [signal.SIGINT] * 2
     assert history.stopped_by is None
+
+
+@pytest.mark.usefixtures("python_handler")
+@pytest.mark.parametrize("moment", ["callback", "after_epoch", "finish", "validation", "message"])
+def test_ctrl_c_in_the_last_epoch_is_reported(moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, arguments = problem()
+    sent: list[str] = []
+
+    def send(now: str) -> None:
+        if now == moment and not sent:
+            sent.append(now)
+            signal.raise_signal(signal.SIGINT)
+
+    class State(StoppingState):
+        def after_epoch(self, record: Any) -> bool:
+            send("after_epoch")
+            return False
+
+        def finish(self) -> str:
+            send("finish")
+            return "a note"
+
+    class Rule(StoppingRule):
+        def start(self, *_: Any) -> StoppingState:
+            return State()
+
+    class Loss(cr.CrossEntropy):
+        def compare(self, output: Any, *rest: Any) -> None:
+            super().compare(output, *rest)
+            if len(output) == 3:
+                send("validation")
+
+    monkeypatch.setattr(Progress, "write", lambda self, text: send("message"))
+    arguments |= {"loss": Loss(), "progress": True}
+    x, y = arguments["data"]
+    history = cr.fit(
+        net,
+        epochs=1,
+        optimizer=cr.SGD(0.1),
+        stop=Rule(),
+        validation=(x[:3], y[:3]),
+        callbacks=lambda *_: send("callback"),
+        **arguments,
+    )
+    assert sent == [moment]
+    assert history.stopped_by == "interrupt"
+    assert len(history.epochs) == (0 if moment == "validation" else 1)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.usefixtures("python_handler")
+def test_ctrl_c_ends_training_before_the_next_epoch() -> None:
+    net, arguments = problem()
+    history = cr.fit(
+        net,
+        epochs=5,
+        optimizer=cr.SGD(0.1),
+        callbacks=lambda *_: signal.raise_signal(signal.SIGINT),
+        **arguments,
+    )
+    assert (len(history.epochs), history.stopped_by) == (1, "interrupt")
+
+
+@pytest.mark.usefixtures("python_handler")
+def test_another_exception_does_not_hide_ctrl_c() -> None:
+    net, arguments = problem()
+    arguments["data"] = (np.full((20, 3), np.nan), arguments["data"][1])
+
+    def schedule(progress: float) -> float:
+        signal.raise_signal(signal.SIGINT)
+        return 0.1
+
+    with pytest.raises(KeyboardInterrupt) as error:
+        cr.fit(net, epochs=1, optimizer=cr.SGD(schedule), **arguments)
+    assert isinstance(error.value.__cause__, cr.DivergenceError)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.usefixtures("python_handler")
+def test_a_second_ctrl_c_in_a_callback_reaches_the_caller() -> None:
+    net, arguments = problem()
+
+    def twice(*_: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        cr.fit(net, epochs=1, optimizer=cr.SGD(0.1), callbacks=twice, **arguments)
+
+
+@pytest.mark.usefixtures("python_handler")
+def test_ctrl_c_ends_a_training_in_a_callback_and_the_training_around_it() -> None:
+    outer, arguments = problem()
+    inner: list[cr.History] = []
+
+    def again(*_: Any) -> None:
+        net, options = problem()
+        send = lambda *_: signal.raise_signal(signal.SIGINT)  # noqa: E731
+        inner.append(cr.fit(net, epochs=5, optimizer=cr.SGD(0.1), callbacks=send, **options))
+
+    history = cr.fit(outer, epochs=5, optimizer=cr.SGD(0.1), callbacks=again, **arguments)
+    assert [(len(each.epochs), each.stopped_by) for each in (history, *inner)] == [
+        (1, "interrupt"),
+        (1, "interrupt"),
+    ]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import chainrule as cr
+from chainrule.training import optimizers
 from chainrule.training.optimizers import Optimizer
 
 
@@ -67,7 +68,7 @@ def test_one_cycle() -> None:
             ValueError,
             "SGD: momentum must be above 0 if nesterov=True, got 0",
         ),
-        (lambda: cr.SGD(0.1, nesterov=1), TypeError, "SGD: nesterov must be a bool, got 1"),
+        (lambda: cr.SGD(0.1, nesterov=1), TypeError, "SGD: nesterov must be True or False, got 1"),
         (
             lambda: cr.SGD(lambda p: float("nan")).rate(0),
             ValueError,
@@ -122,3 +123,74 @@ def test_the_optimizers_memory_error_names_its_state(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("CHAINRULE_MEMORY", "1KiB")
     with pytest.raises(MemoryError, match=r"^SGD: its velocity vector needs 3\.8 MiB of memory"):
         cr.SGD(0.1, momentum=0.9).start(net)
+
+
+@dataclass(frozen=True)
+class InNumPy(Optimizer):
+    """Computes in NumPy: a `Program` records nothing of it."""
+
+    learning_rate: float
+
+    def update(self, parameters: Any, gradient: Any, state: Any, rate: Any, l2: float) -> None:
+        parameters -= rate * gradient
+
+
+@dataclass(frozen=True)
+class PartlyInNumPy(InNumPy):
+    """Computes its state in NumPy: a `Program` records the rest only."""
+
+    state_names = ("mean",)
+
+    def update(self, parameters: Any, gradient: Any, state: Any, rate: Any, l2: float) -> None:
+        state["mean"] *= 0.5
+        state["mean"] += gradient
+        cr.ops.sgd(parameters, state["mean"], learning_rate=rate)
+
+
+@dataclass(frozen=True)
+class WithOperations(InNumPy):
+    """Computes with operations only, as an optimizer in OPTIMIZERS must."""
+
+    state_names = ("velocity",)
+
+    def update(self, parameters: Any, gradient: Any, state: Any, rate: Any, l2: float) -> None:
+        cr.ops.sgd(parameters, gradient, state["velocity"], learning_rate=rate, momentum=0.5)
+
+
+def _fitted(optimizer: Optimizer) -> np.ndarray:
+    net = cr.Sequential(cr.Linear(2), input_shape=(3,), dtype="float64")
+    rng = np.random.default_rng(4)
+    data = rng.normal(size=(12, 3)), rng.integers(0, 2, 12)
+    cr.fit(net, data, loss=cr.CrossEntropy(), optimizer=optimizer, epochs=3, batch_size=4,
+           progress=False)  # fmt: skip
+    return net.parameter_vector
+
+
+@pytest.mark.parametrize("kind", [InNumPy, PartlyInNumPy])
+def test_an_optimizer_in_numpy_must_not_be_recorded(
+    kind: type[InNumPy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = _fitted(kind(0.1))
+    monkeypatch.setattr(optimizers, "OPTIMIZERS", (cr.SGD, kind))
+    with pytest.raises(TypeError, match=rf"{kind.__name__}: update must compute with chainrule\."):
+        _fitted(kind(0.1))
+    # The hint: without its entry in OPTIMIZERS it trains.
+    monkeypatch.undo()
+    assert np.array_equal(_fitted(kind(0.1)), trained)
+
+
+def test_an_optimizer_must_change_the_parameters_in_place() -> None:
+    @dataclass(frozen=True)
+    class Returns(InNumPy):
+        def update(self, parameters: Any, gradient: Any, state: Any, rate: Any, l2: float) -> Any:
+            return parameters - rate * gradient
+
+    with pytest.raises(TypeError, match=r"Returns: update must change .* in place, .*got ndarray"):
+        _fitted(Returns(0.1))
+
+
+def test_an_optimizer_of_operations_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = _fitted(WithOperations(0.1))
+    assert np.array_equal(trained, _fitted(cr.SGD(0.1, momentum=0.5)))
+    monkeypatch.setattr(optimizers, "OPTIMIZERS", (cr.SGD, WithOperations))
+    assert np.array_equal(_fitted(WithOperations(0.1)), trained)

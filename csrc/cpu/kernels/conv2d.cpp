@@ -48,8 +48,9 @@ ImplicitGemm<T> backward_phase(const Conv2d& s, const Phase& rows, const Phase& 
       .stride_columns = 1,
       .out_rows = rows.count,
       .out_columns = columns.count,
-      .output_row_stride = s.window.stride_rows * s.width * s.in,
-      .output_column_stride = s.window.stride_columns * s.in,
+      // A longer stride gives one pixel.
+      .output_row_stride = min(s.window.stride_rows, s.height) * s.width * s.in,
+      .output_column_stride = min(s.window.stride_columns, s.width) * s.in,
       .filters = {rows.taps * columns.taps * s.out, s.in},
   };
 }
@@ -73,7 +74,7 @@ Convolution<T, StoreOutput<T>> backward_convolution(const Conv2d& s, const Phase
   return {backward_phase<T>(s, rows, columns),
           s.batch,
           s.out_height * s.out_width * s.out,
-          convolution_cycles(s, Vec<T>::width) / (s.window.stride_rows * s.window.stride_columns),
+          convolution_cycles(s, Vec<T>::width) / s.window.stride_rows / s.window.stride_columns,
           {dx, s.height * s.width * s.in}};
 }
 
@@ -111,25 +112,31 @@ namespace {
 template <class T>
 bool uses_row_accumulation(const Conv2d& s) {
   const int64_t width = Vec<T>::width, columns = s.window.columns;
-  return 3 * ceil_div(columns * s.in, width) <= 2 * columns * ceil_div(s.in, width);
+  // A pixel has a term per tap of a filter, which are added in order.
+  return s.window.rows * columns <= max_sparse_terms &&
+         3 * ceil_div(columns * s.in, width) <= 2 * columns * ceil_div(s.in, width);
 }
 
 template <class T>
 struct RowAccumulation {
   SparseShape<T> shape;
   PackedFilterRows<T> filters;
-  int64_t packed_size, mask_words;
+  int64_t packed_size;
+  int64_t pass_filters, mask_words, levels;  // see sparse_pass_filters
 
   explicit RowAccumulation(const Conv2d& s)
       : shape(s),
         filters(packed_filter_rows(s, shape)),
         packed_size(filters.size(s)),
-        mask_words(ceil_div(s.out, 64)) {}
+        pass_filters(sparse_pass_filters(s)),
+        mask_words(ceil_div(pass_filters, 64)),
+        levels(Subtotals<T>::levels(ceil_div(s.out, pass_filters))) {}
+  // The mask of a pass, and that of the last pass, which may be shorter.
   int64_t mask_size() const {
-    return round_up(ceil_div(mask_words * 8, static_cast<int64_t>(sizeof(T))), 16);
+    return round_up(ceil_div(2 * mask_words * 8, static_cast<int64_t>(sizeof(T))), 16);
   }
   int64_t workspace_size(int workers) const {
-    return (packed_size + mask_size() + workers * shape.padded_image) *
+    return (packed_size + mask_size() + workers * (1 + levels) * shape.padded_image) *
            static_cast<int64_t>(sizeof(T));
   }
 };
@@ -140,37 +147,58 @@ void backward_input_by_rows(const T* dy, const T* weight, T* dx, const Conv2d& s
   const RowAccumulation<T> layout(s);
   const SparseShape<T>& shape = layout.shape;
   const int64_t rows = s.window.rows, pixels = s.out_height * s.out_width;
+  constexpr int64_t pixels_per_part = 256;
+  const int64_t pixel_cycles = s.out * rows * (shape.filter_row / Vec<T>::width + 1);
   T* const packed = static_cast<T*>(workspace.data);
   uint64_t* const mask = reinterpret_cast<uint64_t*>(packed + layout.packed_size);
   T* const copies = packed + layout.packed_size + layout.mask_size();
+  T* const buffers = copies + workspace.workers * shape.padded_image;
   parallel_for(s.out, s.out * rows * shape.filter_row, workspace.workers,
                [&](int64_t k, int) { layout.filters.pack(weight, k, s, packed); });
+  const int64_t last_pass =
+      s.out - (ceil_div(s.out, layout.pass_filters) - 1) * layout.pass_filters;
   for (int64_t i = 0; i < layout.mask_words; ++i) {  // all filters, because 0 · NaN must give NaN
-    const int64_t left = s.out - 64 * i;
-    mask[i] = left >= 64 ? ~uint64_t{0} : (uint64_t{1} << left) - 1;
+    const auto bits = [i](int64_t count) {
+      const int64_t left = max(0, count - 64 * i);
+      return left >= 64 ? ~uint64_t{0} : (uint64_t{1} << left) - 1;
+    };
+    mask[i] = bits(layout.pass_filters);
+    mask[layout.mask_words + i] = bits(last_pass);
   }
   parallel_for(
       s.batch, convolution_cycles(s, Vec<T>::width), workspace.workers, [&](int64_t image, int w) {
         T* const copy = copies + w * shape.padded_image;
-        for (int64_t i = 0; i < shape.padded_image; ++i) copy[i] = T(0);
-        for (int64_t r = 0; r < rows; r += layout.filters.group_rows) {
-          const int64_t height = min(layout.filters.group_rows, rows - r);
-          const RowAccumulator<T, FilterMask<T>> accumulator(height, shape.filter_row);
-          for (int64_t pixel = 0; pixel < pixels; ++pixel) {
-            accumulator.add(
-                {.target = copy + r * shape.input_row +
-                           window_offset(s, shape, pixel / s.out_width, pixel % s.out_width),
-                 .target_row_stride = shape.input_row,
-                 .source = packed + layout.filters.offset(s, r),
-                 .source_row_stride = layout.filters.step,
-                 .mask = mask,
-                 .mask_words = layout.mask_words,
-                 .elements = {dy + (image * pixels + pixel) * s.out,
-                              layout.filters.filter_stride(s, r)}});
+        fill_zero(copy, shape.padded_image);
+        const Subtotals<T> subtotals(buffers + w * layout.levels * shape.padded_image,
+                                     shape.padded_image);
+        int64_t pushed = 0;
+        for (int64_t filter = 0; filter < s.out; filter += layout.pass_filters) {
+          if (filter > 0) subtotals.push(pushed++, copy, 0, shape.padded_image);
+          const bool is_last = filter + layout.pass_filters >= s.out;
+          for (int64_t r = 0; r < rows; r += layout.filters.group_rows) {
+            const int64_t height = min(layout.filters.group_rows, rows - r);
+            const int64_t filter_stride = layout.filters.filter_stride(s, r);
+            const RowAccumulator<T, FilterMask<T>> accumulator(height, shape.filter_row);
+            for (int64_t pixel = 0; pixel < pixels; ++pixel) {
+              if (pixel % pixels_per_part == 0 && !keep_going(pixels_per_part * pixel_cycles)) {
+                return;
+              }
+              accumulator.add(
+                  {.target = copy + r * shape.input_row +
+                             window_offset(s, shape, pixel / s.out_width, pixel % s.out_width),
+                   .target_row_stride = shape.input_row,
+                   .source = packed + layout.filters.offset(s, r) + filter * filter_stride,
+                   .source_row_stride = layout.filters.step,
+                   .mask = mask + (is_last ? layout.mask_words : 0),
+                   .mask_words = layout.mask_words,
+                   .elements = {dy + (image * pixels + pixel) * s.out + filter, filter_stride}});
+            }
           }
         }
-        copy_padded(copy, ImageShape{shape.input_rows, shape.input_columns, s.in}, s.pad_top,
-                    s.pad_left, s.height, s.width, dx + image * s.height * s.width * s.in);
+        subtotals.add_to(pushed, copy, 0, shape.padded_image);
+        copy_from_windows(copy, shape.rows, shape.columns, s.pad_top, s.pad_left,
+                          ImageShape{s.height, s.width, s.in},
+                          dx + image * s.height * s.width * s.in);
       });
 }
 
@@ -192,6 +220,7 @@ void conv2d_backward_input(const T* dy, const T* weight, T* dx, const Conv2d& s,
   if (uses_row_accumulation<T>(s)) return backward_input_by_rows(dy, weight, dx, s, workspace);
   const Window& w = s.window;
   for_each_phase(s, [&](const Phase& rows, const Phase& columns, int64_t i, int64_t j) {
+    if (!keep_going(0)) return;
     const auto convolution =
         backward_convolution<T>(s, rows, columns, dx + (i * s.width + j) * s.in);
     const PackedMatrix<T>& filters = convolution.gemm.filters;
@@ -221,6 +250,33 @@ WinogradBackwardWeight<T> winograd_backward_weight(const Conv2d& s) {
           .tiles = {s.batch, s.out_height, s.out_width}};
 }
 
+// Returns false if the images have too much contrast, or if a result is not finite.
+template <class T>
+bool backward_weight_by_winograd(const T* dy, const T* x, T* dweight, T* dbias, const Conv2d& s,
+                                 const Workspace& workspace) {
+  const WinogradBackwardWeight<T> winograd = winograd_backward_weight<T>(s);
+  T* const sums = static_cast<T*>(workspace.data);
+  T* const after_sums = sums + winograd.sums_size();
+  auto* const reports = reinterpret_cast<typename WinogradBackwardWeight<T>::Report*>(after_sums);
+  T* const worker_scratch = after_sums + winograd.reports_size();
+  parallel_for(winograd.tasks(), convolution_cycles(s, Vec<T>::width) / 2, workspace.workers,
+               [&](int64_t task, int worker) {
+                 winograd.run(x, dy, task, sums, reports,
+                              worker_scratch + worker * winograd.worker_scratch_size());
+               });
+  if (!winograd.accurate(reports)) return false;
+  bool* const not_finite = reinterpret_cast<bool*>(worker_scratch);
+  const int64_t vectors = ceil_div(s.out, Vec<T>::width);
+  parallel_for(vectors, winograd.chunks() * winograd.sum_size(), workspace.workers,
+               [&](int64_t index, int) {
+                 not_finite[index] = !winograd.reduce(sums, index * Vec<T>::width, dweight, dbias);
+               });
+  for (int64_t index = 0; index < vectors; ++index) {
+    if (not_finite[index]) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 template <class T>
@@ -234,26 +290,11 @@ template <class T>
 void conv2d_backward_weight(const T* dy, const T* x, T* dweight, T* dbias, const Conv2d& s,
                             const Workspace& workspace) {
   if (s.out == 0) return;  // the batch may be 2^40 empty images
-  if (!WinogradTiles::supports(s.batch, forward_gemm<T>(s))) {
-    return backward_weight_gemm(dy, x, dweight, dbias, s, workspace);
+  if (!WinogradTiles::supports(s.batch, forward_gemm<T>(s)) ||
+      convolution_precision() == ConvolutionPrecision::highest ||
+      !backward_weight_by_winograd(dy, x, dweight, dbias, s, workspace)) {
+    backward_weight_gemm(dy, x, dweight, dbias, s, workspace);
   }
-  const WinogradBackwardWeight<T> winograd = winograd_backward_weight<T>(s);
-  T* const sums = static_cast<T*>(workspace.data);
-  T* const worker_scratch = sums + winograd.chunks() * winograd.sum_size();
-  parallel_for(winograd.tasks(), convolution_cycles(s, Vec<T>::width) / 2, workspace.workers,
-               [&](int64_t task, int worker) {
-                 winograd.run(x, dy, task, sums,
-                              worker_scratch + worker * winograd.worker_scratch_size());
-               });
-  bool* const not_finite = reinterpret_cast<bool*>(worker_scratch);
-  const int64_t vectors = ceil_div(s.out, Vec<T>::width);
-  parallel_for(vectors, winograd.chunks() * winograd.sum_size(), workspace.workers,
-               [&](int64_t index, int) {
-                 not_finite[index] = !winograd.reduce(sums, index * Vec<T>::width, dweight, dbias);
-               });
-  bool any = false;
-  for (int64_t index = 0; index < vectors; ++index) any = any || not_finite[index];
-  if (any) backward_weight_gemm(dy, x, dweight, dbias, s, workspace);
 }
 
 CR_INSTANTIATE(conv2d_workspace);

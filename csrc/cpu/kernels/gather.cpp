@@ -18,11 +18,13 @@ void gather(const void* source, bool source_is_uint8, const int64_t* indices, T*
             const Gather& s) {
   const int64_t n = s.columns;
   parallel_for_rows(s.rows, n, 1, [&](int64_t row) {
-    const int64_t start = indices[row] * n;
+    const int64_t start = checked_index(indices + row, s.source_rows) * n;
     T* const to = y + row * n;
     if (source_is_uint8) {
       const uint8_t* const from = static_cast<const uint8_t*>(source) + start;
-      for (int64_t i = 0; i < n; ++i) to[i] = divide_by_255<T>(from[i]);
+      for_each_row_part(n, [=](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) to[i] = divide_by_255<T>(from[i]);
+      });
     } else {
       map_row(n, to, [](Vec<T> v) { return v; }, static_cast<const T*>(source) + start);
     }

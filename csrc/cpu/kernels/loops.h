@@ -21,6 +21,18 @@ CR_INLINE int64_t max(int64_t a, int64_t b) { return a > b ? a : b; }
 CR_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 CR_INLINE int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 
+// Returns *index, or 0 unless it is in [0, end). The bindings have checked the array, but another
+// thread may write to it since. So it is read once, and what is compared is what is used. It costs
+// nothing that can be measured.
+CR_INLINE int64_t checked_index(const int64_t* index, int64_t end) {
+  const int64_t value = __atomic_load_n(index, __ATOMIC_RELAXED);
+  return static_cast<uint64_t>(value) < static_cast<uint64_t>(end) ? value : 0;
+}
+// The same for the argmax of a window of `area` elements.
+CR_INLINE int64_t checked_argmax(const uint16_t* argmax, int64_t area) {
+  return min(__atomic_load_n(argmax, __ATOMIC_RELAXED), area - 1);
+}
+
 // Splits [0, n) into ranges of at most about `length` and calls f(begin, end) for each. All ranges
 // but the last are multiples of `unit`. They do not depend on the number of threads.
 //
@@ -88,15 +100,6 @@ CR_INLINE void for_each_vector_unrolled(int64_t length, F f) {
   }
 }
 
-// Returns one vector of the sum of `count` partial results, `step` elements apart. They are added
-// in order, so a sum over a batch has the same bits for any assignment of the parts to threads.
-template <class T, class Lanes>
-CR_INLINE Vec<T> sum_partials(const T* from, int64_t count, int64_t step, Lanes lanes) {
-  Vec<T> total = lanes.load(from);
-  for (int64_t part = 1; part < count; ++part) total = total + lanes.load(from += step);
-  return total;
-}
-
 constexpr int64_t elementwise_range = 16'384, elementwise_multiple = 64;
 
 // y[i] = f(x[i]...), on several threads.
@@ -116,13 +119,36 @@ void map(int64_t n, T* y, F f, const X*... x) {
                       });
 }
 
+// A row longer than this is processed in parts, because a call must answer Ctrl-C.
+constexpr int64_t row_part = int64_t{1} << 20;
+
+// Calls part(begin, end) for the parts of a row, which are whole vectors except for the last.
+template <class F>
+CR_INLINE void for_each_row_part(int64_t n, F part) {
+  for (int64_t begin = 0;; begin += row_part) {  // one call, so that it is inlined
+    const int64_t end = min(n, begin + row_part);
+    part(begin, end);
+    if (end == n || !keep_going(row_part)) return;
+  }
+}
+
 // The same over one row, on one thread.
 template <class T, class F>
 CR_INLINE void map_row(int64_t n, T* y, F f, const T* x) {
   using V = Vec<T>;
-  int64_t i = 0;
-  for (; i + V::width <= n; i += V::width) f(V::load(x + i)).store(y + i);
-  if (i < n) f(V::load(x + i, n - i, T(0))).store(y + i, n - i);
+  for_each_row_part(n, [=](int64_t begin, int64_t end) {
+    int64_t i = begin;
+    for (; i + V::width <= end; i += V::width) f(V::load(x + i)).store(y + i);
+    if (i < end) f(V::load(x + i, end - i, T(0))).store(y + i, end - i);
+  });
+}
+
+// Sets n elements to zero, on one thread.
+template <class T>
+CR_INLINE void fill_zero(T* y, int64_t n) {
+  for_each_row_part(n, [=](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) y[i] = T(0);
+  });
 }
 
 // accumulator = f(accumulator, x[i]...) over a row. Missing lanes of the tail are `fill`.
@@ -130,9 +156,13 @@ template <class T, class F, class... X>
 CR_INLINE Vec<T> fold_row(int64_t n, Vec<T> start, T fill, F f, const X*... x) {
   using V = Vec<T>;
   V accumulator = start;
-  int64_t i = 0;
-  for (; i + V::width <= n; i += V::width) accumulator = f(accumulator, V::load(x + i)...);
-  if (i < n) accumulator = f(accumulator, V::load(x + i, n - i, fill)...);
+  for_each_row_part(n, [&accumulator, fill, f, x...](int64_t begin, int64_t end) {
+    V partial = accumulator;
+    int64_t i = begin;
+    for (; i + V::width <= end; i += V::width) partial = f(partial, V::load(x + i)...);
+    if (i < end) partial = f(partial, V::load(x + i, end - i, fill)...);
+    accumulator = partial;
+  });
   return accumulator;
 }
 
@@ -173,12 +203,6 @@ CR_INLINE T row_max(const T* x, int64_t n) {
   const T lowest = -__builtin_inff();
   return reduce_max(
       fold_row(n, V::set(lowest), lowest, [](V best, V v) { return max(v, best); }, x));
-}
-
-template <class T>
-CR_INLINE T row_sum(const T* x, int64_t n) {
-  using V = Vec<T>;
-  return reduce_sum(fold_row(n, V::zero(), T(0), [](V total, V v) { return total + v; }, x));
 }
 
 }  // namespace chainrule::CR_ISA

@@ -13,6 +13,7 @@ void nonzero_mask_of_row(const T* row, int64_t length, uint64_t* mask) {
   using V = Vec<T>;
   constexpr uint64_t all = (uint64_t{1} << V::width) - 1;
   for (int64_t first = 0; first < length; first += 64) {
+    if (first % row_part == row_part - 64 && !keep_going(row_part)) return;
     uint64_t word = 0;
     for_each_vector<T>(min(64, length - first), [&](int64_t j, auto lanes) {
       const uint64_t zeros = mask_bits<T>(lanes.load(row + first + j) == V::zero());

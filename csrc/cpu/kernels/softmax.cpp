@@ -2,6 +2,7 @@
 // does not overflow. A row with NaN or +inf, or with -inf only, becomes NaN, because inf - inf is
 // NaN.
 #include "cpu/kernels/kernel.h"
+#include "cpu/kernels/long_sums.h"
 #include "cpu/simd/math.h"
 
 namespace chainrule::CR_ISA {
@@ -29,16 +30,18 @@ void softmax_backward(const T* dy, const T* y, T* dx, const Rows& s) {
     const T* const g = dy + row * n;
     const T* const p = y + row * n;
     T* const to = dx + row * n;
-    const V inner = V::set(reduce_sum(
-        fold_row(n, V::zero(), T(0), [](V total, V a, V b) { return fma(a, b, total); }, g, p)));
-    int64_t i = 0;
-    for (; i + V::width <= n; i += V::width) {
-      (V::load(p + i) * (V::load(g + i) - inner)).store(to + i);
-    }
-    if (i < n) {
-      const int64_t left = n - i;
-      (V::load(p + i, left, T(0)) * (V::load(g + i, left, T(0)) - inner)).store(to + i, left);
-    }
+    const V inner =
+        V::set(sum_row(n, T(0), [](V total, V a, V b) { return fma(a, b, total); }, g, p));
+    for_each_row_part(n, [=](int64_t begin, int64_t end) {
+      int64_t i = begin;
+      for (; i + V::width <= end; i += V::width) {
+        (V::load(p + i) * (V::load(g + i) - inner)).store(to + i);
+      }
+      if (i < end) {
+        const int64_t left = end - i;
+        (V::load(p + i, left, T(0)) * (V::load(g + i, left, T(0)) - inner)).store(to + i, left);
+      }
+    });
   });
 }
 
@@ -53,8 +56,8 @@ void log_softmax(const T* x, T* y, const Rows& s) {
     const V top = V::set(row_maximum);
     // Missing lanes are -inf, whose exponential is 0. The sum is computed before y is written,
     // because y may be x.
-    const T total = reduce_sum(fold_row(
-        n, V::zero(), T(-__builtin_inff()), [=](V sum, V v) { return sum + exp(v - top); }, from));
+    const T total =
+        sum_row(n, T(-__builtin_inff()), [=](V sum, V v) { return sum + exp(v - top); }, from);
     const V shift = V::set(log(total));
     map_row(n, to, [=](V v) { return v - top - shift; }, from);
   });

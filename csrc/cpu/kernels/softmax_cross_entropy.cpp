@@ -2,6 +2,7 @@
 //   loss = log Σ_k e^{z_k} - z_c        dlogits = (softmax(z) - onehot(c)) / rows
 // The fused loss computes no probability, so log 0 by underflow cannot occur.
 #include "cpu/kernels/kernel.h"
+#include "cpu/kernels/long_sums.h"
 #include "cpu/simd/math.h"
 
 namespace chainrule::CR_ISA {
@@ -15,7 +16,7 @@ void softmax_cross_entropy(const T* logits, const int64_t* labels, T* losses, T*
   parallel_for_rows(s.rows, n, 4, [&](int64_t row) {
     const T* const z = logits + row * n;
     T* const dz = dlogits + row * n;
-    const int64_t correct = labels[row];
+    const int64_t correct = checked_index(labels + row, n);
     const T top = row_max(z, n);
     const T distance = top - z[correct];  // read before dz is written, because dz may be z
     map_row(n, dz, [top = V::set(top)](V v) { return exp(v - top); }, z);

@@ -1,6 +1,7 @@
 // Squared error, eq. (35): losses = Σ_i (ŷ_i - y_i)². Its gradient, eq. (22), is that of the mean
 // over the rows.
 #include "cpu/kernels/kernel.h"
+#include "cpu/kernels/long_sums.h"
 
 namespace chainrule::CR_ISA {
 
@@ -13,20 +14,23 @@ void squared_error(const T* prediction, const T* target, T* losses, T* dpredicti
     const T* const a = prediction + row * n;
     const T* const b = target + row * n;
     T* const to = dprediction + row * n;
-    V total = V::zero();
-    int64_t i = 0;
-    for (; i + V::width <= n; i += V::width) {
-      const V error = V::load(a + i) - V::load(b + i);
-      total = fma(error, error, total);
-      (gradient_scale * error).store(to + i);
-    }
-    if (i < n) {
-      const int64_t left = n - i;
-      const V error = V::load(a + i, left, T(0)) - V::load(b + i, left, T(0));
-      total = fma(error, error, total);
-      (gradient_scale * error).store(to + i, left);
-    }
-    losses[row] = reduce_sum(total);
+    const auto part = [=](int64_t begin, int64_t end) {
+      V total = V::zero();
+      int64_t i = begin;
+      for (; i + V::width <= end; i += V::width) {
+        const V error = V::load(a + i) - V::load(b + i);
+        total = fma(error, error, total);
+        (gradient_scale * error).store(to + i);
+      }
+      if (i < end) {
+        const int64_t left = end - i;
+        const V error = V::load(a + i, left, T(0)) - V::load(b + i, left, T(0));
+        total = fma(error, error, total);
+        (gradient_scale * error).store(to + i, left);
+      }
+      return total;
+    };
+    losses[row] = reduce_sum(sum_in_parts<T>(n, max_part_terms * V::width, part));
   });
 }
 

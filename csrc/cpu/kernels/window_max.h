@@ -45,7 +45,10 @@ template <class T>
 void max_pool_row(const T* x, T* y, uint16_t* argmax, const MaxPool2d& s) {
   const int64_t row = s.width * s.channels, pixel = s.channels;
   const int64_t rows = s.window.rows, columns = s.window.columns;
+  const int64_t window_cycles = rows * columns * (pixel / Vec<T>::width + 1);
+  const int64_t windows_per_part = max(1, row_part / window_cycles);
   for (int64_t i = 0; i < s.out_width; ++i, y += pixel, argmax += pixel) {
+    if (i % windows_per_part == windows_per_part - 1 && !keep_going(row_part)) return;
     const T* const corner = x + i * s.window.stride_columns * pixel;
     for_each_vector<T>(pixel, [=](int64_t c, auto lanes) {
       RunningArgmax<T> maximum(lanes.load(corner + c));

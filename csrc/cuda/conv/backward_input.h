@@ -95,8 +95,8 @@ void backward_input(const T* weight, T* dx, const Conv2d& s, T* partials, Gradie
     const PhaseOutput<T> output{dx + offset,
                                 indexer,
                                 s.height * s.width * s.in,
-                                s.window.stride_rows * s.width * s.in,
-                                s.window.stride_columns * s.in,
+                                min(s.window.stride_rows, s.height) * s.width * s.in,
+                                min(s.window.stride_columns, s.width) * s.in,
                                 can_store_vec4(dx, s.in)};
     run_gemm(phase_config<T>(s, rows, columns), gradient(window),
              FlippedFilterLoader<T>(weight, s, rows, columns), output, partials);

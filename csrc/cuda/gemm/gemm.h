@@ -66,6 +66,15 @@ struct TilePartition {
   int splits = 1;
   int64_t k_per_split = 0;
   int64_t partial_pitch = 0;  // row pitch of the partial sums
+  // A long sum is computed by several launches. Each has `splits` splits and begins at first_k.
+  int launches = 1;
+  int64_t first_k = 0;
+
+  __host__ __device__ bool has_partials() const { return splits > 1 || launches > 1; }
+  int64_t partial_size() const { return m * partial_pitch; }  // of one split
+  int64_t total_splits() const {                              // of all launches
+    return k == 0 ? 1 : (k + k_per_split - 1) / k_per_split;
+  }
 };
 
 // Copies one operand's elements with k in [first, first + tile_k) to shared memory.
@@ -273,7 +282,8 @@ __global__ void __launch_bounds__(Tile::threads, Tile::blocks_per_sm)
   for (int i = thread; i < Tile::columns; i += Tile::threads) columns[i] = b.row(left + i);
   __shared__ typename A::Start a_start;
   __shared__ typename B::Start b_start;
-  const int64_t first = split * partition.k_per_split, remaining = partition.k - first;
+  const int64_t first = partition.first_k + split * partition.k_per_split;
+  const int64_t remaining = partition.k - first;
   const int k_count =
       static_cast<int>(remaining < partition.k_per_split ? remaining : partition.k_per_split);
   if (thread == 0) {
@@ -309,7 +319,7 @@ __global__ void __launch_bounds__(Tile::threads, Tile::blocks_per_sm)
       const int64_t row = top + accumulators.row + 32 * i;
       const int64_t column = left + accumulators.column + accumulators.fragment_stride * j;
       if (row >= partition.m || column >= partition.n) continue;
-      if (partition.splits == 1) {
+      if (!partition.has_partials()) {
         output.store(row, column, fragment, partition.m, partition.n);
         continue;
       }
@@ -325,9 +335,10 @@ __global__ void __launch_bounds__(Tile::threads, Tile::blocks_per_sm)
   }
 }
 
-constexpr int reduce_threads = 256;
+constexpr int reduce_threads = 256, max_ordered_splits = 1024;
 
-// Adds the partial sums of all splits in order (split-K). A thread has one column of vec4 rows.
+// Adds the partial sums of all splits (split-K), in order up to max_ordered_splits. A thread has
+// one column of vec4 rows.
 template <class T, class Output>
 __global__ void __launch_bounds__(reduce_threads)
     reduce_splits_kernel(const T* partials, Output output, TilePartition partition) {
@@ -335,12 +346,19 @@ __global__ void __launch_bounds__(reduce_threads)
   const int64_t row = index / partition.n * 4, column = index % partition.n;
   if (row >= partition.m) return;
   T v[4][1] = {};
-  for (int split = 0; split < partition.splits; ++split) {
+  for (int first = 0; first < partition.splits; first += max_ordered_splits) {
+    const int left = partition.splits - first;
+    const int last = first + (left < max_ordered_splits ? left : max_ordered_splits);
+    T part[4] = {};
+    for (int split = first; split < last; ++split) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      if (row + i < partition.m)
-        v[i][0] += partials[(split * partition.m + row + i) * partition.partial_pitch + column];
+      for (int i = 0; i < 4; ++i) {
+        if (row + i < partition.m)
+          part[i] += partials[(split * partition.m + row + i) * partition.partial_pitch + column];
+      }
     }
+#pragma unroll
+    for (int i = 0; i < 4; ++i) v[i][0] += part[i];
   }
   output.store(row, column, v, partition.m, partition.n);
 }

@@ -1,6 +1,7 @@
 // Host side of gemm.h: choice of the tile and the number of splits, and the launches.
 #pragma once
 
+#include "cuda/gemm/epilogue.h"
 #include "cuda/gemm/gemm.h"
 #include "cuda/runtime/limits.h"
 
@@ -33,7 +34,6 @@ class GemmConfig {
                       splits * m * n > max_partials)) {
           break;
         }
-        if (k_per_split > max_extent) continue;
         found = true;
         const TilePartition candidate{.m = m,
                                       .n = n,
@@ -56,6 +56,7 @@ class GemmConfig {
       try_tile(TileShape::large, 128, 128, 100);
       try_tile(TileShape::narrow, 128, 32, 70);
     }
+    limit_k_per_split();
   }
 
   // Returns the same partition of k for another number of rows. Each element's sum is
@@ -69,9 +70,9 @@ class GemmConfig {
   }
 
   int64_t workspace_bytes() const {
-    return partition.splits == 1 ? 0
-                                 : partition.splits * partition.m * partition.partial_pitch *
-                                       static_cast<int64_t>(sizeof(T));
+    if (!partition.has_partials()) return 0;
+    const int64_t slots = partition.splits + (partition.launches > 1 ? 1 : 0);
+    return slots * partition.partial_size() * static_cast<int64_t>(sizeof(T));
   }
 
  private:
@@ -79,6 +80,18 @@ class GemmConfig {
       132;  // of an H100, whatever the device, so that results do not depend on it
   static constexpr int64_t min_k_per_split = 4 * tile_k;
   static constexpr int64_t max_partials = int64_t{1} << 24;
+  // A thread adds the terms of a split in order, so the error grows with their number.
+  static constexpr int64_t max_k_per_split = 4096;
+
+  // Sets more splits if k_per_split is too large, as many per launch as max_partials permits.
+  void limit_k_per_split() {
+    if (partition.k_per_split <= max_k_per_split) return;
+    const int64_t count = ceil_div(partition.k, max_k_per_split);
+    const int64_t per_launch = max(1, min(count, max_partials / (partition.m * partition.n)));
+    partition.k_per_split = ceil_div(ceil_div(partition.k, count), tile_k) * tile_k;
+    partition.splits = static_cast<int>(per_launch);
+    partition.launches = static_cast<int>(ceil_div(partition.total_splits(), per_launch));
+  }
 
   // A step of tile_k takes the larger of its arithmetic (128 multiply-adds per cycle) and the
   // memory latency.
@@ -107,12 +120,11 @@ void reduce_splits(const T* partials, const Output& output, const TilePartition&
          0, partials, output, partition);
 }
 
-// Runs the GEMM. `partials` is the workspace of the config. Tensor cores have only the tiles of 128
-// rows: small problems use the medium tile, which has no tensor core version.
+// Computes one launch of the partition. Tensor cores have only the tiles of 128 rows: small
+// problems use the medium tile, which has no tensor core version.
 template <class T, class A, class B, class Output>
-void run_gemm(const GemmConfig<T>& config, const A& a, const B& b, const Output& output,
-              T* partials) {
-  const TilePartition& partition = config.partition;
+void launch_tiles(const GemmConfig<T>& config, const A& a, const B& b, const Output& output,
+                  const TilePartition& partition, T* partials) {
   if constexpr (sizeof(T) == 4) {
     const bool tf32 = ScopedPrecision::current() == Precision::tf32;
     if (config.tile == TileShape::large) {
@@ -127,7 +139,27 @@ void run_gemm(const GemmConfig<T>& config, const A& a, const B& b, const Output&
   } else {
     launch_gemm<T, Tile<T, 2, 2, 1>>(a, b, output, partition, partials);
   }
-  if (partition.splits > 1) reduce_splits(static_cast<const T*>(partials), output, partition);
+}
+
+// Runs the GEMM. `partials` is the workspace of the config.
+template <class T, class A, class B, class Output>
+void run_gemm(const GemmConfig<T>& config, const A& a, const B& b, const Output& output,
+              T* partials) {
+  const TilePartition& all = config.partition;
+  // The sum of the previous launches is the last partial sum of the next one.
+  const MatrixOutput<T> total(partials + all.splits * all.partial_size(), all.partial_pitch);
+  for (int index = 0; index < all.launches; ++index) {
+    TilePartition partition = all;
+    const int64_t before = int64_t{index} * all.splits;
+    partition.first_k = before * all.k_per_split;
+    partition.splits = static_cast<int>(min(all.splits, all.total_splits() - before));
+    T* const from = partials + (all.splits - partition.splits) * all.partial_size();
+    launch_tiles(config, a, b, output, partition, from);
+    if (!partition.has_partials()) return;
+    if (index > 0) ++partition.splits;
+    if (index + 1 < all.launches) reduce_splits(static_cast<const T*>(from), total, partition);
+    else reduce_splits(static_cast<const T*>(from), output, partition);
+  }
 }
 
 }  // namespace chainrule::cuda

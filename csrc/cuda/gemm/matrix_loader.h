@@ -4,6 +4,7 @@
 #include "core/shape.h"
 #include "cuda/gemm/epilogue.h"
 #include "cuda/gemm/gemm_launch.h"
+#include "cuda/long_sum.h"
 
 namespace chainrule::cuda {
 
@@ -55,12 +56,15 @@ __global__ void __launch_bounds__(column_threads* row_threads)
   const int64_t part = blockIdx.x / column_tiles;
   const int64_t column = (blockIdx.x - part * column_tiles) * column_threads + x;
   const int64_t end = (part + 1) * rows_per_part < rows ? (part + 1) * rows_per_part : rows;
-  T total = T(0);
+  LongSum<T> sum;
   if (column < columns) {
+    int64_t count = 0;
     for (int64_t i = part * rows_per_part + y; i < end; i += row_threads) {
-      total += source[i * columns + column];
+      sum.part += source[i * columns + column];
+      sum.added(++count);
     }
   }
+  T total = sum.total();
   sums[y][x] = total;
   __syncthreads();
   if (y > 0 || column >= columns) return;

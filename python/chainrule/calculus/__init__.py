@@ -11,9 +11,9 @@ and uint8 means value / 255. Only `prune` changes the network.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
+from .._optional import lazy_import
 from .chain_rule import Factor, Factors, jacobian_factors, loss_jacobian
 from .equations import Equation, equation
 from .gradient_check import Derivative, GradientCheck, LayerCheck, check_gradient
@@ -67,5 +67,5 @@ if not TYPE_CHECKING:
     def __getattr__(name: str) -> object:
         # Reading the file of equations takes longer than importing this package.
         if name == "EQUATIONS":
-            return importlib.import_module(f"{__name__}.equations").equations()
+            return lazy_import(f"{__name__}.equations").equations()
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,7 +16,9 @@ import numpy as np
 
 from .. import ops
 from .._types import Array
-from ..nn.layers import Layer, LayerContext, Softmax
+from .._validation import imported, require_unmasked
+from ..nn import user_defined
+from ..nn.layers import Layer, LayerContext
 from ..nn.losses import CrossEntropy, Loss, checked_loss
 from ..nn.network import Sequential
 
@@ -25,8 +27,9 @@ FLOAT64: np.dtype[Any] = np.dtype(np.float64)
 
 def real_array(operation: str, name: str, value: object) -> Array:
     """Return an array or a nested list of real numbers as an array, without a change of dtype."""
+    require_unmasked(operation, name, value)
     if hasattr(value, "__dlpack__") and not isinstance(value, np.ndarray):
-        value = np.from_dlpack(value)
+        value = imported(operation, name, value, np.from_dlpack)
     try:
         array = np.asarray(value)
     except ValueError:
@@ -63,7 +66,13 @@ def checked_batch(operation: str, network: Sequential, x: object) -> tuple[Array
 
 
 def checked_targets(
-    operation: str, network: Sequential, y: object, loss: object, count: int, single: bool
+    operation: str,
+    network: Sequential,
+    y: object,
+    loss: object,
+    count: int,
+    single: bool,
+    training: bool = False,
 ) -> Array:
     """Return the targets of ``count`` instances in the form that the float64 loss kernel needs."""
     loss = checked_loss(operation, loss)
@@ -76,6 +85,7 @@ def checked_targets(
     labels = target.ndim == 1 and target.dtype.kind in "iu"
     if not loss.takes_logits and not labels:
         target = target.astype(FLOAT64)
+    network.architecture.check_loss(loss, training)
     return loss.check(target, count, network.output_shape, FLOAT64)
 
 
@@ -148,7 +158,10 @@ def run_forward(
         seed=seed,
         offset=offset or 0,
     )
-    layer.forward(context)
+    if user_defined.is_built_in(layer):
+        layer.forward(context)
+    else:
+        user_defined.forward(context)
     return context
 
 
@@ -164,12 +177,14 @@ def run_backward(context: LayerContext, dy: Array) -> tuple[Array, dict[str, Arr
     """
     if np.may_share_memory(context.x, context.y):
         return dy.reshape(context.x.shape), {}
-    dy = dy.copy()
-    dx = dy if context.layer.in_place_backward else np.empty_like(context.x)
+    dy = dy.reshape(context.y.shape).copy()
+    dx = dy if user_defined.in_place_backward(context.layer) else np.empty_like(context.x)
     gradients = {name: np.empty_like(array) for name, array in context.parameters.items()}
-    context.layer.backward(
-        replace(context, dy=dy, dx=None if dx is dy else dx, gradients=gradients)
-    )
+    context = replace(context, dy=dy, dx=None if dx is dy else dx, gradients=gradients)
+    if user_defined.is_built_in(context.layer):
+        context.layer.backward(context)
+    else:
+        user_defined.backward(context)
     return dx, gradients
 
 
@@ -211,11 +226,11 @@ class LossHead:
     Attributes
     ----------
     depth : int
-        The number of layers before the head: all of them, or all except a final softmax.
+        The number of layers before the head: all of them, or those before a final softmax.
     losses : ndarray, (N,)
         The loss of each instance.
     output : ndarray
-        The input of the loss kernel.
+        The input of the loss kernel, in the shape of the network's output.
     doutput : ndarray
         The gradient of each instance's own loss with respect to ``output``. It is not divided by N.
     y_hat : ndarray
@@ -228,16 +243,21 @@ class LossHead:
     """
 
     def __init__(self, forward: ForwardPass, target: Array, loss: Loss) -> None:
-        layers = forward.network.layers
-        self.depth = len(layers) - (loss.takes_logits and isinstance(layers[-1], Softmax))
+        architecture = forward.network.architecture
+        self.depth = len(architecture.layers)
+        if loss.takes_logits and architecture.final_softmax is not None:
+            self.depth = architecture.final_softmax
         output = forward.values[self.depth]
+        output = output.reshape(len(output), *architecture.shapes[-1])
         self.output = output
         self.losses = np.empty(len(output), FLOAT64)
         self.doutput = np.empty_like(output)
         # One instance per call: the kernel computes the gradient of the mean over its batch.
         for i in range(len(output)):
             one = slice(i, i + 1)
-            loss.compare(output[one], target[one], self.losses[one], self.doutput[one])
+            user_defined.compare(
+                loss, output[one], target[one], self.losses[one], self.doutput[one]
+            )
         self.y_hat = output
         self.dy_hat: Array | None = None
         self.has_softmax = isinstance(loss, CrossEntropy)
@@ -247,5 +267,5 @@ class LossHead:
             self.dy_hat = np.zeros_like(output)
             with np.errstate(divide="ignore"):
                 self.dy_hat[rows, target] = -1 / self.y_hat[rows, target]
-        elif self.depth == len(layers):
+        elif self.depth == len(architecture.layers):
             self.dy_hat = self.doutput

@@ -10,6 +10,8 @@ import importlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from .._optional import importing
+
 
 @dataclass(frozen=True)
 class Equation:
@@ -72,7 +74,8 @@ def resolve(name: str) -> object:
 def equations() -> tuple[Equation, ...]:
     """Return all equations, in the order of their numbers."""
     # Imported here, because few programs read the equations.
-    import tomllib
+    with importing:
+        import tomllib
 
     data = tomllib.loads(Path(__file__).with_name("equations.toml").read_text(encoding="utf-8"))
     return tuple(

@@ -11,6 +11,7 @@ import numpy as np
 from .._random import generator
 from .._types import Array
 from .._validation import integer, number
+from ..nn import user_defined
 from ..nn.architecture import Mode
 from ..nn.layers import LeakyReLU, MaxPool2d, ReLU
 from ..nn.losses import Loss
@@ -246,7 +247,7 @@ def check_gradient(
     tolerance = number(operation, "tolerance", tolerance, 0)
     samples = integer(operation, "samples", samples, 1)
     batch, single = checked_batch(operation, network, x)
-    target = checked_targets(operation, network, y, loss, len(batch), single)
+    target = checked_targets(operation, network, y, loss, len(batch), single, training)
     forward = ForwardPass(network, batch, network.count_pass() if training else None)
     checks = _layer_checks(forward, target, loss, eps, tolerance, samples)
     return GradientCheck(tuple(checks), eps, tolerance)
@@ -300,7 +301,9 @@ def _training_step(forward: ForwardPass, target: Array, loss: Loss) -> Sequentia
     mode = Mode(backward=True, dropout=forward.offset is not None, logits=loss.takes_logits)
     with copy.plan(len(target), mode) as plan:
         plan.load(forward.values[0])
-        loss.compare(plan.forward(forward.offset or 0), target, plan.losses, plan.doutput)
+        user_defined.compare(
+            loss, plan.forward(forward.offset or 0), target, plan.losses, plan.doutput
+        )
         plan.backward()
     return copy
 

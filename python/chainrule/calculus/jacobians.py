@@ -9,6 +9,7 @@ from typing import Literal, overload
 
 import numpy as np
 
+from .. import available_memory
 from .._types import Array
 from ..nn.layers import Layer, LayerContext
 from ..nn.network import Sequential, checked_network
@@ -119,6 +120,7 @@ def _allocate(operation: str, rows: int, columns: int) -> Array:
             f"{operation}: matrix must take at most {MAX_VALUES * 8 // 2**30} GiB, got "
             f"{rows * columns * 8 / 2**30:.1f} GiB ({rows:,} x {columns:,})"
         )
+    available_memory.require(f"{operation}: its matrix needs", rows * columns * 8)
     return np.empty((rows, columns))
 
 
@@ -301,7 +303,7 @@ def layer_jacobian(
     TypeError, ValueError
         If ``x`` or ``parameters`` do not fit the layer.
     MemoryError
-        If the dense result takes more than 1 GiB.
+        If the result takes more than 1 GiB.
 
     Examples
     --------
@@ -315,9 +317,15 @@ def layer_jacobian(
     if not sparse:
         return input_jacobian_of("layer_jacobian", context)
     shape = context.y[0].size, context.x[0].size
-    pieces = []
+    pieces, count = [], 0
     for batch, dx in _row_batches(context):
         row, column = np.nonzero(dx)
+        count += len(row)
+        if count > MAX_VALUES // 3:
+            raise MemoryError(
+                f"layer_jacobian: sparse matrix must take at most {MAX_VALUES * 8 // 2**30} GiB, "
+                f"got more than {count:,} nonzero elements of {shape[0]:,} x {shape[1]:,}"
+            )
         pieces.append((row + batch.start, column, dx[row, column]))
     if not pieces:
         empty = np.empty(0, np.int64)

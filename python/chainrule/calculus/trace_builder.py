@@ -162,10 +162,12 @@ class TraceBuilder:
         self.three_unit = single and _is_three_unit(forward.network, loss)
         symbols = NetworkSymbols(forward.network)
         self.weights, self.symbols = symbols.weights, symbols.values
-        # ŷ is an alias of the last activation if the last layer is an activation. Otherwise ŷ is a
-        # separate quantity.
-        kinds = Softmax if self.head.has_softmax else ReLU | LeakyReLU | Softmax
-        self.y_hat_is_alias = isinstance(forward.network.layers[-1], kinds)
+        # ŷ is an alias of the last value if that is an activation, or the probabilities that the
+        # loss reads. Otherwise ŷ is a separate quantity.
+        self.y_hat_is_alias = self.head.depth < len(forward.network.layers)
+        if not self.head.has_softmax:
+            last_layer = forward.network.layers[-1]
+            self.y_hat_is_alias = isinstance(last_layer, ReLU | LeakyReLU | Softmax)
         self.last = self.symbols[-1]
         if self.y_hat_is_alias:
             self.symbols = [*self.symbols[:-1], Y_HAT]
@@ -284,6 +286,7 @@ class TraceBuilder:
             self._add(Y_HAT.gradient(), head.dy_hat, equation, step, right, *aliases)
         if top != Y_HAT and head.has_softmax:
             step, right = self._next_step("through the softmax"), formula(Y_HAT, " − ", Y)
+            dy = dy.reshape(self.forward.values[head.depth].shape)
             self._add(top.gradient(), dy, "(56), (57)", step, right)
         elif top != Y_HAT:
             step = self._next_step(f"to the {_value_name(top)} of layer {top.layer}")

@@ -168,6 +168,6 @@ def trace(network: Sequential, x: object, y: object, loss: Loss, training: bool 
     """
     checked_network("trace", network)
     batch, single = checked_batch("trace", network, x)
-    target = checked_targets("trace", network, y, loss, len(batch), single)
+    target = checked_targets("trace", network, y, loss, len(batch), single, training)
     forward = ForwardPass(network, batch, network.count_pass() if training else None)
     return Trace(network, TraceBuilder(forward, target, loss, single).entries, single)

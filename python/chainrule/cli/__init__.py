@@ -6,12 +6,12 @@ This module imports neither click nor the commands before `main` runs.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
 from .._optional import require
-from .exit_codes import FAILURE, INTERRUPTED
+from .exit_codes import FAILURE, INTERRUPTED, SUCCESS
+from .output import guarded_output
 
 __all__ = ["main"]
 
@@ -31,8 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit code: 0 after success, 1 after a failure (one message without a traceback), 2 for an
-        invalid command line, and 130 after Ctrl-C.
+        Exit code: 0 after success, 1 after a failure (one message without a traceback) or if the
+        result could not be written to standard output, 2 for an invalid command line, and 130 after
+        Ctrl-C. A standard error that cannot be written changes no exit code.
 
     Examples
     --------
@@ -41,10 +42,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chainrule, version ...
     0
     """
-    for stream in (sys.stdout, sys.stderr):
-        # Print "?" for a character that the terminal's encoding lacks.
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
+    with guarded_output() as (out, _):
+        code = _run(arguments)
+        out.flush()
+        if out.error is not None and code == SUCCESS:
+            # The reader of a pipe, such as `| head`, may leave when it has read enough.
+            if not isinstance(out.error, BrokenPipeError):
+                print(f"chainrule: standard output: {out.error}", file=sys.stderr)
+            code = FAILURE
+    return code
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     try:
         require("click")
         from .commands import run
@@ -53,11 +62,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nchainrule: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader (`| head`) closed the pipe. Redirect stdout, so that Python's flush at exit
-        # does not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILURE
     except EXPECTED as error:
         message = str(error) or type(error).__name__
         print(f"chainrule: {message}", file=sys.stderr)

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .._types import Array
+from .._validation import imported, require_unmasked
+from ..available_memory import require
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -49,7 +51,7 @@ class Dataset:
     def __post_init__(self) -> None:
         for name in ("images", "labels"):
             # Use a view: the caller's array must stay writable.
-            array = np.asarray(getattr(self, name)).view()
+            array = imported("Dataset", name, getattr(self, name)).view()
             if array.ndim == 0:
                 raise ValueError(f"Dataset: {name} must have at least 1 dimension, got 0")
             array.flags.writeable = False
@@ -72,7 +74,7 @@ class Dataset:
             return Dataset(self.images[index], self.labels[index])
         if isinstance(index, tuple):
             raise TypeError("Dataset: index must be an integer, a slice or one array, got a tuple")
-        positions = np.asarray(index)
+        positions = imported("Dataset", "index", index)
         if positions.size == 0:
             positions = positions.astype(np.intp)
         if positions.dtype.kind not in "iub":
@@ -128,7 +130,7 @@ def one_hot(labels: npt.ArrayLike, classes: int | None = None, dtype: str = "flo
     array([[0., 0., 1.],
            [1., 0., 0.]], dtype=float32)
     """
-    numbers = np.asarray(labels)
+    numbers = imported("one_hot", "labels", labels)
     kind = np.dtype(dtype)
     if kind not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise ValueError(f'one_hot: dtype must be "float32" or "float64", got {dtype!r}')
@@ -140,6 +142,10 @@ def one_hot(labels: npt.ArrayLike, classes: int | None = None, dtype: str = "flo
         if not numbers.size:
             raise ValueError("one_hot: classes must be given if labels is empty")
         classes = max(int(numbers.max()) + 1, 1)
+    require(
+        f"one_hot: {numbers.size:,} labels of {classes:,} classes need",
+        numbers.size * classes * kind.itemsize,
+    )
     wrong = np.flatnonzero((numbers < 0) | (numbers >= classes))
     if wrong.size:
         raise ValueError(
@@ -228,7 +234,7 @@ def _image(image: Any, i: int) -> Array:
     # Check attributes, not types: PyTorch and Pillow need not be imported.
     tensor = hasattr(image, "detach") and hasattr(image, "numpy")
     if tensor:
-        array = np.asarray(image.detach().cpu().numpy())
+        array = imported("from_dataset", f"image {i}", image, _tensor_values)
     elif hasattr(image, "mode") and hasattr(image, "getbands"):
         if image.mode not in ("L", "RGB"):
             raise TypeError(
@@ -237,6 +243,7 @@ def _image(image: Any, i: int) -> Array:
             )
         array = np.asarray(image)
     elif isinstance(image, np.ndarray):
+        require_unmasked("from_dataset", f"image {i}", image)
         array = image
     else:
         raise TypeError(
@@ -256,10 +263,16 @@ def _image(image: Any, i: int) -> Array:
 
 
 def _label(label: Any, i: int) -> int:
-    if hasattr(label, "detach") and hasattr(label, "numpy"):
-        label = label.detach().cpu().numpy()
-    number = np.asarray(label)
+    tensor = hasattr(label, "detach") and hasattr(label, "numpy")
+    read = _tensor_values if tensor else np.asarray
+    number = imported("from_dataset", f"label {i}", label, read)
     if number.ndim or number.dtype.kind not in "iu":
         shown = f"{type(label).__name__} of shape {number.shape}" if number.ndim else repr(label)
         raise TypeError(f"from_dataset: label {i} must be an integer, got {shown}")
+    if not -(2**63) <= int(number) < 2**63:
+        raise ValueError(f"from_dataset: label {i} must be in [-2**63, 2**63), got {number}")
     return int(number)
+
+
+def _tensor_values(tensor: Any) -> Array:
+    return np.asarray(tensor.detach().cpu().numpy())

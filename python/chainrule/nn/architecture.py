@@ -11,9 +11,12 @@ import numpy as np
 
 from .. import cuda, devices
 from .._types import Array, Pair, Shape
-from .._validation import LARGEST, both, integer, set_fields
+from .._validation import LARGEST, both, imported, integer, require_unmasked, set_fields
 from ..devices import ALIGNMENT
-from .layers import KINDS, Conv2d, Layer, MaxPool2d, ReLU, Softmax
+from . import final_softmax, hints
+from .layers import KINDS, Conv2d, Layer, MaxPool2d, ReLU
+from .losses import Loss
+from .user_defined import fuses_relu, in_place_backward
 
 MAX_DIMENSIONS = 8
 # The number of layouts that an architecture caches. One `fit` with validation uses six.
@@ -142,6 +145,9 @@ class Architecture:
         As `find_fused_relus` returns it.
     pooled_convolutions : dict of int -> FusedPool
         As `find_pooled_convolutions` returns it.
+    final_softmax : int, or None
+        Index of the `Softmax` whose probabilities are the network's output outside training. Later
+        layers keep them: see `chainrule.nn.final_softmax`.
     """
 
     layers: tuple[Layer, ...]
@@ -153,6 +159,7 @@ class Architecture:
     first_with_parameters: int = field(init=False, repr=False, compare=False)
     fused_relus: list[bool] = field(init=False, repr=False, compare=False)
     pooled_convolutions: dict[int, FusedPool] = field(init=False, repr=False, compare=False)
+    final_softmax: int | None = field(init=False, repr=False, compare=False)
     _layouts: dict[object, BufferLayout] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -165,6 +172,7 @@ class Architecture:
             first_with_parameters=next((i for i, own in enumerate(shapes) if own), len(shapes)),
             fused_relus=find_fused_relus(self.layers),
             pooled_convolutions=find_pooled_convolutions(self.layers),
+            final_softmax=final_softmax.find(self.layers, self.shapes, self.dtype),
             _layouts={},
         )
 
@@ -180,9 +188,47 @@ class Architecture:
         """
         return cls(tuple(layers), infer_shapes(layers, input_shape), network_dtype(dtype))
 
-    def layers_run(self, mode: Mode) -> int:
-        """Return the number of layers that run: all, or all but a final softmax with ``logits``."""
-        return len(self.layers) - (mode.logits and isinstance(self.layers[-1], Softmax))
+    def passes_through(self, index: int, mode: Mode) -> bool:
+        """Return whether layer ``index`` runs no kernel: its output is its input, reshaped.
+
+        With ``logits``, the final softmax is left out, and the layers after it change no value.
+        """
+        left_out = mode.logits and self.final_softmax is not None and index >= self.final_softmax
+        return left_out or self.layers[index].reshapes_only(mode.dropout)
+
+    def check_output(self, operation: str, dropout: bool) -> None:
+        """Check that a final softmax, if there is one, gives the probabilities of one choice.
+
+        Parameters
+        ----------
+        operation : str
+            The beginning of error messages.
+        dropout : bool
+            Whether dropout is active.
+
+        Raises
+        ------
+        ValueError
+            If the softmax is computed at several positions that are flattened later, or if active
+            dropout or a pooling follows it.
+        """
+        if self.final_softmax is not None:
+            final_softmax.check_probabilities(
+                operation, self.layers, self.shapes, self.dtype, self.final_softmax, dropout
+            )
+
+    def check_loss(self, loss: Loss, dropout: bool) -> None:
+        """Check that ``loss``, if it reads logits, can leave out the final softmax.
+
+        Raises
+        ------
+        ValueError
+            As `check_output`. Also if a subclass of `Softmax` has its own forward pass.
+        """
+        if not loss.takes_logits or self.final_softmax is None:
+            return
+        self.check_output(type(loss).__name__, dropout)
+        final_softmax.check_loss(loss, self.layers[self.final_softmax], self.final_softmax)
 
     def layers_writing_dx(self, mode: Mode) -> list[int]:
         """Return the layers, last to first, whose backward pass switches gradient buffers.
@@ -197,10 +243,10 @@ class Architecture:
         }
         return [
             i
-            for i in range(self.layers_run(mode) - 1, self.first_with_parameters, -1)
+            for i in range(len(self.layers) - 1, self.first_with_parameters, -1)
             if i not in skipped
-            and not self.layers[i].in_place_backward
-            and not self.layers[i].reshapes_only(mode.dropout)
+            and not in_place_backward(self.layers[i])
+            and not self.passes_through(i, mode)
         ]
 
     def layout(self, batch: int, mode: Mode, extras: Extras | None = None) -> BufferLayout:
@@ -230,6 +276,7 @@ class Architecture:
         TypeError, ValueError
             If ``x`` is no array, or has another dtype or shape. The message contains a remedy.
         """
+        require_unmasked(operation, "x", x)
         if not isinstance(x, np.ndarray):
             if isinstance(x, cuda.Array):
                 raise TypeError(
@@ -237,18 +284,14 @@ class Architecture:
                 )
             if not hasattr(x, "__dlpack__"):
                 raise TypeError(f"{operation}: x must be an array, got {type(x).__name__}")
-            x = np.from_dlpack(x)
+            x = imported(operation, "x", x, np.from_dlpack)
         if x.dtype != self.dtype and x.dtype != np.uint8:
             raise TypeError(
                 f"{operation}: x must be {self.dtype} as the network is, or uint8 (which means "
-                f'value / 255), got {x.dtype}: convert it with x.astype("{self.dtype}")'
+                f"value / 255), got {x.dtype}{hints.for_dtype('x', x, self.dtype)}"
             )
         if x.ndim == 0 or x.shape[1:] != self.shapes[0]:
-            hint = ""
-            if x.shape == self.shapes[0]:
-                hint = ": a single instance is x[None]"
-            elif (*x.shape[1:], 1) == self.shapes[0]:
-                hint = ": add the channel axis with x[..., None]"
+            hint = hints.for_input(x.shape, self.shapes[0])
             expected = ", ".join(["N", *map(str, self.shapes[0])])
             raise ValueError(f"{operation}: x must have shape ({expected}), got {x.shape}{hint}")
         return x
@@ -257,7 +300,7 @@ class Architecture:
 def find_fused_relus(layers: Sequence[Layer]) -> list[bool]:
     """Return per layer whether it is a ReLU that the kernel of the layer before it applies."""
     return [
-        type(layer).__name__ == "ReLU" and i > 0 and layers[i - 1].fuses_relu
+        type(layer) is ReLU and i > 0 and fuses_relu(layers[i - 1])
         for i, layer in enumerate(layers)
     ]
 
@@ -293,6 +336,12 @@ def infer_shapes(layers: Sequence[Layer], input_shape: Shape) -> tuple[Shape, ..
     if not isinstance(input_shape, tuple | list) or not input_shape:
         raise TypeError(
             f"Sequential: input_shape must be a tuple such as (28, 28, 1), got {input_shape!r}"
+        )
+    if input_shape[0] is None:
+        rest = tuple(input_shape[1:])
+        hint = f": use input_shape={rest}" if rest else ""
+        raise TypeError(
+            f"Sequential: input_shape must leave out the batch axis, got {input_shape!r}{hint}"
         )
     if len(input_shape) > MAX_DIMENSIONS:
         raise ValueError(
@@ -353,16 +402,14 @@ def layout_buffers(
     """
     arena = _Allocator()
     dtype, shapes = architecture.dtype, architecture.shapes
-    count, fused = architecture.layers_run(mode), architecture.fused_relus
+    fused = architecture.fused_relus
 
     def largest(candidates: Sequence[Shape]) -> Shape:
         return (batch * max((math.prod(shape) for shape in candidates), default=0),)
 
     current = source = arena.buffer((batch, *shapes[0]), dtype)
     pingpong = (
-        ()
-        if mode.backward
-        else tuple(arena.buffer(largest(shapes[1 : count + 1]), dtype) for _ in range(2))
+        () if mode.backward else tuple(arena.buffer(largest(shapes[1:]), dtype) for _ in range(2))
     )
     # Between a convolution and its pooling there is no output and no gradient.
     skipped = {
@@ -372,14 +419,14 @@ def layout_buffers(
     }
     outputs: list[Buffer | None] = []
     saved, turn = [], 0
-    for i, layer in enumerate(architecture.layers[:count]):
+    for i, layer in enumerate(architecture.layers):
         shape = (batch, *shapes[i + 1])
         declared = layer.buffers(shapes[i], batch)
         saved.append({name: arena.buffer(*array) for name, array in declared.items()})
         if i in skipped:
             outputs.append(None)
             continue
-        if layer.reshapes_only(mode.dropout) or fused[i]:
+        if architecture.passes_through(i, mode) or fused[i]:
             current = current.reshaped(shape)
         elif mode.backward:
             current = arena.buffer(shape, dtype)
@@ -389,7 +436,7 @@ def layout_buffers(
 
     # Without a backward pass, one gradient buffer remains: the loss's kernel always writes one.
     dx_shapes = [shapes[i] for i in architecture.layers_writing_dx(mode)] if mode.backward else []
-    gradient = arena.buffer(largest([shapes[count], *dx_shapes[1::2]]), dtype)
+    gradient = arena.buffer(largest([shapes[-1], *dx_shapes[1::2]]), dtype)
     other = arena.buffer(largest(dx_shapes[::2]), dtype) if mode.backward else gradient
     losses = arena.buffer((batch,), dtype)
     own = {name: arena.buffer((batch, *shape), kind) for name, (shape, kind) in extras.items()}
@@ -409,13 +456,10 @@ def layout_parameters(
 def step_extras(target: Shape, dtype: np.dtype[Any]) -> Extras:
     """Return the buffers that a training step needs in addition to the network's own.
 
-    Per instance: its index, its target, its true and its predicted class, and whether the two
-    agree.
+    Per instance: its index, its target and its class.
     """
     return {
         "indices": ((), np.dtype(np.int64)),
         "target": (target, dtype),
         "classes": ((), np.dtype(np.int64)),
-        "predicted": ((), np.dtype(np.intp)),
-        "correct": ((), np.dtype(np.bool_)),
     }

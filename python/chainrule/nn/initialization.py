@@ -26,15 +26,15 @@ the gradient's norm bounded: ``SGD(clip=1)``.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from .._random import generator
-from .._types import Array, Shape
+from .._types import Array
 from .architecture import Architecture
-from .layers import Dropout, Flatten, Layer, LeakyReLU, Linear, ReLU, Softmax
+from .layers import Dropout, Flatten, Layer, LeakyReLU, Linear, ReLU
 
 RULES = ("he", "looks_linear")
 # Random numbers are drawn as float64, this many at a time, so large layers need no second copy.
@@ -73,7 +73,7 @@ class Initializer:
             names = " or ".join(f'"{name}"' for name in RULES)
             raise ValueError(f"Sequential: init must be {names}, got {rule!r}")
         layers, shapes = architecture.layers, architecture.shapes
-        self.paired = paired_layers(layers, shapes) if rule == "looks_linear" else {}
+        self.paired = paired_layers(architecture) if rule == "looks_linear" else {}
         self.fan_ins = [layer.fan_in(shape) for layer, shape in zip(layers, shapes, strict=False)]
         self.seed = seed
 
@@ -120,7 +120,7 @@ def _normal(random: np.random.Generator, weight: Array, scale: float) -> None:
         part[...] = random.normal(scale=scale, size=part.size)
 
 
-def paired_layers(layers: Sequence[Layer], shapes: Sequence[Shape]) -> dict[int, PairedLinear]:
+def paired_layers(architecture: Architecture) -> dict[int, PairedLinear]:
     """Return the role of each `Linear` layer by its index.
 
     Raises
@@ -130,9 +130,11 @@ def paired_layers(layers: Sequence[Layer], shapes: Sequence[Shape]) -> dict[int,
         one `ReLU` or `LeakyReLU`, with `Flatten` and `Dropout` anywhere and `Softmax` at the end.
     """
     found: dict[int, PairedLinear] = {}
+    layers, shapes = architecture.layers, architecture.shapes
     last: int | None = None
     paired, scale = False, 1.0
-    for i, layer in enumerate(layers):
+    # The layers after a final softmax change no value.
+    for i, layer in enumerate(layers[: architecture.final_softmax]):
         if isinstance(layer, Linear):
             found[i] = PairedLinear(paired, False, scale)
             last, paired, scale = i, False, 1.0
@@ -143,9 +145,7 @@ def paired_layers(layers: Sequence[Layer], shapes: Sequence[Shape]) -> dict[int,
             found[last] = found[last]._replace(paired_outputs=True)
             # v and -v become v and -slope v, for v above 0: their difference is (1 + slope) v.
             paired, scale = True, 1 / (1 + slope)
-        elif not isinstance(layer, Flatten | Dropout) and not (
-            isinstance(layer, Softmax) and i == len(layers) - 1
-        ):
+        elif not isinstance(layer, Flatten | Dropout):
             raise _not_linear(i, layer)
     for i, role in found.items():
         if role.paired_outputs and layers[i].build(shapes[i])[0] < 2:

@@ -119,12 +119,19 @@ class Layer:
         return False
 
     def forward(self, context: LayerContext) -> None:
-        """Compute ``y``, and the arrays of `buffers`, from ``x`` and the parameters."""
-        raise NotImplementedError
+        """Write ``y``, and the arrays of `buffers`, computed from ``x`` and the parameters."""
+        raise NotImplementedError(
+            f"{type(self).__name__}: forward(context) must be defined: it writes the output for "
+            f"context.x into context.y"
+        )
 
     def backward(self, context: LayerContext) -> None:
-        """Compute the gradients, and ``dx`` unless it is None, from ``dy``."""
-        raise NotImplementedError
+        """Write the gradients, and ``dx`` unless it is None, computed from ``dy``."""
+        raise NotImplementedError(
+            f"{type(self).__name__}: backward(context) must be defined for training: it writes the "
+            f"gradient with respect to context.x into context.dx, and those of the parameters into "
+            f"context.gradients, computed from context.dy"
+        )
 
     def __repr__(self) -> str:
         shown = [
@@ -138,7 +145,9 @@ class Layer:
 
 def _image(shape: Shape) -> tuple[int, int, int]:
     if len(shape) != 3:
-        hint = ": use input_shape=(H, W, 1)" if len(shape) == 2 else ""
+        hint = f": use input_shape={(*shape, 1)}" if len(shape) == 2 else ""
+        if len(shape) == 4:
+            hint = f": without the batch axis, use input_shape={shape[1:]}"
         raise ValueError(f"input must be images (rows, columns, channels), got {shape}{hint}")
     return shape[0], shape[1], shape[2]
 
@@ -397,7 +406,7 @@ class LeakyReLU(Layer):
 class Softmax(Layer):
     """Positive values that sum to 1 over the last axis, eq. (55).
 
-    If it is the last layer and the loss is `CrossEntropy`, training uses one fused kernel for both.
+    If the network ends in it and the loss is `CrossEntropy`, one fused kernel computes both.
 
     Examples
     --------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -10,6 +11,8 @@ import numpy as np
 
 from .. import ops
 from .._types import Array, Shape
+from .._validation import imported
+from . import hints
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,8 @@ class Loss(ABC):
     3.0
     """
 
-    # Whether training leaves out a final Softmax layer, because the loss reads the layer's input.
+    # Whether training leaves out a final softmax, because the loss reads the softmax's input. See
+    # `Architecture.final_softmax`.
     takes_logits: ClassVar[bool] = False
 
     @abstractmethod
@@ -74,7 +78,9 @@ class CrossEntropy(Loss):
     """l = -log p of the true class, eq. (64)-(67).
 
     The network ends in logits (its last layer is a `Linear`) or in a `Softmax`, which is then fused
-    with the loss. Both give the same loss and gradient. Labels are integers (N,), starting at 0.
+    with the loss. Both give the same loss and gradient. Layers that change no probability may
+    follow the softmax, also user-defined ones. The output of other layers is read as logits. Labels
+    are integers (N,), starting at 0.
 
     Examples
     --------
@@ -92,11 +98,12 @@ class CrossEntropy(Loss):
         if len(output_shape) != 1:
             raise ValueError(
                 f"CrossEntropy: the network's output must have shape (classes,), got "
-                f"{output_shape}: end it with Flatten() and Linear(classes)"
+                f"{output_shape}: end it with Flatten()"
+                f"{'' if math.prod(output_shape[:-1]) == 1 else ' and Linear(classes)'}"
             )
-        labels = np.asarray(target)
+        labels = imported("CrossEntropy", "labels", target)
         if labels.ndim != 1 or labels.dtype.kind not in "iu":
-            hint = ": use labels.argmax(axis=1)" if labels.ndim == 2 else ""
+            hint = hints.for_labels(labels, count)
             raise (ValueError if labels.dtype.kind in "iu" else TypeError)(
                 f"CrossEntropy: labels must be integers of shape (N,), got {labels.dtype} of "
                 f"shape {labels.shape}{hint}"
@@ -136,20 +143,18 @@ class SquaredError(Loss):
     """
 
     def check(self, target: object, count: int, output_shape: Shape, dtype: np.dtype[Any]) -> Array:
-        targets = np.asarray(target)
-        if targets.ndim == 1 and targets.dtype.kind in "iu":
+        targets = imported("SquaredError", "target", target)
+        if targets.shape[1:] != output_shape or targets.ndim == 0:
+            labels = targets.ndim == 1 and targets.dtype.kind in "iu"
             raise ValueError(
-                f"SquaredError: target must have shape {_shape(output_shape)}, got integer labels "
-                f"of shape {targets.shape}: convert them with chainrule.data.one_hot"
+                f"SquaredError: target must have shape {_shape(output_shape)}, got "
+                f"{'integer labels of shape ' if labels else ''}{targets.shape}"
+                f"{hints.for_targets(targets, count, output_shape, dtype)}"
             )
         if targets.dtype != dtype:
             raise TypeError(
-                f"SquaredError: target must be {dtype} as the network is, got {targets.dtype}: "
-                f'convert it with target.astype("{dtype}")'
-            )
-        if targets.shape[1:] != output_shape or targets.ndim == 0:
-            raise ValueError(
-                f"SquaredError: target must have shape {_shape(output_shape)}, got {targets.shape}"
+                f"SquaredError: target must be {dtype} as the network is, got {targets.dtype}"
+                f"{hints.for_dtype('target', targets, dtype)}"
             )
         _count("SquaredError", "target", targets, count)
         return np.ascontiguousarray(targets)
@@ -158,10 +163,7 @@ class SquaredError(Loss):
         ops.squared_error(output, target, out=(losses, doutput))
 
     def classes(self, target: Array) -> Array | None:
-        if target.ndim != 2 or target.shape[1] < 2:
-            return None
-        one_hot = ((target == 0) | (target == 1)).all() and (target.sum(axis=1) == 1).all()
-        return target.argmax(axis=1).astype(np.int64) if one_hot else None
+        return target.argmax(axis=1).astype(np.int64) if hints.is_one_hot(target) else None
 
 
 def checked_loss(operation: str, loss: object) -> Loss:

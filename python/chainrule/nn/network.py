@@ -14,11 +14,13 @@ import numpy as np
 
 from .. import devices, ops
 from .._files import PathLike
+from .._optional import importing
 from .._types import Array, Shape
 from .._validation import integer
+from . import user_defined
 from .architecture import Architecture, Extras, Mode
 from .initialization import Initializer
-from .layers import Layer, Softmax
+from .layers import Layer
 from .losses import Loss, checked_loss
 from .parameters import Parameters
 from .plan import Plan, PlanCache
@@ -363,8 +365,8 @@ class Sequential:
     def predict_proba(self, x: Array, batch_size: int | None = None) -> Array:
         """Return the probability of each class, eq. (55), computed batch by batch.
 
-        If the last layer is a `Softmax`, this is the network's output. Otherwise softmax is applied
-        to the output.
+        If the network ends in a `Softmax`, this is its output. Layers that only reshape may follow
+        the softmax, and dropout, which is inactive. Otherwise softmax is applied to the output.
 
         Parameters
         ----------
@@ -376,6 +378,12 @@ class Sequential:
         ndarray (N, *output_shape)
             Each row sums to 1.
 
+        Raises
+        ------
+        TypeError, ValueError
+            As in `predict`. Also if the final softmax is computed at several positions that are
+            flattened later: the rows then do not sum to 1.
+
         Examples
         --------
         >>> import numpy as np
@@ -384,8 +392,9 @@ class Sequential:
         >>> net.predict_proba(np.zeros((1, 2), np.float32)).tolist()
         [[0.25, 0.25, 0.25, 0.25]]
         """
+        self.architecture.check_output("predict_proba", dropout=False)
         output = self._predict("predict_proba", x, batch_size)
-        return output if isinstance(self.layers[-1], Softmax) else ops.softmax(output)
+        return output if self.architecture.final_softmax is not None else ops.softmax(output)
 
     def _predict(self, operation: str, x: Array, batch_size: int | None) -> Array:
         x = self.checked(operation, x)
@@ -439,13 +448,14 @@ class Sequential:
         checked_loss("loss_and_gradient", loss)
         if len(x) == 0:
             raise ValueError("loss_and_gradient: x must have at least one instance, got 0")
+        self.architecture.check_loss(loss, training)
         target = loss.check(y, len(x), self.output_shape, self.dtype)
         mode = Mode(backward=True, dropout=training, logits=loss.takes_logits)
         with self.plan(len(x), mode) as plan, self.gradient_lock:
             plan.load(x)
             output = plan.forward(self.count_pass() if training else 0)
             target = devices.to_device(self.device, target)
-            loss.compare(output, target, plan.losses, plan.doutput)
+            user_defined.compare(loss, output, target, plan.losses, plan.doutput)
             plan.backward()
             value = float(devices.to_numpy(plan.losses).sum(dtype=np.float64)) / len(x)
             gradients = self.storage.gradients.arrays
@@ -529,7 +539,8 @@ class Sequential:
         True
         """
         # Imported here: the modules for files take a fifth of the package's import time.
-        from . import serialization
+        with importing:
+            from . import serialization
 
         stored = serialization.Stored(self.architecture, self.seed)
         arrays = {name: devices.to_numpy(array) for name, array in self.parameters.items()}
@@ -559,7 +570,8 @@ class Sequential:
         >>> net.layers, net.seed
         ((Linear(3),), 5)
         """
-        from . import serialization
+        with importing:
+            from . import serialization
 
         stored, arrays = serialization.read(path)
         network = cls.__new__(cls)

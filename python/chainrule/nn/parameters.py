@@ -11,6 +11,7 @@ import numpy as np
 from .. import devices
 from .._random import stream
 from .._types import Array, Shape
+from .._validation import require_unmasked
 from .architecture import Architecture, layout_parameters
 
 Named: TypeAlias = dict[str, Array]
@@ -122,6 +123,7 @@ class ParameterVector:
     def set_in_order(self, value: Array) -> None:
         """Copy all values from a vector in the tutorial's order."""
         size = sum(array.size for array in self.arrays.values())
+        require_unmasked("parameter_vector", "value", value)
         if not isinstance(value, np.ndarray) or value.dtype != self._dtype:
             got = getattr(value, "dtype", type(value).__name__)
             raise TypeError(f"parameter_vector: must be a {self._dtype} array, got {got}")

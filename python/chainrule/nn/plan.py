@@ -13,6 +13,7 @@ import numpy as np
 
 from .. import devices, ops
 from .._types import Array
+from . import user_defined
 from .architecture import Architecture, Buffer, BufferLayout, Extras, Mode
 from .layers import NO_BUFFER, LayerContext, Pooled
 from .parameters import Parameters
@@ -82,13 +83,16 @@ class Plan:
         self._forward = [
             context
             for i, context in enumerate(contexts)
-            if not (fused_relus[i] or i in pools or context.layer.reshapes_only(mode.dropout))
+            if not (fused_relus[i] or i in pools or architecture.passes_through(i, mode))
         ]
         dy = layout.gradients[0].reshaped(self.output.shape)
         self.doutput = dy.view(arena)
         self._backward = (
             self._backward_walk(architecture, contexts, layout, dy) if mode.backward else []
         )
+        # The first passes check that user-defined layers write their arrays.
+        own = not all(map(user_defined.is_built_in, architecture.layers))
+        self._checks_forward = self._checks_backward = own
 
     def _contexts(
         self, architecture: Architecture, parameters: Parameters, layout: BufferLayout
@@ -134,7 +138,7 @@ class Plan:
                     walk.append(LayerContext(relu, context.y, context.y, dy=dy.view(self.arena)))
             if i in skipped:
                 continue
-            if context.layer.reshapes_only(self.mode.dropout):
+            if architecture.passes_through(i, self.mode):
                 dy = dy.reshaped(context.x.shape)
                 continue
             context.dy = dy.view(self.arena)
@@ -164,15 +168,38 @@ class Plan:
             The number of the training pass, for dropout's masks. A program that records this call
             reads an array at each replay.
         """
+        if self._checks_forward:
+            self._check_forward(count)
+            return self.output
         for context in self._forward:
             context.offset = count
             context.layer.forward(context)
         return self.output
 
+    def _check_forward(self, count: int | Array) -> None:
+        for context in self._forward:
+            context.offset = count
+            if user_defined.is_built_in(context.layer):
+                context.layer.forward(context)
+            else:
+                user_defined.forward(context)
+        self._checks_forward = False
+
     def backward(self) -> None:
         """Run the backward pass from ``doutput``. Fill the gradients, eq. (41)-(42) without L2."""
+        if self._checks_backward:
+            self._check_backward()
+            return
         for context in self._backward:
             context.layer.backward(context)
+
+    def _check_backward(self) -> None:
+        for context in self._backward:
+            if user_defined.is_built_in(context.layer):
+                context.layer.backward(context)
+            else:
+                user_defined.backward(context)
+        self._checks_backward = False
 
 
 class PlanCache:

@@ -149,7 +149,8 @@ def read(path: PathLike) -> tuple[Stored, dict[str, Array]]:
     OSError
         If the file cannot be read.
     ValueError
-        If the file is not a network of this library. The message starts with ``load:``.
+        If the file is not a network of this library. The message starts with ``load:`` and names
+        the file.
     MemoryError
         If memory is short.
     """
@@ -178,8 +179,9 @@ def read(path: PathLike) -> tuple[Stored, dict[str, Array]]:
                 order = [starts[start] for start in sorted(starts)]
                 del tensors, text, starts  # before the arrays are allocated
                 return stored, _arrays(name, file, order, stored.architecture)
-        except IsADirectoryError as error:
-            _invalid(str(error).removeprefix("load: "))
+        except (IsADirectoryError, ValueError) as error:
+            text = str(error).removeprefix("load: ")
+            _invalid(text if name in text else f"{name}: {text}")
 
 
 def _invalid(text: str) -> NoReturn:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .._optional import importing
 from ..available_memory import in_bytes
 from .architecture import Architecture, Extras, Mode, step_extras
 from .losses import Loss, SquaredError
@@ -125,7 +126,8 @@ class Summary:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        import html
+        with importing:
+            import html
 
         def row(tag: str, cells: tuple[str, ...]) -> str:
             return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"

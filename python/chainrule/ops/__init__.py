@@ -9,6 +9,7 @@ Each function returns new arrays, or fills ``out`` and returns it:
 
 - A NumPy input that is not C-contiguous or not aligned gives the same result, through one copy.
 - An object with ``__dlpack__`` or ``__cuda_array_interface__`` is read without a copy.
+- A masked array is an error, because its mask would be lost.
 - ``out`` is an array, or a tuple of arrays if the function returns several. It must have the dtype
   and shape of the result, be C-contiguous and be writeable.
 - Elementwise functions and the softmax family accept ``out`` equal to an input, as their docstrings
@@ -25,10 +26,26 @@ MemoryError
     If a result or the workspace cannot be allocated. Nothing has been computed then.
 RuntimeError
     If CUDA fails.
+KeyboardInterrupt
+    Within about 250 ms of Ctrl-C, on the CPU, however long the call would take. The contents of
+    ``out``, and of the arrays that `sgd` updates, are then undefined. A signal handler that returns
+    does not disturb the call.
 
 Notes
 -----
 The result does not depend on the number of threads.
+
+Another thread must not change the arguments during a call. If it changes labels, indices or argmax
+after their check, the result is undefined, but no memory outside the arguments is read or written.
+
+Sums are computed in parts. The error of a sum of n terms, of any length, is at most
+(4096 + log₂ n) · eps · Σ|terms|, where eps is ``numpy.finfo(dtype).eps``.
+
+The error of an output of a float32 convolution on finite numbers is at most ``n · 2^-24 · Σ|x||w| +
+2^-16 · X · √(Σw²)``: n products and their sum, the output's filter, and X the largest |x| of the
+6 x 6 pixels around it, which is at most 96 times the level of its image, or counts as 0. Only the
+second term remains for a window of zeros. `set_convolution_precision` can remove it.
+``csrc/cpu/README.md`` defines the level and states the bound of the weight gradient.
 
 NaN and infinities propagate by these rules:
 
@@ -96,6 +113,7 @@ from ._products import (
     linear_backward,
     matmul,
 )
+from ._training import count_correct as count_correct
 from ._training import (
     gather,
     sgd,

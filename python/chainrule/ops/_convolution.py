@@ -22,7 +22,8 @@ def conv2d(
 ) -> Array:
     """Return the convolution of images with filters, eq. (58)–(60), optionally followed by ReLU.
 
-    The sum runs over the window and all input channels. `bias` is added to it.
+    The sum runs over the window and all input channels. `bias` is added to it. The notes of `ops`
+    bound the error.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Operations of a training step: batches and updates."""
+"""Operations of a training step: batches, updates, accuracy."""
 
 from __future__ import annotations
 
@@ -101,3 +101,28 @@ def sgd(
     array([-4.,  7.])
     """
     _core.sgd(parameters, gradient, velocity, learning_rate, momentum, nesterov, l2)
+
+
+def count_correct(output: Array, classes: Array) -> int:
+    """Return the number of rows whose first maximum is at the row's class.
+
+    Parameters
+    ----------
+    output : ndarray (N, C)
+        Logits or probabilities. A row that contains NaN is not correct.
+    classes : ndarray of int (N,)
+        A row whose class is outside [0, C) is not correct.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not such an array. Both must be on the CPU.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from chainrule import ops
+    >>> ops.count_correct(np.array([[0.0, 1.0], [2.0, 0.0]]), np.array([1, 1]))
+    1
+    """
+    return _core.count_correct(output, classes)

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from ..nn.network import Sequential
 
 PARTS = ("train", "validation")
+# The largest confusion matrix that is drawn: more cells than a figure has pixels are no chart.
+MAX_CLASSES = 1000
+# With more classes, names and lines between cells overlap.
+NAMED_CLASSES = 50
 # The color of a weight of 0, and of a confusion matrix cell with count 0.
 NEUTRAL_WEIGHT, NEUTRAL_CELL = "#F7F7F7", "#F6F6F6"
 
@@ -162,12 +166,12 @@ def confusion_matrix(
 
     Correct predictions are on the diagonal, shaded blue by their fraction of the true class. Errors
     are shaded orange, relative to the most frequent error. A few errors therefore stay visible
-    next to many correct predictions.
+    next to many correct predictions. With more than 50 classes, only some classes are named.
 
     Parameters
     ----------
     matrix : array_like of int, (classes, classes)
-        The counts. Rows are the true classes, columns the predicted ones.
+        The counts. Rows are the true classes, columns the predicted ones. At most 1000 classes.
     ax : Axes, optional
         The axes to draw on. By default those of a new figure.
     labels : sequence of str, optional
@@ -181,7 +185,8 @@ def confusion_matrix(
     Raises
     ------
     ValueError
-        If the matrix is not square, or the number of labels is not the number of classes.
+        If the matrix is not square or has more than 1000 classes, or the number of labels is not
+        the number of classes.
     ImportError
         If matplotlib is not installed.
 
@@ -198,6 +203,10 @@ def confusion_matrix(
             f"confusion_matrix: matrix must have shape (classes, classes), got {counts.shape}"
         )
     classes = counts.shape[0]
+    if classes > MAX_CLASSES:
+        raise ValueError(
+            f"confusion_matrix: matrix must have at most {MAX_CLASSES} classes, got {classes}"
+        )
     names = [str(each) for each in (range(classes) if labels is None else labels)]
     if len(names) != classes:
         raise ValueError(f"confusion_matrix: labels must have {classes} items, got {len(names)}")
@@ -227,16 +236,18 @@ def confusion_matrix(
                 fontsize=size,
                 color=PAPER if dark else INK,
             )
-    for row in range(classes):
+    for row in range(classes) if classes <= NAMED_CLASSES else ():
         share = "" if np.isnan(recall[row]) else f"{100 * recall[row]:.1f} %"
         ax.text(classes - 0.35, row, share, ha="left", va="center", fontsize=size, color=INK)
     long = max(map(len, names)) > 3
-    ax.set_xticks(range(classes), names, rotation=90 if long else 0)
-    ax.set_yticks(range(classes), names)
-    ax.set_xticks(np.arange(classes + 1) - 0.5, minor=True)
-    ax.set_yticks(np.arange(classes + 1) - 0.5, minor=True)
-    ax.grid(visible=True, which="minor", color=PAPER, linewidth=1.2)
-    ax.tick_params(which="minor", length=0)
+    step = -(-classes // NAMED_CLASSES)
+    ax.set_xticks(range(0, classes, step), names[::step], rotation=90 if long else 0)
+    ax.set_yticks(range(0, classes, step), names[::step])
+    if classes <= NAMED_CLASSES:
+        ax.set_xticks(np.arange(classes + 1) - 0.5, minor=True)
+        ax.set_yticks(np.arange(classes + 1) - 0.5, minor=True)
+        ax.grid(visible=True, which="minor", color=PAPER, linewidth=1.2)
+        ax.tick_params(which="minor", length=0)
     ax.set_xlabel("predicted")
     ax.set_ylabel("true")
     total = int(counts.sum())
@@ -248,8 +259,7 @@ def confusion_matrix(
 
 def _blend(recall: Array, shade: Array) -> Array:
     """Return the cell colors: shades of blue on the diagonal, shades of orange elsewhere."""
-    from matplotlib.colors import to_rgb
-
+    to_rgb = require("matplotlib.colors").to_rgb
     orange, blue = np.array(to_rgb(ORANGE)), np.array(to_rgb(BLUE))
     neutral = np.array(to_rgb(NEUTRAL_CELL))
     image: Array = neutral + np.clip(shade, 0, 1)[:, :, None] * (orange - neutral)
@@ -313,9 +323,8 @@ def filters(network: Sequential, ax: Axes | None = None) -> Figure:
         ax = figure.subplots()
     else:
         figure = figure_of(ax)
-    from matplotlib.colors import LinearSegmentedColormap
-
-    scale = LinearSegmentedColormap.from_list("weights", [ORANGE, NEUTRAL_WEIGHT, BLUE])
+    colors = require("matplotlib.colors")
+    scale = colors.LinearSegmentedColormap.from_list("weights", [ORANGE, NEUTRAL_WEIGHT, BLUE])
     drawn = ax.imshow(image, cmap=scale, vmin=-limit, vmax=limit, interpolation="nearest")
     ax.set_xticks([])
     ax.set_yticks([])

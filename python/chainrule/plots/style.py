@@ -6,7 +6,7 @@ import functools
 import io
 from typing import TYPE_CHECKING
 
-from .._optional import require
+from .._optional import importing, require
 from .._types import Array
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ def shaded_rows(levels: Array, shades: str = SHADES, width: int = 1) -> list[str
 @functools.cache
 def _figure_class() -> type[Figure]:
     require("matplotlib")
-    from matplotlib.figure import Figure
+    with importing:
+        from matplotlib.figure import Figure
 
     class Picture(Figure):
         """A figure that notebooks display although pyplot does not manage it."""

@@ -12,6 +12,10 @@ from .._types import Array
 # From a text and its role to the text as it is printed. Roles: "title", "header", "correct"
 # (diagonal), "zero", "frequent" (more than half of the largest mistake), "mistake".
 Style: TypeAlias = Callable[[str, str], str]
+# A matrix of more classes has one line per class instead of one cell per pair of classes.
+MAX_COLUMNS = 50
+# The largest number of such lines.
+MAX_ROWS = 100
 
 
 def plain(text: str, role: str) -> str:
@@ -45,7 +49,9 @@ def confusion_table(
 ) -> list[str]:
     """Return the lines of a confusion matrix, with the share of correct predictions per class.
 
-    A dot stands for zero, so that the mistakes are easy to find.
+    A dot stands for zero, so that the mistakes are easy to find. With more than 50 classes, each
+    line only shows the share and the most frequent mistake of a class. With more than 100 classes,
+    only the 100 with the smallest shares are listed.
 
     Parameters
     ----------
@@ -77,13 +83,13 @@ def confusion_table(
     if names is None:
         names = [str(index) for index in range(len(confusion))]
     correct, totals = np.diag(confusion), confusion.sum(axis=1)
-    mistakes = confusion - np.diag(correct)
-    most = int(mistakes.max(initial=0))
     longest = max(map(len, names), default=0)
     first = longest + 7
     cell = max(len(str(int(confusion.max(initial=0)))), longest) + 2
-    if columns is not None and first + cell * len(names) + 9 > columns:
-        return _narrow(names, correct, totals, mistakes, style)
+    wide = columns is not None and first + cell * len(names) + 9 > columns
+    if wide or len(names) > MAX_COLUMNS:
+        return _narrow(names, correct, totals, confusion, style)
+    most = int((confusion - np.diag(correct)).max(initial=0))
     lines = [" " * first + style("predicted", "title")]
     header = "".join(name.rjust(cell) for name in names) + "  correct"
     lines.append(" " * first + style(header, "header"))
@@ -104,17 +110,26 @@ def confusion_table(
 
 
 def _narrow(
-    names: Sequence[str], correct: Array, totals: Array, mistakes: Array, style: Style
+    names: Sequence[str], correct: Array, totals: Array, confusion: Array, style: Style
 ) -> list[str]:
     lines = [style("  true  correct   most confused with", "title")]
-    for row, name in enumerate(names):
+    rows = np.arange(len(names))
+    if len(rows) > MAX_ROWS:
+        # Classes without instances come last.
+        shares = np.where(totals > 0, correct / np.maximum(totals, 1), 2.0)
+        rows = np.sort(np.argsort(shares, kind="stable")[:MAX_ROWS])
+    for row in rows.tolist():
+        mistakes = confusion[row].copy()
+        mistakes[row] = 0
         most = ""
-        if mistakes[row].any():
-            column = int(mistakes[row].argmax())
-            count = int(mistakes[row, column])
+        if mistakes.any():
+            column = int(mistakes.argmax())
+            count = int(mistakes[column])
             most = f"{names[column]} ({count:,} {'time' if count == 1 else 'times'})"
-        line = f"  {name:>4} {_share(correct[row], totals[row]):>8}   {most}"
+        line = f"  {names[row]:>4} {_share(correct[row], totals[row]):>8}   {most}"
         lines.append(line.rstrip())
+    if len(rows) < len(names):
+        lines.append(f"  and {len(names) - len(rows):,} more classes with a higher share")
     return lines
 
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from .. import ops
 from .._types import Array
+from ..nn import user_defined
 from ..nn.architecture import Extras, Mode, step_extras
-from ..nn.layers import KINDS
 from ..nn.losses import LOSSES, Loss
 from ..nn.network import Sequential
 from ..nn.plan import Plan
@@ -48,7 +48,7 @@ def is_recordable(network: Sequential, loss: Loss) -> bool:
 
     User-defined layers and losses may compute in Python, which a program does not record.
     """
-    return type(loss) in LOSSES and all(type(layer) in KINDS.values() for layer in network.layers)
+    return type(loss) in LOSSES and all(map(user_defined.is_built_in, network.layers))
 
 
 def step_plans(
@@ -158,15 +158,14 @@ class TrainStep:
             classes = extras["target"]
             if data.classes is not data.target:
                 classes = data.classes.take(indices, 0, extras["classes"], "clip")
-            plan.output.argmax(1, extras["predicted"])
-            np.equal(extras["predicted"], classes, extras["correct"])
-            correct = int(np.count_nonzero(extras["correct"]))
+            correct = ops.count_correct(plan.output, classes)
         return float(np.add.reduce(plan.losses, dtype=np.float64)), correct
 
     def _run(self, plan: Plan) -> None:
         ops.gather(self.data.x, plan.extras["indices"], out=plan.input)
         output = plan.forward(self._pass_number)
-        self.data.loss.compare(output, plan.extras["target"], plan.losses, plan.doutput)
+        target = plan.extras["target"]
+        user_defined.compare(self.data.loss, output, target, plan.losses, plan.doutput)
         plan.backward()
 
     def parameters_are_finite(self) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .._files import PathLike, explained_memory_errors, replace_file, shown
+from .._optional import importing
 from .._types import Array
 from .confusion import confusion_table
 
@@ -118,7 +119,8 @@ class History:
         epoch,train_loss,train_accuracy,validation_loss,validation_accuracy,learning_rate,seconds
         1,0.5,,,,0.1,2.0
         """
-        import csv
+        with importing:
+            import csv
 
         with explained_memory_errors(f"to_csv: {shown(path)}: memory must suffice, got too little"):
             text = io.StringIO()
@@ -146,7 +148,8 @@ class History:
         ValueError
             If the history has no epoch.
         """
-        from .. import plots
+        with importing:
+            from .. import plots
 
         return plots.history(self, ax=ax)
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from .. import devices
+from .. import available_memory, devices
 from .._random import generator
 from .._types import Array
 from .._validation import integer, number
+from ..nn import user_defined
 from ..nn.architecture import Mode
 from ..nn.losses import Loss, checked_loss
 from ..nn.network import Sequential
@@ -65,7 +68,7 @@ def fit(
         The largest number of passes over the data.
     validation : float in (0, 1), data, or None
         A fraction of the data that is held out, chosen by a seeded permutation, or other data.
-        Validation data does not contribute to gradients.
+        Validation data does not contribute to gradients. Its loss must be finite.
     stop : stopping rule, or several
         `GradientBelow`, `EarlyStopping`.
     callbacks : callable, or several
@@ -76,7 +79,8 @@ def fit(
         Seed of the order and of the split. None means the network's seed.
     progress : bool
         Whether to print one line per epoch to stderr, and a progress bar while the epoch runs. The
-        bar requires tqdm, and a terminal or a notebook.
+        bar requires tqdm, and a terminal or a notebook. Training continues if stderr cannot be
+        written.
 
     Returns
     -------
@@ -85,8 +89,9 @@ def fit(
     Raises
     ------
     DivergenceError
-        If a loss is not finite. The network keeps the parameters of the last finished batch. Also
-        if the parameters are not finite after an epoch.
+        If a loss, of training or of validation, is not finite. The network keeps the parameters of
+        the last finished batch, or the best ones if `EarlyStopping` has restored them. Also if the
+        parameters are not finite after an epoch or after its callbacks.
     RuntimeError
         If the network is already training in another call.
     MemoryError
@@ -97,7 +102,9 @@ def fit(
 
     Notes
     -----
-    The first Ctrl-C ends training after the current batch, and `fit` returns. The second raises
+    The first Ctrl-C ends training after the current batch, and `fit` returns. ``stopped_by`` is
+    then "interrupt", also if Ctrl-C came during the last epoch's callbacks. If `fit` raises another
+    exception after the first Ctrl-C, KeyboardInterrupt replaces it. The second Ctrl-C raises
     KeyboardInterrupt at once, possibly in the middle of a step.
 
     Examples
@@ -117,6 +124,7 @@ def fit(
     epochs = integer("fit", "epochs", epochs, 1)
     checked_loss("fit", loss)
     training_data = TrainingData("fit", network, data, loss)
+    network.architecture.check_loss(loss, dropout=True)
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"fit: optimizer must be an optimizer such as SGD(0.1), got {optimizer!r}")
     rules: Sequence[StoppingRule] = _as_tuple(stop)
@@ -130,6 +138,7 @@ def fit(
     count = len(order)
     batch = min(count, count if batch_size is None else integer("fit", "batch_size", batch_size, 1))
     batches = -(-count // batch)
+    callbacks = _as_tuple(callbacks)
 
     with network.training("fit"), Interrupt() as interrupt:
         _require_memory(network, training_data, batch, optimizer, rules)
@@ -156,6 +165,7 @@ def fit(
                         measured = _measure(network, validation_data, None, interrupt)
                     if interrupt.requested:
                         raise KeyboardInterrupt
+                    _check_means(epoch, train_loss, measured)
                     record = Epoch(
                         epoch,
                         train_loss,
@@ -172,8 +182,14 @@ def fit(
                         for rule, rule_state in zip(rules, stopping, strict=True)
                         if rule_state.after_epoch(record)
                     ]
-                    for callback in _as_tuple(callbacks):
+                    for callback in callbacks:
                         callback(network, history)
+                    if interrupt.requested:
+                        raise KeyboardInterrupt
+                    if callbacks and not step.parameters_are_finite():
+                        raise DivergenceError(
+                            f"fit: weights are not finite after the callbacks of epoch {epoch}"
+                        )
                     if ended_by:
                         history.stopped_by = repr(ended_by[0])
                         break
@@ -184,6 +200,8 @@ def fit(
                 history.stopped_by = "interrupt"
             finally:
                 notes = [note for rule_state in stopping if (note := rule_state.finish())]
+        if interrupt.requested:  # by Ctrl-C while a rule restored parameters
+            history.stopped_by = "interrupt"
         if history.stopped_by == "interrupt":
             outcome = "; ".join(notes) or "the network has the weights of that batch"
             report.write(
@@ -194,7 +212,26 @@ def fit(
             reason = [f"stopped by {history.stopped_by}"] if history.stopped_by else []
             for note in [*reason, *notes]:
                 report.write(f"fit: {note}")
+    if interrupt.requested:
+        history.stopped_by = "interrupt"
     return history
+
+
+def _check_means(epoch: int, train_loss: float, measured: _Measurement | None) -> None:
+    """Raise DivergenceError if a mean loss of an epoch is not finite.
+
+    Each batch's loss is checked before. The sum of finite losses can still overflow.
+    """
+    if not math.isfinite(train_loss):
+        raise DivergenceError(
+            f"fit: mean loss is {train_loss} in epoch {epoch}: lower the learning rate, or look "
+            f"for huge values in the data"
+        )
+    if measured is not None and not math.isfinite(measured.loss):
+        raise DivergenceError(
+            f"fit: validation loss is {measured.loss} after epoch {epoch}: lower the learning "
+            f"rate, or look for NaN and huge values in the validation data"
+        )
 
 
 def _as_tuple(one_or_several: Any) -> tuple[Any, ...]:
@@ -234,7 +271,7 @@ def _split(
     count = len(data)
     if validation is None:
         return np.arange(count), None
-    if not isinstance(validation, int | float):
+    if not isinstance(validation, numbers.Real):
         return np.arange(count), TrainingData("fit: validation", network, validation, data.loss)
     fraction = number("fit", "validation", validation, 0, 1)
     held_out = round(count * fraction)
@@ -264,11 +301,14 @@ def evaluate(
     Returns
     -------
     Evaluation
+        The loss is NaN or infinite if that of an instance is. `fit` raises DivergenceError instead.
 
     Raises
     ------
     TypeError, ValueError
         If an argument is invalid, or does not match another.
+    MemoryError
+        If the confusion matrix does not fit, with the numbers. Nothing has been computed then.
 
     Examples
     --------
@@ -280,7 +320,25 @@ def evaluate(
     >>> round(result.accuracy, 3), result.confusion.tolist()
     (0.667, [[1, 0], [1, 1]])
     """
-    return _measure(network, TrainingData("evaluate", network, data, loss), batch_size, None)
+    checked = TrainingData("evaluate", network, data, loss)
+    if checked.classes is None:
+        return Evaluation(_measure(network, checked, batch_size, None).loss, None, None)
+    classes = network.output_shape[0]
+    available_memory.require(
+        f"evaluate: the confusion matrix of {classes:,} classes needs", 8 * classes**2
+    )
+    mean, accuracy, predicted = _measure(network, checked, batch_size, None)
+    pairs = np.bincount(checked.classes * classes + predicted, minlength=classes * classes)
+    confusion = pairs.reshape(classes, classes).astype(np.int64, copy=False)
+    return Evaluation(mean, accuracy, confusion)
+
+
+class _Measurement(NamedTuple):
+    """Mean loss, accuracy and predicted classes. The last two are None without classes."""
+
+    loss: float
+    accuracy: float | None
+    predicted: Array | None
 
 
 def _measure(
@@ -288,7 +346,7 @@ def _measure(
     data: TrainingData,
     batch_size: int | None,
     interrupt: Interrupt | None,
-) -> Evaluation:
+) -> _Measurement:
     loss = data.loss
     mode = Mode(logits=loss.takes_logits)
     batch = network.prediction_batch("evaluate", batch_size, mode)
@@ -302,12 +360,10 @@ def _measure(
         if data.classes is not None:
             predicted[rows] = output.argmax(axis=1)
         target = devices.to_device(network.device, data.target[rows])
-        loss.compare(plan.output, target, plan.losses, plan.doutput)
+        user_defined.compare(loss, plan.output, target, plan.losses, plan.doutput)
         total += float(devices.to_numpy(plan.losses).sum(dtype=np.float64))
     mean = total / len(data)
     if data.classes is None:
-        return Evaluation(mean, None, None)
-    classes = network.output_shape[0]
-    pairs = np.bincount(data.classes * classes + predicted, minlength=classes * classes)
-    confusion = pairs.reshape(classes, classes).astype(np.int64, copy=False)
-    return Evaluation(mean, int(np.trace(confusion)) / len(data), confusion)
+        return _Measurement(mean, None, None)
+    correct = int(np.count_nonzero(predicted == data.classes))
+    return _Measurement(mean, correct / len(data), predicted)

@@ -5,7 +5,7 @@ parameters. `OptimizerState` does the rest: it allocates the arrays that the opt
 step to step, bounds the gradient's norm, and records the step as a `Program`. To add an optimizer,
 add its kernel to `chainrule.ops`, a subclass here, and its name to `OPTIMIZERS`. An optimizer that
 computes in NumPy is only a subclass: it must not be in `OPTIMIZERS`, because a `Program` does not
-record NumPy.
+record NumPy. The first step checks this.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 from .. import cuda, devices, ops
 from .._types import Array
-from .._validation import number, set_fields
+from .._validation import boolean, number, set_fields
 from ..nn.network import Sequential
 from ..nn.parameters import ParameterVector
 from ..program import Program
@@ -158,8 +158,7 @@ class SGD(Optimizer):
     def __post_init__(self) -> None:
         self._check()
         set_fields(self, momentum=number("SGD", "momentum", self.momentum, 0, 1))
-        if not isinstance(self.nesterov, bool):
-            raise TypeError(f"SGD: nesterov must be a bool, got {self.nesterov!r}")
+        set_fields(self, nesterov=boolean("SGD", "nesterov", self.nesterov))
         if self.nesterov and self.momentum == 0:
             raise ValueError("SGD: momentum must be above 0 if nesterov=True, got 0")
 
@@ -261,11 +260,40 @@ class OptimizerState:
         if self._program is not None:
             self._program.run()
         elif self.is_recordable:
-            with Program() as program:
-                self.apply()
-            self._program = program
+            self._program = self._record()
         else:
             self.apply()
+
+    def _record(self) -> Program:
+        """Run the step once, and return it as a program.
+
+        Raises
+        ------
+        TypeError
+            If the program would not repeat the step, because the optimizer computes in NumPy.
+        """
+        # SGD is tested. For any other optimizer the program is compared with the step.
+        arrays = [array for update in self._updates for array in (update[0], *update[2].values())]
+        compares = type(self.optimizer) is not SGD and self._norm is None
+        before = [array.copy() for array in arrays] if compares else []
+        program = Program()
+        with program:
+            self.apply()
+        same = len(program) > 0
+        if compares and same:
+            after = [array.copy() for array in arrays]
+            for array, values in zip(arrays, before, strict=True):
+                array[...] = values
+            program.run()
+            same = all(map(np.array_equal, arrays, after, [True] * len(arrays)))
+        if not same:
+            name = type(self.optimizer).__name__
+            raise TypeError(
+                f"{name}: update must compute with chainrule.ops only, because a Program records "
+                f"nothing else, got a program of {len(program)} operations that does not repeat "
+                f"the step: an optimizer that computes in NumPy must not be in OPTIMIZERS"
+            )
+        return program
 
     def apply(self) -> None:
         """Update the parameters at the learning rate in `learning_rate`. A `Program` records this.
@@ -275,7 +303,14 @@ class OptimizerState:
         if self.optimizer.clip is not None and self._norm is not None:
             self._norm.clip(self.optimizer.clip)
         for parameters, gradient, state, l2 in self._updates:
-            self.optimizer.update(parameters, gradient, state, self.learning_rate, l2)
+            update: Callable[..., object] = self.optimizer.update
+            result = update(parameters, gradient, state, self.learning_rate, l2)
+            if result is not None and result is not parameters:
+                raise TypeError(
+                    f"{type(self.optimizer).__name__}: update must change its array parameters in "
+                    f"place, such as parameters -= ..., and return None, got "
+                    f"{type(result).__name__}"
+                )
 
 
 def norm(vector: Array) -> float:

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from .._types import Array
+from .._validation import imported
 from ..nn.losses import CrossEntropy, Loss, SquaredError, checked_loss
 from ..nn.network import Sequential, checked_network
 
@@ -47,10 +48,12 @@ class TrainingData:
         checked_network(operation, network)
         x, y = _pair(operation, data)
         if loss is None:
-            loss = CrossEntropy() if np.asarray(y).dtype.kind in "iu" else SquaredError()
+            kind = imported(operation, "y", y).dtype.kind
+            loss = CrossEntropy() if kind in "iu" else SquaredError()
         checked_loss(operation, loss)
         # `ops.gather` copies any other layout in every step.
         self.x = np.require(network.checked(operation, x), requirements=["C", "A"])
+        network.architecture.check_loss(loss, dropout=False)
         self.target = loss.check(y, len(self.x), network.output_shape, network.dtype)
         self.classes = loss.classes(self.target)
         self.loss = loss

@@ -4,6 +4,7 @@
 
 #include "cpu/kernels/conv/convolution.h"
 #include "cpu/kernels/conv/image_split.h"
+#include "cpu/kernels/long_sums.h"
 
 namespace chainrule::CR_ISA {
 
@@ -14,6 +15,11 @@ struct BackwardWeightSplit {
   int64_t rows, columns;
   ImageSplit images;
   int64_t groups, group_rows, gradient_stride, copy_size, pack_size;
+  // A step adds the pixels of a band of rows, or of a part of one row if it is longer than
+  // step_columns. After max_steps the sums of a chunk are a subtotal.
+  static constexpr int64_t band_pixels = 256, max_steps = 256;
+  int64_t band, step_columns;
+  int64_t levels;  // buffers of subtotals
 
   explicit BackwardWeightSplit(const Conv2d& s)
       : rows(s.window.rows * s.window.columns * s.in),
@@ -25,38 +31,48 @@ struct BackwardWeightSplit {
     groups = ceil_div(max(1, rows), group_rows);
     gradient_stride = columns;
     const ImplicitGemm<T> gemm = forward_gemm<T>(s);
-    copy_size = s.batch > 0 && gemm.needs_padding()
-                    ? round_up(gemm.input_rows(s.out_height) * gemm.input_columns() * s.in, 16)
-                    : 0;
+    copy_size = s.batch > 0 && gemm.needs_padding() ? gemm.copy_size(s.out_height) : 0;
     pack_size =
         s.batch == 0 || columns == s.out ? 0 : round_up(s.out_height * s.out_width * columns, 16);
+    band = max(1, band_pixels / max(1, s.out_width));
+    step_columns = max(1, ceil_div(s.out_width, max(1, ceil_div(s.out_width, max_part_terms))));
+    const int64_t steps =
+        images.max_images() * ceil_div(s.out_height, band) * ceil_div(s.out_width, step_columns);
+    levels = Subtotals<T>::levels(ceil_div(steps, max_steps));
   }
   // The partial sums of the weights, then those of the bias.
   int64_t partial_size() const { return round_up((rows + 1) * columns, 16); }
   int64_t workspace_size(int workers) const {
-    return (images.chunks * partial_size() + workers * (copy_size + pack_size)) *
+    return (images.chunks * (1 + levels) * partial_size() + workers * (copy_size + pack_size)) *
            static_cast<int64_t>(sizeof(T));
   }
 };
 
-// Adds the contribution of `out_rows` output rows of one image to rows [first, last) of the partial
-// sums.
+// From one image row to the next, in elements, and from one window to the next, in rows and
+// columns.
+struct WindowStrides {
+  int64_t row, rows, columns;
+};
+
+// Adds the contribution of out_rows x out_columns outputs of one image to rows [first, last) of the
+// partial sums.
 template <class T>
-void accumulate_image(const T* pixels, int64_t row_stride, const T* gradient,
-                      int64_t gradient_stride, int64_t out_rows, int64_t first, int64_t last,
-                      T* partial, const Conv2d& s) {
+void accumulate_image(const T* pixels, const WindowStrides& strides, const T* gradient,
+                      int64_t gradient_stride, int64_t out_rows, int64_t out_columns, int64_t first,
+                      int64_t last, T* partial, const Conv2d& s) {
   const PackedMatrix<T> layout{1, s.out};
   const int64_t columns = round_up(s.out, Vec<T>::width);
-  const int64_t window_row = s.window.columns * s.in;
+  const int64_t window_row = s.window.columns * s.in, row_stride = strides.row;
   const Segments segments{out_rows,
-                          s.out_width,
-                          s.window.stride_columns * s.in,
-                          s.window.stride_rows * row_stride,
+                          out_columns,
+                          strides.columns * s.in,
+                          strides.rows * row_stride,
                           gradient_stride,
                           s.out_width * gradient_stride};
   Epilogue<T> add;
   add.accumulate = true;
   for (int64_t panel = 0; panel < layout.panels(); ++panel) {
+    if (panel > 0 && !keep_going(out_rows * s.out_width * (last - first))) return;
     const int64_t left = panel * tile_columns<T>;
     // Consecutive rows of the product are contiguous in a window row. With less than 8 elements in
     // it, a narrow tile would have fewer rows than multiply-adds in flight.
@@ -94,14 +110,14 @@ void accumulate_image(const T* pixels, int64_t row_stride, const T* gradient,
   }
 }
 
-// sum[k] += Σ_p rows[p][k], with p in order.
+// sum[k] += Σ_p rows[p][k].
 template <class T>
 void accumulate_bias(const T* rows, int64_t count, int64_t columns, T* sum) {
   using V = Vec<T>;
   for (int64_t k = 0; k < columns; k += V::width) {
-    V total = V::load(sum + k);
+    V total = V::zero();
     for (int64_t p = 0; p < count; ++p) total = total + V::load(rows + p * columns + k);
-    total.store(sum + k);
+    (V::load(sum + k) + total).store(sum + k);
   }
 }
 
@@ -113,7 +129,8 @@ void backward_weight_gemm(const T* dy, const T* x, T* dweight, T* dbias, const C
   const ImplicitGemm<T> gemm = forward_gemm<T>(s);
   const int64_t pixels_out = s.out_height * s.out_width;
   T* const partials = static_cast<T*>(workspace.data);
-  T* const copies = partials + split.images.chunks * split.partial_size();
+  T* const buffers = partials + split.images.chunks * split.partial_size();
+  T* const copies = buffers + split.images.chunks * split.levels * split.partial_size();
   const int64_t cycles = convolution_cycles(s, V::width);
   parallel_for(
       split.images.chunks * split.groups, cycles, workspace.workers,
@@ -122,27 +139,31 @@ void backward_weight_gemm(const T* dy, const T* x, T* dweight, T* dbias, const C
         const int64_t first = group * split.group_rows;
         const int64_t last = min(split.rows, first + split.group_rows);
         T* const partial = partials + chunk * split.partial_size();
-        T* const partial_bias = partial + split.rows * split.columns;
-        for (int64_t i = first * split.columns; i < last * split.columns; ++i) partial[i] = T(0);
+        const int64_t bias = split.rows * split.columns;
+        fill_zero(partial + first * split.columns, (last - first) * split.columns);
         if (group == 0) {
-          for (int64_t i = 0; i < split.columns; ++i) partial_bias[i] = T(0);
+          for (int64_t i = 0; i < split.columns; ++i) partial[bias + i] = T(0);
         }
+        const Subtotals<T> subtotals(buffers + chunk * split.levels * split.partial_size(),
+                                     split.partial_size());
+        int64_t steps = 0, pushed = 0;
         T* const copy = copies + worker * (split.copy_size + split.pack_size);
         T* const pack = copy + split.copy_size;
         const int64_t end = split.images.end(chunk);
         for (int64_t image = split.images.begin(chunk); image < end; ++image) {
           const T* const source = x + image * s.height * s.width * s.in;
           const T* pixels = source;
-          int64_t row_stride = s.width * s.in;
+          WindowStrides strides{s.width * s.in, s.window.stride_rows, s.window.stride_columns};
           if (split.copy_size > 0) {
-            copy_padded(source, gemm.image, gemm.top, gemm.left, gemm.input_rows(s.out_height),
-                        gemm.input_columns(), copy);
+            const WindowAxis down = gemm.row_axis(s.out_height), across = gemm.column_axis();
+            copy_windows(source, gemm.image, gemm.top, gemm.left, down, across, copy);
             pixels = copy;
-            row_stride = gemm.input_columns() * s.in;
+            strides = {across.copy_length() * s.in, down.copy_stride(), across.copy_stride()};
           }
           const T* gradient = dy + image * pixels_out * s.out;
           if (split.pack_size > 0) {  // the microkernel reads full vectors, past the last filter
             for (int64_t p = 0; p < pixels_out; ++p) {
+              if (p % row_part == row_part - 1 && !keep_going(row_part)) return;
               T* const to = pack + p * split.columns;
               for (int64_t k = 0; k < split.columns; ++k)
                 to[k] = k < s.out ? gradient[p * s.out + k] : T(0);
@@ -150,18 +171,29 @@ void backward_weight_gemm(const T* dy, const T* x, T* dweight, T* dbias, const C
             gradient = pack;
           }
           // All rows of the product use a band of the gradient, of which one panel has 64 kB.
-          const int64_t band = max(1, 256 / max(1, s.out_width));
-          for (int64_t top = 0; top < s.out_height; top += band) {
-            const int64_t height = min(band, s.out_height - top);
-            const T* const rows = gradient + top * s.out_width * split.gradient_stride;
-            accumulate_image(pixels + top * s.window.stride_rows * row_stride, row_stride, rows,
-                             split.gradient_stride, height, first, last, partial, s);
-            // The band is in the cache now. Tried and not kept: packing its panels, so that they
-            // are closer together (56 x 56 x 256 with 1 x 1 filters: 2 %).
-            if (group == 0)
-              accumulate_bias(rows, height * s.out_width, split.columns, partial_bias);
+          for (int64_t top = 0; top < s.out_height; top += split.band) {
+            const int64_t height = min(split.band, s.out_height - top);
+            for (int64_t left = 0; left < s.out_width; left += split.step_columns) {
+              const int64_t width = min(split.step_columns, s.out_width - left);
+              if (!keep_going(height * width * (last - first))) return;
+              if (steps++ == BackwardWeightSplit<T>::max_steps) {
+                steps = 1;
+                subtotals.push(pushed, partial, first * split.columns, last * split.columns);
+                if (group == 0) subtotals.push(pushed, partial, bias, bias + split.columns);
+                ++pushed;
+              }
+              const T* const rows = gradient + (top * s.out_width + left) * split.gradient_stride;
+              accumulate_image(
+                  pixels + top * strides.rows * strides.row + left * strides.columns * s.in,
+                  strides, rows, split.gradient_stride, height, width, first, last, partial, s);
+              // The band is in the cache now. Tried and not kept: packing its panels, so that they
+              // are closer together (56 x 56 x 256 with 1 x 1 filters: 2 %).
+              if (group == 0) accumulate_bias(rows, height * width, split.columns, partial + bias);
+            }
           }
         }
+        subtotals.add_to(pushed, partial, first * split.columns, last * split.columns);
+        if (group == 0) subtotals.add_to(pushed, partial, bias, bias + split.columns);
       });
   // Adds the partial sums of the chunks and transposes them from (r, s, c) rows to filters. A task
   // has rows. If it had filters, every cache line of the partial sums would go to every thread.

@@ -4,6 +4,7 @@
 // maximum of each pooling window, so that the unpooled output never leaves the cache.
 #pragma once
 
+#include "cpu/convolution_precision.h"
 #include "cpu/kernels/conv/few_channels.h"
 #include "cpu/kernels/conv/winograd.h"
 #include "cpu/kernels/window_max.h"
@@ -167,10 +168,9 @@ struct Convolution {
       more = FewChannels(gemm).weights_size() + workers * FewChannels(gemm).worker_scratch_size();
     if (uses_winograd()) {
       const WinogradConvolution<T> winograd(gemm, images);
-      const int64_t flags = ceil_div(winograd.tiles.blocks(), static_cast<int64_t>(sizeof(T)));
       // The implicit GEMM uses the same memory when it recomputes an image.
       more = max(more, winograd.filters_size() + workers * winograd.worker_scratch_size()) +
-             round_up(flags, 16);
+             WinogradReports(winograd).size();
     }
     return (packed_size() + more) * static_cast<int64_t>(sizeof(T));
   }
@@ -189,35 +189,58 @@ struct Convolution {
     const T* const packed = static_cast<const T*>(workspace.data);
     T* const scratch = static_cast<T*>(workspace.data) + packed_size();
     if (uses_few_channels()) return run_few_channels(source, packed, scratch, workers);
-    if (!uses_winograd()) {
-      return run_implicit_gemm(source, packed, scratch, workers, [](int64_t) { return true; });
+    const auto all = [](int64_t) { return true; };
+    if (!uses_winograd() || convolution_precision() == ConvolutionPrecision::highest) {
+      return run_implicit_gemm(source, packed, scratch, workers, all);
     }
     const WinogradConvolution<T> winograd(gemm, images);
     const WinogradTiles& tiles = winograd.tiles;
     T* const worker_scratch = scratch + winograd.filters_size();
-    bool* const not_finite = reinterpret_cast<bool*>(
+    const WinogradReports layout(winograd);
+    T* const levels =
         scratch + max(workers * band_scratch_size(),
-                      winograd.filters_size() + workers * winograd.worker_scratch_size()));
-    parallel_for(gemm.filters.panels(), gemm.filters.size(), workers,
-                 [&](int64_t panel, int) { winograd.transform_filters(packed, panel, scratch); });
+                      winograd.filters_size() + workers * winograd.worker_scratch_size());
+    auto* const reports = reinterpret_cast<WinogradReport*>(levels + layout.levels);
+    bool* const direct = reinterpret_cast<bool*>(levels + layout.levels + layout.reports);
+    parallel_for(gemm.filters.panels(), gemm.filters.size(), workers, [&](int64_t panel, int) {
+      winograd.transform_filters(packed, panel, scratch);
+      levels[panel] = filter_level(gemm.filters, packed, panel);
+    });
+    T level = levels[0];
+    for (int64_t panel = 1; panel < gemm.filters.panels(); ++panel) {
+      if (levels[panel] < level) level = levels[panel];
+    }
+    if (level < T(0)) return run_implicit_gemm(source, packed, scratch, workers, all);
     parallel_for(tiles.blocks(), cycles / 2, workers, [&](int64_t block, int worker) {
-      not_finite[block] = !winograd.run(
-          source, block, scratch, worker_scratch + worker * winograd.worker_scratch_size(), output);
+      winograd.run(source, block, scratch, worker_scratch + worker * winograd.worker_scratch_size(),
+                   reports, output);
     });
     bool any = false;
-    for (int64_t block = 0; block < tiles.blocks(); ++block) any = any || not_finite[block];
+    for (int64_t image = 0; image < images; ++image) {
+      direct[image] = !winograd.accurate(reports, image, level);
+      any = any || direct[image];
+    }
     if (!any) return;
-    run_implicit_gemm(source, packed, scratch, workers, [&](int64_t image) {
-      const int64_t last = ((image + 1) * tiles.tiles_per_image() - 1) / WinogradTiles::block;
-      for (int64_t block = image * tiles.tiles_per_image() / WinogradTiles::block; block <= last;
-           ++block) {
-        if (not_finite[block]) return true;
-      }
-      return false;
-    });
+    run_implicit_gemm(source, packed, scratch, workers,
+                      [&](int64_t image) { return direct[image]; });
   }
 
  private:
+  using WinogradReport = typename WinogradConvolution<T>::Report;
+  // Elements of T: the level of each panel of filters, the reports, and a flag per image.
+  struct WinogradReports {
+    int64_t levels, reports, flags;
+
+    explicit WinogradReports(const WinogradConvolution<T>& winograd)
+        : levels(round_up(winograd.gemm.filters.panels(), 16)),
+          reports(elements(winograd.reports() * static_cast<int64_t>(sizeof(WinogradReport)))),
+          flags(elements(winograd.tiles.batch)) {}
+    int64_t size() const { return levels + reports + flags; }
+    static int64_t elements(int64_t bytes) {
+      return round_up(ceil_div(bytes, static_cast<int64_t>(sizeof(T))), 16);
+    }
+  };
+
   void run_few_channels(const T* source, const T* packed, T* scratch, int workers) const {
     const FewChannels filters(gemm);
     T* const worker_scratch = scratch + filters.weights_size();
@@ -233,7 +256,7 @@ struct Convolution {
 
   // The scratch memory of a worker of the implicit GEMM: the output's buffer and the padded input.
   int64_t band_scratch_size() const {
-    return output.buffer_size(gemm) + gemm.copy_size(output.band_rows(gemm));
+    return output.buffer_size(gemm) + gemm.scratch_size(output.band_rows(gemm));
   }
 
   // Computes the images for which selected(image) is true.

@@ -19,6 +19,7 @@
 #pragma once
 
 #include "cpu/kernels/conv/implicit_gemm.h"
+#include "cpu/kernels/long_sums.h"
 
 namespace chainrule::CR_ISA {
 
@@ -56,6 +57,8 @@ class FewChannelConv {
   // backward input if the stride is longer than the filter.
   bool supports() const {
     if (c_.window_rows < 1 || c_.window_columns < 1) return false;
+    // All terms of a window are added in order.
+    if (c_.window_rows * c_.window_columns * channels_ > max_part_terms) return false;
     if (V::width == 1 || filters_ < 1 || 4 * filters_ > 3 * V::width || lanes % filters_ != 0) {
       return false;
     }
@@ -91,6 +94,7 @@ class FewChannelConv {
     copy_padded(source, c_.image, c_.top, c_.left, input_rows_, c_.input_columns(), copy);
     for (int64_t i = input_rows_ * row_stride_; i < worker_scratch_size_; ++i) copy[i] = T(0);
     for (int64_t i = 0; i * rows < c_.out_rows; ++i) {
+      if (!keep_going(width * filters_ * taps_ / V::width)) return;
       const T* from = copy + i * rows * row_stride_;
       for (int64_t first = 0; first < width * filters_; first += lanes, from += block_stride_) {
         Sums sums;

@@ -17,6 +17,7 @@ struct ImageSplit {
         chunks(max(1, min(min(max_chunks, batch), max_bytes / max(1, partial_bytes)))) {}
   int64_t begin(int64_t chunk) const { return chunk * images / chunks; }
   int64_t end(int64_t chunk) const { return begin(chunk + 1); }
+  int64_t max_images() const { return ceil_div(images, chunks); }  // of a chunk
 };
 
 }  // namespace chainrule::CR_ISA

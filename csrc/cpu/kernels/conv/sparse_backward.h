@@ -11,6 +11,7 @@
 #pragma once
 
 #include "cpu/kernels/conv/implicit_gemm.h"
+#include "cpu/kernels/long_sums.h"
 
 namespace chainrule::CR_ISA {
 
@@ -37,10 +38,15 @@ struct WindowMask {
   int64_t step;  // of g and argmax, from one window to the next
   const int64_t* window_offsets;
   const int64_t* argmax_offsets;
+  // The last index of argmax_offsets, whose size is a power of two. Another thread may write to
+  // argmax after its check. With the mask such a value reads inside the table. A comparison would
+  // take another register.
+  int64_t argmax_mask;
 
   CR_INLINE T value(int64_t i) const { return g[i * step]; }
   CR_INLINE int64_t offset(int64_t i) const {
-    return window_offsets[i] + argmax_offsets[argmax[i * step]];
+    const int64_t position = __atomic_load_n(argmax + i * step, __ATOMIC_RELAXED);
+    return window_offsets[i] + argmax_offsets[position & argmax_mask];
   }
 };
 
@@ -162,21 +168,31 @@ class RowAccumulator {
 
 constexpr int64_t l1_bytes = 28 << 10;
 
+// Terms that are added in order. With 2048 the weight gradient of 28 x 28 pixels in a batch of 128
+// has one subtotal per chunk.
+constexpr int64_t max_sparse_terms = 2 * max_part_terms;
+
+// Returns the filters of one pass of backward input. A pixel has at most one term per filter and
+// tap in it.
+inline int64_t sparse_pass_filters(const Conv2d& s) {
+  return max(1, min(s.out, max_sparse_terms / (s.window.rows * s.window.columns)));
+}
+
 // Sizes for these passes, in elements if not stated otherwise.
 template <class T>
 struct SparseShape {
   int64_t filter_row, padded_filter_row;  // without and with padding to full vectors
-  int64_t input_rows, input_columns;      // pixels under all windows, with the border
+  WindowAxis rows, columns;               // their copy has the border
   int64_t input_row;
   int64_t padded_image;  // the copy with its border, and what vectors may read after it
 
   explicit SparseShape(const Conv2d& s) {
     filter_row = s.window.columns * s.in;
     padded_filter_row = round_up(filter_row, Vec<T>::width);
-    input_rows = (s.out_height - 1) * s.window.stride_rows + s.window.rows;
-    input_columns = (s.out_width - 1) * s.window.stride_columns + s.window.columns;
-    input_row = input_columns * s.in;
-    padded_image = round_up(input_rows * input_row + padded_filter_row, 16);
+    rows = {s.window.rows, s.window.stride_rows, s.out_height};
+    columns = {s.window.columns, s.window.stride_columns, s.out_width};
+    input_row = columns.copy_length() * s.in;
+    padded_image = round_up(rows.copy_length() * input_row + padded_filter_row, 16);
   }
 };
 
@@ -184,7 +200,8 @@ struct SparseShape {
 // convolution.
 template <class T>
 int64_t window_offset(const Conv2d& s, const SparseShape<T>& shape, int64_t row, int64_t column) {
-  return row * s.window.stride_rows * shape.input_row + column * s.window.stride_columns * s.in;
+  return row * shape.rows.copy_stride() * shape.input_row +
+         column * shape.columns.copy_stride() * s.in;
 }
 
 // Returns the number of rows of each filter that fit the L1 cache together.

@@ -16,12 +16,14 @@
 // Tried and not kept: prefetching the pixels of the next tiles, here and in backward weight (2 % at
 // most). Larger blocks, whose products do not fit the L2 cache (5 % slower).
 //
-// The sums differ from those of the implicit GEMM by roundings of the largest pixel in a tile. A
-// non-finite pixel would reach all outputs of its tile. run() then returns false, and the caller
-// computes the affected images with the implicit GEMM.
+// The sums differ from those of the implicit GEMM by roundings of the largest pixel in a tile, and
+// a non-finite pixel would reach all outputs of its tile. run() therefore reports the contrast of
+// the images (winograd_contrast.h) and results that are not finite. The caller computes the
+// affected images with the implicit GEMM.
 #pragma once
 
 #include "cpu/kernels/conv/implicit_gemm.h"
+#include "cpu/kernels/conv/winograd_contrast.h"
 #include "cpu/kernels/conv/winograd_transforms.h"
 
 namespace chainrule::CR_ISA {
@@ -34,7 +36,8 @@ struct TileOrigin {
 struct WinogradTiles {
   static constexpr int64_t outputs = 4, pixels = 6, components = pixels * pixels;
   static constexpr int64_t block = 4 * tile_rows;
-  int64_t batch, rows, columns;  // outputs of an image
+  static constexpr int64_t max_channels = int64_t{1} << 16;  // whose parts are added in order
+  int64_t batch, rows, columns;                              // outputs of an image
 
   int64_t down() const { return ceil_div(rows, outputs); }
   int64_t across() const { return ceil_div(columns, outputs); }
@@ -47,6 +50,11 @@ struct WinogradTiles {
     return {tile / tiles_per_image(), outputs * (in_image / across()),
             outputs * (in_image % across())};
   }
+  // The pixels of an axis that belong to the tile whose first output is `first`. The next tile has
+  // the others.
+  static int64_t own_pixels(int64_t first, int64_t length) {
+    return first + outputs < length ? outputs : pixels;
+  }
 
   // Returns true if Winograd is used for this shape. The last condition compares its 36 products
   // per tile with nine products per output. Sizes that are not multiples of 4 waste some of the 36.
@@ -58,7 +66,8 @@ struct WinogradTiles {
     const WinogradTiles tiles{batch, c.out_rows, c.out_columns};
     return Vec<T>::width > 1 && sizeof(T) == sizeof(float) && c.window_rows == 3 &&
            c.window_columns == 3 && c.stride_rows == 1 && c.stride_columns == 1 &&
-           c.image.channels >= 16 && c.filters.columns >= 16 && tiles.count() >= block &&
+           c.image.channels >= 16 && c.image.channels <= max_channels && c.filters.columns >= 16 &&
+           tiles.count() >= block &&
            components * tiles.tiles_per_image() * 4 <= 9 * c.out_rows * c.out_columns * 3;
   }
 };
@@ -167,29 +176,48 @@ struct WinogradConvolution {
     }
   }
 
-  // Computes one block of tiles. Returns false if a result is not finite. All results of the block
-  // may be wrong then. The outputs of a tile are passed to output.store_tile(gemm, origin, first
-  // filter, lanes, y).
+  // What run() reports about the tiles of one image in one block.
+  struct Report {
+    GroupLevels<T> levels;
+    bool finite;
+  };
+  // An image or a block ends between one report and the next.
+  int64_t reports() const { return tiles.blocks() + tiles.batch; }
+
+  // Computes one block of tiles and fills its reports. The outputs of a tile are passed to
+  // output.store_tile(gemm, origin, first filter, lanes, y).
   template <class Output>
-  bool run(const T* source, int64_t block, const T* transformed, T* worker_scratch,
-           const Output& output) const {
+  void run(const T* source, int64_t block, const T* transformed, T* worker_scratch,
+           Report* all_reports, const Output& output) const {
     T* const pixels = worker_scratch;
     T* const products = pixels + pixels_size();
     const int64_t first = block * WinogradTiles::block;
     const int64_t count = min(WinogradTiles::block, tiles.count() - first);
+    const int64_t first_image = tiles.origin(first).image;
+    Report* const reports = all_reports + block + first_image;
+    V checks[WinogradTiles::block];
+    int64_t images = 0;
     for (int64_t p = 0; p < count; ++p) {
       const TileOrigin at = tiles.origin(first + p);
       const ImagePatch<T> d(source, gemm.image, at.image, gemm.top + at.row, gemm.left + at.column,
                             side, products + products_size);
+      if (at.image - first_image == images) {
+        reports[images].levels.clear();
+        checks[images++] = V::zero();
+      }
+      reports[images - 1].levels.add_pixels(d.corner, d.row, channels(),
+                                            WinogradTiles::own_pixels(at.row, tiles.rows),
+                                            WinogradTiles::own_pixels(at.column, tiles.columns));
       transform_input<side>(d, channels(), 0, pixels_stride(), pixels + p * channels());
     }
     const PackedMatrix<T> one = filters();
-    V check = V::zero();
     for (int64_t panel = 0; panel < one.panels(); ++panel) {
+      if (!keep_going(count * channels() * WinogradTiles::components)) return;
       multiply(pixels, count, transformed, panel, products);
       const int64_t left = panel * tile_columns<T>;
       for (int64_t p = 0; p < count; ++p) {
         const TileOrigin at = tiles.origin(first + p);
+        V check = checks[at.image - first_image];
         for_each_vector<T>(one.panel_columns(panel), [&](int64_t k, auto lanes) {
           V y[outputs][outputs];
           transform_output(products + p * tile_columns<T> + k, y);
@@ -203,9 +231,27 @@ struct WinogradConvolution {
           }
           output.store_tile(gemm, at, left + k, lanes, y);
         });
+        checks[at.image - first_image] = check;
       }
     }
-    return reduce_sum(check) == T(0);
+    for (int64_t i = 0; i < images; ++i) reports[i].finite = reduce_sum(checks[i]) == T(0);
+  }
+
+  // Returns true if the results of an image are accurate. `filter_level` is the least maximum of
+  // |weight| of a filter.
+  bool accurate(const Report* reports, int64_t image, T filter_level) const {
+    const int64_t first = image * tiles.tiles_per_image() / WinogradTiles::block;
+    const int64_t last = ((image + 1) * tiles.tiles_per_image() - 1) / WinogradTiles::block;
+    GroupLevels<T> levels;
+    levels.clear();
+    bool finite = true;
+    for (int64_t block = first; block <= last; ++block) {
+      levels.add(reports[block + image].levels);
+      finite = finite && reports[block + image].finite;
+    }
+    const T largest = levels.largest();
+    return finite && levels.even(gemm.image.height * gemm.image.width) &&
+           (largest == T(0) || largest >= static_cast<T>(smallest_product) / filter_level);
   }
 
  private:

@@ -9,6 +9,7 @@
 #pragma once
 
 #include "cpu/kernels/conv/winograd.h"
+#include "cpu/kernels/long_sums.h"
 
 namespace chainrule::CR_ISA {
 
@@ -43,6 +44,12 @@ struct WinogradBackwardWeight {
     return max_chunks < 2 ? 1 : max_chunks / 2 * 2;  // for two threads
   }
   int64_t tasks() const { return groups() * chunks(); }
+  // After so many blocks the sums of a chunk are a subtotal.
+  int64_t max_blocks() const { return max_part_terms / block(); }
+  int64_t levels() const {
+    const int64_t blocks = ceil_div(ceil_div(tiles.count(), chunks()), block());
+    return Subtotals<T>::levels(ceil_div(blocks, max_blocks()));
+  }
 
   int64_t filters() const { return gradient.channels; }
   int64_t columns() const { return round_up(filters(), V::width); }
@@ -57,14 +64,49 @@ struct WinogradBackwardWeight {
     return side * rows() * (pixels_stride() + gradient_stride()) +
            round_up(WinogradTiles::components * max(image.channels, filters()), 16);
   }
+  // The sums of the chunks, then the buffers of their subtotals.
+  int64_t sums_size() const { return chunks() * (1 + levels()) * sum_size(); }
+  // The contrast of the tiles of one image in one chunk. An image or a chunk ends between one and
+  // the next.
+  struct Report {
+    GroupLevels<T> pixels, gradients;
+  };
+  int64_t reports_size() const {
+    const int64_t bytes = (chunks() + tiles.batch) * static_cast<int64_t>(sizeof(Report));
+    return round_up(ceil_div(bytes, static_cast<int64_t>(sizeof(T))), 16);
+  }
   int64_t workspace_size(int workers) const {
-    return (chunks() * sum_size() + workers * worker_scratch_size()) *
+    return (sums_size() + reports_size() + workers * worker_scratch_size()) *
            static_cast<int64_t>(sizeof(T));
   }
 
-  void run(const T* x, const T* dy, int64_t task, T* sums, T* worker_scratch) const {
-    if (groups() == 1) run<side>(x, dy, task, 0, sums, worker_scratch);
-    else run<side / 3>(x, dy, task / 3, task % 3 * (side / 3), sums, worker_scratch);
+  void run(const T* x, const T* dy, int64_t task, T* sums, Report* reports,
+           T* worker_scratch) const {
+    if (groups() == 1) run<side>(x, dy, task, 0, sums, reports, worker_scratch);
+    else run<side / 3>(x, dy, task / 3, task % 3 * (side / 3), sums, reports, worker_scratch);
+  }
+
+  // Returns true if the sums are accurate: if the images with too much contrast in x or dy have
+  // smaller products than the others. All elements of the result are sums over all images.
+  bool accurate(const Report* reports) const {
+    T even = T(0), uneven = T(0);
+    int64_t chunk = 0;
+    for (int64_t image_index = 0; image_index < tiles.batch; ++image_index) {
+      Report total;
+      total.pixels.clear();
+      total.gradients.clear();
+      const int64_t end = (image_index + 1) * tiles.tiles_per_image();
+      for (;; ++chunk) {
+        total.pixels.add(reports[chunk + image_index].pixels);
+        total.gradients.add(reports[chunk + image_index].gradients);
+        if (first_tile(chunk + 1) >= end) break;
+      }
+      if (first_tile(chunk + 1) == end) ++chunk;
+      const bool both = total.pixels.even(image.height * image.width) &&
+                        total.gradients.even(gradient.height * gradient.width);
+      (both ? even : uneven) += total.pixels.largest() * total.gradients.largest();
+    }
+    return uneven <= even && even >= static_cast<T>(smallest_product);
   }
 
   // Adds the chunks in order and transforms the sum, for one vector of filters. Returns false if a
@@ -103,35 +145,66 @@ struct WinogradBackwardWeight {
   }
 
  private:
+  int64_t first_tile(int64_t chunk) const { return chunk * tiles.count() / chunks(); }
+
   // Computes rows [first_row, first_row + rows) of components over one chunk.
   template <int rows>
-  void run(const T* x, const T* dy, int64_t chunk, int64_t first_row, T* sums,
+  void run(const T* x, const T* dy, int64_t chunk, int64_t first_row, T* sums, Report* reports,
            T* worker_scratch) const {
     T* const sum = sums + chunk * sum_size();
-    T* const bias =
-        first_row == 0 ? sum + WinogradTiles::components * image.channels * columns() : nullptr;
+    // The range of this task's sums.
+    const int64_t begin = side * first_row * image.channels * columns();
+    const int64_t end = begin + side * rows * image.channels * columns();
+    const int64_t bias_begin = WinogradTiles::components * image.channels * columns();
+    T* const bias = first_row == 0 ? sum + bias_begin : nullptr;
+    const Subtotals<T> subtotals(sums + (chunks() + chunk * levels()) * sum_size(), sum_size());
+    int64_t blocks = 0, pushed = 0;
     T* const pixels = worker_scratch;
     T* const products = pixels + side * rows * pixels_stride();
     T* const copy = products + side * rows * gradient_stride();
-    const int64_t first = chunk * tiles.count() / chunks();
-    const int64_t last = (chunk + 1) * tiles.count() / chunks();
+    const int64_t first = first_tile(chunk), last = first_tile(chunk + 1);
+    int64_t reported = -1;  // image
     for (int64_t k = 0; bias && k < columns(); ++k) bias[k] = T(0);
     for (int64_t start = first; start < last; start += block()) {
+      if (!keep_going(block() * image.channels * columns())) return;
       const int64_t count = min(block(), last - start);
+      if (blocks++ == max_blocks()) {
+        blocks = 1;
+        subtotals.push(pushed, sum, begin, end);
+        if (bias) subtotals.push(pushed, sum, bias_begin, bias_begin + columns());
+        ++pushed;
+      }
       for (int64_t p = 0; p < count; ++p) {
         const TileOrigin at = tiles.origin(start + p);
         const ImagePatch<T> d(x, image, at.image, top + at.row, left + at.column, side, copy);
+        Report& report = reports[chunk + at.image];
+        if (first_row == 0) {
+          if (at.image != reported) {
+            reported = at.image;
+            report.pixels.clear();
+            report.gradients.clear();
+          }
+          report.pixels.add_pixels(d.corner, d.row, image.channels,
+                                   WinogradTiles::own_pixels(at.row, tiles.rows),
+                                   WinogradTiles::own_pixels(at.column, tiles.columns));
+        }
         transform_input<rows>(d, image.channels, first_row, pixels_stride(),
                               pixels + p * image.channels);
         const ImagePatch<T> g(dy, gradient, at.image, at.row, at.column, WinogradTiles::outputs,
                               copy);
+        if (first_row == 0) {
+          report.gradients.add_pixels(g.corner, g.row, filters(), WinogradTiles::outputs,
+                                      WinogradTiles::outputs);
+        }
         transform_gradient<rows>(g, first_row, p, products, bias);
       }
       for (int64_t j = 0; j < side * rows; ++j) {
-        multiply(pixels + j * pixels_stride(), products + j * gradient_stride(), count,
-                 start > first, sum + (side * first_row + j) * image.channels * columns());
+        multiply(pixels + j * pixels_stride(), products + j * gradient_stride(), count, blocks > 1,
+                 sum + (side * first_row + j) * image.channels * columns());
       }
     }
+    subtotals.add_to(pushed, sum, begin, end);
+    if (bias) subtotals.add_to(pushed, sum, bias_begin, bias_begin + columns());
   }
 
   // Computes rows of A dy Aᵀ, packed in panels for multiply(), and adds the sum of dy to the bias.

@@ -7,9 +7,13 @@
 // split_k        A small result of long sums, as in a layer with few outputs and many inputs. A
 //                task sums over its part of the depth. Then the partial results are added in order.
 // packed_panels  All other shapes. All threads pack a block of b, then all threads multiply by it.
+//
+// A block of the depth has at most 1024 terms, and at most 128 blocks are added in order. Longer
+// sums are split into parts, whose results are added pairwise.
 #pragma once
 
 #include "cpu/kernels/gemm/packing.h"
+#include "cpu/kernels/long_sums.h"
 
 namespace chainrule::CR_ISA {
 
@@ -25,7 +29,11 @@ struct Gemm {
   const T* bias = nullptr;
   bool relu = false;
 
+  // The depth of a part.
+  static constexpr int64_t max_part_depth = int64_t{1} << 16;
+
   int64_t workspace_size(int workers) const {
+    if (parts() > 1) return parts_workspace_size(workers);
     if (uses_parallel_n()) return bytes(a_copy_size() + workers * panel_size());
     if (splits() > 1) return bytes(splits() * partial_size() + workers * split_scratch_size());
     return bytes(packed_panels_size(workers, block_depth()));
@@ -33,6 +41,7 @@ struct Gemm {
 
   void run(const Workspace& workspace) const {
     if (m == 0 || n == 0) return;  // k may be as large as 2^60 then
+    if (parts() > 1) return run_parts(workspace);
     if (uses_parallel_n()) return run_parallel_n(workspace);
     if (splits() > 1) return run_split_k(workspace);
     run_packed_panels(workspace);
@@ -46,7 +55,6 @@ struct Gemm {
     pack_panel(source, b_stride, b_transposed, packed, panel, 0, packed.depth, target);
   }
   // Sets c to the sum of `count` partial results, which are `step` apart, and applies the epilogue.
-  // They are added in order.
   void add_partials(const T* partials, int64_t step, int64_t count, int workers) const {
     parallel_for(m, m * n * count / Vec<T>::width, workers, [&](int64_t row, int) {
       for_each_vector<T>(n, [&](int64_t j, auto lanes) {
@@ -146,7 +154,9 @@ struct Gemm {
   }
 
   static constexpr int64_t max_few_rows = 256, min_many_panels = 8;
-  bool uses_parallel_n() const { return m <= max_few_rows && panels() >= min_many_panels; }
+  bool uses_parallel_n() const {
+    return m <= max_few_rows && panels() >= min_many_panels && k <= max_part_depth;
+  }
   int64_t a_copy_size() const {
     return copies_a() ? round_up(copy_size(m, even_depth(max_depth)), 16) : 0;
   }
@@ -177,7 +187,7 @@ struct Gemm {
   static constexpr int64_t max_splits = 16, min_split_depth = 512, max_split_result = 64 << 10;
   int64_t splits() const {
     if (m * n > max_split_result) return 1;
-    return max(1, min(max_splits, k / min_split_depth));
+    return max(max(1, min(max_splits, k / min_split_depth)), ceil_div(k, max_part_depth));
   }
   int64_t partial_size() const { return round_up(m * n, 16); }
   // A split may have deeper blocks than a longer one: 1025 becomes three blocks of 342, and 512 is
@@ -201,6 +211,44 @@ struct Gemm {
       part.run_packed_panels({worker_scratch + worker * split_scratch_size(), 1});
     });
     add_partials(partials, partial_size(), splits(), workspace.workers);
+  }
+
+  // Parts of the depth that are computed one after the other. A small result has splits instead.
+  int64_t parts() const { return m * n > max_split_result ? ceil_div(k, max_part_depth) : 1; }
+  // The product over part `index`, without bias and ReLU.
+  Gemm part(int64_t index) const {
+    const int64_t first = index * k / parts();
+    Gemm of = *this;
+    of.k = (index + 1) * k / parts() - first;
+    of.a = a_view(0, first).data;
+    of.b = b + (b_transposed ? first : first * b_stride);
+    of.bias = nullptr;
+    of.relu = false;
+    return of;
+  }
+  int64_t subtotals_size() const { return Subtotals<T>::levels(parts()) * round_up(m * n, 16); }
+  int64_t parts_workspace_size(int workers) const {
+    Gemm shorter = *this, longer = *this;
+    shorter.k = k / parts();
+    longer.k = ceil_div(k, parts());
+    return bytes(subtotals_size()) +
+           max(shorter.workspace_size(workers), longer.workspace_size(workers));
+  }
+
+  void run_parts(const Workspace& workspace) const {
+    T* const buffers = static_cast<T*>(workspace.data);
+    const Subtotals<T> subtotals(buffers, round_up(m * n, 16));
+    const Workspace rest{buffers + subtotals_size(), workspace.workers};
+    const int64_t last = parts() - 1;
+    for (int64_t index = 0; index < last; ++index) {
+      part(index).run(rest);
+      parallel_for(m, m * n, workspace.workers,
+                   [&](int64_t row, int) { subtotals.push(index, c, row * n, (row + 1) * n); });
+    }
+    part(last).run(rest);
+    parallel_for(m, m * n, workspace.workers,
+                 [&](int64_t row, int) { subtotals.add_to(last, c, row * n, (row + 1) * n); });
+    if (bias || relu) add_partials(c, 0, 1, workspace.workers);  // the epilogue
   }
 
   static constexpr int64_t block_rows = 8 * tile_rows, block_panels = 4;
@@ -263,24 +311,44 @@ struct Gemm {
   }
 };
 
+// Adds up rows [0, rows) of `vectors` vectors, in parts.
 template <class T, int vectors, class Lanes>
-CR_INLINE void column_sums_block(const T* source, int64_t rows, int64_t columns, Lanes lanes,
-                                 T* target) {
-  using V = Vec<T>;
-  V total[vectors];
+void column_sums_block(const T* source, int64_t rows, int64_t columns, Lanes lanes, Vec<T>* total) {
+  if (rows > max_part_terms) {
+    if (rows > row_part / 16 && !keep_going(rows)) {
+      for (int v = 0; v < vectors; ++v) total[v] = Vec<T>::zero();
+      return;
+    }
+    const int64_t half = ceil_div(ceil_div(rows, max_part_terms), 2) * max_part_terms;
+    Vec<T> second[vectors];
+    column_sums_block<T, vectors>(source, half, columns, lanes, total);
+    column_sums_block<T, vectors>(source + half * columns, rows - half, columns, lanes, second);
+    for (int v = 0; v < vectors; ++v) total[v] = total[v] + second[v];
+    return;
+  }
+  Vec<T> sum[vectors];
 #pragma GCC unroll 8
-  for (int v = 0; v < vectors; ++v) total[v] = V::zero();
+  for (int v = 0; v < vectors; ++v) sum[v] = Vec<T>::zero();
   for (int64_t i = 0; i < rows; ++i) {
 #pragma GCC unroll 8
     for (int v = 0; v < vectors; ++v) {
-      total[v] = total[v] + lanes.load(source + i * columns + v * V::width);
+      sum[v] = sum[v] + lanes.load(source + i * columns + v * Vec<T>::width);
     }
   }
 #pragma GCC unroll 8
-  for (int v = 0; v < vectors; ++v) lanes.store(total[v], target + v * V::width);
+  for (int v = 0; v < vectors; ++v) total[v] = sum[v];
 }
 
-// target[j] = Σ_i source[i * columns + j], rows in order. This is the gradient of a bias. Eight
+template <class T, int vectors, class Lanes>
+CR_INLINE void column_sums_vectors(const T* source, int64_t rows, int64_t columns, Lanes lanes,
+                                   T* target) {
+  Vec<T> total[vectors];
+  column_sums_block<T, vectors>(source, rows, columns, lanes, total);
+#pragma GCC unroll 8
+  for (int v = 0; v < vectors; ++v) lanes.store(total[v], target + v * Vec<T>::width);
+}
+
+// target[j] = Σ_i source[i * columns + j]. This is the gradient of a bias. Eight
 // vectors of a row are summed at a time. With one vector, a backward pass took 196 us in place of
 // 102 us (1 input, 2048 outputs, batch 128; Zen 5, one thread).
 template <class T>
@@ -291,10 +359,10 @@ void column_sums(const T* source, int64_t rows, int64_t columns, T* target) {
       columns, block, block, max(1, rows / Vec<T>::width), [&](int64_t begin, int64_t end) {
         int64_t j = begin;
         for (; j + block <= end; j += block) {
-          column_sums_block<T, vectors>(source + j, rows, columns, FullVector(), target + j);
+          column_sums_vectors<T, vectors>(source + j, rows, columns, FullVector(), target + j);
         }
         for_each_vector<T>(end - j, [&](int64_t at, auto lanes) {
-          column_sums_block<T, 1>(source + j + at, rows, columns, lanes, target + j + at);
+          column_sums_vectors<T, 1>(source + j + at, rows, columns, lanes, target + j + at);
         });
       });
 }

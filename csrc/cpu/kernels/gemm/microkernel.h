@@ -227,14 +227,22 @@ class NarrowGemm {
   }
 
   void multiply(NarrowTile<T> tile, const Segments& s, const Epilogue<T>& epilogue) const {
-    for (int64_t i = 0; i < length_; i += rows_) {
-      (length_ - i < rows_ ? last_ : tile_)(tile, s, epilogue);
-      tile.a += rows_ * tile.a_row;
-      tile.c += rows_ * tile.c_row;
+    const int64_t depth = max(1, s.count * s.length);
+    const int64_t rows_per_part = max(1, min(max_rows_per_part, row_part / depth) / rows_) * rows_;
+    for (int64_t begin = 0; begin < length_; begin += rows_per_part) {
+      if (begin > 0 && !keep_going(rows_per_part * depth)) return;
+      const int64_t end = min(length_, begin + rows_per_part);
+      for (int64_t i = begin; i < end; i += rows_) {
+        (length_ - i < rows_ ? last_ : tile_)(tile, s, epilogue);
+        tile.a += rows_ * tile.a_row;
+        tile.c += rows_ * tile.c_row;
+      }
     }
   }
 
  private:
+  static constexpr int64_t max_rows_per_part = 2048;
+
   int64_t length_, rows_;
   NarrowMicrokernel<T> tile_, last_;
 };

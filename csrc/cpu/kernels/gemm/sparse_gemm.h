@@ -34,7 +34,8 @@ class SparseGemm {
   // Returns true if this algorithm can run a product of this size. The caller then compares the
   // density of a with max_density.
   bool supports() const {
-    return g_.m * g_.n * g_.k >= min_multiply_adds &&
+    // The results of all blocks of the depth are added in order.
+    return g_.m * g_.n * g_.k >= min_multiply_adds && g_.k <= Gemm<T>::max_part_depth &&
            !(transpose_c_ && g_.k > max_transposed_depth);
   }
   int64_t workspace_size(int workers) const {
@@ -184,6 +185,7 @@ class SparseGemm {
   void run_rows(const TaskRange& range, const uint64_t* mask, T* scratch) const {
     const int64_t column = range.panel * panel_width;
     for (int64_t block = 0; block < blocks(); ++block) {
+      if (!keep_going((range.bottom - range.top) * block_depth)) return;
       const int64_t first = block * block_depth;
       const PackedMatrix<T> packed{min(block_depth, g_.k - first), g_.n, panel_width};
       const bool finite = pack(packed, range.panel, first, scratch);
@@ -211,6 +213,7 @@ class SparseGemm {
     T* const results = scratch + blocks() * block_depth * panel_width;
     const bool finite = pack(packed, range.panel, 0, scratch);
     for (int64_t top = range.top; top < range.bottom; top += width) {
+      if (!keep_going(width * packed.depth)) return;
       const int64_t count = min(width, range.bottom - top);
       for (int64_t block = 0; block < blocks(); ++block) {
         const int64_t first = block * block_depth;

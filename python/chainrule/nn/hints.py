@@ -1,0 +1,127 @@
+"""Hints of error messages: the expression that makes an array acceptable.
+
+A hint depends on the shape and on the values that came. It is given only if following it leads to
+the right numbers. Each function returns ": use ...", or "" if no conversion is known to be right.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .._types import Array, Shape
+
+NUMBERS = "fiub"
+
+
+def for_dtype(name: str, array: Array, dtype: np.dtype[Any]) -> str:
+    """Return how to convert numbers to ``dtype``, or pixels to uint8, which means value / 255."""
+    kind = array.dtype.kind
+    if kind not in NUMBERS:
+        return ""
+    if kind in "iu" and name == "x" and array.size:
+        least, largest = int(array.min()), int(array.max())
+        image = array.ndim >= 3
+        if array.dtype == np.uint16 and largest > 255 and image:
+            return f': use x.astype("{dtype}") / 65535 if x are pixels of 16 bits'
+        if least >= 0 and largest <= 255 and (largest == 255 or (image and largest > 1)):
+            other = "" if image else f', else x.astype("{dtype}")'
+            return f": use x.astype(np.uint8), which means value / 255, if x are pixels{other}"
+    if kind == "f" and array.size and array.dtype.itemsize > dtype.itemsize:
+        with np.errstate(over="ignore", invalid="ignore"):
+            converted = np.array([array.min(), array.max()]).astype(dtype)
+        if np.isinf(converted).any():
+            return ""
+    return f': use {name}.astype("{dtype}")'
+
+
+def for_input(shape: Shape, expected: Shape) -> str:
+    """Return how to reshape x of ``shape`` to (N, *expected)."""
+    if shape == expected:
+        return ": a single instance is x[None]"
+    if (*shape, 1) == expected and len(shape) > 1:
+        return ": a single instance is x[None, ..., None]"
+    if len(shape) == 0:
+        return ""
+    one = shape[1:]
+    if (*one, 1) == expected:
+        return ": add the channel axis with x[..., None]"
+    if one == (*expected, 1):
+        return ": use x[..., 0]"
+    if len(one) == 3 and (one[1], one[2], one[0]) == expected:
+        return ": channels come last: use np.moveaxis(x, 1, -1)"
+    if len(expected) == 1 and len(one) > 1 and math.prod(one) == expected[0]:
+        return ": use x.reshape(len(x), -1), or begin the network with Flatten()"
+    if len(one) == 1 and len(expected) > 1 and one[0] == math.prod(expected):
+        # With several channels, flat images may have them first or last.
+        sizes = ", ".join(map(str, expected))
+        condition = "" if expected[-1] == 1 or len(expected) == 2 else " if channels come last"
+        return f": use x.reshape(-1, {sizes}){condition}"
+    return ""
+
+
+def for_labels(labels: Array, count: int) -> str:
+    """Return how to make integer labels (count,) from ``labels``."""
+    kind = labels.dtype.kind
+    if kind not in NUMBERS or not labels.size:
+        return ""
+    shape = labels.shape
+    if labels.size == count:
+        expression = "labels"
+        if shape == (count, 1):
+            expression = "labels[:, 0]"
+        elif shape == (1, count):
+            expression = "labels[0]"
+        elif shape != (count,):
+            expression = "labels.reshape(-1)"
+        if kind in "iu":
+            return f": use {expression}"
+        if kind == "b" or bool((labels == np.rint(labels)).all()):
+            return f": use {expression}.astype(np.int64)"
+        return ": CrossEntropy reads one class per instance, and SquaredError reads numbers"
+    if len(shape) == 2 and shape[0] == count:
+        if is_one_hot(labels):
+            return ": use labels.argmax(axis=1)"
+        return ": CrossEntropy reads one class per instance, not one number per class"
+    return ""
+
+
+def for_targets(targets: Array, count: int, output_shape: Shape, dtype: np.dtype[Any]) -> str:
+    """Return how to make targets (count, *output_shape) of ``dtype`` from ``targets``."""
+    if targets.dtype.kind not in NUMBERS or targets.ndim == 0:
+        return ""
+    expression = ""
+    if len(output_shape) == 1 and output_shape[0] > 1:
+        column = targets.shape == (count, 1)
+        labels = targets[:, 0] if column else targets
+        if labels.shape == (count,) and count:
+            in_range = labels.min() >= 0 and labels.max() < output_shape[0]
+            if not in_range or not (labels == np.rint(labels)).all():
+                return ""
+            kind = "" if dtype == np.float32 else f', "{dtype}"'
+            name = "target[:, 0]" if column else "target"
+            name += "" if labels.dtype.kind in "iu" else ".astype(np.int64)"
+            return f": use chainrule.data.one_hot({name}, {output_shape[0]}{kind})"
+    one = targets.shape[1:]
+    if (*one, 1) == output_shape:
+        expression = "target[..., None]"
+    elif one == (*output_shape, 1):
+        expression = "target[..., 0]"
+    elif len(one) == 3 and (one[1], one[2], one[0]) == output_shape:
+        expression = "np.moveaxis(target, 1, -1)"
+    elif targets.shape == output_shape and count == 1:
+        expression = "target[None]"
+    elif len(output_shape) == 1 and math.prod(one) == output_shape[0]:
+        expression = "target.reshape(len(target), -1)"
+    if expression and targets.dtype != dtype:
+        expression += f'.astype("{dtype}")'
+    return f": use {expression}" if expression else ""
+
+
+def is_one_hot(values: Array) -> bool:
+    """Return whether each row of an array (N, at least 2) is 1 at one element, and 0 elsewhere."""
+    if values.ndim != 2 or values.shape[1] < 2:
+        return False
+    return bool(((values == 0) | (values == 1)).all() and (values.sum(axis=1) == 1).all())

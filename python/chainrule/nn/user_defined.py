@@ -1,0 +1,140 @@
+"""Checks of layers and losses that are defined outside this package.
+
+A layer inherits the flags `Layer.fuses_relu` and `Layer.in_place_backward` with the method that
+they describe. A subclass that overrides the method does not inherit its flag. Otherwise a ReLU
+would be left out that the subclass does not apply, or a gradient would be lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from .._types import Array
+from .layers import KINDS, Layer, LayerContext
+from .losses import LOSSES, Loss
+
+# The kinds as they are here, before a program adds its own: those compute only with `ops`.
+BUILT_IN: frozenset[type[Layer]] = frozenset(KINDS.values())
+# The bits of a NaN that no arithmetic produces: it marks elements that are not written.
+UNWRITTEN: dict[int, np.generic[Any]] = {
+    4: np.uint32(0x7FC1DEAD),
+    8: np.uint64(0x7FF8_1DEA_D000_0001),
+}
+
+
+def is_built_in(layer: Layer) -> bool:
+    """Return whether the layer computes with `ops` only, so that a `Program` records all of it."""
+    return type(layer) in BUILT_IN
+
+
+def fuses_relu(layer: Layer) -> bool:
+    """Return whether the layer's own forward pass applies a following ReLU."""
+    return _flag(layer, "fuses_relu", "forward")
+
+
+def in_place_backward(layer: Layer) -> bool:
+    """Return whether the layer's own backward pass writes dx over dy."""
+    return _flag(layer, "in_place_backward", "backward")
+
+
+def _flag(layer: Layer, flag: str, method: str) -> bool:
+    for kind in type(layer).__mro__:
+        if flag in vars(kind):
+            return bool(getattr(layer, flag))
+        if method in vars(kind):
+            return False
+    return False
+
+
+def forward(context: LayerContext) -> None:
+    """Run a forward pass, and check that it writes every element of ``context.y``.
+
+    Raises
+    ------
+    TypeError
+        If the layer returns its output, assigns ``context.y``, or leaves elements unwritten.
+    """
+    y = context.y
+    _mark(y)
+    call: Callable[[LayerContext], object] = context.layer.forward
+    result = call(context)
+    name = f"{type(context.layer).__name__}: forward must"
+    _check_result(name, "y", result, y, context.y)
+    _check_written(name, {"context.y": y})
+
+
+def backward(context: LayerContext) -> None:
+    """Run a backward pass, and check that it writes ``context.dx`` and all gradients.
+
+    Raises
+    ------
+    TypeError
+        If the layer returns its gradient, assigns ``context.dx``, or leaves elements unwritten.
+    """
+    dy, dx = context.dy, context.dx
+    written = {f'context.gradients["{name}"]': array for name, array in context.gradients.items()}
+    if dx is not None:
+        written["context.dx"] = dx
+    for array in written.values():
+        _mark(array)
+    call: Callable[[LayerContext], object] = context.layer.backward
+    result = call(context)
+    name = f"{type(context.layer).__name__}: backward must"
+    if in_place_backward(context.layer):
+        _check_result(name, "dy", result, dy, context.dy)
+    else:
+        _check_result(name, "dx", result, dx, context.dx)
+    _check_written(name, written)
+
+
+def compare(loss: Loss, output: Array, target: Array, losses: Array, doutput: Array) -> None:
+    """Call ``loss.compare``. Check that a user-defined loss writes its two results.
+
+    Raises
+    ------
+    TypeError
+        If the loss returns its results, or leaves elements unwritten.
+    """
+    if type(loss) in LOSSES:
+        loss.compare(output, target, losses, doutput)
+        return
+    _mark(losses)
+    _mark(doutput)
+    call: Callable[..., object] = loss.compare
+    result = call(output, target, losses, doutput)
+    name = f"{type(loss).__name__}: compare must"
+    if result is not None:
+        raise TypeError(
+            f"{name} write into the arrays losses and doutput, such as losses[...] = ..., and "
+            f"return None, got {type(result).__name__}"
+        )
+    _check_written(name, {"losses": losses, "doutput": doutput})
+
+
+def _mark(array: Array) -> None:
+    if isinstance(array, np.ndarray) and array.dtype.kind == "f":
+        array.view(UNWRITTEN[array.dtype.itemsize].dtype)[...] = UNWRITTEN[array.dtype.itemsize]
+
+
+def _check_result(name: str, buffer: str, result: Any, given: Any, assigned: Any) -> None:
+    rule = f"{name} write into the array context.{buffer}, such as context.{buffer}[...] = ..."
+    if assigned is not given:
+        raise TypeError(f"{rule}, got an assignment of another array to context.{buffer}")
+    if result is not None and result is not given:
+        raise TypeError(f"{rule}, and return None, got {type(result).__name__}")
+
+
+def _check_written(name: str, arrays: Mapping[str, Array]) -> None:
+    for buffer, array in arrays.items():
+        if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
+            continue
+        mark = UNWRITTEN[array.dtype.itemsize]
+        missing = int(np.count_nonzero(array.view(mark.dtype) == mark))
+        if missing:
+            raise TypeError(
+                f"{name} write every element of {buffer}, got {missing:,} of "
+                f"{array.size:,} unwritten"
+            )
