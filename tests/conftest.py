@@ -59,7 +59,9 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
 
     if request.param == "cuda":
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(chainrule.ops, "_core", OnGpu())
+            for module in vars(chainrule.ops).values():
+                if hasattr(module, "_core"):
+                    patch.setattr(module, "_core", OnGpu())
             yield "cuda"
         return
     before = chainrule.info()["backend"]

@@ -26,6 +26,8 @@ namespace {
 // gains. With less than the second, even a spinning worker costs more than it gains.
 constexpr int64_t min_cycles = 30'000, min_cycles_spinning = 5'000;
 constexpr int64_t short_gap_nanoseconds = 20'000;
+// If the system could not create all workers, their creation is tried again after this time.
+constexpr int64_t attempt_pause_nanoseconds = 1'000'000'000;
 // A worker spins for about 30 microseconds before it sleeps. This is longer than the pause between
 // two operations of a training step, and too short to be visible as load.
 constexpr int spin_rounds = 1'000;
@@ -207,8 +209,10 @@ class Pool {
 
   // The caller holds busy_, so no other call is running.
   void resize(int count) noexcept {
-    if (count == requested_) return;
+    const bool complete = shares_ && static_cast<int>(threads_.size()) == count;
+    if (count == requested_ && (complete || nanoseconds() < next_attempt_)) return;
     requested_ = count;
+    next_attempt_ = nanoseconds() + attempt_pause_nanoseconds;
     stop_.store(true, std::memory_order_release);
     epoch_.fetch_add(1, std::memory_order_seq_cst);
     {
@@ -231,7 +235,8 @@ class Pool {
         threads_.emplace_back([this, worker, spins] { serve(worker, spins); });
       }
     } catch (...) {
-      // The system could not create a thread. The existing threads do the work.
+      // The system could not create a thread. The existing threads do the work. A later call tries
+      // again, because memory may have been short for a moment only.
     }
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
   }
@@ -239,7 +244,8 @@ class Pool {
   std::mutex busy_;
   std::vector<std::thread> threads_;
   std::unique_ptr<Share[]> shares_;
-  int requested_ = 0;  // threads; the system may have created fewer
+  int requested_ = 0;         // threads; the system may have created fewer
+  int64_t next_attempt_ = 0;  // time from which missing threads are created again
   Task task_ = nullptr;
   void* context_ = nullptr;
   int limit_ = 1;

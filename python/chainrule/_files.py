@@ -51,7 +51,7 @@ def home_folder() -> str | None:
 
 def shown(path: PathLike) -> str:
     """Return the path for a message, with characters that cannot be printed as escapes."""
-    text = os.fsdecode(path)
+    text = os.fsdecode(path) if isinstance(path, str | bytes | os.PathLike) else repr(path)
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -142,13 +142,13 @@ def open_regular(operation: str, path: PathLike) -> BufferedReader:
         # file can have the name by then: O_NONBLOCK opens a pipe at once.
         require_regular(operation, path, os.stat(text).st_mode)
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-        descriptor = os.open(text, flags)
+        file = open(text, "rb", opener=lambda text, _: os.open(text, flags))  # noqa: SIM115
         try:
-            require_regular(operation, path, os.fstat(descriptor).st_mode)
-            return os.fdopen(descriptor, "rb")
+            require_regular(operation, path, os.fstat(file.fileno()).st_mode)
         except BaseException:
-            os.close(descriptor)
+            file.close()
             raise
+        return file
     except OSError as error:
         raise _with_path(error, path) from None
 
@@ -162,11 +162,18 @@ def _with_path(error: OSError, path: PathLike) -> OSError:
 
 @contextlib.contextmanager
 def explained_memory_errors(text: str) -> Iterator[None]:
-    """Give a MemoryError without a text this one. Python's own has none."""
+    """Raise every failed allocation as a MemoryError with a text.
+
+    Python's own MemoryError has none, NumPy's names no file, and the system's is an OSError.
+    """
     try:
         yield
     except MemoryError as error:
-        if str(error):
+        if type(error) is MemoryError and str(error):
+            raise
+        raise MemoryError(f"{text}: {error}" if str(error) else text) from None
+    except OSError as error:
+        if error.errno != errno.ENOMEM:
             raise
         raise MemoryError(text) from None
 

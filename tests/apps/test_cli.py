@@ -53,6 +53,17 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_ctrl_c_outside_the_training_ends_with_its_own_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("chainrule.cli.commands.info", interrupted)
+    assert main(["info"]) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "chainrule: interrupted"
+
+
 def test_mnist_prints_the_run_and_writes_all_files(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*QUICK, "--seed", "3"]) == 0
     shown, progress = capsys.readouterr()

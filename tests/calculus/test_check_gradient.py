@@ -56,6 +56,19 @@ def test_one_instance_is_accepted() -> None:
     assert calculus.check_gradient(net, [1.0, -2.0], 1, cr.CrossEntropy()).passed
 
 
+def test_the_step_is_relative_for_large_numbers() -> None:
+    """An absolute step of 1e-6 would not change a weight of 1e12."""
+    net = cr.Sequential(cr.Linear(1), input_shape=(1,), dtype="float64")
+    net.parameters["0.weight"][...] = 1e12
+    found = calculus.check_gradient(net, [1e-12], [3.0], cr.SquaredError())
+    assert found.passed, str(found)
+    worst = {layer.by: layer.worst for layer in found.layers}["weight"]
+    assert worst is not None
+    # dL/dw = 2 (w x - 3) x. The step changes the loss by 4e-6, which is rounded to 1e-15.
+    assert worst.computed == pytest.approx(-4e-12, rel=1e-12)
+    assert worst.measured == pytest.approx(-4e-12, rel=1e-8)
+
+
 def wrong_linear(where: str, factor: float) -> cr.Layer:
     class Wrong(cr.Linear):
         def backward(self, context: Any) -> None:

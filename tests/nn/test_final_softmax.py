@@ -39,6 +39,17 @@ class Log(cr.Layer):
         np.divide(context.dy, context.x, out=context.dx)
 
 
+@dataclass(frozen=True, repr=False)
+class Clip(cr.Layer):
+    """A user-defined layer that keeps ordinary probabilities."""
+
+    def forward(self, context: Any) -> None:
+        np.clip(context.x, 1e-7, 1, out=context.y)
+
+    def backward(self, context: Any) -> None:
+        np.copyto(context.dx, context.dy)
+
+
 TAILS: dict[str, tuple[cr.Layer, ...]] = {
     "flatten, softmax": (cr.Flatten(), cr.Softmax()),
     "softmax, flatten": (cr.Softmax(), cr.Flatten()),
@@ -51,6 +62,7 @@ TAILS: dict[str, tuple[cr.Layer, ...]] = {
     "softmax, leaky relu": (cr.Flatten(), cr.Softmax(), cr.LeakyReLU(0.1)),
     "softmax, pool of one pixel": (cr.Softmax(), cr.MaxPool2d(1), cr.Flatten()),
     "softmax, own reshape": (cr.Softmax(), Squeeze()),
+    "softmax, own identity": (cr.Flatten(), cr.Softmax(), Clip()),
 }
 
 
@@ -139,6 +151,17 @@ def test_a_softmax_at_several_positions_is_no_choice_of_one_class() -> None:
     # Without a reshape, each position has its own probabilities.
     maps = cr.Sequential(cr.Conv2d(4, 2), cr.Softmax(), input_shape=(3, 3, 1), dtype="float64")
     np.testing.assert_allclose(maps.predict_proba(x).sum(axis=-1), 1, rtol=1e-14)
+
+
+def test_a_pooling_after_the_softmax_gives_neither_logits_nor_probabilities() -> None:
+    tail = cr.Softmax(), cr.MaxPool2d(2), cr.Flatten()
+    net = cr.Sequential(cr.Conv2d(4, 2), *tail, input_shape=(3, 3, 1), dtype="float64")
+    x, message = rng.normal(size=(2, 3, 3, 1)), "no pooling may follow the final softmax, got MaxP"
+    with pytest.raises(ValueError, match="CrossEntropy: " + message):
+        net.loss_and_gradient(x, np.array([0, 1]), cr.CrossEntropy())
+    with pytest.raises(ValueError, match="predict_proba: " + message):
+        net.predict_proba(x)
+    assert cr.calculus.check_gradient(net, x, np.ones((2, 4)), cr.SquaredError()).passed
 
 
 def test_active_dropout_after_the_softmax_is_refused() -> None:

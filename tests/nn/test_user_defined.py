@@ -217,7 +217,10 @@ class ForgetsTheGradient(Absolute):
     ("loss", "message"),
     [
         (ReturnsBoth(), r"ReturnsBoth: compare must write .* and return None, got tuple"),
-        (ForgetsTheGradient(), r"ForgetsTheGradient: compare .* element of doutput, got 12 of 12"),
+        (
+            ForgetsTheGradient(),
+            r"ForgetsTheGradient: compare must write every .* of doutput, got \d+ of",
+        ),
     ],
 )
 def test_a_loss_must_write_its_results(loss: cr.Loss, message: str) -> None:

@@ -32,7 +32,6 @@ CASES = [
     Conv(4, 16, 16, 32, 32, 3, 3, padding=1),
     Conv(3, 13, 14, 16, 20, 3, 3, padding=2),
     Conv(6, 10, 10, 33, 17, 3, 3),
-    Conv(2, 14, 15, 64, 16, 3, 3, padding="same"),
 ]
 cases = pytest.mark.parametrize("case", CASES, ids=str)
 
@@ -105,8 +104,8 @@ def huge_channel(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray
 
 
 FILLS: dict[str, Fill] = {
-    **{f"element {big:g}": one_element(1, big) for big in (1e2, 1e3, 1e4, 1e6, 1e8, 1e20, 1e37)},
-    **{f"pixel {big:g}": one_pixel(1, big) for big in (30, 1e2, 1e3, 1e4, 1e8, 1e20)},
+    **{f"element {big:g}": one_element(1, big) for big in (1e2, 1e4, 1e8, 1e20, 1e37)},
+    **{f"pixel {big:g}": one_pixel(1, big) for big in (30, 1e2, 1e4, 1e20)},
     "pixel of 255 on 1e-3": one_pixel(1e-3, 255),
     "element of 255 on 1e-3": one_element(1e-3, 255),
     "two corners": two_corners,
@@ -135,8 +134,8 @@ def arrays(case: Conv, fill: Fill) -> tuple[np.ndarray, np.ndarray]:
     return fill(rng, case.x).astype(F32), weight.astype(F32)
 
 
-def is_even(x: np.ndarray) -> np.ndarray:
-    """Return, for each image, whether its contrast allows Winograd: its largest |x| by its level.
+def contrast(x: np.ndarray) -> np.ndarray:
+    """Return the contrast of each image: its largest |x|, divided by its level.
 
     The level is the mean over the pixels, without the largest, of the largest |x| of the channels c
     of one c mod 16. The highest level of the 16 groups counts.
@@ -147,9 +146,14 @@ def is_even(x: np.ndarray) -> np.ndarray:
     groups = a.reshape(n, h * w, -1, 16).max(axis=2)
     largest = groups.max(axis=1)
     level = ((groups.sum(axis=1) - largest) / (h * w - 1)).max(axis=1)
-    contrast = largest.max(axis=1) / np.maximum(level, 1e-300)
-    assert (np.abs(contrast / MAX_CONTRAST - 1) > 0.01).all(), "too close to the bound"
-    return contrast < MAX_CONTRAST
+    return largest.max(axis=1) / np.maximum(level, 1e-200)
+
+
+def is_even(x: np.ndarray) -> np.ndarray:
+    """Return, for each image, whether its contrast allows Winograd."""
+    found = contrast(x)
+    assert (np.abs(found / MAX_CONTRAST - 1) > 1e-3).all(), "too close to the bound"
+    return found < MAX_CONTRAST
 
 
 def tile_maxima(x: np.ndarray, padding: int, rows: int, columns: int) -> np.ndarray:
@@ -181,7 +185,8 @@ def transposed(weight: np.ndarray) -> np.ndarray:
 
 
 def pads(case: Conv) -> int:
-    return 1 if case.padding == "same" else int(case.padding)  # type: ignore[arg-type]
+    assert isinstance(case.padding, int)
+    return case.padding
 
 
 def assert_within(got: np.ndarray, want: np.ndarray, bound: np.ndarray) -> None:
@@ -318,19 +323,13 @@ def test_the_decision_follows_the_rule(backend: str) -> None:
     """Images around the bound: the kernel must decide as the float64 rule does."""
     case = Conv(24, 12, 12, 20, 16, 3, 3, padding=1)
     x, weight = arrays(case, sparse(1))
-    x[:, 3, 3, 17] = np.linspace(90, 102, 24) * 0.55
+    x[:, 3, 3, 17] = 100
+    x[:, 3, 3, 17] *= np.linspace(90.5, 101.5, 24) / contrast(x)
     y, direct = ops.conv2d(x, weight, padding=1), at_highest(ops.conv2d, x, weight, padding=1)
     is_direct = (y == direct).all(axis=(1, 2, 3))
-    if backend in {"scalar", "cuda"}:
-        assert is_direct.all()
-    else:
-        a = np.zeros((24, 144, 32))
-        a[..., :20] = x.reshape(24, 144, 20)
-        groups = a.reshape(24, 144, 2, 16).max(axis=2)
-        others = groups.sum(axis=1) - groups.max(axis=1)
-        contrast = groups.max(axis=(1, 2)) / (others.max(axis=1) / 143)
-        np.testing.assert_array_equal(is_direct, contrast > MAX_CONTRAST)
-        assert 2 <= is_direct.sum() <= 22
+    has_winograd = backend not in {"scalar", "cuda"}
+    np.testing.assert_array_equal(is_direct, ~is_even(x) if has_winograd else True)
+    assert 6 <= np.count_nonzero(is_even(x)) <= 18
 
 
 def test_sparse_activations_use_winograd(backend: str) -> None:

@@ -49,6 +49,15 @@ def test_forward_and_backward(dtype: np.dtype, make: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_an_element_whose_word_is_the_threshold_is_kept(dtype: np.dtype) -> None:
+    words = reference.philox4x32([0, 0, 0, 0], (3, 0))
+    for element, word in enumerate(words.tolist()):
+        rate = word / 2**32  # exact: the threshold is this word
+        assert ops.dropout(np.ones(4, dtype), rate, seed=3)[element] > 0
+        check_both(np.ones(9, dtype), rate, seed=3, offset=0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rate", DROPOUT_RATES)
 def test_mask_equals_the_published_generator(dtype: np.dtype, rate: float) -> None:
     """All 128 bits of seed and offset, and every length of the last block."""

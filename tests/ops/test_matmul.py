@@ -70,8 +70,13 @@ def test_every_small_shape(dtype: np.dtype) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("flags", TRANSPOSES)
 def test_blocks(dtype: np.dtype, flags: tuple[bool, bool]) -> None:
-    """Larger than the cache blocks, in each direction in turn."""
-    for m, n, k in [(700, 19, 30), (19, 4500, 21), (21, 18, 2100), (203, 301, 401)]:
+    """Larger than the cache blocks, in each direction in turn.
+
+    The last two have several blocks of depth: with few rows and many columns, and with a result too
+    large for split-K.
+    """
+    sizes = [(700, 19, 30), (19, 4500, 21), (21, 18, 2100), (203, 301, 401)]
+    for m, n, k in [*sizes, (6, 600, 2100), (300, 260, 1100)]:
         a, b, options = stored(seeded(m, n, k), m, n, k, flags, dtype)
         assert_product(ops.matmul(a, b, **options), a, b, options)
 

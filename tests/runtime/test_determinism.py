@@ -91,16 +91,31 @@ def test_the_seed_decides_the_bits(name: str) -> None:
 
 @needs_fork
 def test_hundred_forked_children_answer_after_use() -> None:
-    run_child("fork_after_use", "100", CHAINRULE_NUM_THREADS="4")
+    run_child("fork_after_use", "100", CHAINRULE_NUM_THREADS="4", OPENBLAS_NUM_THREADS="1")
 
 
 @needs_fork
 def test_children_forked_while_a_kernel_runs_answer() -> None:
-    run_child("fork_during_kernel", "30", CHAINRULE_NUM_THREADS="4")
+    run_child("fork_during_kernel", "30", CHAINRULE_NUM_THREADS="4", OPENBLAS_NUM_THREADS="1")
+
+
+@needs_fork
+def test_children_forked_during_a_training_predict() -> None:
+    run_child("fork_during_training", "60", seconds=300, CHAINRULE_NUM_THREADS="4")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
+def test_threads_that_memory_lacked_for_are_created_later() -> None:
+    # One thread for OpenBLAS, so that the counted threads are the library's.
+    run_child("threads_after_short_memory", OPENBLAS_NUM_THREADS="1")
 
 
 def test_changing_the_threads_while_kernels_run_is_safe() -> None:
     run_child("resize_during_kernels", "200")
+
+
+def test_changing_the_threads_while_programs_run_is_safe() -> None:
+    run_child("replay_during_resize", "40")
 
 
 def test_the_interpreter_exits_while_the_pool_is_busy() -> None:

@@ -25,7 +25,7 @@ if not SOURCES.is_dir():  # only the installed package is present
 
 # From the lowest floor to the highest. `_core` is the compiled module.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("_core", "_types", "_validation", "_optional", "_random"),
+    ("_core", "_types", "_validation", "_optional", "_random", "_files"),
     ("ops", "cuda", "program"),
     ("available_memory", "devices", "system"),
     ("nn", "data"),

@@ -139,6 +139,8 @@ CONV = [
     Conv(2, 14, 14, 6, 16, 5, 5),
     Conv(2, 28, 28, 1, 32, 3, 3),
     Conv(1, 26, 26, 32, 64, 3, 3),
+    # more images than parts of a weight gradient's sum, which are not of equal length
+    Conv(35, 4, 5, 2, 3, 2, 2),
     # empty arrays
     Conv(0, 5, 5, 3, 4, 3, 3),
     Conv(2, 5, 5, 3, 0, 3, 3),
@@ -182,6 +184,8 @@ CONV_POOL = [
     # few channels and more filters than a word of the mask has bits
     ConvPool(2, 8, 9, 3, 70, 3, 3),
     ConvPool(2, 12, 13, 1, 130, 5, 5),
+    # more images than parts of a weight gradient's sum, which are not of equal length
+    ConvPool(35, 5, 6, 2, 3, 2, 2),
     # empty arrays
     ConvPool(0, 6, 6, 3, 4, 3, 3),
     ConvPool(2, 6, 6, 0, 4, 3, 3),

@@ -1,10 +1,9 @@
 """Measure leaks: the memory that many calls of a public function leave behind.
 
-``PYTHONMALLOC=malloc python tests/support/leaks.py CALLS [NAME]`` makes three series of
-CALLS calls of each operation, right and wrong, of a tenth as many of other functions, and of a
-hundredth as many of slow ones. It prints, as JSON, the bytes per call that stay allocated in the C
-library, and the growth of the resident memory in bytes per call. Python's own pools would hide the
-former.
+``PYTHONMALLOC=malloc python tests/support/leaks.py CALLS [NAME]`` makes three series of CALLS calls
+of each operation, right and wrong, of a tenth as many of other functions, and of a hundredth as
+many of slow ones. It prints, as JSON, the bytes per call that stay allocated in the C library, and
+the growth of the resident memory per call. Python's own pools would hide the former.
 """
 
 from __future__ import annotations

@@ -23,9 +23,9 @@ from random_calls import CASES, Draw, Limits, on_cpu
 PublicCall = Callable[[], Any]
 
 SMALL = Limits(small=8, large=12, long=20, work=2**12, elements=2**8)
-# Results and workspaces of about a megabyte, which the C library allocates by mmap.
-LARGE = Limits(small=300, large=700, long=3000, work=2**26, elements=2**21)
-LARGE_RESULT = 2**19  # bytes
+# Results that the C library allocates by mmap
+LARGE = Limits(small=200, large=400, long=2000, work=2**23, elements=2**19)
+LARGE_RESULT = 2**18  # bytes
 
 
 def operations(limits: Limits, least: int = 1) -> dict[str, PublicCall]:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 import chainrule as cr
-from guard_pages import two_mappings
+from guard_pages import little_memory, two_mappings
 
 Array = np.ndarray[Any, Any]
 STEPS = 50
@@ -122,7 +122,11 @@ def fork_and_check(network: cr.Sequential, images: Array, a: Array, b: Array, wa
     if pid == 0:
         code = 1
         try:
+            before = threads_of_process()
             code = 0 if work(network, images, a, b) == want else 2
+            # With the parent's pool, whose workers do not exist here, one thread would do the work.
+            if before and threads_of_process() == before:
+                code = 3
         except BaseException:
             traceback.print_exc()
         finally:
@@ -172,6 +176,53 @@ def fork_during_kernel(children: str) -> None:
         fork_and_check(network, images, a, b, want)
     stop.set()
     busy.join()
+
+
+def fork_during_training(children: str) -> None:
+    """Fork at random moments while another thread trains. Every child must predict."""
+    trained, network = conv_network(), cr.recipes.mlp(7)
+    images = cr.data.digits()[1].images[:64]
+    want = network.predict(images)
+    stop = threading.Event()
+    busy = busy_thread(lambda: fit_steps(trained, 3), stop)
+    random = np.random.default_rng(3)
+    for _ in range(int(children)):
+        time.sleep(random.uniform(0, 0.02))
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                # The network in training too: its locks may be held.
+                finite = np.isfinite(trained.predict(images)).all()
+                code = 0 if finite and np.array_equal(network.predict(images), want) else 2
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(code)
+        wait_for_child(pid, time.monotonic() + 60)
+    stop.set()
+    busy.join()
+
+
+def threads_after_short_memory() -> None:
+    """Compute while memory lacks for a thread, then with enough: the threads must be created."""
+    a, b = operands()
+    cr.set_num_threads(1)
+    want = cr.ops.matmul(a, b)
+    cr.set_num_threads(3)
+    before, out = threads_of_process(), np.empty_like(want)
+    with little_memory(2**22):  # a thread has a stack of 8 MiB
+        cr.ops.matmul(a, b, out=out)
+    if threads_of_process() != before or out.tobytes() != want.tobytes():
+        raise AssertionError("there was memory for threads, or the bits differ")
+    deadline = time.monotonic() + 60
+    while threads_of_process() != before + 2:
+        if time.monotonic() > deadline:
+            raise AssertionError("the missing threads were not created")
+        time.sleep(0.1)
+        cr.ops.matmul(a, b, out=out)
+    if out.tobytes() != want.tobytes():
+        raise AssertionError("other bits")
 
 
 def fork_after_record() -> None:
@@ -225,6 +276,40 @@ def resize_during_kernels(changes: str) -> None:
     stop.set()
     for worker in workers:
         worker.join()
+    if wrong:
+        raise AssertionError(wrong[0])
+
+
+def replay_during_resize(runs: str) -> None:
+    """Run programs of three Python threads while the number of threads changes."""
+    from full_step import FullStep, assert_same, recorded
+
+    want = FullStep(np.dtype("float32"), batch=40)
+    for i in range(int(runs)):
+        want.change(i)
+        want.step()
+    wrong: list[str] = []
+
+    def replay() -> None:
+        try:
+            own = FullStep(np.dtype("float32"), batch=40)
+            own.change(0)
+            program = recorded(own.step)
+            for i in range(1, int(runs)):
+                own.change(i)
+                program.run()
+            assert_same(own, want)
+        except BaseException:
+            wrong.append(traceback.format_exc())
+
+    workers = [threading.Thread(target=replay) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for threads in itertools.cycle((1, 4, 2, 3)):
+        cr.set_num_threads(threads)
+        time.sleep(0.002)
+        if not any(worker.is_alive() for worker in workers):
+            break
     if wrong:
         raise AssertionError(wrong[0])
 
@@ -476,9 +561,10 @@ def race(seconds: str) -> None:
 COMMANDS: dict[str, Callable[..., None]] = {
     command.__name__: command
     for command in (
-        train, fork_after_use, fork_during_kernel, fork_after_record, resize_during_kernels,
-        exit_while_busy, emulated, resident, interrupted_calls, handlers_during_a_call,
-        fork_in_a_handler, written_during_the_call, race,
+        train, fork_after_use, fork_during_kernel, fork_during_training, fork_after_record,
+        threads_after_short_memory, resize_during_kernels, replay_during_resize, exit_while_busy,
+        emulated, resident, interrupted_calls, handlers_during_a_call, fork_in_a_handler,
+        written_during_the_call, race,
     )
 }  # fmt: skip
 

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "core/ops.h"
+#include "cpu/cancellation.h"
 #include "cpu/max_value.h"
 #include "cpu/replay.h"
 #include "cpu/thread_count_tuner.h"
@@ -90,6 +91,33 @@ void check_pool(int rounds) {
       for (const int count : visits.of_task) require(count == 1, "a task did not run once");
       for (const int count : visits.by_worker) total += count;
       require(total == tasks, "the workers ran another number of tasks");
+      ++calls;
+    }
+  });
+}
+
+// A call that is ended early, on several threads at once
+
+bool always(void*) noexcept { return true; }
+bool never(void*) noexcept { return false; }
+
+void wait_and_count(void* context, int64_t, int) {
+  std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  ++*static_cast<std::atomic<int64_t>*>(context);
+}
+
+void check_cancellation(int rounds) {
+  at_once([=](int) {
+    for (int round = 0; round < rounds; ++round) {
+      constexpr int64_t tasks = 1'000;
+      std::atomic<int64_t> done{0};
+      {
+        const Cancellation cancellation(always, nullptr);
+        run_tasks(tasks, int64_t{1} << 40, max_threads, wait_and_count, &done);
+        require(cancellation.cancelled() && !keep_going(0), "the call was not ended");
+      }
+      require(done > 0 && done < tasks, "the call did not end early");
+      require(keep_going(0), "the end of one call ended the next");
       ++calls;
     }
   });
@@ -253,6 +281,7 @@ void check_replays(int rounds) {
     const std::size_t own = static_cast<std::size_t>(slot);
     Recording<T> recording(static_cast<unsigned>(slot));
     CpuReplay replay(recording.steps(), recording.workspace_bytes());
+    const Cancellation cancellation(never, nullptr);
     for (int round = 0; round < rounds; ++round) {
       recording.restore(before[own]);
       replay.run();
@@ -282,6 +311,7 @@ int main(int count, char** arguments) {
   require(rounds > 0, "ROUNDS must be at least 1");
   require(install_fork_handler(), "no memory");
   check_pool(20 * rounds);
+  check_cancellation((rounds + 19) / 20);
   const int64_t pool_calls = calls.exchange(0);
   check_replays<float>(rounds);
   check_replays<double>((rounds + 3) / 4);

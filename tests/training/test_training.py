@@ -122,6 +122,19 @@ def test_every_kind_of_data_gives_the_same_training() -> None:
     assert all(np.array_equal(results[0], other) for other in results[1:])
 
 
+@pytest.mark.parametrize(("fraction", "held_out"), [(0.35, 2), (0.25, 1), (0.7, 4)])
+def test_the_held_out_instances_are_rounded_to_the_nearest(fraction: float, held_out: int) -> None:
+    steps: list[float] = []
+
+    def rate(progress: float) -> float:
+        steps.append(progress)
+        return 0.1
+
+    data = X[:5], LABELS[:5]
+    train(network(), data, validation=fraction, batch_size=1, epochs=1, optimizer=cr.SGD(rate))
+    assert len(steps) == 5 - held_out
+
+
 def test_validation_is_held_out_and_measured() -> None:
     net = network()
     history = train(net, (X, LABELS), validation=(X[:9], LABELS[:9]), epochs=1)

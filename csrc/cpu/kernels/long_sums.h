@@ -4,8 +4,6 @@
 // that fit one part have the order of a plain loop.
 #pragma once
 
-#include <bit>
-
 #include "cpu/kernels/loops.h"
 
 namespace chainrule::CR_ISA {
@@ -65,7 +63,7 @@ class Subtotals {
  public:
   // Returns the number of buffers for `count` subtotals, of which the last is not pushed.
   static int64_t levels(int64_t count) {
-    return count <= 1 ? 0 : std::bit_width(static_cast<uint64_t>(count - 1));
+    return count <= 1 ? 0 : 64 - __builtin_clzll(static_cast<uint64_t>(count - 1));
   }
 
   // The buffers are `step` elements apart.
@@ -73,8 +71,7 @@ class Subtotals {
 
   // Stores elements [begin, end) of subtotal number `index` and clears them.
   void push(int64_t index, T* subtotal, int64_t begin, int64_t end) const {
-    const auto bits = static_cast<uint64_t>(index);
-    const int carried = std::countr_one(bits);
+    const int carried = __builtin_ctzll(~static_cast<uint64_t>(index));
     for_each_vector<T>(end - begin, [&](int64_t i, auto lanes) {
       Vec<T> total = lanes.load(subtotal + begin + i);
       T* level = buffers_ + begin + i;

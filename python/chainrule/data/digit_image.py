@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._files import PathLike, shown
+from .._files import PathLike, explained_memory_errors, shown
 from .._optional import require
 from .image_file import gray_levels
 
@@ -66,14 +66,12 @@ def read_digit(path: PathLike) -> npt.NDArray[np.uint8]:
     ...     read_digit(path).shape
     (28, 28, 1)
     """
-    levels = gray_levels(path)
-    try:
-        return to_digit(levels)
-    except ValueError as error:
-        raise ValueError(f"{shown(path)}: {error}") from None
-    except MemoryError as error:
-        text = f"{shown(path)}: memory must suffice to read the image, got too little"
-        raise MemoryError(str(error) or text) from None
+    levels, name = gray_levels(path), shown(path)
+    with explained_memory_errors(f"{name}: memory must suffice to read the digit, got too little"):
+        try:
+            return to_digit(levels)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
 
 
 def to_digit(gray: npt.ArrayLike) -> npt.NDArray[np.uint8]:

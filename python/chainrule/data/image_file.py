@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 import numpy as np
 import numpy.typing as npt
 
+from .. import available_memory
 from .._files import PathLike, explained_memory_errors, open_regular, shown
 from .._optional import require
 from ..available_memory import in_bytes
@@ -31,7 +32,7 @@ MAX_SIDE = 65_535  # pixels, as in JPEG
 MAX_PIXELS = 89_478_485  # 256 MiB of RGB
 # Memory that decoding may take, unless the file itself has half as many bytes. A photograph of 12
 # million pixels has this size. A JPEG may be larger: it is decoded at a reduced size.
-MAX_DECODED = 48 << 20
+MAX_DECODED = 52 << 20
 BAND = 1 << 18  # pixels that are converted to gray at a time
 
 Floats = npt.NDArray[np.float64]
@@ -56,18 +57,22 @@ def gray_levels(path: PathLike) -> Floats:
     text = f"{name}: memory must suffice to read the image, got too little"
     with explained_memory_errors(text), open_regular("", path) as file:
         try:
-            return _decoded(file)
+            return _decoded(name, file)
         except RefusedError as error:
             raise ValueError(f"{name}: {error}") from None
         except (MemoryError, ImportError):
             raise
         # The errors of decoders are not documented, and differ between versions of Pillow.
         except Exception as error:
+            left = available_memory.available()
+            if left is not None and left.nbytes < MAX_DECODED:
+                # Some decoders report a failed allocation like damage.
+                raise MemoryError(text) from None
             text = str(error).partition("\n")[0][:200] or type(error).__name__
             raise ValueError(f"{name}: image must be complete and undamaged, got: {text}") from None
 
 
-def _decoded(file: BinaryIO) -> Floats:
+def _decoded(name: str, file: BinaryIO) -> Floats:
     image_module = require("PIL.Image")
     size = os.fstat(file.fileno()).st_size
     if size > MAX_FILE:
@@ -94,6 +99,7 @@ def _decoded(file: BinaryIO) -> Floats:
                     f"image must need at most {in_bytes(limit)} of memory when decoded, got "
                     f"{in_bytes(needed)}: reduce it, or save it as a JPEG that is not progressive"
                 )
+            available_memory.require(f"{name}: decoding needs", needed)
             image.load()
             small = _reduced(image)
     return np.asarray(_upright(small, pixels.orientation), dtype=np.float64)

@@ -13,8 +13,8 @@ from .. import cuda, devices
 from .._types import Array, Pair, Shape
 from .._validation import LARGEST, both, imported, integer, require_unmasked, set_fields
 from ..devices import ALIGNMENT
-from . import hints
-from .layers import KINDS, Conv2d, Layer, LeakyReLU, MaxPool2d, ReLU, Softmax
+from . import final_softmax, hints
+from .layers import KINDS, Conv2d, Layer, MaxPool2d, ReLU
 from .losses import Loss
 from .user_defined import fuses_relu, in_place_backward
 
@@ -147,7 +147,7 @@ class Architecture:
         As `find_pooled_convolutions` returns it.
     final_softmax : int, or None
         Index of the `Softmax` whose probabilities are the network's output outside training. Later
-        layers only reshape or return their input. A later dropout is inactive outside training.
+        layers keep them: see `chainrule.nn.final_softmax`.
     """
 
     layers: tuple[Layer, ...]
@@ -172,7 +172,7 @@ class Architecture:
             first_with_parameters=next((i for i, own in enumerate(shapes) if own), len(shapes)),
             fused_relus=find_fused_relus(self.layers),
             pooled_convolutions=find_pooled_convolutions(self.layers),
-            final_softmax=find_final_softmax(self.layers),
+            final_softmax=final_softmax.find(self.layers, self.shapes, self.dtype),
             _layouts={},
         )
 
@@ -210,24 +210,11 @@ class Architecture:
         ------
         ValueError
             If the softmax is computed at several positions that are flattened later, or if active
-            dropout follows it.
+            dropout or a pooling follows it.
         """
-        last = self.final_softmax
-        if last is None:
-            return
-        shape, output = self.shapes[last + 1], self.shapes[-1]
-        if shape[-1] != output[-1]:
-            raise ValueError(
-                f"{operation}: the final softmax must be over all outputs of an instance, got "
-                f"layer {last} over the last axis of {shape}, reshaped to {output} later: put "
-                f"Flatten() before Softmax()"
-            )
-        later = [layer for layer in self.layers[last + 1 :] if layer.reshapes_only(False)]
-        active = [layer for layer in later if not layer.reshapes_only(True)]
-        if dropout and active:
-            raise ValueError(
-                f"{operation}: no active dropout may follow the final softmax, got {active[0]!r} "
-                f"after layer {last}: put it before the last layer with weights"
+        if self.final_softmax is not None:
+            final_softmax.check_probabilities(
+                operation, self.layers, self.shapes, self.dtype, self.final_softmax, dropout
             )
 
     def check_loss(self, loss: Loss, dropout: bool) -> None:
@@ -240,13 +227,8 @@ class Architecture:
         """
         if not loss.takes_logits or self.final_softmax is None:
             return
-        name, layer = type(loss).__name__, self.layers[self.final_softmax]
-        self.check_output(name, dropout)
-        if type(layer).forward is not Softmax.forward:
-            raise ValueError(
-                f"{name}: the final softmax must be chainrule.Softmax, got the subclass "
-                f"{layer!r} with its own forward as layer {self.final_softmax}"
-            )
+        self.check_output(type(loss).__name__, dropout)
+        final_softmax.check_loss(loss, self.layers[self.final_softmax], self.final_softmax)
 
     def layers_writing_dx(self, mode: Mode) -> list[int]:
         """Return the layers, last to first, whose backward pass switches gradient buffers.
@@ -343,22 +325,6 @@ def find_pooled_convolutions(layers: Sequence[Layer]) -> dict[int, FusedPool]:
         if follows and adjacent and math.prod(window) >= 4:
             found[i] = FusedPool(before, layer.window)
     return found
-
-
-def find_final_softmax(layers: Sequence[Layer]) -> int | None:
-    """Return `Architecture.final_softmax`."""
-    for i in range(len(layers) - 1, -1, -1):
-        if isinstance(layers[i], Softmax):
-            return i
-        if not _keeps_probabilities(layers[i]):
-            return None
-    return None
-
-
-def _keeps_probabilities(layer: Layer) -> bool:
-    """Return whether the layer, outside training, returns numbers in [0, 1] as they are."""
-    one_pixel = type(layer) is MaxPool2d and layer.window == 1 and layer.stride in (None, 1)
-    return layer.reshapes_only(False) or type(layer) in (ReLU, LeakyReLU) or one_pixel
 
 
 def infer_shapes(layers: Sequence[Layer], input_shape: Shape) -> tuple[Shape, ...]:

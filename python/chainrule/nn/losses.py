@@ -78,9 +78,9 @@ class CrossEntropy(Loss):
     """l = -log p of the true class, eq. (64)-(67).
 
     The network ends in logits (its last layer is a `Linear`) or in a `Softmax`, which is then fused
-    with the loss. Both give the same loss and gradient. After the softmax, layers that only reshape
-    may follow. A user-defined layer there counts as such a layer if `Layer.reshapes_only` returns
-    True. Otherwise its output is read as logits. Labels are integers (N,), starting at 0.
+    with the loss. Both give the same loss and gradient. Layers that change no probability may
+    follow the softmax, also user-defined ones. The output of other layers is read as logits. Labels
+    are integers (N,), starting at 0.
 
     Examples
     --------

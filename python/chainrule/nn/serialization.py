@@ -93,7 +93,7 @@ def write(path: PathLike, stored: Stored, arrays: Mapping[str, Array]) -> None:
     MemoryError
         If memory is short. An existing file is then unchanged.
     """
-    suffix = os.path.splitext(os.fsdecode(path))[1]
+    suffix = os.path.splitext(shown(path))[1]
     if suffix in FOREIGN:
         raise ValueError(
             f"save: path must not end in {suffix}, got {shown(path)}: the format is safetensors"
@@ -149,12 +149,13 @@ def read(path: PathLike) -> tuple[Stored, dict[str, Array]]:
     OSError
         If the file cannot be read.
     ValueError
-        If the file is not a network of this library. The message starts with ``load:``.
+        If the file is not a network of this library. The message starts with ``load:`` and names
+        the file.
     MemoryError
         If memory is short.
     """
     name = shown(path)
-    kind = FOREIGN.get(os.path.splitext(os.fsdecode(path))[1])
+    kind = FOREIGN.get(os.path.splitext(shown(path))[1])
     if kind is not None:
         hint = (
             "; in PyTorch, safetensors.torch.save_file(model.state_dict(), ...) converts weights"
@@ -178,8 +179,9 @@ def read(path: PathLike) -> tuple[Stored, dict[str, Array]]:
                 order = [starts[start] for start in sorted(starts)]
                 del tensors, text, starts  # before the arrays are allocated
                 return stored, _arrays(name, file, order, stored.architecture)
-        except IsADirectoryError as error:
-            _invalid(str(error).removeprefix("load: "))
+        except (IsADirectoryError, ValueError) as error:
+            text = str(error).removeprefix("load: ")
+            _invalid(text if name in text else f"{name}: {text}")
 
 
 def _invalid(text: str) -> NoReturn:
