@@ -93,6 +93,9 @@ std::string type_name(const py::handle& object) {
     return py::str(py::reinterpret_borrow<py::array>(object).dtype()).cast<std::string>();
   }
   if (py::isinstance<CudaArray>(object)) return name_of(object.cast<const CudaArray&>().type());
+  if (PyType_Check(object.ptr())) {
+    return "the class " + py::str(object.attr("__name__")).cast<std::string>();
+  }
   return py::str(py::type::of(object).attr("__name__")).cast<std::string>();
 }
 

@@ -319,6 +319,7 @@ py::object import_array(const char* op, const char* name, const py::object& obje
     return object;
   }
   if (py::isinstance<CudaArray>(object)) return object;
+  if (PyType_Check(object.ptr())) return object;  // a class has the methods of its instances
   if (py::hasattr(object, "__dlpack__")) {
     try {
       return from_any_dlpack(op, object);

@@ -282,6 +282,8 @@ class Architecture:
                 raise TypeError(
                     f"{operation}: x must be a NumPy array, got a cuda.Array: x.numpy() copies it"
                 )
+            if isinstance(x, type):  # a class has the methods of its instances
+                raise TypeError(f"{operation}: x must be an array, got the class {x.__name__}")
             if not hasattr(x, "__dlpack__"):
                 raise TypeError(f"{operation}: x must be an array, got {type(x).__name__}")
             x = imported(operation, "x", x, np.from_dlpack)
