@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
+import pty
 import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -158,11 +161,34 @@ def test_full_mnist_is_used_if_it_is_found(
     [
         (["mnist", "--network", "vgg"], 2, "'vgg' is not one of 'cnn', 'lenet', 'mlp'"),
         (["mnist", "--embedded", "--data", "."], 2, "--embedded and --data are mutually exclusive"),
-        (["mnist", "--epochs", "0"], 2, "0 is not in the range x>=1"),
-        (["mnist", "--embedded", "--seed", "-1"], 1, "seed"),
+        (["mnist", "--epochs", "0"], 2, "'--epochs': 0 is not in the range 1<=x<=2147483647"),
+        (["mnist", "--learning-rate", "nan"], 2, "'--learning-rate': nan is not finite"),
+        (["mnist", "--learning-rate", "-inf"], 2, "'--learning-rate': -inf is not in the range"),
+        (["mnist", "--learning-rate", "1e999"], 2, "'--learning-rate': 1e999 is not finite"),
+        (["mnist", "--learning-rate", "0"], 2, "'--learning-rate': 0.0 is not in the range x>0"),
+        (
+            ["mnist", "--seed", "-1"],
+            2,
+            "'--seed': -1 is not in the range 0<=x<=1844674407370955",
+        ),
+        (["mnist", "--seed", str(2**64)], 2, "'--seed': 18446744073709551616 is not in the range"),
+        (["mnist", "--threads", "0"], 2, "'--threads': 0 is not in the range 1<=x<=4096"),
+        (["mnist", "--threads", "4097"], 2, "'--threads': 4097 is not in the range 1<=x<=4096"),
+        (["mnist", "--batch-size", "0"], 2, "'--batch-size': 0 is not in the range"),
+        (
+            ["mnist", "--batch-size", str(2**31)],
+            2,
+            "'--batch-size': 2147483648 is not in",
+        ),
+        (["mnist", "--epochs", str(2**31)], 2, "'--epochs': 2147483648 is not in the range"),
+        (["mnist", "--epochs", "9" * 5000], 2, "'--epochs': '999"),
+        (["mnist", "--out", ""], 2, "'--out': path must not be empty"),
+        (["mnist", "--data", ""], 2, "'--data': path must not be empty"),
+        (["tutorial", "--out", ""], 2, "'--out': path must not be empty"),
+        (["predict", "", "x.png"], 2, "'MODEL': path must not be empty"),
+        (["predict", "file", ""], 2, "'IMAGE...': path must not be empty"),
         (["mnist", "--embedded", "--out", "file"], 1, "--out file: must be a folder, got a file"),
         (["mnist", "--embedded", "--out", "file/x"], 1, "--out file/x: Not a directory"),
-        (["mnist", "--embedded", "--threads", "100000"], 1, "4096"),
         (["predict", "absent.safetensors", "x.png"], 1, "absent.safetensors"),
         (["predict", "file", "x.png"], 1, "file is not a safetensors file"),
         (["predict", "file"], 2, "Missing argument 'IMAGE...'"),
@@ -216,8 +242,9 @@ def test_predict_continues_after_an_invalid_image(
     assert main(["predict", model, "notes.png", "absent.png", good]) == 1
     shown = capsys.readouterr()
     assert shown.err.splitlines() == [
-        "chainrule: notes.png: file must be an image (PNG, JPEG, ...), got unknown data",
-        "chainrule: absent.png: file not found",
+        "chainrule: notes.png: file must be an image (PNG, JPEG, BMP, GIF, TIFF or WebP), "
+        "got unknown data",
+        "chainrule: [Errno 2] No such file or directory: 'absent.png'",
     ]
     assert f"{good}: 7" in shown.out
 
@@ -338,3 +365,64 @@ def test_command_without_click_names_the_install_command() -> None:
     )
     assert done.returncode == 1
     assert done.stderr == 'chainrule: click is not installed: pip install "chainrule[cli]"\n'
+
+
+def test_output_that_is_no_regular_file_is_refused_before_training(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in sorted(FILES):
+        folder = Path("out", name)
+        folder.mkdir(parents=True)
+        os.mkfifo(folder / name)
+        assert main([*QUICK, "--out", str(folder)]) == 1
+        message = f"mnist: {folder / name}: path must be a regular file, got a named pipe"
+        assert capsys.readouterr().err == f"chainrule: {message}\n"
+        assert os.listdir(folder) == [name]
+    os.mkfifo("page.html")
+    assert main(["tutorial", "--quick", "--out", "page.html"]) == 1
+    message = "tutorial: page.html: path must be a regular file, got a named pipe"
+    assert capsys.readouterr().err == f"chainrule: {message}\n"
+
+
+def test_tilde_is_the_home_folder(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setenv("HOME", str(trained))
+    assert main(["predict", "~/model.safetensors", "~/digit.png"]) == 0
+    assert f"{trained}/digit.png: 7" in capsys.readouterr().out
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(["mnist", "--embedded", "--network", "mlp", "--epochs", "1", "--out=~/x"]) == 0
+    assert (tmp_path / "x" / "model.safetensors").is_file()
+    assert os.listdir(tmp_path) == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "escapes"),
+    [
+        ({"TERM": "xterm-256color"}, True),
+        ({"TERM": "dumb"}, False),
+        ({"TERM": "unknown"}, False),
+        ({"TERM": ""}, False),
+        ({"TERM": "xterm-256color", "NO_COLOR": "1"}, False),
+    ],
+)
+def test_escape_sequences(
+    environment: dict[str, str], escapes: bool, trained: Path, tmp_path: Path
+) -> None:
+    variables = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    model, digit = str(trained / "model.safetensors"), str(trained / "digit.png")
+    for arguments in (["info"], ["predict", model, digit, "--show"], ["info", "--bad"]):
+        parent, child = pty.openpty()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "chainrule", *arguments],
+            stdout=child, stderr=child, env={**variables, **environment},
+        )  # fmt: skip
+        os.close(child)
+        shown = b""
+        with contextlib.suppress(OSError):  # the end of a terminal
+            while piece := os.read(parent, 4096):
+                shown += piece
+        os.close(parent)
+        process.wait(timeout=120)
+        assert shown
+        assert (b"\x1b" in shown) == (escapes and arguments[-1] != "--bad"), shown

@@ -177,18 +177,18 @@ def test_errors_name_the_file(tmp_path: Path) -> None:
     text.write_text("not an image")
     with pytest.raises(
         ValueError,
-        match=r"notes\.png: file must be an image \(PNG, JPEG, \.\.\.\), got unknown data",
+        match=r"notes\.png: file must be an image \(PNG, JPEG, BMP, GIF, TIFF or WebP\), got ",
     ):
         read_digit(text)
     text.write_bytes(b"")
     with pytest.raises(
         ValueError,
-        match=r"notes\.png: file must be an image \(PNG, JPEG, \.\.\.\), got unknown data",
+        match=r"notes\.png: file must be an image \(PNG, JPEG, BMP, GIF, TIFF or WebP\), got ",
     ):
         read_digit(text)
-    with pytest.raises(FileNotFoundError, match=r"absent\.png: file not found"):
+    with pytest.raises(FileNotFoundError, match=r"absent\.png"):
         read_digit(tmp_path / "absent.png")
-    with pytest.raises(IsADirectoryError, match="path must be a file, got a folder"):
+    with pytest.raises(IsADirectoryError, match="path must be a regular file, got a folder"):
         read_digit(tmp_path)
     blank = tmp_path / "blank.png"
     Image.new("L", (90, 90), 250).save(blank)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import resource
@@ -142,7 +143,7 @@ def test_unknown_home_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
                 ValueError, match=f"^{name}: path must not begin with ~ if the home folder is un"
             ):
                 function("~/x")
-        with pytest.raises(ValueError, match="^mnist: path must not begin with ~"):
+        with pytest.raises(ValueError, match=r"^mnist: path must not begin with ~"):
             data.mnist("~/x", download=False)
     assert os.listdir(tmp_path) == []
 
@@ -174,7 +175,7 @@ def test_special_files_are_refused_and_stay(name: str, special: dict[str, Path])
             (WRITERS | READERS)[name](path)
         with pytest.raises(ValueError, match=f"got {kind}$"):
             (WRITERS | READERS)[name](path)
-    with pytest.raises(ValueError, match="link: path must be a regular file, got a named pipe$"):
+    with pytest.raises(ValueError, match=r"link: path must be a regular file, got a named pipe$"):
         (WRITERS | READERS)[name](folder / "link")
     error = ValueError if name == "load" else IsADirectoryError
     for path in (folder, f"{folder}/", f"{folder}/.", f"{folder}/.."):
@@ -195,7 +196,7 @@ def test_a_file_that_becomes_a_pipe_does_not_block(
     os.mkfifo(path)
     regular = os.stat(__file__)
     monkeypatch.setattr(_files.os, "stat", lambda _: regular)  # before the pipe had the name
-    with pytest.raises(ValueError, match="^load: .*path must be a regular file, got a named pipe"):
+    with pytest.raises(ValueError, match=r"^load: .*: path must be a regular file, got a named"):
         open_regular("load", path)
 
 
@@ -204,8 +205,7 @@ def test_a_file_that_becomes_a_pipe_does_not_block(
 
 @pytest.mark.parametrize("writer", WRITERS)
 def test_links(tmp_path: Path, writer: str) -> None:
-    for name in ("real", "hard"):
-        (tmp_path / "folder").mkdir(exist_ok=True)
+    (tmp_path / "folder").mkdir()
     real, link, hard = tmp_path / "folder" / "real", tmp_path / "link", tmp_path / "hard"
     real.write_text("old")
     os.link(real, hard)
@@ -216,7 +216,7 @@ def test_links(tmp_path: Path, writer: str) -> None:
     assert real.read_bytes() != b"old"
     assert hard.read_text() == "old"
     (tmp_path / "loop").symlink_to("loop")
-    with pytest.raises(OSError, match="loop'$") as caught:
+    with pytest.raises(OSError, match=r"loop'$") as caught:
         WRITERS[writer](tmp_path / "loop")
     assert caught.value.errno == errno.ELOOP
     assert sorted(os.listdir(tmp_path / "folder")) == ["middle", "real"]
@@ -277,7 +277,7 @@ def test_without_spare_descriptors(tmp_path: Path, free: int) -> None:
     held = []
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
     try:
-        with pytest.raises(OSError, match="Too many open files"):
+        with contextlib.suppress(OSError):
             while True:
                 held.append(os.open(os.devnull, os.O_RDONLY))
         for _ in range(free):
