@@ -59,15 +59,15 @@ DType dtype_of(const py::dtype& dtype) {
   return DType::other;
 }
 
-void require_unmasked(const std::string& op, const std::string& name, const py::handle& object) {
+void require_unmasked(const char* op, const char* name, const py::handle& object) {
   // Only subclasses of ndarray can be masked. The attribute is tested, because the class is in a
   // module that may not be imported.
   const PyTypeObject* const type = Py_TYPE(object.ptr());
   if (type == py::detail::npy_api::get().PyArray_Type_ || !py::isinstance<py::array>(object))
     return;
   if (!py::hasattr(object, "mask") || !py::hasattr(object, "filled")) return;
-  throw py::type_error(op + ": " + name + " must have no mask, got a masked array: pass " + name +
-                       ".filled(value)");
+  throw py::type_error(std::string(op) + ": " + name +
+                       " must have no mask, got a masked array: pass " + name + ".filled(value)");
 }
 
 int64_t ArrayRef::size() const {

@@ -22,7 +22,7 @@ py::dtype numpy_dtype(DType type);
 DType dtype_of(const py::dtype& dtype);
 
 // TypeError for a masked array, whose mask every operation would lose.
-void require_unmasked(const std::string& op, const std::string& name, const py::handle& object);
+void require_unmasked(const char* op, const char* name, const py::handle& object);
 
 class Device;
 

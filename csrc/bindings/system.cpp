@@ -89,7 +89,8 @@ void bind_system(py::module_& m) {
   });
   m.def(
       "set_convolution_precision",
-      [](const std::string& name) {
+      [](const py::object& name_) {
+        const std::string name = text(Call("set_convolution_precision"), "precision", name_);
         if (name != "fast" && name != "highest") {
           throw py::value_error(
               "set_convolution_precision: precision must be \"fast\" or \"highest\", got \"" +

@@ -31,7 +31,8 @@ int64_t count_correct(const T* output, const int64_t* classes, int64_t rows,
                       int64_t columns) noexcept {
   int64_t count = 0;
   for (int64_t i = 0; i < rows; ++i) {
-    const int64_t column = classes[i];
+    // Read once: another thread may write to the array.
+    const int64_t column = __atomic_load_n(classes + i, __ATOMIC_RELAXED);
     count +=
         column >= 0 && column < columns && is_first_maximum(output + i * columns, columns, column);
   }

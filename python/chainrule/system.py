@@ -177,7 +177,7 @@ def set_convolution_precision(precision: str) -> None:
         "fast", the default, uses Winograd's algorithm if the shape and the data allow it. Its error
         is relative to the largest pixel near an output. "highest" sums the products themselves, so
         the error of an element is relative to the products that it sums. The notes of `ops` state
-        both bounds. "highest" takes up to twice as long.
+        both bounds. "highest" takes about twice as long.
 
     Raises
     ------

@@ -198,7 +198,11 @@ def test_classes_in_place_of_instances() -> None:
 
 
 def test_settings() -> None:
-    for call, name in ((cr.set_backend, "name"), (cr.set_matmul_precision, "precision")):
+    for call, name in (
+        (cr.set_backend, "name"),
+        (cr.set_matmul_precision, "precision"),
+        (cr.set_convolution_precision, "precision"),
+    ):
         for value in (None, 1, cr.ReLU):
             with pytest.raises(TypeError, match=f"^{call.__name__}: {name} must be a string, got "):
                 call(value)

@@ -28,13 +28,15 @@ CR_INLINE Vec<T> sum_in_parts(int64_t n, int64_t length, const F& part) {
 }
 
 // Returns a row's sum, where add(total, x[i]...) adds a vector. Missing lanes of the tail are
-// `fill`.
+// `fill`. A row of one part is written out. As a call it takes 7 ns more.
 template <class T, class F, class... X>
 CR_INLINE T sum_row(int64_t n, T fill, F add, const X*... x) {
-  return reduce_sum(
-      sum_in_parts<T>(n, max_part_terms * Vec<T>::width, [=](int64_t begin, int64_t end) {
-        return fold_row(end - begin, Vec<T>::zero(), fill, add, (x + begin)...);
-      }));
+  using V = Vec<T>;
+  constexpr int64_t length = max_part_terms * V::width;
+  if (n <= length) return reduce_sum(fold_row(n, V::zero(), fill, add, x...));
+  return reduce_sum(sum_halves<T>(0, n, length, [=](int64_t begin, int64_t end) {
+    return fold_row(end - begin, V::zero(), fill, add, (x + begin)...);
+  }));
 }
 
 template <class T>

@@ -136,11 +136,15 @@ CR_INLINE void for_each_row_part(int64_t n, F part) {
 template <class T, class F>
 CR_INLINE void map_row(int64_t n, T* y, F f, const T* x) {
   using V = Vec<T>;
-  for_each_row_part(n, [=](int64_t begin, int64_t end) {
-    int64_t i = begin;
+  for (int64_t i = 0;;) {
+    const int64_t end = min(n, i + row_part);
     for (; i + V::width <= end; i += V::width) f(V::load(x + i)).store(y + i);
-    if (i < end) f(V::load(x + i, end - i, T(0))).store(y + i, end - i);
-  });
+    if (end == n) {
+      if (i < n) f(V::load(x + i, n - i, T(0))).store(y + i, n - i);
+      return;
+    }
+    if (!keep_going(row_part)) return;
+  }
 }
 
 // Sets n elements to zero, on one thread.
@@ -156,14 +160,15 @@ template <class T, class F, class... X>
 CR_INLINE Vec<T> fold_row(int64_t n, Vec<T> start, T fill, F f, const X*... x) {
   using V = Vec<T>;
   V accumulator = start;
-  for_each_row_part(n, [&accumulator, fill, f, x...](int64_t begin, int64_t end) {
-    V partial = accumulator;
-    int64_t i = begin;
-    for (; i + V::width <= end; i += V::width) partial = f(partial, V::load(x + i)...);
-    if (i < end) partial = f(partial, V::load(x + i, end - i, fill)...);
-    accumulator = partial;
-  });
-  return accumulator;
+  for (int64_t i = 0;;) {
+    const int64_t end = min(n, i + row_part);
+    for (; i + V::width <= end; i += V::width) accumulator = f(accumulator, V::load(x + i)...);
+    if (end == n) {
+      if (i < n) accumulator = f(accumulator, V::load(x + i, n - i, fill)...);
+      return accumulator;
+    }
+    if (!keep_going(row_part)) return accumulator;
+  }
 }
 
 // Returns true if no element is NaN or infinite: then every element times zero is zero. There are
