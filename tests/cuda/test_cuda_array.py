@@ -124,6 +124,20 @@ def test_parts_share_memory() -> None:
             whole.part(offset, shape, np.float32)
 
 
+@pytest.mark.parametrize("lead", range(5))
+@pytest.mark.parametrize("count", [1, 5, 2050])
+def test_operations_on_a_part_leave_the_elements_around_it(lead: int, count: int) -> None:
+    """Elementwise kernels have vectors of four, the first of which can begin before the part."""
+    size = count + 9
+    arrays = [cuda.array(np.full(size, value, np.float32)) for value in (3, -1, 5)]
+    x, y, parameters = (array.part(4 * lead, (count,), np.float32) for array in arrays)
+    ops.relu(x, out=y)
+    ops.sgd(parameters, x, learning_rate=1.0)
+    inside = (np.arange(size) >= lead) & (np.arange(size) < lead + count)
+    np.testing.assert_array_equal(arrays[1].numpy(), np.where(inside, 3, -1))
+    np.testing.assert_array_equal(arrays[2].numpy(), np.where(inside, 2, 5))
+
+
 def test_empty_part_overlaps_nothing() -> None:
     whole = cuda.array(random_array((4, 3)))
     into = whole.part(24, (0, 3), np.float32)

@@ -215,7 +215,9 @@ def fuzz(target: Target, arguments: argparse.Namespace) -> None:
             (work / name).write_bytes(data)
     options = [
         f"-max_len={target.longest}",
-        "-timeout=60",
+        # Of the clock: a guard against a hang, also on a busy machine. `run` limits the CPU time.
+        "-timeout=1200",
+        "-report_slow_units=1200",
         "-rss_limit_mb=3000",
         "-print_final_stats=1",
         f"-artifact_prefix={artifacts}/{target.name}-",
