@@ -13,11 +13,11 @@ void require_countable(const Call& call, const Conv2d& s) {
   const Window& w = s.window;
   const Shape y = {s.batch, s.out_height, s.out_width, s.out};
   // A copy of the padded input leaves out the pixels between windows.
-  const Shape padded = {(s.out_height - 1) * std::min(w.stride_rows, w.rows) + w.rows,
-                        (s.out_width - 1) * std::min(w.stride_columns, w.columns) + w.columns,
-                        std::max(s.in, s.out)};
-  checked_product(call.op(), {padded[0], padded[1], padded[2], max_copies}, padded,
-                  "the padded input of one image");
+  const int64_t rows = (s.out_height - 1) * std::min(w.stride_rows, w.rows) + w.rows;
+  const int64_t columns = (s.out_width - 1) * std::min(w.stride_columns, w.columns) + w.columns;
+  checked_product(call.op(), {rows, columns, std::max<int64_t>(1, s.in), max_copies},
+                  {rows, columns, s.in}, "the padded input of one image");
+  checked_product(call.op(), {rows, columns, s.out, max_copies}, y);
   checked_product(call.op(), {s.out_height, s.out_width, s.out, max_copies}, y);
   checked_product(call.op(), {s.batch, s.out_height, s.out_width, s.out, s.in, w.rows, w.columns},
                   y);
