@@ -51,7 +51,9 @@ def test_short_memory(fast_folder: str, operation: str) -> None:
     shown = run("short_memory.py", fast_folder, operation).split()
     if shown == ["absent"]:
         pytest.skip("Pillow is not installed: pip install 'chainrule[cli]'")
-    assert shown == ["MemoryError", "ok"]
+    assert shown in (["ok"], ["MemoryError", "ok"])
+    # A file is written from the memory of the parameters, in parts.
+    assert "MemoryError" in shown or operation in {"save", "to_csv"}
 
 
 def large(value: float) -> cr.Sequential:

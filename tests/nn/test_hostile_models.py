@@ -148,7 +148,7 @@ def test_bounds_admit_the_largest_architecture(tmp_path: Path) -> None:
     assert len(text) <= MAX_HEADER
     path = tmp_path / "net.safetensors"
     assemble(path, text)
-    with pytest.raises(ValueError, match=r"^load: Sequential: layer 0, Conv2d"):
+    with pytest.raises(ValueError, match=r"^load: .*: Sequential: layer 0, Conv2d"):
         cr.load(path)
 
 
@@ -203,7 +203,7 @@ def network(text: str = LINEAR, **entries: Any) -> bytes:
         (network(**{"0.bias": {**BIAS, "data_offsets": [8, 12]}}), r"at bytes \(0, 4\), got \(4,"),
         (network(**{"0.bias": {**BIAS, "data_offsets": [-4, 0]}}), r"\(0, 4\), got \(-4, 0\)"),
         (network(**{"0.bias": {**BIAS, "data_offsets": [0, 0]}}), r"\(0, 4\), got \(0, 0\)"),
-        (network(**{"x" * 9000: BIAS}), r"unexpected parameter 'x{400,470} \.\.\.$"),
+        (network(**{"x" * 9000: BIAS}), r"unexpected parameter 'x{200,470} \.\.\.$"),
         (network(), ""),
     ],
 )
@@ -233,4 +233,4 @@ def test_recursion_limit_of_the_caller_is_irrelevant(tmp_path: Path) -> None:
         [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert "ValueError: load: the architecture must have at most" in done.stderr
+    assert f"ValueError: load: {path}: the architecture must have at most" in done.stderr

@@ -252,6 +252,6 @@ def test_stride_beyond_the_image_gives_one_window(stride: int) -> None:
 def test_images_too_large_for_memory(size: int) -> None:
     """No channels, so the inputs have no bytes. The result's size overflows 64 bits."""
     x, weight = np.empty((size, 1, 1, 0), ONE), np.empty((size, 1, 1, 0), ONE)
-    text = r"^conv2d: arrays and workspaces must be smaller than 2\*\*63 bytes, got shape \("
+    text = r"^conv2d: .* must be smaller than 2\*\*63 bytes, got shape \("
     with pytest.raises(ValueError, match=text):
         ops.conv2d(x, weight)

@@ -14,6 +14,8 @@ import pytest
 SUPPORT = Path(__file__).resolve().parents[1] / "support"
 # Larger numbers are for long runs by hand.
 CALLS = os.environ.get("CHAINRULE_TEST_CALLS", "400")
+# Bytes that the interpreter's own tables grow by during a series of few calls.
+NOISE = 8192
 STEPS = os.environ.get("CHAINRULE_TEST_LIMITS", "3")
 
 pytestmark = [
@@ -44,7 +46,12 @@ def test_no_call_leaks() -> None:
     """The smallest block of the C library's heap has 32 bytes."""
     found = report("leaks.py", CALLS, PYTHONMALLOC="malloc")
     assert len(found) > 70
-    assert {name: growth for name, (growth, _) in found.items() if growth >= 30} == {}
+    leaks = {
+        name: (growth, calls)
+        for name, (growth, _, calls) in found.items()
+        if growth >= 30 and growth * calls > NOISE
+    }
+    assert leaks == {}
 
 
 def test_every_call_survives_the_lack_of_memory() -> None:

@@ -2,8 +2,9 @@
 
 ``PYTHONMALLOC=malloc python tests/support/leaks.py CALLS [NAME]`` makes three series of CALLS calls
 of each operation, right and wrong, of a tenth as many of other functions, and of a hundredth as
-many of slow ones. It prints, as JSON, the bytes per call that stay allocated in the C library, and
-the growth of the resident memory per call. Python's own pools would hide the former.
+many of slow ones. It prints, as JSON, the bytes per call that stay allocated in the C library, the
+growth of the resident memory per call, and the number of calls. Python's own pools would hide the
+bytes.
 """
 
 from __future__ import annotations
@@ -79,8 +80,8 @@ def discarded_program() -> None:
         return
 
 
-def growth(call: Callable[[], Any], count: int) -> tuple[float, float]:
-    """Return the bytes per call that stay allocated, and the resident growth per call.
+def growth(call: Callable[[], Any], count: int) -> tuple[float, float, int]:
+    """Return the bytes per call that stay allocated, the resident growth per call, and the calls.
 
     Each is the smallest of three series. A leak occurs in all of them, a cache that grows once and
     a fragmented heap do not.
@@ -94,7 +95,7 @@ def growth(call: Callable[[], Any], count: int) -> tuple[float, float]:
             call()
         allocated.append((allocated_bytes() - before[0]) / count)
         resident.append((resident_bytes() - before[1]) / count)
-    return min(allocated), min(resident)
+    return min(allocated), min(resident), count
 
 
 def main(count: int, only: str = "") -> None:

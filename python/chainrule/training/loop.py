@@ -14,7 +14,7 @@ import numpy as np
 from .. import available_memory, devices
 from .._random import generator
 from .._types import Array
-from .._validation import integer, number
+from .._validation import boolean, integer, number
 from ..nn import user_defined
 from ..nn.architecture import Mode
 from ..nn.losses import Loss, checked_loss
@@ -138,7 +138,11 @@ def fit(
     count = len(order)
     batch = min(count, count if batch_size is None else integer("fit", "batch_size", batch_size, 1))
     batches = -(-count // batch)
+    shuffle, progress = boolean("fit", "shuffle", shuffle), boolean("fit", "progress", progress)
     callbacks = _as_tuple(callbacks)
+    for callback in callbacks:
+        if not callable(callback):
+            raise TypeError(f"fit: callbacks must be callable, got {callback!r}")
 
     with network.training("fit"), Interrupt() as interrupt:
         _require_memory(network, training_data, batch, optimizer, rules)
