@@ -74,8 +74,10 @@ def test_pooled_equals_two_operations(
 
 @pytest.mark.parametrize("size", [10**6, 10**9, 2**40])
 @pytest.mark.parametrize("channels", [1, 3, 16])
-def test_nine_outputs_of_a_huge_padded_image(size: int, channels: int) -> None:
+def test_nine_outputs_of_a_huge_padded_image(size: int, channels: int, backend: str) -> None:
     """The windows see the same pixels as with stride and padding of 5."""
+    if backend == "cuda":
+        pytest.skip("the order of sums on a GPU depends on the shape")
     rng = seeded(channels)
     x = normal(rng, (2, 3, 3, channels), np.float32)
     weight = normal(rng, (channels, 2, 2, channels), np.float32)
