@@ -87,6 +87,12 @@ py::object pin_memory(const ArrayRef& ref) {
   return py::weakref(owner);
 }
 
+bool has_memory(const ArrayRef& ref) {
+  if (!py::isinstance<py::array>(ref.object)) return true;
+  const auto array = py::reinterpret_borrow<py::array>(ref.object);
+  return array.data() == ref.data && array.nbytes() >= ref.nbytes();
+}
+
 std::string to_string(const Shape& shape) {
   std::string text = "(";
   for (std::size_t i = 0; i < shape.size(); ++i) {

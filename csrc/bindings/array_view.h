@@ -43,6 +43,8 @@ struct ArrayRef {
 // array that owns the memory. NumPy then refuses resize(refcheck=False), too. Null if the memory
 // has another owner.
 py::object pin_memory(const ArrayRef& ref);
+// Returns false if a NumPy array has been resized since `ref` was made.
+bool has_memory(const ArrayRef& ref);
 
 // A view of an ArrayRef, for the body of an operation. Shape, type and object are valid during the
 // call only. Device and address stay valid: a recorded kernel call stores them, and the program

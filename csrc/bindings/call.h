@@ -6,6 +6,7 @@
 
 #include <array>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -110,6 +111,11 @@ class Call {
     require_recordable(*program);
     Step stored = device().recordable(step);
     device().run(op_, bytes, workers, StepRef(stored), arrays());
+    // A signal handler may have ended the recording.
+    if (Program::recording() != program) {
+      throw std::runtime_error(std::string(op_) +
+                               ": the recording must not end during the call, got its end");
+    }
     program->add(device(), std::move(stored), bytes, workers, arrays());  // only if it succeeded
   }
 

@@ -4,6 +4,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -43,12 +44,22 @@ class Cpu final : public Device {
   }
   void run(const char* op, int64_t bytes, int workers, const StepRef& work,
            std::span<const ArrayRef> arrays) const override {
-    // Another thread may resize an array during the call. Pinning takes 50 ns per array, so short
-    // calls leave it out.
+    // Another thread or a signal handler may resize an array during the call. Pinning takes 50 ns
+    // per array, so calls whose arrays are all small, which are short, leave it out.
     constexpr int64_t min_pinned_bytes = int64_t{1} << 16;
+    const bool is_long = std::any_of(arrays.begin(), arrays.end(), [](const ArrayRef& ref) {
+      return ref.nbytes() >= min_pinned_bytes;
+    });
     std::vector<py::object> pins;
-    for (const ArrayRef& ref : arrays) {
-      if (ref.nbytes() >= min_pinned_bytes) pins.push_back(pin_memory(ref));
+    if (is_long) {
+      for (const ArrayRef& ref : arrays) {
+        pins.push_back(pin_memory(ref));
+        // A handler may have run while another argument was copied.
+        if (!has_memory(ref)) {
+          throw py::value_error(std::string(op) +
+                                ": arrays must keep their memory during the call, got a resize");
+        }
+      }
     }
     run_interruptibly(op,
                       [&] { work(Workspace{scratch(static_cast<std::size_t>(bytes)), workers}); });
@@ -93,6 +104,7 @@ bool InterruptibleGilRelease::run_signal_handlers(void* self) noexcept {
   bool stop = false;
   {
     const HiddenScratch hidden;
+    const ScopedConvolutionPrecision selected;
     stop = PyErr_CheckSignals() != 0;
   }
   release.state_ = PyEval_SaveThread();

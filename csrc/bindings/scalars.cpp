@@ -76,10 +76,13 @@ std::string text(const Call& call, const char* name, const py::handle& object) {
 }
 
 bool boolean(const Call& call, const char* name, const py::handle& object) {
-  if (!PyBool_Check(object.ptr()) && numpy_kind(object) != 'b') {
+  const bool is_bool = PyBool_Check(object.ptr()) || numpy_kind(object) == 'b';
+  const int truth = is_bool ? PyObject_IsTrue(object.ptr()) : -1;
+  if (truth < 0) {
+    PyErr_Clear();
     call.type_error(std::string(name) + " must be True or False, got " + repr_of(object));
   }
-  return PyObject_IsTrue(object.ptr()) == 1;
+  return truth == 1;
 }
 
 double number(const Call& call, const char* name, const py::handle& object) {

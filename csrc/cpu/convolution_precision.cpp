@@ -18,6 +18,9 @@ void set_convolution_precision(ConvolutionPrecision precision) noexcept { select
 ScopedConvolutionPrecision::ScopedConvolutionPrecision(ConvolutionPrecision precision) noexcept
     : before_(std::exchange(fixed, &precision_)), precision_(precision) {}
 
+ScopedConvolutionPrecision::ScopedConvolutionPrecision() noexcept
+    : before_(std::exchange(fixed, nullptr)) {}
+
 ScopedConvolutionPrecision::~ScopedConvolutionPrecision() { fixed = before_; }
 
 }  // namespace chainrule

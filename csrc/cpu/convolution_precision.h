@@ -18,13 +18,15 @@ void set_convolution_precision(ConvolutionPrecision precision) noexcept;
 class ScopedConvolutionPrecision {
  public:
   explicit ScopedConvolutionPrecision(ConvolutionPrecision precision) noexcept;
+  // Ends an override in its scope: for calls of a signal handler during a replay.
+  ScopedConvolutionPrecision() noexcept;
   ~ScopedConvolutionPrecision();
   ScopedConvolutionPrecision(const ScopedConvolutionPrecision&) = delete;
   ScopedConvolutionPrecision& operator=(const ScopedConvolutionPrecision&) = delete;
 
  private:
   const ConvolutionPrecision* before_;
-  ConvolutionPrecision precision_;
+  ConvolutionPrecision precision_ = ConvolutionPrecision::fast;
 };
 
 }  // namespace chainrule

@@ -28,6 +28,12 @@ def test_signal_handlers_that_make_calls() -> None:
     run_child("handlers_during_a_call", CHAINRULE_BACKEND="scalar")
 
 
+def test_signal_handlers_that_change_arrays_or_end_a_recording() -> None:
+    assert run_child("changes_by_a_handler", CHAINRULE_BACKEND="scalar") == (
+        "matmul: the recording must not end during the call, got its end\n"
+    )
+
+
 def test_handler_that_forks() -> None:
     """The child has none of the threads that compute, so its call ends with an error."""
     output = run_child("fork_in_a_handler", CHAINRULE_BACKEND="scalar")

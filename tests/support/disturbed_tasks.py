@@ -139,6 +139,38 @@ def handlers_during_a_call() -> None:
             raise AssertionError("the handler ran after the call")
 
 
+def changes_by_a_handler() -> None:
+    """Change what a call works on in signal handlers that run during the call."""
+    small, (a, b) = operands(16)[0], operands(2000)
+    x, dweight = np.ones((100, 64, 64, 32), np.float32), np.empty((32, 3, 3, 32), np.float32)
+    refused: list[str] = []
+
+    def resize(number: int, frame: object) -> None:
+        try:
+            dweight.resize((1,), refcheck=False)
+        except ValueError as error:
+            refused.append(str(error))
+
+    signal.signal(signal.SIGALRM, resize)
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    cr.ops.conv2d_backward_weight(x, x, 3, padding=1, out=(dweight, np.empty(32, np.float32)))
+    if not refused:
+        raise AssertionError("an output of few bytes was resized during the call, or after it")
+
+    program, c = cr.Program(), np.empty((2000, 2000), np.float32)
+    signal.signal(signal.SIGALRM, lambda *_: program.__exit__(None, None, None))
+    program.__enter__()
+    cr.ops.relu(small)
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    try:
+        cr.ops.matmul(a, b, out=c)
+    except RuntimeError as error:
+        print(error)
+    if len(program) != 1:
+        raise AssertionError("a call was recorded after the end of the recording")
+    program.run()
+
+
 def fork_in_a_handler() -> None:
     """Fork in a signal handler during a call. The child returns from the handler."""
     cr.set_num_threads(2)

@@ -22,6 +22,7 @@ import numpy as np
 
 import chainrule as cr
 from disturbed_tasks import (
+    changes_by_a_handler,
     fork_in_a_handler,
     handlers_during_a_call,
     interrupted_calls,
@@ -365,8 +366,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     for command in (
         train, fork_after_use, fork_during_kernel, fork_during_training, fork_after_record,
         threads_after_short_memory, resize_during_kernels, replay_during_resize, exit_while_busy,
-        emulated, resident, interrupted_calls, handlers_during_a_call, fork_in_a_handler,
-        written_during_the_call, race,
+        emulated, resident, changes_by_a_handler, interrupted_calls, handlers_during_a_call,
+        fork_in_a_handler, written_during_the_call, race,
     )
 }  # fmt: skip
 
