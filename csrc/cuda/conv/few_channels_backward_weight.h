@@ -37,7 +37,7 @@ struct FewChannelsBackwardWeight {
 // If `pooled`, dy is the pooled gradient and argmax gives the pixel of each window that it belongs
 // to. A zero gradient is skipped, and so is an argmax out of range.
 template <class T, bool pooled>
-__global__ void __launch_bounds__(few_channels_threads, sizeof(T) == 4 ? 3 : 2)
+__global__ void __launch_bounds__(few_channels_threads, sizeof(T) == 4 && !pooled ? 3 : 2)
     few_channels_backward_weight_kernel(FewChannelsBackwardWeight<T> config, const T* dy,
                                         const uint16_t* argmax, T* partials) {
   __shared__ T memory[few_channels_shared_bytes / sizeof(T)];
