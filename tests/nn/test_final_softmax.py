@@ -247,6 +247,16 @@ def test_a_subclass_with_its_own_forward_is_not_left_out() -> None:
     assert np.array_equal(net.predict_proba(X), net.predict(X))
 
 
+def test_a_subclass_with_its_own_backward_is_not_left_out() -> None:
+    class Halved(cr.Softmax):
+        def backward(self, context: Any) -> None:
+            np.multiply(context.dy, 0.5, out=context.dx)
+
+    net = network(cr.Flatten(), Halved())
+    with pytest.raises(ValueError, match=r"got the subclass Halved\(\) with its own backward as"):
+        net.loss_and_gradient(X, Y, cr.CrossEntropy())
+
+
 def test_looks_linear_accepts_layers_after_the_softmax() -> None:
     layers = cr.Flatten(), cr.Linear(6), cr.ReLU(), cr.Linear(3)
     arguments: dict[str, Any] = {"input_shape": (4,), "init": "looks_linear"}

@@ -214,6 +214,7 @@ def test_a_subclass_of_a_reshape_runs_its_own_passes(layer: cr.Layer) -> None:
     assert cr.calculus.check_gradient(net, X, Y, cr.CrossEntropy(), training=True).passed
     trace = cr.calculus.trace(net, X[0], 1, cr.CrossEntropy())
     np.testing.assert_allclose(trace["y_hat"], want.predict_proba(X)[0], rtol=1e-13)
+    assert f"{type(layer).__name__}(" in str(trace)
     factors = cr.calculus.jacobian_factors(net, X[0], 1, cr.CrossEntropy(), layer=1)
     assert len(factors) == 5  # of the loss, its softmax, and the three layers
     assert net.summary().rows[1].nbytes == want.summary().rows[1].nbytes > 0

@@ -221,7 +221,7 @@ class Architecture:
         Raises
         ------
         ValueError
-            As `check_output`. Also if a subclass of `Softmax` has its own forward pass.
+            As `check_output`. Also if a subclass of `Softmax` has its own passes.
         """
         if not loss.takes_logits:
             return

@@ -84,8 +84,9 @@ def check_probabilities(
 
 def check_loss(loss: Loss, layer: Layer, last: int) -> None:
     """Raise ValueError if leaving out ``layer``, the final softmax, changes the output."""
-    if type(layer).forward is not Softmax.forward:
-        raise ValueError(
-            f"{type(loss).__name__}: the final softmax must be chainrule.Softmax, got the subclass "
-            f"{layer!r} with its own forward as layer {last}"
-        )
+    for method in ("forward", "backward"):
+        if getattr(type(layer), method) is not getattr(Softmax, method):
+            raise ValueError(
+                f"{type(loss).__name__}: the final softmax must be chainrule.Softmax, got the "
+                f"subclass {layer!r} with its own {method} as layer {last}"
+            )
