@@ -41,13 +41,41 @@ class Log(cr.Layer):
 
 @dataclass(frozen=True, repr=False)
 class Clip(cr.Layer):
-    """A user-defined layer that keeps ordinary probabilities."""
+    """A user-defined layer that keeps some probabilities, and changes others."""
 
     def forward(self, context: Any) -> None:
-        np.clip(context.x, 1e-7, 1, out=context.y)
+        np.clip(context.x, 0.05, 0.95, out=context.y)
 
     def backward(self, context: Any) -> None:
-        np.copyto(context.dx, context.dy)
+        inside = (context.x > 0.05) & (context.x < 0.95)
+        np.multiply(context.dy, inside, out=context.dx)
+
+
+class Identity(Clip):
+    """A user-defined layer that is the identity, without declaring it."""
+
+    def forward(self, context: Any) -> None:
+        np.copyto(context.y, context.x)
+
+
+class Doubled(cr.Flatten):
+    """Inherits `reshapes_only`, which no longer describes it."""
+
+    def forward(self, context: Any) -> None:
+        np.multiply(context.x.reshape(context.y.shape), 2, out=context.y)
+
+    def backward(self, context: Any) -> None:
+        np.multiply(context.dy.reshape(context.dx.shape), 2, out=context.dx)
+
+
+class Declared(Squeeze):
+    """Declares what its own passes do, so they need not run."""
+
+    def reshapes_only(self, dropout: bool) -> bool:
+        return True
+
+    def forward(self, context: Any) -> None:
+        raise AssertionError
 
 
 TAILS: dict[str, tuple[cr.Layer, ...]] = {
@@ -62,7 +90,7 @@ TAILS: dict[str, tuple[cr.Layer, ...]] = {
     "softmax, leaky relu": (cr.Flatten(), cr.Softmax(), cr.LeakyReLU(0.1)),
     "softmax, pool of one pixel": (cr.Softmax(), cr.MaxPool2d(1), cr.Flatten()),
     "softmax, own reshape": (cr.Softmax(), Squeeze()),
-    "softmax, own identity": (cr.Flatten(), cr.Softmax(), Clip()),
+    "softmax, own declared reshape": (cr.Softmax(), Declared()),
 }
 
 
@@ -105,7 +133,10 @@ def test_layers_after_the_softmax_change_no_bit(tail: tuple[cr.Layer, ...]) -> N
 
 
 def test_layers_that_change_values_give_logits() -> None:
-    for tail in ((cr.Softmax(), cr.Flatten(), cr.Linear(3)), (cr.Flatten(), cr.Softmax(), Log())):
+    for tail in (
+        (cr.Softmax(), cr.Flatten(), cr.Linear(3)),
+        (cr.Softmax(), cr.Flatten(), Log(), cr.Linear(3), Clip()),
+    ):
         net = network(*tail)
         assert net.architecture.final_softmax is None
         logits = net.predict(X)
@@ -113,6 +144,34 @@ def test_layers_that_change_values_give_logits() -> None:
         loss, _ = net.loss_and_gradient(X, Y, cr.CrossEntropy())
         assert loss == pytest.approx(-np.log(probabilities[ROWS, Y]).mean(), rel=1e-13)
         assert np.array_equal(net.predict_proba(X), probabilities)
+
+
+@pytest.mark.parametrize("layer", [Clip(), Identity(), Log(), Doubled(), cr.Flatten()])
+@pytest.mark.parametrize("training", [False, True])
+def test_a_layer_that_may_change_probabilities_is_refused(layer: cr.Layer, training: bool) -> None:
+    # Read as logits, the output would pass through a second softmax.
+    after: tuple[cr.Layer, ...] = (layer,) if type(layer) is not cr.Flatten else (layer, Clip())
+    net = network(cr.Flatten(), cr.Softmax(), *after)
+    refused = repr(after[-1]).replace("(", r"\(").replace(")", r"\)")
+    rule = f"layers after a softmax must keep its probabilities, got {refused} after layer 2: use "
+    loss = "CrossEntropy: " + rule + "SquaredError, or remove the softmax"
+    before = net.parameter_vector
+    with pytest.raises(ValueError, match=loss):
+        net.loss_and_gradient(X, Y, cr.CrossEntropy(), training=training)
+    with pytest.raises(ValueError, match=loss):
+        cr.evaluate(net, (X, Y), cr.CrossEntropy())
+    with pytest.raises(ValueError, match=loss):
+        cr.fit(net, (X, Y), loss=cr.CrossEntropy(), optimizer=cr.SGD(0.1), epochs=1)
+    with pytest.raises(ValueError, match=loss):
+        cr.calculus.check_gradient(net, X, Y, cr.CrossEntropy(), training=training)
+    with pytest.raises(ValueError, match=loss):
+        cr.calculus.trace(net, X[0], 1, cr.CrossEntropy())
+    with pytest.raises(ValueError, match="predict_proba: " + rule + "predict, or remove"):
+        net.predict_proba(X)
+    assert np.array_equal(net.parameter_vector, before)
+    target = np.eye(3)[Y]
+    got, _ = net.loss_and_gradient(X, target, cr.SquaredError())
+    assert got == pytest.approx(((net.predict(X) - target) ** 2).sum(axis=1).mean(), rel=1e-13)
 
 
 @pytest.mark.usefixtures("backend")
@@ -186,6 +245,16 @@ def test_a_subclass_with_its_own_forward_is_not_left_out() -> None:
     with pytest.raises(ValueError, match=r"must be chainrule\.Softmax, got the subclass Sharp\(\)"):
         net.loss_and_gradient(X, Y, cr.CrossEntropy())
     assert np.array_equal(net.predict_proba(X), net.predict(X))
+
+
+def test_a_subclass_with_its_own_backward_is_not_left_out() -> None:
+    class Halved(cr.Softmax):
+        def backward(self, context: Any) -> None:
+            np.multiply(context.dy, 0.5, out=context.dx)
+
+    net = network(cr.Flatten(), Halved())
+    with pytest.raises(ValueError, match=r"got the subclass Halved\(\) with its own backward as"):
+        net.loss_and_gradient(X, Y, cr.CrossEntropy())
 
 
 def test_looks_linear_accepts_layers_after_the_softmax() -> None:

@@ -175,6 +175,72 @@ def test_a_subclass_does_not_inherit_the_fusion_that_it_does_not_compute() -> No
     assert net.predict(X).min() >= 1
 
 
+class DoubledRow(cr.Flatten):
+    def forward(self, context: Any) -> None:
+        np.multiply(context.x.reshape(context.y.shape), 2, out=context.y)
+
+    def backward(self, context: Any) -> None:
+        np.multiply(context.dy.reshape(context.dx.shape), 2, out=context.dx)
+
+
+class DoubledDropout(cr.Dropout):
+    """Doubles what the dropout returns, in training and outside it."""
+
+    def forward(self, context: Any) -> None:
+        super().forward(context)
+        np.multiply(context.y, 2, out=context.y)
+
+    def backward(self, context: Any) -> None:
+        super().backward(context)
+        np.multiply(context.dy, 2, out=context.dx)
+
+
+class HalvedGradient(cr.Dropout):
+    """Overrides backward only: the forward pass of `Dropout` runs."""
+
+    def backward(self, context: Any) -> None:
+        np.multiply(context.dy, 0.5, out=context.dx)
+
+
+@pytest.mark.parametrize("layer", [DoubledRow(), DoubledDropout(0.5), DoubledDropout(0.0)])
+def test_a_subclass_of_a_reshape_runs_its_own_passes(layer: cr.Layer) -> None:
+    net, want = network(layer), network(Double())
+    np.testing.assert_allclose(net.predict(X), want.predict(X), rtol=1e-13)
+    got, expected = (n.loss_and_gradient(X, Y, cr.CrossEntropy()) for n in (net, want))
+    assert got[0] == pytest.approx(expected[0], rel=1e-13)
+    for name, gradient in expected[1].items():
+        np.testing.assert_allclose(got[1][name], gradient, rtol=1e-12)
+    assert cr.calculus.check_gradient(net, X, Y, cr.CrossEntropy()).passed
+    assert cr.calculus.check_gradient(net, X, Y, cr.CrossEntropy(), training=True).passed
+    trace = cr.calculus.trace(net, X[0], 1, cr.CrossEntropy())
+    np.testing.assert_allclose(trace["y_hat"], want.predict_proba(X)[0], rtol=1e-13)
+    assert f"{type(layer).__name__}(" in str(trace)
+    factors = cr.calculus.jacobian_factors(net, X[0], 1, cr.CrossEntropy(), layer=1)
+    assert len(factors) == 5  # of the loss, its softmax, and the three layers
+    assert net.summary().rows[1].nbytes == want.summary().rows[1].nbytes > 0
+
+
+def test_a_subclass_of_dropout_drops_in_training_only() -> None:
+    net = cr.Sequential(DoubledDropout(0.5), input_shape=(3,), dtype="float64")
+    assert set(np.unique(net.forward(np.ones((20, 3)), training=True))) == {0.0, 4.0}
+    assert np.array_equal(net.forward(np.ones((20, 3))), np.full((20, 3), 2.0))
+
+
+def test_a_subclass_with_its_own_backward_keeps_the_forward_pass() -> None:
+    net, plain = network(HalvedGradient(0.5)), network(cr.Dropout(0.5))
+    assert np.array_equal(net.predict(X), plain.predict(X))
+    _, halved = net.loss_and_gradient(X, Y, cr.CrossEntropy())
+    _, whole = plain.loss_and_gradient(X, Y, cr.CrossEntropy())
+    np.testing.assert_allclose(halved["0.weight"], 0.5 * whole["0.weight"], rtol=1e-13)
+    assert np.array_equal(halved["2.weight"], whole["2.weight"])
+
+
+def test_looks_linear_refuses_a_subclass_that_does_not_only_reshape() -> None:
+    layers = cr.Linear(6), cr.ReLU(), DoubledRow(), cr.Linear(3)
+    with pytest.raises(ValueError, match="DoubledRow"):
+        cr.Sequential(*layers, input_shape=(4,), init="looks_linear")
+
+
 def test_a_layer_added_to_the_kinds_is_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     # A program would replay the built-in layers only, and train on stale activations.
     want = network(Double())

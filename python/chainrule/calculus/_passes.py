@@ -146,7 +146,7 @@ def run_forward(
 ) -> LayerContext:
     """Run one layer forward on new arrays. If ``offset`` is None, dropout is inactive."""
     shape = layer.build(x.shape[1:])
-    if layer.reshapes_only(offset is not None):
+    if user_defined.reshapes_only(layer, offset is not None):
         return LayerContext(layer, x, x.reshape(len(x), *shape))
     buffers = layer.buffers(x.shape[1:], len(x))
     context = LayerContext(
@@ -157,6 +157,7 @@ def run_forward(
         saved={name: np.empty(*spec) for name, spec in buffers.items()},
         seed=seed,
         offset=offset or 0,
+        dropout=offset is not None,
     )
     if user_defined.is_built_in(layer):
         layer.forward(context)

@@ -13,6 +13,7 @@ from .._validation import integer
 from ..nn.layers import Softmax
 from ..nn.losses import Loss
 from ..nn.network import Sequential, checked_network
+from ..nn.user_defined import reshapes_only
 from ._passes import (
     ForwardPass,
     LossHead,
@@ -184,7 +185,7 @@ def jacobian_factors(
     factors = _loss_factors(head, symbols)
     for i in range(head.depth - 1, first, -1):
         context = forward.contexts[i]
-        if not context.layer.reshapes_only(False):
+        if not reshapes_only(context.layer, False):
             matrix = input_jacobian_of(operation, context)
             upper, lower = symbols.without_reshapes[i + 1], symbols.without_reshapes[i]
             factors.append(_factor(upper, lower, notation(context.layer).jacobian, matrix))

@@ -17,6 +17,7 @@ import numpy as np
 from .._types import Array
 from ..nn.layers import Conv2d, Dropout, Flatten, Layer, LeakyReLU, Linear, MaxPool2d, ReLU, Softmax
 from ..nn.network import Sequential
+from ..nn.user_defined import reshapes_only
 
 # If the largest array of a network has at most this many elements, each element gets its own row.
 MAX_ELEMENTS = 12
@@ -220,7 +221,7 @@ class NetworkSymbols:
             while symbol in self.values:
                 symbol = replace(symbol, primes=symbol.primes + 1)
             self.values.append(symbol)
-            reshapes = layer.reshapes_only(False)
+            reshapes = reshapes_only(layer, False)
             self.without_reshapes.append(self.without_reshapes[-1] if reshapes else symbol)
 
 

@@ -22,6 +22,7 @@ from ..nn.layers import (
 )
 from ..nn.losses import CrossEntropy, Loss, SquaredError
 from ..nn.network import Sequential
+from ..nn.user_defined import is_built_in
 from ._passes import ForwardPass, LossHead, run_backward
 from .matrices import stacked
 from .symbols import MAX_ELEMENTS, Entry, Formula, NetworkSymbols, Symbol, formula, notation
@@ -76,6 +77,8 @@ def _sum(count: int, term: Callable[[int], tuple[Symbol | str, ...]]) -> list[Sy
 
 def _forward_formula(layer: Layer, x: Symbol, dropout: bool) -> Formula:
     """Return the formula of the output of a layer without weights."""
+    if not is_built_in(layer):  # a subclass may compute something else
+        return formula(f"{type(layer).__name__}(", x, ")")
     match layer:
         case ReLU():
             return formula("max(0, ", x, ")")

@@ -16,7 +16,7 @@ from ..devices import ALIGNMENT
 from . import final_softmax, hints
 from .layers import KINDS, Conv2d, Layer, MaxPool2d, ReLU
 from .losses import Loss
-from .user_defined import fuses_relu, in_place_backward
+from .user_defined import fuses_relu, in_place_backward, reshapes_only
 
 MAX_DIMENSIONS = 8
 # The number of layouts that an architecture caches. One `fit` with validation uses six.
@@ -172,7 +172,7 @@ class Architecture:
             first_with_parameters=next((i for i, own in enumerate(shapes) if own), len(shapes)),
             fused_relus=find_fused_relus(self.layers),
             pooled_convolutions=find_pooled_convolutions(self.layers),
-            final_softmax=final_softmax.find(self.layers, self.shapes, self.dtype),
+            final_softmax=final_softmax.find(self.layers, self.shapes),
             _layouts={},
         )
 
@@ -194,7 +194,7 @@ class Architecture:
         With ``logits``, the final softmax is left out, and the layers after it change no value.
         """
         left_out = mode.logits and self.final_softmax is not None and index >= self.final_softmax
-        return left_out or self.layers[index].reshapes_only(mode.dropout)
+        return left_out or reshapes_only(self.layers[index], mode.dropout)
 
     def check_output(self, operation: str, dropout: bool) -> None:
         """Check that a final softmax, if there is one, gives the probabilities of one choice.
@@ -209,13 +209,11 @@ class Architecture:
         Raises
         ------
         ValueError
-            If the softmax is computed at several positions that are flattened later, or if active
-            dropout or a pooling follows it.
+            If the softmax is computed at several positions that are flattened later, if active
+            dropout or a pooling follows it, or if only layers without parameters follow it and one
+            of them is not known to keep its probabilities.
         """
-        if self.final_softmax is not None:
-            final_softmax.check_probabilities(
-                operation, self.layers, self.shapes, self.dtype, self.final_softmax, dropout
-            )
+        final_softmax.check_probabilities(operation, self.layers, self.shapes, dropout)
 
     def check_loss(self, loss: Loss, dropout: bool) -> None:
         """Check that ``loss``, if it reads logits, can leave out the final softmax.
@@ -223,12 +221,13 @@ class Architecture:
         Raises
         ------
         ValueError
-            As `check_output`. Also if a subclass of `Softmax` has its own forward pass.
+            As `check_output`. Also if a subclass of `Softmax` has its own passes.
         """
-        if not loss.takes_logits or self.final_softmax is None:
+        if not loss.takes_logits:
             return
         self.check_output(type(loss).__name__, dropout)
-        final_softmax.check_loss(loss, self.layers[self.final_softmax], self.final_softmax)
+        if self.final_softmax is not None:
+            final_softmax.check_loss(loss, self.layers[self.final_softmax], self.final_softmax)
 
     def layers_writing_dx(self, mode: Mode) -> list[int]:
         """Return the layers, last to first, whose backward pass switches gradient buffers.

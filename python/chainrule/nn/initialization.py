@@ -34,7 +34,8 @@ import numpy as np
 from .._random import generator
 from .._types import Array
 from .architecture import Architecture
-from .layers import Dropout, Flatten, Layer, LeakyReLU, Linear, ReLU
+from .layers import Layer, LeakyReLU, Linear, ReLU
+from .user_defined import reshapes_only
 
 RULES = ("he", "looks_linear")
 # Random numbers are drawn as float64, this many at a time, so large layers need no second copy.
@@ -145,7 +146,7 @@ def paired_layers(architecture: Architecture) -> dict[int, PairedLinear]:
             found[last] = found[last]._replace(paired_outputs=True)
             # v and -v become v and -slope v, for v above 0: their difference is (1 + slope) v.
             paired, scale = True, 1 / (1 + slope)
-        elif not isinstance(layer, Flatten | Dropout):
+        elif not reshapes_only(layer, False):
             raise _not_linear(i, layer)
     for i, role in found.items():
         if role.paired_outputs and layers[i].build(shapes[i])[0] < 2:

@@ -53,6 +53,8 @@ class LayerContext:
         "relu" if this layer's kernel applies the ReLU of the next layer.
     seed, offset : int
         Key and counter of the dropout mask. ``offset`` may be an array of no dimensions.
+    dropout : bool
+        Whether dropout is active, as in training.
     """
 
     layer: Layer
@@ -67,6 +69,7 @@ class LayerContext:
     activation: str | None = None
     seed: int = 0
     offset: int | Array = 0
+    dropout: bool = True
 
 
 @dataclass(frozen=True, repr=False)
@@ -74,7 +77,8 @@ class Layer:
     """Base of all layers. A subclass is a frozen dataclass whose fields are its arguments.
 
     A user-defined layer implements `forward` and `backward`, and overrides what differs from the
-    defaults: no parameters, no saved arrays, an output of the input's shape.
+    defaults: no parameters, no saved arrays, an output of the input's shape. With either of the
+    two, a subclass does not inherit `reshapes_only`: its passes run.
 
     Examples
     --------
@@ -437,6 +441,9 @@ class Dropout(Layer):
     and the number of the training pass. Backward computes it again instead of storing it. Outside
     training the layer is the identity.
 
+    A subclass with its own forward or backward pass runs outside training too, where
+    ``context.dropout`` is False. The passes of this class are the identity there.
+
     Parameters
     ----------
     rate : float
@@ -461,12 +468,12 @@ class Dropout(Layer):
         return not dropout or self.rate == 0
 
     def forward(self, context: LayerContext) -> None:
-        x, seed, offset = context.x, context.seed, context.offset
-        ops.dropout(x, self.rate, seed=seed, offset=offset, out=context.y)
+        rate = self.rate if context.dropout else 0  # not active: only in a subclass
+        ops.dropout(context.x, rate, seed=context.seed, offset=context.offset, out=context.y)
 
     def backward(self, context: LayerContext) -> None:
-        dy, seed, offset = context.dy, context.seed, context.offset
-        ops.dropout_backward(dy, self.rate, seed=seed, offset=offset, out=dy)
+        dy, rate = context.dy, self.rate if context.dropout else 0
+        ops.dropout_backward(dy, rate, seed=context.seed, offset=context.offset, out=dy)
 
 
 @dataclass(frozen=True, repr=False)

@@ -382,7 +382,8 @@ class Sequential:
         ------
         TypeError, ValueError
             As in `predict`. Also if the final softmax is computed at several positions that are
-            flattened later: the rows then do not sum to 1.
+            flattened later: the rows then do not sum to 1. Also if only layers without parameters
+            follow the last softmax, and one of them is not known to keep its probabilities.
 
         Examples
         --------

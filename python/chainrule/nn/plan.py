@@ -109,6 +109,7 @@ class Plan:
                     gradients=parameters.gradients_of_layer(i) if self.mode.backward else {},
                     saved={name: buffer.view(self.arena) for name, buffer in saved.items()},
                     seed=parameters.dropout_seed(i),
+                    dropout=self.mode.dropout,
                 )
             )
             if architecture.fused_relus[i]:

@@ -13,6 +13,7 @@ from .architecture import Architecture, Extras, Mode, step_extras
 from .losses import Loss, SquaredError
 from .parameters import Parameters
 from .training_memory import HasState, Memory, training_memory
+from .user_defined import reshapes_only
 
 HEADERS = ("", "layer", "output shape", "parameters", "FLOPs", "activations")
 
@@ -167,7 +168,7 @@ def summarize(
         training += flops * (1 + back)
         stored_next = i + 1 < len(fused) and fused[i + 1]
         output = layout.outputs[i]
-        own = output.nbytes if output and not (stored_next or layer.reshapes_only(True)) else 0
+        own = output.nbytes if output and not (stored_next or reshapes_only(layer, True)) else 0
         saved = sum(buffer.nbytes for buffer in layout.saved[i].values())
         rows.append(Row(i, repr(layer), architecture.shapes[i + 1], count, flops, own + saved))
     return Summary(

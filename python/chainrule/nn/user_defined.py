@@ -1,8 +1,9 @@
 """Checks of layers and losses that are defined outside this package.
 
-A layer inherits the flags `Layer.fuses_relu` and `Layer.in_place_backward` with the method that
-they describe. A subclass that overrides the method does not inherit its flag. Otherwise a ReLU
-would be left out that the subclass does not apply, or a gradient would be lost.
+A layer inherits `Layer.fuses_relu`, `Layer.in_place_backward` and `Layer.reshapes_only` with the
+methods that they describe. A subclass that overrides such a method does not inherit the
+description. Otherwise a ReLU would be left out that the subclass does not apply, a gradient would
+be lost, or the subclass's own method would not run.
 """
 
 from __future__ import annotations
@@ -32,19 +33,27 @@ def is_built_in(layer: Layer) -> bool:
 
 def fuses_relu(layer: Layer) -> bool:
     """Return whether the layer's own forward pass applies a following ReLU."""
-    return _flag(layer, "fuses_relu", "forward")
+    return layer.fuses_relu and _describes(layer, "fuses_relu", "forward")
 
 
 def in_place_backward(layer: Layer) -> bool:
     """Return whether the layer's own backward pass writes dx over dy."""
-    return _flag(layer, "in_place_backward", "backward")
+    return layer.in_place_backward and _describes(layer, "in_place_backward", "backward")
 
 
-def _flag(layer: Layer, flag: str, method: str) -> bool:
+def reshapes_only(layer: Layer, dropout: bool) -> bool:
+    """Return whether the layer's own passes only reshape, so that none of them has to run."""
+    return _describes(layer, "reshapes_only", "forward", "backward") and layer.reshapes_only(
+        dropout
+    )
+
+
+def _describes(layer: Layer, name: str, *methods: str) -> bool:
+    """Return whether no subclass of the class that defines ``name`` overrides a method."""
     for kind in type(layer).__mro__:
-        if flag in vars(kind):
-            return bool(getattr(layer, flag))
-        if method in vars(kind):
+        if name in vars(kind):
+            return True
+        if any(method in vars(kind) for method in methods):
             return False
     return False
 
