@@ -96,7 +96,10 @@ def expanded(operation: str, path: PathLike) -> str:
                 f"got {shown(text)}: set HOME"
             )
         return home.rstrip("/") + slash + rest or "/"
-    return os.path.expanduser(text)
+    if not text.startswith("~"):
+        return text
+    with importing:  # it imports pwd
+        return os.path.expanduser(text)
 
 
 def expanded_path(operation: str, path: PathLike) -> Path:

@@ -25,6 +25,7 @@ def integer(owner: str, name: str, value: object, minimum: int, maximum: int = L
     ValueError
         If it is out of range.
     """
+    require_unmasked(owner, name, value)
     try:
         if isinstance(value, bool | np.bool):
             raise TypeError
@@ -54,14 +55,15 @@ def number(
     ValueError
         If it is out of range.
     """
+    require_unmasked(owner, name, value)
     try:
-        if isinstance(value, bool | np.bool | str | bytes):
+        if isinstance(value, bool | np.bool | str | bytes | bytearray):
             raise TypeError
         # NumPy drops the imaginary part of a complex number, and takes an array of one element.
-        if isinstance(value, np.generic | np.ndarray):
-            require_unmasked(owner, name, value)
-            if value.ndim > 0 or value.dtype.kind not in "fiu":
-                raise TypeError
+        if isinstance(value, np.generic | np.ndarray) and (
+            value.ndim > 0 or value.dtype.kind not in "fiu"
+        ):
+            raise TypeError
         result = float(value)  # type: ignore[arg-type]  # raises TypeError if invalid
     except (TypeError, ValueError, OverflowError):
         raise TypeError(f"{owner}: {name} must be a number, got {value!r}") from None
@@ -85,14 +87,22 @@ def boolean(owner: str, name: str, value: object) -> bool:
     return bool(value)
 
 
+def float_dtype(owner: str, dtype: object) -> np.dtype[Any]:
+    """Return ``dtype`` as float32 or float64. Raise TypeError for all others."""
+    for known in (np.dtype(np.float32), np.dtype(np.float64)):
+        # NumPy reads None as float64. Here it is an error.
+        if dtype is not None and dtype == known:
+            return known
+    raise TypeError(f'{owner}: dtype must be "float32" or "float64", got {dtype!r}')
+
+
 def require_unmasked(owner: str, name: str, value: object) -> None:
     """Raise TypeError if ``value`` is a masked array, whose mask would be lost."""
     # Attributes are tested, because numpy.ma is imported when first used.
     masked = isinstance(value, np.ndarray) and type(value) is not np.ndarray
     if masked and hasattr(value, "mask") and hasattr(value, "filled"):
-        raise TypeError(
-            f"{owner}: {name} must have no mask, got a masked array: pass {name}.filled(value)"
-        )
+        hint = f": pass {name}.filled(value)" if name.isidentifier() else ""
+        raise TypeError(f"{owner}: {name} must have no mask, got a masked array{hint}")
 
 
 def imported(owner: str, name: str, value: Any, read: Callable[[Any], Array] = np.asarray) -> Array:

@@ -187,8 +187,17 @@ def test_full_mnist_is_used_if_it_is_found(
         (["tutorial", "--out", ""], 2, "'--out': path must not be empty"),
         (["predict", "", "x.png"], 2, "'MODEL': path must not be empty"),
         (["predict", "file", ""], 2, "'IMAGE...': path must not be empty"),
-        (["mnist", "--embedded", "--out", "file"], 1, "--out file: must be a folder, got a file"),
-        (["mnist", "--embedded", "--out", "file/x"], 1, "--out file/x: Not a directory"),
+        (
+            ["mnist", "--embedded", "--out", "file"],
+            2,
+            "'--out': file: path must be a folder, got a file",
+        ),
+        (["mnist", "--embedded", "--out", "file/x"], 2, "'--out': file/x: Not a directory"),
+        (["mnist", "--embedded", "--out", "/dev/null"], 2, "'--out': /dev/null: path must be a f"),
+        (["mnist", "--embedded", "--out", "x" * 300], 2, "File name too long"),
+        (["tutorial", "--out", "."], 2, "'--out': .: path must be a regular file, got a folder"),
+        (["tutorial", "--out", "file/x"], 2, "'--out': file/x: Not a directory"),
+        (["tutorial", "--out", "/dev/null"], 2, "/dev/null: path must be a regular file, got a"),
         (["predict", "absent.safetensors", "x.png"], 1, "absent.safetensors"),
         (["predict", "file", "x.png"], 1, "file is not a safetensors file"),
         (["predict", "file"], 2, "Missing argument 'IMAGE...'"),
@@ -247,6 +256,21 @@ def test_predict_continues_after_an_invalid_image(
         "chainrule: [Errno 2] No such file or directory: 'absent.png'",
     ]
     assert f"{good}: 7" in shown.out
+
+
+def test_predict_names_the_model_whose_outputs_are_not_finite(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = recipes.mlp()
+    network.parameter_vector = np.full_like(network.parameter_vector, 1e38)
+    network.save("wrong.safetensors")
+    good = str(trained / "digit.png")
+    capsys.readouterr()
+    assert main(["predict", "wrong.safetensors", good, "absent.png", good]) == 1
+    text = f"chainrule: {good}: wrong.safetensors: outputs must be finite, got nan"
+    shown = capsys.readouterr()
+    assert shown.err.splitlines()[::2] == [text, text]
+    assert shown.out == ""
 
 
 def test_predict_rejects_a_network_for_other_inputs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -379,9 +403,9 @@ def test_output_that_is_no_regular_file_is_refused_before_training(
         assert capsys.readouterr().err == f"chainrule: {message}\n"
         assert os.listdir(folder) == [name]
     os.mkfifo("page.html")
-    assert main(["tutorial", "--quick", "--out", "page.html"]) == 1
-    message = "tutorial: page.html: path must be a regular file, got a named pipe"
-    assert capsys.readouterr().err == f"chainrule: {message}\n"
+    assert main(["tutorial", "--quick", "--out", "page.html"]) == 2
+    message = "'--out': page.html: path must be a regular file, got a named pipe"
+    assert message in capsys.readouterr().err
 
 
 def test_tilde_is_the_home_folder(

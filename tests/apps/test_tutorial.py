@@ -382,8 +382,8 @@ def test_page_is_accessible(tab: Tab) -> None:
 
 
 def test_command_rejects_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["tutorial", "--quick", "--out", str(tmp_path)]) == 1
-    assert "must be a file, got a folder" in capsys.readouterr().err
+    assert main(["tutorial", "--quick", "--out", str(tmp_path)]) == 2
+    assert "path must be a regular file, got a folder" in capsys.readouterr().err
 
 
 def test_command_without_its_extra_names_the_install_command(

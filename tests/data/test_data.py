@@ -119,8 +119,25 @@ def test_one_hot_errors() -> None:
     ):
         with pytest.raises(error, match=f"^one_hot: {message}"):
             one_hot(invalid, classes)
-    with pytest.raises(ValueError, match='dtype must be "float32" or "float64", got '):
-        one_hot([1], 2, "uint8")
+    for dtype in ("uint8", None, "bfloat"):
+        with pytest.raises(
+            TypeError, match=r'^one_hot: dtype must be "float32" or "float64", got '
+        ):
+            one_hot([1], 2, dtype)  # type: ignore[arg-type]
+
+
+def test_one_hot_takes_classes_as_any_integer() -> None:
+    labels = np.array([200, 3], np.uint8)
+    assert np.array_equal(one_hot(labels, labels.max() + np.uint8(1)), one_hot(labels, 201))
+    classes: Any
+    for classes, error, message in (
+        (2.0, TypeError, "classes must be an integer, got 2.0"),
+        (True, TypeError, "classes must be an integer, got True"),
+        (0, ValueError, "classes must be at least 1, got 0"),
+        (np.ma.masked_array(3), TypeError, "classes must have no mask, got a masked array"),
+    ):
+        with pytest.raises(error, match=f"^one_hot: {re.escape(message)}"):
+            one_hot([1], classes)
 
 
 class Tensor:
@@ -168,9 +185,28 @@ def test_from_dataset_of_pil_images() -> None:
     np.testing.assert_array_equal(d.images, gray[..., None])
     d = from_dataset([(pil.fromarray(a), i) for i, a in enumerate(color)])
     np.testing.assert_array_equal(d.images, color)
-    for mode in ("1", "P", "RGBA", "F", "I;16"):
-        with pytest.raises(TypeError, match=f'image 0 must have mode "L" or "RGB", got "{mode}"'):
-            from_dataset([(pil.new(mode, (4, 5)), 0)])
+    for mode in ("1", "LA", "P", "PA", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV"):
+        image = pil.new(mode, (4, 5))
+        start = f'image 0 must have mode "L" or "RGB", got "{mode}": use '
+        with pytest.raises(TypeError, match=start) as error:
+            from_dataset([(image, 0)])
+        for expression in re.findall(r"image\.convert\(\S+\)", str(error.value)):
+            assert len(from_dataset([(eval(expression, {"image": image}), 0)])) == 1
+
+
+def test_hint_for_pil_images_with_wide_pixels() -> None:
+    """`convert("L")` clips them at 255."""
+    pil = pytest.importorskip("PIL.Image")
+    pixels = np.array([[0, 256, 65535]], np.uint16)
+    for image in (pil.fromarray(pixels), pil.fromarray(pixels.astype(np.int32))):
+        with pytest.raises(TypeError, match=r"if the pixels have 16 bits$") as error:
+            from_dataset([(image, 0)])
+        expression = str(error.value).partition(": use ")[2].partition(" if ")[0]
+        value = eval(expression, {"np": np, "image": image})
+        d = from_dataset([(value, 0)])
+        np.testing.assert_allclose(d.images[0, :, :, 0], pixels / 65535, rtol=1e-6)
+    with pytest.raises(TypeError, match=r'got "LAB"$'):
+        from_dataset([(pil.new("LAB", (4, 5)), 0)])
 
 
 def test_from_dataset_of_a_dataset() -> None:

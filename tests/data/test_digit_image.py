@@ -217,3 +217,17 @@ def test_decompression_bomb_is_rejected_before_decoding(side: int, tmp_path: Pat
     assert path.stat().st_size < 100_000
     with pytest.raises(ValueError, match=r"bomb\.png: image must have at most 89,478,485 pixels"):
         read_digit(path)
+
+
+def test_arrays_of_other_numbers_are_refused() -> None:
+    levels = np.full((30, 30), 200.0)
+    broken = levels.copy()
+    for value in (np.nan, np.inf, -np.inf):
+        broken[3, 4] = value
+        with pytest.raises(ValueError, match=r"^to_digit: image must be finite, got NaN or inf"):
+            to_digit(broken)
+    with pytest.raises(TypeError, match=r"^to_digit: image must have no mask, got a masked array"):
+        to_digit(np.ma.masked_less(levels, 3))
+    for other in (levels.astype(complex), levels.astype(str), levels.astype(object)):
+        with pytest.raises(TypeError, match=r"^to_digit: image must contain real numbers, got"):
+            to_digit(other)

@@ -168,6 +168,13 @@ def test_read_idx_rejects_a_decompression_bomb(tmp_path: Path) -> None:
     assert read_idx(path).shape == (4, 1 << 20)
 
 
+def test_read_idx_max_bytes_is_an_integer(tmp_path: Path) -> None:
+    invalid: Any
+    for invalid in ("9", 1e9, None):
+        with pytest.raises(TypeError, match=r"^read_idx: max_bytes must be an integer, got"):
+            read_idx(tmp_path / "absent", max_bytes=invalid)
+
+
 def test_read_idx_max_bytes(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(idx(small()))

@@ -68,6 +68,13 @@ def test_two_classes_as_booleans() -> None:
         (np.array([[0, 0, 0]] * 5), "reads one class per instance, not one number per class"),
         (LABELS + 0.5, "CrossEntropy reads one class per instance, and SquaredError reads num"),
         (np.array([0.0, np.nan, 1, 2, 0]), "and SquaredError reads numbers"),
+        (np.array([0.0, np.inf, 1, 2, 0]), "and SquaredError reads numbers"),
+        (LABELS + 1.0, r"got float64 of shape \(5,\)$"),
+        (LABELS - 1.0, r"got float64 of shape \(5,\)$"),
+        (LABELS[:, None] + 1, r"got int64 of shape \(5, 1\)$"),
+        (one_hot(LABELS, 4), "reads one class per instance, not one number per class"),
+        (one_hot([1], 5), r"got float32 of shape \(1, 5\)$"),
+        (one_hot([1], 5).astype(np.int64)[None], r"got int64 of shape \(1, 1, 5\)$"),
         (np.array(list("abcab")), r"got <U1 of shape \(5,\)$"),
         (one_hot(LABELS, 3)[:4], r"got float32 of shape \(4, 3\)$"),
         (np.array(2), r"got int64 of shape \(\)$"),
@@ -77,6 +84,25 @@ def test_labels_without_a_right_conversion_get_no_expression(labels: Any, messag
     with pytest.raises((TypeError, ValueError), match=message) as error:
         dense().loss_and_gradient(X, labels, cr.CrossEntropy())
     assert ": use " not in str(error.value)
+
+
+def test_labels_with_two_long_axes_get_no_expression() -> None:
+    x = rng.normal(size=(6, 4)).astype(np.float32)
+    for labels in (np.array([[0, 1, 2], [2, 1, 0]]), one_hot([0, 2], 3)):
+        with pytest.raises((TypeError, ValueError), match=r"of shape \(2, 3\)$"):
+            dense().loss_and_gradient(x, labels, cr.CrossEntropy())
+
+
+def test_hints_for_no_instances() -> None:
+    net = cr.Sequential(cr.ReLU(), input_shape=(36,))
+    images = np.zeros((0, 6, 6), np.float32)
+    with pytest.raises(ValueError, match="x must have shape") as error:
+        net.predict(images)
+    x = followed(str(error.value), x=images)
+    assert net.predict(x).shape == (0, 36)
+    with pytest.raises(ValueError, match="target must have shape") as error:
+        cr.SquaredError().check(images, 0, (36,), net.dtype)
+    assert followed(str(error.value), target=images).shape == (0, 36)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -151,7 +177,9 @@ def test_numbers_of_another_dtype() -> None:
         cr.Sequential(cr.Conv2d(2, 3), input_shape=(6, 6, 1)).predict(deep)
     value = followed(str(error.value), x=deep)
     np.testing.assert_allclose(value, deep / 65535, rtol=1e-6)
-    for x in (X.astype(np.complex64), np.full((5, 4), 1e300), X.astype(object)):
+    overflow = np.full((5, 4), 1e300)
+    overflow[0, 0] = np.nan
+    for x in (X.astype(np.complex64), np.full((5, 4), 1e300), overflow, X.astype(object)):
         with pytest.raises(TypeError, match=rf"got {x.dtype}$"):
             net.predict(x)
 

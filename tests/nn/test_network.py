@@ -112,6 +112,18 @@ def test_repr_reads_as_the_call(dtype: str) -> None:
         ([cr.Flatten()], {"input_shape": ()}, TypeError, "input_shape must be a tuple"),
         (
             [cr.Flatten()],
+            {"input_shape": (2.0, 3)},
+            TypeError,
+            r"Sequential: input_shape must contain integers, got \(2.0, 3\)",
+        ),
+        (
+            [[cr.Flatten()]],
+            {},
+            TypeError,
+            r"got \[Flatten\(\)\]: write Sequential\(\*layers, ...\)",
+        ),
+        (
+            [cr.Flatten()],
             {"input_shape": (0, 2)},
             ValueError,
             "input_shape must be at least 1, got 0",

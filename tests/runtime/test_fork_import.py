@@ -7,6 +7,8 @@ import textwrap
 
 import pytest
 
+from chainrule._files import expanded
+from chainrule._optional import importing
 from run_subprocess import python_output
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -57,12 +59,28 @@ PROGRAM = textwrap.dedent(
         ("csv", "cr.History().to_csv(path.with_suffix('.csv'))"),
         ("html", "network.summary()._repr_html_()"),
         ("chainrule.calculus", "cr.calculus"),
+        ("colorsys", "cr.calculus.equations.resolve('colorsys')"),
         ("chainrule.data", "cr.data"),
         ("chainrule.plots", "cr.plots"),
     ],
 )
 def test_the_child_does_not_inherit_a_locked_import(module: str, action: str) -> None:
     assert python_output(PROGRAM.format(module=module, action=action)) == "the child answers"
+
+
+def test_a_users_home_is_looked_up_while_no_other_thread_forks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """os.path.expanduser imports pwd."""
+    found, expanduser = [], os.path.expanduser
+
+    def recorded(path: str) -> str:
+        found.append(importing._is_owned())  # type: ignore[attr-defined]
+        return expanduser(path)
+
+    monkeypatch.setattr(os.path, "expanduser", recorded)
+    assert expanded("load", "~root/net") == expanduser("~root/net")
+    assert found == [True]
 
 
 def test_a_fork_during_an_import_in_the_same_thread_does_not_hang() -> None:

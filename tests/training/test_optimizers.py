@@ -61,6 +61,17 @@ def test_one_cycle() -> None:
     [
         (lambda: cr.SGD(-1), ValueError, r"SGD: learning_rate must be in \[0, inf\), got -1\.0"),
         (lambda: cr.SGD("0.1"), TypeError, "SGD: learning_rate must be a number, got '0.1'"),
+        (
+            lambda: cr.SGD(cr.OneCycle),
+            TypeError,
+            "SGD: learning_rate must be a number or a sched.* got the class OneCycle: use OneCycle",
+        ),
+        (lambda: cr.SGD(bytearray(b"1")), TypeError, "SGD: learning_rate must be a number, got by"),
+        (
+            lambda: cr.SGD(np.ma.masked_array(0.1, mask=True)),
+            TypeError,
+            "SGD: learning_rate must have no mask, got a masked array: pass learning_rate.filled",
+        ),
         (lambda: cr.SGD(0.1, momentum=1), ValueError, r"SGD: momentum must be in \[0, 1\), got 1"),
         (lambda: cr.SGD(0.1, l2=-1), ValueError, r"SGD: l2 must be in \[0, inf\), got -1"),
         (

@@ -87,6 +87,13 @@ def test_training_continues(
     assert capsys.readouterr() == ("", "")
 
 
+def test_training_continues_if_stderr_was_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(sys, "stderr")
+    history = train(network(), epochs=2, progress=True)
+    monkeypatch.undo()
+    assert len(history.epochs) == 2
+
+
 def test_an_object_without_isatty_gets_the_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = WithoutIsatty()
     monkeypatch.setattr(sys, "stderr", stream)

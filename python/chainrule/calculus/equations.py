@@ -6,11 +6,10 @@ The data is in ``equations.toml``. It is read on first use, so that an import st
 from __future__ import annotations
 
 import functools
-import importlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from .._optional import importing
+from .._optional import importing, lazy_import
 
 
 @dataclass(frozen=True)
@@ -61,12 +60,12 @@ class Equation:
 def resolve(name: str) -> object:
     """Return the object of a dotted name. Raise ModuleNotFoundError if it does not exist."""
     parts = name.split(".")
-    found: object = importlib.import_module(parts[0])
+    found: object = lazy_import(parts[0])
     for i, part in enumerate(parts[1:], 1):
         try:
             found = getattr(found, part)
         except AttributeError:
-            found = importlib.import_module(".".join(parts[: i + 1]))
+            found = lazy_import(".".join(parts[: i + 1]))
     return found
 
 

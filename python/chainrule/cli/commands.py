@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import math
 import os
@@ -38,6 +39,8 @@ PICTURES = ("history.png", "confusion.png", "filters.png", "mistakes.png", "digi
 OUTPUTS = ("model.safetensors", "history.csv", *PICTURES)
 MAX_THREADS = 4096  # of set_num_threads
 MAX_SEED = 2**64 - 1
+# Errors of a path that can name no folder and no file. Any other, such as a full disk, may pass.
+UNUSABLE = (errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
 DIGITS = [str(digit) for digit in range(10)]
 
 
@@ -334,6 +337,12 @@ def predict(model: Path, images: tuple[Path, ...], show: bool) -> int:
             failed = True
             continue
         probabilities = network.predict_proba(digit[None])[0]
+        wrong = probabilities[~np.isfinite(probabilities)]
+        if wrong.size:
+            text = f"{shown(path)}: {shown(model)}: outputs must be finite, got {wrong[0]}"
+            click.echo(f"chainrule: {text}", err=True)
+            failed = True
+            continue
         if number:
             click.echo()
         terminal.heading(f"{shown(path)}: {names[int(probabilities.argmax())]}")
@@ -364,9 +373,14 @@ def tutorial(out: Path, quick: bool) -> int:
     """
     for module in ("matplotlib", "latex2mathml", "pygments"):
         require(module)
-    if out.is_dir():
-        raise IsADirectoryError(f"--out {shown(out)}: must be a file, got a folder")
-    require_replaceable("tutorial", out)
+    try:
+        require_replaceable("", out)
+    except (IsADirectoryError, ValueError) as error:  # also a pipe, a socket or a device
+        raise _unusable_out(error) from None
+    except OSError as error:
+        if error.errno in UNUSABLE:
+            raise _unusable_out(f"{shown(out)}: {error.strerror}") from None
+        raise
     _prepare_folder(out.parent)
     from ..tutorial import CHAPTERS, build
 
@@ -422,13 +436,19 @@ def _prepare_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
-        raise NotADirectoryError(f"--out {shown(folder)}: must be a folder, got a file") from None
+        raise _unusable_out(f"{shown(folder)}: path must be a folder, got a file") from None
     except OSError as error:
+        if error.errno in UNUSABLE:
+            raise _unusable_out(f"{shown(folder)}: {error.strerror}") from None
         raise OSError(f"--out {shown(folder)}: {error.strerror}") from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(
             f"--out {shown(folder)}: folder must be writable, got a read-only one"
         )
+
+
+def _unusable_out(reason: object) -> click.BadParameter:
+    return click.BadParameter(str(reason), param_hint="'--out'")
 
 
 def _load(root: Path | None, embedded: bool) -> tuple[Dataset, Dataset, str]:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._types import Array
-from .._validation import imported, require_unmasked
+from .._validation import float_dtype, imported, integer, require_unmasked
 from ..available_memory import require
 
 
@@ -118,10 +118,10 @@ def one_hot(labels: npt.ArrayLike, classes: int | None = None, dtype: str = "flo
     Raises
     ------
     TypeError
-        If the labels are not integers.
+        If the labels or `classes` are not integers, or `dtype` is neither of the two.
     ValueError
-        If `labels` does not have one axis, a label is out of range, or `dtype` is neither of the
-        two. If `labels` is empty and `classes` is not given.
+        If `labels` does not have one axis, a label is out of range, or `classes` is below 1. If
+        `labels` is empty and `classes` is not given.
 
     Examples
     --------
@@ -131,9 +131,10 @@ def one_hot(labels: npt.ArrayLike, classes: int | None = None, dtype: str = "flo
            [1., 0., 0.]], dtype=float32)
     """
     numbers = imported("one_hot", "labels", labels)
-    kind = np.dtype(dtype)
-    if kind not in (np.dtype(np.float32), np.dtype(np.float64)):
-        raise ValueError(f'one_hot: dtype must be "float32" or "float64", got {dtype!r}')
+    kind = float_dtype("one_hot", dtype)
+    if classes is not None:
+        # A small integer type of NumPy, such as that of labels.max() + 1, would overflow below.
+        classes = integer("one_hot", "classes", classes, 1)
     if numbers.ndim != 1:
         raise ValueError(f"one_hot: labels must have 1 dimension, got {numbers.ndim}")
     if numbers.size and numbers.dtype.kind not in "iu":
@@ -230,6 +231,17 @@ def from_dataset(ds: Indexable) -> Dataset:
     return Dataset(cast(Array, images), labels)
 
 
+_GRAY = ': use image.convert("L")'
+_COLOR = ': use image.convert("RGB"), or image.convert("L") for gray levels'
+# Pillow's conversion of wide pixels to "L" clips them at 255.
+_WIDE = ": use np.asarray(image, np.float32) / 65535 if the pixels have 16 bits"
+_MODE_HINTS = {
+    **dict.fromkeys(("1", "LA"), _GRAY),
+    **dict.fromkeys(("P", "PA", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"), _COLOR),
+    **dict.fromkeys(("I", "F", "I;16", "I;16L", "I;16B", "I;16N"), _WIDE),
+}
+
+
 def _image(image: Any, i: int) -> Array:
     # Check attributes, not types: PyTorch and Pillow need not be imported.
     tensor = hasattr(image, "detach") and hasattr(image, "numpy")
@@ -238,8 +250,8 @@ def _image(image: Any, i: int) -> Array:
     elif hasattr(image, "mode") and hasattr(image, "getbands"):
         if image.mode not in ("L", "RGB"):
             raise TypeError(
-                f'from_dataset: image {i} must have mode "L" or "RGB", got "{image.mode}"; '
-                f'convert it with image.convert("L")'
+                f'from_dataset: image {i} must have mode "L" or "RGB", got "{image.mode}"'
+                f"{_MODE_HINTS.get(image.mode, '')}"
             )
         array = np.asarray(image)
     elif isinstance(image, np.ndarray):

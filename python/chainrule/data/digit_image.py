@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from .._files import PathLike, explained_memory_errors, shown
 from .._optional import require
+from .._validation import imported
 from .image_file import gray_levels
 
 __all__ = ["read_digit", "to_digit"]
@@ -97,8 +98,11 @@ def to_digit(gray: npt.ArrayLike) -> npt.NDArray[np.uint8]:
 
     Raises
     ------
+    TypeError
+        If the array has a mask, or does not contain real numbers.
     ValueError
-        If the array does not have two axes, or no ink differs from the background.
+        If the array does not have two axes, a gray level is NaN or infinite, or no ink differs from
+        the background.
     ImportError
         If Pillow is not installed.
 
@@ -117,7 +121,12 @@ def to_digit(gray: npt.ArrayLike) -> npt.NDArray[np.uint8]:
     >>> int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1
     (20, 4)
     """
-    levels = np.asarray(gray, dtype=np.float64)
+    values = imported("to_digit", "image", gray)
+    if values.dtype.kind not in "fiub":
+        raise TypeError(f"to_digit: image must contain real numbers, got {values.dtype}")
+    levels = values.astype(np.float64, copy=False)
+    if not np.isfinite(levels).all():
+        raise ValueError("to_digit: image must be finite, got NaN or infinity")
     if levels.ndim != 2 or min(levels.shape) < 1:
         raise ValueError(f"to_digit: image must have shape (rows, columns), got {levels.shape}")
     if levels.shape == (SIDE, SIDE):

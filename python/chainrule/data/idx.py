@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import sys
 import zlib
 from typing import BinaryIO, NoReturn
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from .._files import PathLike, explained_memory_errors, open_regular, shown
 from .._types import Array
+from .._validation import integer
 from ..available_memory import require
 
 # 2 GiB: nearly four times the images of EMNIST ByClass, the largest known data set in this format.
@@ -120,8 +122,10 @@ def read_idx(path: PathLike, *, max_bytes: int = MAX_BYTES) -> Array:
     IdxError
         If the file is invalid: magic number, type code, dimensions, size, or gzip stream. It is a
         `ValueError`.
+    TypeError
+        If `max_bytes` is not an integer.
     ValueError
-        If the path is a pipe, a socket or a device.
+        If the path is a pipe, a socket or a device, or if `max_bytes` is negative.
     OSError
         If the file cannot be opened or read.
     MemoryError
@@ -140,7 +144,7 @@ def read_idx(path: PathLike, *, max_bytes: int = MAX_BYTES) -> Array:
     """
     name = f"read_idx: {shown(path)}"
     with explained_memory_errors(f"{name}: memory must suffice to read, got too little"):
-        return _read(name, path, max_bytes)
+        return _read(name, path, integer("read_idx", "max_bytes", max_bytes, 0, sys.maxsize))
 
 
 def _read(name: str, path: PathLike, max_bytes: int) -> Array:

@@ -11,7 +11,15 @@ import numpy as np
 
 from .. import cuda, devices
 from .._types import Array, Pair, Shape
-from .._validation import LARGEST, both, imported, integer, require_unmasked, set_fields
+from .._validation import (
+    LARGEST,
+    both,
+    float_dtype,
+    imported,
+    integer,
+    require_unmasked,
+    set_fields,
+)
 from ..devices import ALIGNMENT
 from . import final_softmax, hints
 from .layers import KINDS, Conv2d, Layer, MaxPool2d, ReLU
@@ -186,7 +194,9 @@ class Architecture:
             If an argument is invalid, or if a layer does not accept the shape before it. The
             message contains the layer's index and arguments.
         """
-        return cls(tuple(layers), infer_shapes(layers, input_shape), network_dtype(dtype))
+        return cls(
+            tuple(layers), infer_shapes(layers, input_shape), float_dtype("Sequential", dtype)
+        )
 
     def passes_through(self, index: int, mode: Mode) -> bool:
         """Return whether layer ``index`` runs no kernel: its output is its input, reshaped.
@@ -349,13 +359,20 @@ def infer_shapes(layers: Sequence[Layer], input_shape: Shape) -> tuple[Shape, ..
             f"Sequential: input_shape must have at most {MAX_DIMENSIONS} dimensions, "
             f"got {len(input_shape)}"
         )
-    shape = tuple(integer("Sequential", "input_shape", size, 1) for size in input_shape)
+    try:
+        shape = tuple(integer("Sequential", "input_shape", size, 1) for size in input_shape)
+    except TypeError:
+        raise TypeError(
+            f"Sequential: input_shape must contain integers, got {input_shape!r}"
+        ) from None
     if not layers:
         raise ValueError("Sequential: layers must have at least one layer, got 0")
     shapes = [shape]
     for i, layer in enumerate(layers):
         if not isinstance(layer, Layer):
             hint = f": write {layer.__name__}(...)" if isinstance(layer, type) else ""
+            if isinstance(layer, list | tuple):
+                hint = ": write Sequential(*layers, ...)"
             raise TypeError(
                 f"Sequential: layer {i} must be a layer ({', '.join(KINDS)}), got {layer!r}{hint}"
             )
@@ -369,15 +386,6 @@ def infer_shapes(layers: Sequence[Layer], input_shape: Shape) -> tuple[Shape, ..
                 f"got {shapes[-1]}"
             )
     return tuple(shapes)
-
-
-def network_dtype(dtype: object) -> np.dtype[Any]:
-    """Return ``dtype`` as float32 or float64. Raise TypeError for all others."""
-    for known in (np.dtype(np.float32), np.dtype(np.float64)):
-        # NumPy reads None as float64. Here it is an error.
-        if dtype is not None and dtype == known:
-            return known
-    raise TypeError(f'Sequential: dtype must be "float32" or "float64", got {dtype!r}')
 
 
 @dataclass

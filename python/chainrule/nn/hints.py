@@ -31,7 +31,9 @@ def for_dtype(name: str, array: Array, dtype: np.dtype[Any]) -> str:
             return f": use x.astype(np.uint8), which means value / 255, if x are pixels{other}"
     if kind == "f" and array.size and array.dtype.itemsize > dtype.itemsize:
         with np.errstate(over="ignore", invalid="ignore"):
-            converted = np.array([array.min(), array.max()]).astype(dtype)
+            # NaN hides no overflow: fmin and fmax ignore it.
+            extremes = [np.fmin.reduce(array, axis=None), np.fmax.reduce(array, axis=None)]
+            converted = np.array(extremes).astype(dtype)
         if np.isinf(converted).any():
             return ""
     return f': use {name}.astype("{dtype}")'
@@ -53,7 +55,7 @@ def for_input(shape: Shape, expected: Shape) -> str:
     if len(one) == 3 and (one[1], one[2], one[0]) == expected:
         return ": channels come last: use np.moveaxis(x, 1, -1)"
     if len(expected) == 1 and len(one) > 1 and math.prod(one) == expected[0]:
-        return ": use x.reshape(len(x), -1), or begin the network with Flatten()"
+        return f": use x.reshape(-1, {expected[0]}), or begin the network with Flatten()"
     if len(one) == 1 and len(expected) > 1 and one[0] == math.prod(expected):
         # With several channels, flat images may have them first or last.
         sizes = ", ".join(map(str, expected))
@@ -62,30 +64,31 @@ def for_input(shape: Shape, expected: Shape) -> str:
     return ""
 
 
-def for_labels(labels: Array, count: int) -> str:
-    """Return how to make integer labels (count,) from ``labels``."""
+def for_labels(labels: Array, count: int, classes: int) -> str:
+    """Return how to make integer labels (count,) in [0, classes) from ``labels``."""
     kind = labels.dtype.kind
     if kind not in NUMBERS or not labels.size:
         return ""
     shape = labels.shape
-    if labels.size == count:
-        expression = "labels"
-        if shape == (count, 1):
-            expression = "labels[:, 0]"
-        elif shape == (1, count):
-            expression = "labels[0]"
-        elif shape != (count,):
-            expression = "labels.reshape(-1)"
-        if kind in "iu":
-            return f": use {expression}"
-        if kind == "b" or bool((labels == np.rint(labels)).all()):
-            return f": use {expression}.astype(np.int64)"
-        return ": CrossEntropy reads one class per instance, and SquaredError reads numbers"
-    if len(shape) == 2 and shape[0] == count:
-        if is_one_hot(labels):
+    if len(shape) == 2 and shape[0] == count and shape[1] > 1:
+        if shape[1] == classes and is_one_hot(labels):
             return ": use labels.argmax(axis=1)"
         return ": CrossEntropy reads one class per instance, not one number per class"
-    return ""
+    # A row of one-hot labels is one instance, also if there are ``count`` elements.
+    if labels.size != count or (labels.ndim > 1 and is_one_hot(labels.reshape(-1, shape[-1]))):
+        return ""
+    if kind == "f" and not bool((np.isfinite(labels) & (labels == np.rint(labels))).all()):
+        return ": CrossEntropy reads one class per instance, and SquaredError reads numbers"
+    if sum(axis != 1 for axis in shape) > 1 or labels.min() < 0 or labels.max() >= classes:
+        return ""
+    expression = "labels"
+    if shape == (count, 1):
+        expression = "labels[:, 0]"
+    elif shape == (1, count):
+        expression = "labels[0]"
+    elif shape != (count,):
+        expression = "labels.reshape(-1)"
+    return f": use {expression}" if kind in "iu" else f": use {expression}.astype(np.int64)"
 
 
 def for_targets(targets: Array, count: int, output_shape: Shape, dtype: np.dtype[Any]) -> str:
@@ -114,7 +117,7 @@ def for_targets(targets: Array, count: int, output_shape: Shape, dtype: np.dtype
     elif targets.shape == output_shape and count == 1:
         expression = "target[None]"
     elif len(output_shape) == 1 and math.prod(one) == output_shape[0]:
-        expression = "target.reshape(len(target), -1)"
+        expression = f"target.reshape(-1, {output_shape[0]})"
     if expression and targets.dtype != dtype:
         expression += f'.astype("{dtype}")'
     return f": use {expression}" if expression else ""

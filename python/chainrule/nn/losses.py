@@ -103,7 +103,7 @@ class CrossEntropy(Loss):
             )
         labels = imported("CrossEntropy", "labels", target)
         if labels.ndim != 1 or labels.dtype.kind not in "iu":
-            hint = hints.for_labels(labels, count)
+            hint = hints.for_labels(labels, count, output_shape[0])
             raise (ValueError if labels.dtype.kind in "iu" else TypeError)(
                 f"CrossEntropy: labels must be integers of shape (N,), got {labels.dtype} of "
                 f"shape {labels.shape}{hint}"

@@ -141,6 +141,9 @@ def fit(
     shuffle, progress = boolean("fit", "shuffle", shuffle), boolean("fit", "progress", progress)
     callbacks = _as_tuple(callbacks)
     for callback in callbacks:
+        if isinstance(callback, type):  # calling it makes an instance, and does nothing else
+            name = callback.__name__
+            raise TypeError(f"fit: callbacks must be callable, got the class {name}: use {name}()")
         if not callable(callback):
             raise TypeError(f"fit: callbacks must be callable, got {callback!r}")
 
@@ -275,7 +278,7 @@ def _split(
     count = len(data)
     if validation is None:
         return np.arange(count), None
-    if not isinstance(validation, numbers.Real):
+    if not isinstance(validation, numbers.Real | str | bytes | np.bool):
         return np.arange(count), TrainingData("fit: validation", network, validation, data.loss)
     fraction = number("fit", "validation", validation, 0, 1)
     held_out = round(count * fraction)

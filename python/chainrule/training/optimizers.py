@@ -97,6 +97,12 @@ class Optimizer(ABC):
     def _check(self) -> None:
         """Check `learning_rate`, `l2` and `clip`, and store them as floats."""
         name = type(self).__name__
+        if isinstance(self.learning_rate, type):
+            got = self.learning_rate.__name__
+            raise TypeError(
+                f"{name}: learning_rate must be a number or a schedule, got the class {got}: "
+                f"use {got}(...)"
+            )
         if not callable(self.learning_rate):
             set_fields(self, learning_rate=number(name, "learning_rate", self.learning_rate, 0))
         set_fields(self, l2=number(name, "l2", self.l2, 0))

@@ -93,7 +93,7 @@ class Progress:
 
 def _print(text: str) -> None:
     # `print` writes to stdout if its file is None.
-    if sys.stderr is not None:
+    if getattr(sys, "stderr", None) is not None:
         with contextlib.suppress(Exception):
             print(text, file=sys.stderr, flush=True)
 
@@ -101,7 +101,8 @@ def _print(text: str) -> None:
 def _tqdm() -> Any:
     try:
         # A bar would write a thousand lines to a log file. A notebook shows one without a terminal.
-        if not ("ipykernel" in sys.modules or (sys.stderr is not None and sys.stderr.isatty())):
+        stream = getattr(sys, "stderr", None)
+        if not ("ipykernel" in sys.modules or (stream is not None and stream.isatty())):
             return None
         return lazy_import("tqdm.auto").tqdm
     # Also an object in place of stderr without `isatty`, or a closed one.
