@@ -246,7 +246,7 @@ def layer(index: int, **changes: Any) -> Any:
         (change(input_shape=[4]), r"'0.weight' must be F32 of shape \(2, 4\), got F32 of \(2, 3\)"),
         (change(input_shape=[2**31]), "input_shape must be at most"),
         (change(input_shape=[2**31 - 1]), r"must be F32 of shape \(2, 2147483647\), got"),
-        (change(input_shape=[[3]]), "input_shape must be an integer"),
+        (change(input_shape=[[3]]), "input_shape must contain integers"),
         (change(input_shape=[2**30] * 8), r"layer 0, Linear\(2\): input must be flat"),
         (change(input_shape=[1] * 9), "at most 8 dimensions"),
         (change(layers=[]), "layers must be a list of 1 to 4096 layers, got 0"),
