@@ -86,6 +86,8 @@ class GemmConfig {
   // Sets more splits if k_per_split is too large, as many per launch as max_partials permits.
   void limit_k_per_split() {
     if (partition.k_per_split <= max_k_per_split) return;
+    // The partial sums of a larger result would take more memory than the result itself.
+    if (partition.m * partition.n > max_partials && partition.k_per_split <= max_extent) return;
     const int64_t count = ceil_div(partition.k, max_k_per_split);
     const int64_t per_launch = max(1, min(count, max_partials / (partition.m * partition.n)));
     partition.k_per_split = ceil_div(ceil_div(partition.k, count), tile_k) * tile_k;
