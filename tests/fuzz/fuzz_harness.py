@@ -37,7 +37,7 @@ class Finding(AssertionError):  # noqa: N818  # a result, not a failure of this 
 
 @dataclass(frozen=True)
 class Target:
-    """What is fuzzed.
+    """The check, the mutations and the seeds of one fuzzer.
 
     Parameters
     ----------
