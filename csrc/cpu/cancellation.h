@@ -38,10 +38,12 @@ class Cancellation {
  private:
   bool look() noexcept;
 
-  const Stop stop_;
+  // Every thread reads the flag after each task. It must not share a cache line with what the
+  // calling thread writes: that cost 1.6 % of a training step of LeNet.
+  alignas(64) std::atomic<bool> cancelled_{false};
+  alignas(64) const Stop stop_;
   void* const context_;
-  Cancellation* const outer_;  // of a call during which a signal handler made this one
-  std::atomic<bool> cancelled_{false};
+  Cancellation* const outer_;      // of a call during which a signal handler made this one
   int64_t cycles_ = 0, next_ = 0;  // next_ is the time of the next stop(), 0 before the first look
   int parts_ = 0;
 };

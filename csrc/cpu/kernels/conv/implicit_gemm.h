@@ -12,6 +12,26 @@ struct ImageShape {
   int64_t height, width, channels;
 };
 
+// Sets target[0, total) to zero, but [begin, end) to from[0, end - begin).
+template <class T>
+CR_INLINE void copy_between_zeros(const T* from, int64_t begin, int64_t end, int64_t total,
+                                  T* target) {
+  if (total <= row_part) {
+    for (int64_t i = 0; i < begin; ++i) target[i] = T(0);
+    for (int64_t i = begin; i < end; ++i) target[i] = from[i - begin];
+    for (int64_t i = end; i < total; ++i) target[i] = T(0);
+    return;
+  }
+  fill_zero(target, begin);
+  if (end > begin) {
+    T* const to = target + begin;
+    for_each_row_part(end - begin, [=](int64_t start, int64_t stop) {
+      for (int64_t i = start; i < stop; ++i) to[i] = from[i];
+    });
+  }
+  fill_zero(target + end, total - end);
+}
+
 // Copies a rectangle of `rows` x `columns` pixels, whose first pixel is (top, left). Pixels outside
 // the image become zero. The inner loops then need no test for the border.
 template <class T>
@@ -19,9 +39,10 @@ void copy_padded(const T* image, const ImageShape& s, int64_t top, int64_t left,
                  int64_t columns, T* target) {
   const int64_t first = max(0, min(columns, -left));
   const int64_t last = max(first, min(columns, s.width - left));
+  const int64_t total = columns * s.channels;
   int64_t copied = 0;
-  for (int64_t row = 0; row < rows; ++row, target += columns * s.channels) {
-    copied += columns * s.channels;
+  for (int64_t row = 0; row < rows; ++row, target += total) {
+    copied += total;
     if (copied >= row_part) {
       if (!keep_going(copied / Vec<T>::width)) return;
       copied = 0;
@@ -30,16 +51,8 @@ void copy_padded(const T* image, const ImageShape& s, int64_t top, int64_t left,
     const bool inside = y >= 0 && y < s.height;
     const int64_t begin = inside ? first * s.channels : 0;
     const int64_t end = inside ? last * s.channels : 0;
-    const int64_t total = columns * s.channels;
-    fill_zero(target, begin);
-    if (end > begin) {
-      const T* const from = image + (y * s.width + left + first) * s.channels;
-      T* const to = target + begin;
-      for_each_row_part(end - begin, [=](int64_t start, int64_t stop) {
-        for (int64_t i = start; i < stop; ++i) to[i] = from[i];
-      });
-    }
-    fill_zero(target + end, total - end);
+    const T* const from = end > begin ? image + (y * s.width + left + first) * s.channels : nullptr;
+    copy_between_zeros(from, begin, end, total, target);
   }
 }
 
