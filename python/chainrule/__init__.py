@@ -59,6 +59,7 @@ from chainrule.system import (
 )
 from chainrule.training.epoch import DivergenceError
 from chainrule.training.history import Evaluation, History
+from chainrule.training.input_scale import ScaleWarning
 from chainrule.training.loop import evaluate, fit
 from chainrule.training.optimizers import SGD
 from chainrule.training.schedules import Constant, Cosine, OneCycle
@@ -90,6 +91,7 @@ __all__ = [
     "OneCycle",
     "Program",
     "ReLU",
+    "ScaleWarning",
     "Sequential",
     "Softmax",
     "SquaredError",

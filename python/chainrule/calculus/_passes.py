@@ -41,10 +41,10 @@ def real_array(operation: str, name: str, value: object) -> Array:
     return array
 
 
-def float64_array(operation: str, name: str, value: object) -> Array:
-    """Return `real_array` in float64. uint8 values are divided by 255."""
+def float64_array(operation: str, name: str, value: object, image: bool = False) -> Array:
+    """Return `real_array` in float64. In an image, uint8 values are divided by 255."""
     array = real_array(operation, name, value)
-    return array / 255 if array.dtype == np.uint8 else array.astype(FLOAT64)
+    return array / 255 if image and array.dtype == np.uint8 else array.astype(FLOAT64)
 
 
 def float64_parameter(array: Any) -> Array:
@@ -54,12 +54,14 @@ def float64_parameter(array: Any) -> Array:
 
 def checked_batch(operation: str, network: Sequential, x: object) -> tuple[Array, bool]:
     """Return ``x`` as a float64 batch, and True if it was a single instance."""
-    array = float64_array(operation, "x", x)
+    given = real_array(operation, "x", x)
+    array = float64_array(operation, "x", given, network.architecture.reads_images)
     single = array.shape == network.input_shape
     if single:
         array = array[None]
-    # The network checks the shape. A network of any dtype accepts uint8.
-    network.checked(operation, np.broadcast_to(np.uint8(0), array.shape))
+    # The network checks the shape, and that uint8 values are images. It accepts its own dtype.
+    kind = given.dtype if given.dtype == np.uint8 else network.dtype
+    network.checked(operation, np.broadcast_to(kind.type(1), array.shape))
     if len(array) == 0:
         raise ValueError(f"{operation}: x must have at least one instance, got 0")
     return np.ascontiguousarray(array), single

@@ -24,7 +24,7 @@ class Dataset:
     Parameters
     ----------
     images : ndarray (N, H, W, C)
-        Usually uint8. A network reads uint8 as value / 255. Not copied.
+        Usually uint8. A network of images reads uint8 as value / 255. Not copied.
     labels : ndarray (N,) or (N, ...)
         Class indices (N,), or targets (N, ...). Not copied.
 

@@ -198,6 +198,11 @@ class Architecture:
             tuple(layers), infer_shapes(layers, input_shape), float_dtype("Sequential", dtype)
         )
 
+    @property
+    def reads_images(self) -> bool:
+        """True if the input has three axes. Only then uint8 is accepted and means value / 255."""
+        return len(self.shapes[0]) == 3
+
     def passes_through(self, index: int, mode: Mode) -> bool:
         """Return whether layer ``index`` runs no kernel: its output is its input, reshaped.
 
@@ -296,11 +301,14 @@ class Architecture:
             if not hasattr(x, "__dlpack__"):
                 raise TypeError(f"{operation}: x must be an array, got {type(x).__name__}")
             x = imported(operation, "x", x, np.from_dlpack)
-        if x.dtype != self.dtype and x.dtype != np.uint8:
-            raise TypeError(
-                f"{operation}: x must be {self.dtype} as the network is, or uint8 (which means "
-                f"value / 255), got {x.dtype}{hints.for_dtype('x', x, self.dtype)}"
-            )
+        if x.dtype != self.dtype and not (x.dtype == np.uint8 and self.reads_images):
+            rule = f"{operation}: x must be {self.dtype} as the network is"
+            if self.reads_images:
+                rule += ", or uint8 (which means value / 255)"
+            elif x.dtype == np.uint8:
+                rule += f", unless input_shape is an image (three axes), not {self.shapes[0]}"
+            hint = hints.for_input_dtype(x, self.dtype, self.reads_images)
+            raise TypeError(f"{rule}, got {x.dtype}{hint}")
         if x.ndim == 0 or x.shape[1:] != self.shapes[0]:
             hint = hints.for_input(x.shape, self.shapes[0])
             expected = ", ".join(["N", *map(str, self.shapes[0])])

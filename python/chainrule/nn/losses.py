@@ -102,6 +102,11 @@ class CrossEntropy(Loss):
                 f"{'' if math.prod(output_shape[:-1]) == 1 else ' and Linear(classes)'}"
             )
         labels = imported("CrossEntropy", "labels", target)
+        if output_shape == (1,):
+            raise ValueError(
+                f"CrossEntropy: the network must have one output per class, at least 2, got 1"
+                f"{hints.for_one_output(labels)}"
+            )
         if labels.ndim != 1 or labels.dtype.kind not in "iu":
             hint = hints.for_labels(labels, count, output_shape[0])
             raise (ValueError if labels.dtype.kind in "iu" else TypeError)(
@@ -154,7 +159,7 @@ class SquaredError(Loss):
         if targets.dtype != dtype:
             raise TypeError(
                 f"SquaredError: target must be {dtype} as the network is, got {targets.dtype}"
-                f"{hints.for_dtype('target', targets, dtype)}"
+                f"{hints.for_target_dtype(targets, dtype)}"
             )
         _count("SquaredError", "target", targets, count)
         return np.ascontiguousarray(targets)

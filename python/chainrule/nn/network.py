@@ -8,6 +8,7 @@ from .. import devices, ops
 from .._files import PathLike
 from .._optional import importing
 from .._types import Array, Shape
+from .._validation import boolean
 from . import user_defined
 from .architecture import Architecture, Mode
 from .base_network import PREDICT, BaseNetwork
@@ -86,7 +87,8 @@ class Sequential(BaseNetwork):
         Parameters
         ----------
         x : ndarray (N, *input_shape)
-            Of the network's dtype, or uint8, which means value / 255.
+            Of the network's dtype. Images, with three axes per instance, may also be uint8, which
+            means value / 255.
         training : bool
             Whether dropout is active.
 
@@ -149,28 +151,38 @@ class Sequential(BaseNetwork):
         """
         return self._predict("predict", x, batch_size)
 
-    def predict_proba(self, x: Array, batch_size: int | None = None) -> Array:
+    def predict_proba(
+        self, x: Array, batch_size: int | None = None, multilabel: bool = False
+    ) -> Array:
         """Return the probability of each class, eq. (55), computed batch by batch.
 
         If the network ends in a `Softmax`, this is its output. Layers that only reshape may follow
         the softmax, and dropout, which is inactive. Otherwise softmax is applied to the output.
 
+        The output of a network with one output is the logit z of class 1, as `BinaryCrossEntropy`
+        reads it. The two classes then have the probabilities 1 - σ(z) and σ(z), where
+        σ(z) = 1 / (1 + e^-z).
+
         Parameters
         ----------
         x, batch_size
             As in `predict`.
+        multilabel : bool
+            If True, each output is the logit of a label of its own, as `BinaryCrossEntropy` reads
+            several outputs. The probability of each label is then σ of its output.
 
         Returns
         -------
         ndarray (N, *output_shape)
-            Each row sums to 1.
+            Each row sums to 1, except with ``multilabel``. With one output the shape is (N, 2).
 
         Raises
         ------
         TypeError, ValueError
             As in `predict`. Also if the final softmax is computed at several positions that are
             flattened later: the rows then do not sum to 1. Also if only layers without parameters
-            follow the last softmax, and one of them is not known to keep its probabilities.
+            follow the last softmax, and one of them is not known to keep its probabilities. Also if
+            a softmax ends a network with one output, or is used with ``multilabel``.
 
         Examples
         --------
@@ -179,10 +191,29 @@ class Sequential(BaseNetwork):
         >>> net = cr.Sequential(cr.Linear(4), input_shape=(2,))
         >>> net.predict_proba(np.zeros((1, 2), np.float32)).tolist()
         [[0.25, 0.25, 0.25, 0.25]]
+        >>> net.predict_proba(np.zeros((1, 2), np.float32), multilabel=True).tolist()
+        [[0.5, 0.5, 0.5, 0.5]]
+        >>> cr.Sequential(cr.Linear(1), input_shape=(2,)).predict_proba(np.zeros((1, 2), "f4"))
+        array([[0.5, 0.5]], dtype=float32)
         """
+        multilabel = boolean("predict_proba", "multilabel", multilabel)
         self.architecture.check_output("predict_proba", dropout=False)
+        has_softmax = self.architecture.final_softmax is not None
+        binary = self.output_shape[-1] == 1
+        if has_softmax and (multilabel or binary):
+            rule = "with multilabel=True" if multilabel else "with one output"
+            raise ValueError(
+                f"predict_proba: a network {rule} must end in logits, got a softmax, whose outputs "
+                f"sum to 1: remove it, and train with BinaryCrossEntropy()"
+            )
         output = self._predict("predict_proba", x, batch_size)
-        return output if self.architecture.final_softmax is not None else ops.softmax(output)
+        if has_softmax:
+            return output
+        if not (multilabel or binary):
+            return ops.softmax(output)
+        # The softmax of the logits 0 and z is 1 - σ(z) and σ(z), and accurate for any z.
+        both = ops.softmax(np.stack([np.zeros_like(output), output], axis=-1))
+        return both[..., 1].copy() if multilabel else both[..., 0, :].copy()
 
     def _predict(self, operation: str, x: Array, batch_size: int | None) -> Array:
         x = self.checked(operation, x)

@@ -9,6 +9,7 @@ be lost, or the subclass's own method would not run.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -70,8 +71,9 @@ def forward(context: LayerContext) -> None:
     _mark(y)
     call: Callable[[LayerContext], object] = context.layer.forward
     result = call(context)
+    assigned, context.y = context.y, y
     name = f"{type(context.layer).__name__}: forward must"
-    _check_result(name, "y", result, y, context.y)
+    _check_result(name, "y", result, y, assigned)
     _check_written(name, {"context.y": y})
 
 
@@ -84,18 +86,23 @@ def backward(context: LayerContext) -> None:
         If the layer returns its gradient, assigns ``context.dx``, or leaves elements unwritten.
     """
     dy, dx = context.dy, context.dx
-    written = {f'context.gradients["{name}"]': array for name, array in context.gradients.items()}
+    gradients = dict(context.gradients)
+    written = {f'context.gradients["{name}"]': array for name, array in gradients.items()}
     if dx is not None:
         written["context.dx"] = dx
     for array in written.values():
         _mark(array)
     call: Callable[[LayerContext], object] = context.layer.backward
     result = call(context)
+    assigned = replace(context)
+    context.dy, context.dx, context.gradients = dy, dx, gradients
     name = f"{type(context.layer).__name__}: backward must"
     if in_place_backward(context.layer):
-        _check_result(name, "dy", result, dy, context.dy)
+        _check_result(name, "dy", result, dy, assigned.dy)
     else:
-        _check_result(name, "dx", result, dx, context.dx)
+        _check_result(name, "dx", result, dx, assigned.dx)
+    for key, array in gradients.items():
+        _check_result(name, f'gradients["{key}"]', None, array, assigned.gradients.get(key))
     _check_written(name, written)
 
 

@@ -23,6 +23,7 @@ from ..nn.training_memory import require_training
 from .epoch import DivergenceError, EpochRunner, TrainStep
 from .epoch_cuda import CudaTrainStep
 from .history import Epoch, Evaluation, History
+from .input_scale import warn_about_scale
 from .optimizers import Optimizer
 from .progress import Interrupt, Progress
 from .stopping import StoppingRule
@@ -125,6 +126,7 @@ def fit(
     checked_loss("fit", loss)
     training_data = TrainingData("fit", network, data, loss)
     network.architecture.check_loss(loss, dropout=True)
+    warn_about_scale(network, training_data.x)
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"fit: optimizer must be an optimizer such as SGD(0.1), got {optimizer!r}")
     rules: Sequence[StoppingRule] = _as_tuple(stop)
