@@ -27,7 +27,9 @@ PYBIND11_MODULE(checked_core, m) {
   b::bind_leaky_relu(m);
   b::bind_softmax(m);
   b::bind_softmax_cross_entropy(m);
+  b::bind_binary_cross_entropy(m);
   b::bind_squared_error(m);
+  b::bind_huber(m);
   b::bind_conv2d(m);
   b::bind_conv2d_pooled(m);
   b::bind_max_pool2d(m);

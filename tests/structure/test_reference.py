@@ -156,6 +156,50 @@ def test_squared_error(rng: np.random.Generator) -> None:
     )
 
 
+def test_binary_cross_entropy(rng: np.random.Generator) -> None:
+    logits, target = rng.normal(size=(4, 3, 2)), rng.uniform(size=(4, 3, 2))
+    target[0], target[1] = 0, 1
+    losses, dlogits = reference.binary_cross_entropy(logits, target)
+    probability = 1 / (1 + np.exp(-logits))
+    terms = target * np.log(probability) + (1 - target) * np.log(1 - probability)
+    np.testing.assert_allclose(losses, -terms.sum(axis=(1, 2)), rtol=ACCURACY)
+    assert_gradient(
+        dlogits,
+        lambda t: reference.binary_cross_entropy(t, target)[0].mean(),
+        logits,
+        np.array(1.0),
+    )
+
+
+def test_huber(rng: np.random.Generator) -> None:
+    prediction, target = 2 * rng.normal(size=(4, 3, 2)), rng.normal(size=(4, 3, 2))
+    for delta in (0.5, 2.0):
+        losses, dprediction = reference.huber(prediction, target, delta)
+        want = np.zeros(4)
+        for n, i, j in np.ndindex(prediction.shape):
+            size = abs(prediction[n, i, j] - target[n, i, j])
+            want[n] += size**2 / 2 if size <= delta else delta * (size - delta / 2)
+        np.testing.assert_allclose(losses, want, rtol=ACCURACY)
+        assert_gradient(
+            dprediction,
+            lambda t, delta=delta: reference.huber(t, target, delta)[0].mean(),
+            prediction,
+            np.array(1.0),
+        )
+
+
+def test_weights_of_losses_are_copies(rng: np.random.Generator) -> None:
+    prediction, target = rng.normal(size=(4, 3)), rng.normal(size=(4, 3))
+    counts = np.array([3, 1, 0, 2])
+    weighted = reference.squared_error(prediction, target, weight=counts)
+    copies = [np.repeat(array, counts, axis=0) for array in (prediction, target)]
+    losses, gradient = reference.squared_error(*copies)
+    assert weighted[0].sum() == pytest.approx(losses.sum(), rel=ACCURACY)
+    np.testing.assert_allclose(weighted[1].sum(axis=0), gradient.sum(axis=0), rtol=ACCURACY)
+    halved = reference.squared_error(prediction, target, weight=counts, instances=12)
+    np.testing.assert_allclose(2 * halved[1], weighted[1], rtol=ACCURACY)
+
+
 def test_conv2d_by_hand() -> None:
     """The definition, one pixel at a time, without code of the reference."""
     rng = np.random.default_rng(0)

@@ -117,23 +117,70 @@ def softmax_backward(dy: Any, y: Any) -> Array:
     return y * (dy - (dy * y).sum(axis=-1, keepdims=True))
 
 
-def softmax_cross_entropy(logits: Any, labels: Any) -> tuple[Array, Array]:
+def _weighted(
+    losses: Array, gradient: Array, weight: Any, instances: float | None
+) -> tuple[Array, Array]:
+    """Losses of instances times weights; gradient of their sum / instances (sum of weights)."""
+    n = len(losses)
+    w = np.ones(n) if weight is None else _f64(weight)
+    divisor = (w.sum() if n else 1) if instances is None else instances
+    with np.errstate(invalid="ignore"):
+        return losses * w, gradient * w.reshape(n, *[1] * (gradient.ndim - 1)) / divisor
+
+
+def softmax_cross_entropy(
+    logits: Any, labels: Any, *, weight: Any = None, instances: float | None = None
+) -> tuple[Array, Array]:
     """(losses, dlogits): -log softmax at the label, eq. (67), and the gradient of its mean."""
     logits, labels = _f64(logits), np.asarray(labels, dtype=np.int64)
-    n = len(logits)
-    rows = np.arange(n)
+    rows = np.arange(len(logits))
     losses = -log_softmax(logits)[rows, labels]
     dlogits = softmax(logits)
     dlogits[rows, labels] -= 1
-    return losses, dlogits / max(n, 1)
+    return _weighted(losses, dlogits, weight, instances)
 
 
-def squared_error(prediction: Any, target: Any) -> tuple[Array, Array]:
+def _sums(values: Array) -> Array:
+    n = len(values)
+    return values.reshape(n, -1).sum(axis=1) if values.size else np.zeros(n)
+
+
+def binary_cross_entropy(
+    logits: Any, target: Any, *, weight: Any = None, instances: float | None = None
+) -> tuple[Array, Array]:
+    """(losses, dlogits): -t log σ(z) - (1 - t) log σ(-z), summed over a row; its mean's gradient.
+
+    -log σ(z) is log(e^0 + e^-z), which numpy.logaddexp computes without overflow. σ(z) - t is
+    written as (1 - t) σ(z) - t σ(-z), which is exact where σ(z) is near t = 0 or t = 1.
+    """
+    z, t = _f64(logits), _f64(target)
+    with np.errstate(over="ignore", invalid="ignore"):
+        losses = t * np.logaddexp(0, -z) + (1 - t) * np.logaddexp(0, z)
+        yes, no = np.exp(-np.logaddexp(0, -z)), np.exp(-np.logaddexp(0, z))
+        return _weighted(_sums(losses), (1 - t) * yes - t * no, weight, instances)
+
+
+def squared_error(
+    prediction: Any, target: Any, *, weight: Any = None, instances: float | None = None
+) -> tuple[Array, Array]:
     """(losses, dprediction): ||prediction - target||^2 a row, eq. (35); gradient of its mean."""
     residual = _f64(prediction) - _f64(target)
-    n = len(residual)
-    losses = (residual.reshape(n, -1) ** 2).sum(axis=1) if residual.size else np.zeros(n)
-    return losses, 2 * residual / max(n, 1)
+    return _weighted(_sums(residual**2), 2 * residual, weight, instances)
+
+
+def huber(
+    prediction: Any,
+    target: Any,
+    delta: float = 1.0,
+    *,
+    weight: Any = None,
+    instances: float | None = None,
+) -> tuple[Array, Array]:
+    """(losses, dprediction): r^2 / 2 if |r| <= delta, else delta (|r| - delta / 2); gradient."""
+    residual = _f64(prediction) - _f64(target)
+    size = np.abs(residual)
+    losses = np.where(size > delta, delta * (size - delta / 2), residual**2 / 2)
+    return _weighted(_sums(losses), np.clip(residual, -delta, delta), weight, instances)
 
 
 # Convolution, eq. (60), and max pooling, eq. (62), (63)

@@ -245,7 +245,7 @@ void Recording<T>::record() {
   });
   labels_.assign(24, 5);
   add(0, [=, labels = labels_.data()](const Workspace&) {
-    ops().softmax_cross_entropy(hidden, labels, losses, soft, Rows{24, 96});
+    ops().softmax_cross_entropy(hidden, labels, nullptr, losses, soft, 24, Rows{24, 96});
   });
   add(ops().linear_backward_workspace(dense, w), [=](const Workspace& workspace) {
     ops().linear_backward(soft, flat, weight, nullptr, dweight, units, dense, workspace);

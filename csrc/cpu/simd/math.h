@@ -1,4 +1,4 @@
-// exp of a vector, for float and double, and log of a scalar.
+// exp and log1p of a vector, for float and double, and log of a scalar.
 #pragma once
 
 #include "cpu/simd/vec.h"
@@ -61,6 +61,21 @@ CR_INLINE Vec<T> exp(Vec<T> x) {
   const typename V::Bits rest = exponent - half;
   return p * from_bits<T>((half + C::bias) << C::mantissa_bits) *
          from_bits<T>((rest + C::bias) << C::mantissa_bits);
+}
+
+// log(1 + x) for x in [0, 1] = 2 atanh(s) with s = x / (2 + x) <= 1/3. All terms of the series
+// 2 s (1 + s²/3 + s⁴/5 + ...) are positive, so the relative error is a few roundings, also for tiny
+// x. The first omitted term is below a rounding error.
+template <class T>
+CR_INLINE Vec<T> log1p_of_unit(Vec<T> x) {
+  using V = Vec<T>;
+  constexpr int terms = sizeof(T) == 4 ? 7 : 15;
+  const V s = x / (V::set(T(2)) + x);
+  const V square = s * s, twice = s + s;
+  V p = V::set(T(1) / static_cast<T>(2 * terms + 1));
+#pragma GCC unroll 16
+  for (int i = terms - 1; i >= 1; --i) p = fma(p, square, V::set(T(1) / static_cast<T>(2 * i + 1)));
+  return fma(twice * square, p, twice);
 }
 
 CR_INLINE float log(float x) { return __builtin_logf(x); }

@@ -66,7 +66,9 @@ operation                                  result
 `max_pool2d`                               NaN counts as the maximum; of equal maxima, or of
                                            several NaN, the first in row order is the argmax
 `dropout`, `dropout_backward`              a dropped element is 0, even if it was NaN
-`squared_error`, `gather`                  as IEEE arithmetic
+`squared_error`, `huber`, `gather`         as IEEE arithmetic
+`binary_cross_entropy`                     exact for any finite logit; NaN for NaN; an infinite
+                                           logit gives the loss inf, or NaN if its target agrees
 `sgd`                                      as IEEE arithmetic; a learning rate that is not
                                            finite raises ValueError, or changes nothing if a
                                            kernel reads it from GPU memory
@@ -98,6 +100,8 @@ from ._convolution import (
     conv2d_output_shape as conv2d_output_shape,
 )
 from ._losses import (
+    binary_cross_entropy,
+    huber,
     softmax_cross_entropy,
     squared_error,
 )
@@ -120,6 +124,7 @@ from ._training import (
 )
 
 __all__ = [
+    "binary_cross_entropy",
     "conv2d",
     "conv2d_backward_input",
     "conv2d_backward_weight",
@@ -129,6 +134,7 @@ __all__ = [
     "dropout",
     "dropout_backward",
     "gather",
+    "huber",
     "leaky_relu",
     "leaky_relu_backward",
     "linear",
