@@ -10,6 +10,7 @@ namespace {
 
 template <class T>
 struct Huber {
+  static constexpr bool one_at_a_time = false;
   T delta;
 
   __device__ T add(T total, T prediction, T target, T& gradient) const {

@@ -9,6 +9,7 @@ namespace {
 
 template <class T>
 struct SquaredError {
+  static constexpr bool one_at_a_time = false;
   __device__ T add(T total, T prediction, T target, T& gradient) const {
     gradient = prediction - target;
     return fma(gradient, gradient, total);

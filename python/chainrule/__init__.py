@@ -43,7 +43,7 @@ from chainrule.nn.layers import (
     ReLU,
     Softmax,
 )
-from chainrule.nn.losses import CrossEntropy, Loss, SquaredError
+from chainrule.nn.losses import BinaryCrossEntropy, CrossEntropy, Huber, Loss, SquaredError
 from chainrule.nn.network import Sequential
 from chainrule.program import Program
 from chainrule.system import (
@@ -72,6 +72,7 @@ __version__ = _core.version()
 
 __all__ = [
     "SGD",
+    "BinaryCrossEntropy",
     "Constant",
     "Conv2d",
     "Cosine",
@@ -83,6 +84,7 @@ __all__ = [
     "Flatten",
     "GradientBelow",
     "History",
+    "Huber",
     "Layer",
     "LeakyReLU",
     "Linear",

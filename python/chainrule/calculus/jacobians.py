@@ -12,8 +12,8 @@ import numpy as np
 from .. import available_memory
 from .._types import Array
 from ..nn.layers import Layer, LayerContext
-from ..nn.parameters import layer_in_order
 from ..nn.network import Sequential, checked_network
+from ..nn.parameters import layer_in_order
 from ._passes import (
     ForwardPass,
     checked_batch,

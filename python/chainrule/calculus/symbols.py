@@ -236,11 +236,12 @@ _LATEX_SIGNS = {
     "²": "^2",
     "ᵀ": r"^\top",
     "Σ": r"\sum ",
+    "σ": r"\sigma ",
     "{": r"\{",
     "}": r"\}",
     "×": r" \times ",
 }
-_LATEX_FUNCTIONS = {"max": r"\max", "log": r"\log"}
+_LATEX_FUNCTIONS = {"max": r"\max", "min": r"\min", "log": r"\log"}
 # Consecutive words with the spaces around them. LaTeX drops these spaces outside \text.
 _WORDS = re.compile(r"( ?[^\W\d_ᵀ]{2,}(?:,? [^\W\d_ᵀ]{2,})* ?)")
 

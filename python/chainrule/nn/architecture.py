@@ -23,7 +23,7 @@ from .._validation import (
 from ..devices import ALIGNMENT
 from . import final_softmax, hints
 from .layers import KINDS, Conv2d, Layer, MaxPool2d, ReLU
-from .losses import Loss
+from .losses import BinaryCrossEntropy, Loss
 from .user_defined import fuses_relu, in_place_backward, reshapes_only
 
 MAX_DIMENSIONS = 8
@@ -231,13 +231,19 @@ class Architecture:
         final_softmax.check_probabilities(operation, self.layers, self.shapes, dropout)
 
     def check_loss(self, loss: Loss, dropout: bool) -> None:
-        """Check that ``loss``, if it reads logits, can leave out the final softmax.
+        """Check that ``loss`` finds the logits that it reads, also before a final softmax.
 
         Raises
         ------
         ValueError
-            As `check_output`. Also if a subclass of `Softmax` has its own passes.
+            As `check_output`. Also if a subclass of `Softmax` has its own passes, or if
+            `BinaryCrossEntropy` would read a softmax.
         """
+        if isinstance(loss, BinaryCrossEntropy) and self.final_softmax is not None:
+            raise ValueError(
+                f"BinaryCrossEntropy: the network must end in logits, got "
+                f"{self.layers[self.final_softmax]!r} as layer {self.final_softmax}: remove it"
+            )
         if not loss.takes_logits:
             return
         self.check_output(type(loss).__name__, dropout)

@@ -166,6 +166,27 @@ def for_targets(targets: Array, count: int, output_shape: Shape, dtype: np.dtype
     return f": use {expression}" if expression else ""
 
 
+def for_answers(targets: Array, count: int, output_shape: Shape) -> str:
+    """Return how to make answers (count, *output_shape) from ``targets``."""
+    if targets.dtype.kind not in NUMBERS:
+        return ""
+    if targets.shape == (count,) and len(output_shape) == 1 and targets.dtype.kind in "biu":
+        return ": use CrossEntropy() if labels are classes, one per instance"
+    if targets.shape == (count, 2) and output_shape == (1,) and is_one_hot(targets):
+        return ": use target[:, 1]"
+    return for_targets(targets, count, output_shape, targets.dtype)
+
+
+def for_two_values(targets: Array) -> str:
+    """Return how to make 0 and 1 from -1 and 1, or the loss for more classes."""
+    if bool(((targets == -1) | (targets == 1)).all()):
+        return ": use target > 0"
+    if targets.dtype.kind in "iu" and targets.shape[1:] == (1,) and targets.min() >= 0:
+        classes = int(targets.max()) + 1
+        return f": use CrossEntropy() and end the network with Linear({classes}) if it is a class"
+    return ""
+
+
 def is_one_hot(values: Array) -> bool:
     """Return whether each row of an array (N, at least 2) is 1 at one element, and 0 elsewhere."""
     if values.ndim != 2 or values.shape[1] < 2:

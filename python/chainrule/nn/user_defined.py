@@ -8,6 +8,7 @@ be lost, or the subclass's own method would not run.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -106,21 +107,44 @@ def backward(context: LayerContext) -> None:
     _check_written(name, written)
 
 
-def compare(loss: Loss, output: Array, target: Array, losses: Array, doutput: Array) -> None:
+def takes_weights(loss: Loss) -> bool:
+    """Return whether ``loss.compare`` has the parameters ``weight`` and ``instances``."""
+    parameters = inspect.signature(loss.compare).parameters
+    named = {"weight", "instances"} <= parameters.keys()
+    return named or any(item.kind is item.VAR_KEYWORD for item in parameters.values())
+
+
+def compare(
+    loss: Loss,
+    output: Array,
+    target: Array,
+    losses: Array,
+    doutput: Array,
+    weight: Array | None = None,
+) -> None:
     """Call ``loss.compare``. Check that a user-defined loss writes its two results.
+
+    Parameters
+    ----------
+    loss, output, target, losses, doutput
+        As in `Loss.compare`.
+    weight : ndarray (N,)
+        Weights whose mean over all training data is 1, so that the divisor is the number of
+        instances. None means 1.
 
     Raises
     ------
     TypeError
         If the loss returns its results, or leaves elements unwritten.
     """
+    call: Callable[..., object] = loss.compare
+    options = {} if weight is None else {"weight": weight, "instances": len(output)}
     if type(loss) in LOSSES:
-        loss.compare(output, target, losses, doutput)
+        call(output, target, losses, doutput, **options)
         return
     _mark(losses)
     _mark(doutput)
-    call: Callable[..., object] = loss.compare
-    result = call(output, target, losses, doutput)
+    result = call(output, target, losses, doutput, **options)
     name = f"{type(loss).__name__}: compare must"
     if result is not None:
         raise TypeError(

@@ -106,12 +106,15 @@ def sgd(
 def count_correct(output: Array, classes: Array) -> int:
     """Return the number of rows whose first maximum is at the row's class.
 
+    One column is the logit of class 1, as in `binary_cross_entropy`: the predicted class is 1 if it
+    is positive, else 0.
+
     Parameters
     ----------
     output : ndarray (N, C)
         Logits or probabilities. A row that contains NaN is not correct.
     classes : ndarray of int (N,)
-        A row whose class is outside [0, C) is not correct.
+        A row whose class is outside [0, C), or [0, 2) with one column, is not correct.
 
     Raises
     ------
@@ -124,5 +127,7 @@ def count_correct(output: Array, classes: Array) -> int:
     >>> from chainrule import ops
     >>> ops.count_correct(np.array([[0.0, 1.0], [2.0, 0.0]]), np.array([1, 1]))
     1
+    >>> ops.count_correct(np.array([[-3.0], [0.5]]), np.array([0, 1]))
+    2
     """
     return _core.count_correct(output, classes)

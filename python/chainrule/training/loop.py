@@ -17,7 +17,7 @@ from .._types import Array
 from .._validation import boolean, integer, number
 from ..nn import user_defined
 from ..nn.architecture import Mode
-from ..nn.losses import Loss, checked_loss
+from ..nn.losses import Loss, checked_loss, predicted_classes
 from ..nn.network import Sequential
 from ..nn.training_memory import require_training
 from .epoch import DivergenceError, EpochRunner, TrainStep
@@ -59,7 +59,7 @@ def fit(
         x is an ndarray (N, *input_shape), as `Sequential.forward` reads it. y is an ndarray of
         labels (N,) or targets (N, *output_shape), as the loss reads them.
     loss : Loss
-        `CrossEntropy` or `SquaredError`.
+        `CrossEntropy`, `BinaryCrossEntropy`, `SquaredError` or `Huber`, or a user-defined one.
     optimizer : Optimizer
         `SGD`.
     batch_size : int
@@ -303,7 +303,8 @@ def evaluate(
     network : Sequential
     data : as in `fit`
     loss : Loss
-        None means `CrossEntropy` for integer labels, `SquaredError` for other targets.
+        None means `CrossEntropy` for integer labels, and `SquaredError` for other targets. For a
+        network with one output, it means `BinaryCrossEntropy` for the labels 0 and 1.
     batch_size : int
         None means the choice of `Sequential.predict`.
 
@@ -332,7 +333,7 @@ def evaluate(
     checked = TrainingData("evaluate", network, data, loss)
     if checked.classes is None:
         return Evaluation(_measure(network, checked, batch_size, None).loss, None, None)
-    classes = network.output_shape[0]
+    classes = max(2, network.output_shape[0])
     available_memory.require(
         f"evaluate: the confusion matrix of {classes:,} classes needs", 8 * classes**2
     )
@@ -367,7 +368,7 @@ def _measure(
         plan.load(data.x[rows])
         output = devices.to_numpy(plan.forward())
         if data.classes is not None:
-            predicted[rows] = output.argmax(axis=1)
+            predicted[rows] = predicted_classes(output)
         target = devices.to_device(network.device, data.target[rows])
         user_defined.compare(loss, plan.output, target, plan.losses, plan.doutput)
         total += float(devices.to_numpy(plan.losses).sum(dtype=np.float64))
