@@ -88,9 +88,9 @@ def fit(
     seed : int
         Seed of the order and of the split. None means the network's seed.
     progress : bool
-        Whether to print one line per epoch to stderr, and a progress bar while the epoch runs. The
-        bar requires tqdm, and a terminal or a notebook. Training continues if stderr cannot be
-        written.
+        Whether to print one line per epoch to stderr, in a notebook to stdout, and a progress bar
+        while the epoch runs. The bar requires tqdm, and a terminal or a notebook. Training
+        continues if the output cannot be written.
 
     Returns
     -------
