@@ -320,7 +320,7 @@ def test_without_matplotlib_the_error_names_the_command_that_installs_it() -> No
     assert run(program) == 'matplotlib is not installed: pip install "chainrule[cli]"'
 
 
-NAMES = ["T-shirt/top", "Ankle boot", "$5 and $6 notes", "indigo bunting, Passerina cyanea"]
+NAMES = ["indigo bunting, Passerina cyanea", "Ankle boot", "$5 and $6 notes", "T-shirt/top"]
 
 
 @pytest.mark.parametrize("count", [1, 3, 12])
@@ -338,7 +338,8 @@ def test_long_class_names_of_mistakes_do_not_overlap(count: int) -> None:
         assert box.x1 <= figure.bbox.x1
         assert not any(box.overlaps(other) for other in boxes[:index])
     shown = "\n".join(title.get_text() for title in titles)
-    assert ("Passerina cyanea" in shown, "indigo bunting, Pas" in shown) == (False, True)
+    assert "read as indigo bunting, P" in shown
+    assert "Passerina cyanea" not in shown
 
 
 def test_short_class_names_of_mistakes_are_on_one_line() -> None:

@@ -76,6 +76,6 @@ def test_progress_is_a_bar_in_a_terminal(
     err = capsys.readouterr().err
     assert "epoch 1/2   0%|" in err
     assert err.rstrip().splitlines()[-1].startswith("epoch 2/2 (")
-    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    monkeypatch.setitem(sys.modules, "tqdm.std", None)
     train(network(), progress=True)
     assert capsys.readouterr().err.startswith("epoch 1/2 (")

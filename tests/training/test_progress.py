@@ -137,8 +137,7 @@ OutStream.__module__ = "ipykernel.iostream"
 def test_a_notebook_gets_the_lines_on_stdout(monkeypatch: pytest.MonkeyPatch) -> None:
     """A notebook shows stderr in a red box, as an error."""
     out, error, redirected = OutStream(), OutStream(), io.StringIO()
-    for module in ("tqdm.auto", "tqdm"):
-        monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setitem(sys.modules, "tqdm.std", None)
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", error)
     train(network(), epochs=2, progress=True)

@@ -117,7 +117,8 @@ def _tqdm() -> Any:
         stream = _stream()
         if not (_is_notebook(stream) or (stream is not None and stream.isatty())):
             return None
-        return lazy_import("tqdm.auto").tqdm
+        # Not `tqdm.auto`: a notebook keeps one of its widgets per epoch, empty in the saved file.
+        return lazy_import("tqdm.std").tqdm
     # Also an object in place of stderr without `isatty`, or a closed one.
     except Exception:
         return None
@@ -125,8 +126,8 @@ def _tqdm() -> Any:
 
 def _after_fork() -> None:
     # Another thread may have held tqdm's lock at the fork. The child has no such thread.
-    if "tqdm.auto" in sys.modules:
-        sys.modules["tqdm.auto"].tqdm.set_lock(threading.RLock())
+    if "tqdm.std" in sys.modules:
+        sys.modules["tqdm.std"].tqdm.set_lock(threading.RLock())
 
 
 os.register_at_fork(after_in_child=_after_fork)
