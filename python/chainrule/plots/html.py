@@ -95,8 +95,8 @@ def table(
     ]
     title = paragraph(caption) if caption else ""
     return (
-        f'{title}<div style="overflow-x:auto;margin-bottom:1em"><table style="border-collapse:collapse;'
-        'color:inherit;background:transparent;font-variant-numeric:tabular-nums">'
+        f'{title}<div style="overflow-x:auto;margin-bottom:1em"><table style="color:inherit;'
+        'border-collapse:collapse;background:transparent;font-variant-numeric:tabular-nums">'
         f"<thead>{lines[0]}</thead><tbody>{''.join(lines[1:])}</tbody></table></div>"
     )
 
