@@ -28,8 +28,8 @@ RuntimeError
     If CUDA fails.
 KeyboardInterrupt
     Within about 250 ms of Ctrl-C, on the CPU, however long the call would take. The contents of
-    ``out``, and of the arrays that `sgd` updates, are then undefined. A signal handler that returns
-    does not disturb the call.
+    ``out``, and of the arrays that `sgd` and `adam` update, are then undefined. A signal handler
+    that returns does not disturb the call.
 
 Notes
 -----
@@ -67,9 +67,11 @@ operation                                  result
                                            several NaN, the first in row order is the argmax
 `dropout`, `dropout_backward`              a dropped element is 0, even if it was NaN
 `squared_error`, `gather`                  as IEEE arithmetic
-`sgd`                                      as IEEE arithmetic; a learning rate that is not
+`sgd`, `adam`                              as IEEE arithmetic; a learning rate that is not
                                            finite raises ValueError, or changes nothing if a
-                                           kernel reads it from GPU memory
+                                           kernel reads it from GPU memory; in `adam` a finite
+                                           gradient whose square overflows makes the second
+                                           moment infinite, and the step 0
 =========================================  ===================================================
 """
 
@@ -115,11 +117,13 @@ from ._products import (
 )
 from ._training import count_correct as count_correct
 from ._training import (
+    adam,
     gather,
     sgd,
 )
 
 __all__ = [
+    "adam",
     "conv2d",
     "conv2d_backward_input",
     "conv2d_backward_weight",
