@@ -68,9 +68,9 @@ void bind_adam(py::module_& m) {
                    mutable_data<T>(second_moment), current);
         });
       },
-      py::arg("parameters"), py::arg("gradient"), py::arg("first_moment"),
-      py::arg("second_moment"), py::arg("learning_rate"), py::arg("step"), py::arg("beta1"),
-      py::arg("beta2"), py::arg("eps"), py::arg("l2"), py::arg("weight_decay"));
+      py::arg("parameters"), py::arg("gradient"), py::arg("first_moment"), py::arg("second_moment"),
+      py::arg("learning_rate"), py::arg("step"), py::arg("beta1"), py::arg("beta2"), py::arg("eps"),
+      py::arg("l2"), py::arg("weight_decay"));
 }
 
 }  // namespace chainrule::bindings

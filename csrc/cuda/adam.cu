@@ -38,8 +38,7 @@ struct AdamFunctor {
     vec4.load(first_moment, registers.m);
     vec4.load(second_moment, registers.v);
     // Here, before any store, so that they are computed once per thread.
-    const double learning_rate =
-        s.device_learning_rate ? *s.device_learning_rate : s.learning_rate;
+    const double learning_rate = s.device_learning_rate ? *s.device_learning_rate : s.learning_rate;
     const uint64_t step = s.device_step ? *s.device_step : s.step;
     registers.changes = learning_rate - learning_rate == 0 && step > 0;
     registers.decay = static_cast<T>(-learning_rate * s.weight_decay);
@@ -70,19 +69,19 @@ struct AdamFunctor {
 
 template <class T>
 void adam(T* parameters, const T* gradient, T* first_moment, T* second_moment, const Adam& s) {
-  launch_elementwise(AdamFunctor<T>{.parameters = parameters,
-                                    .gradient = gradient,
-                                    .first_moment = first_moment,
-                                    .second_moment = second_moment,
-                                    .beta1 = static_cast<T>(s.beta1),
-                                    .share1 = static_cast<T>(1 - s.beta1),
-                                    .beta2 = static_cast<T>(s.beta2),
-                                    .share2 = static_cast<T>(1 - s.beta2),
-                                    .eps = static_cast<T>(s.eps),
-                                    .l2 = static_cast<T>(2 * s.l2),
-                                    .s = s},
-                     Vec4Layout::starting_aligned<T>(
-                         s.size, {parameters, gradient, first_moment, second_moment}));
+  launch_elementwise(
+      AdamFunctor<T>{.parameters = parameters,
+                     .gradient = gradient,
+                     .first_moment = first_moment,
+                     .second_moment = second_moment,
+                     .beta1 = static_cast<T>(s.beta1),
+                     .share1 = static_cast<T>(1 - s.beta1),
+                     .beta2 = static_cast<T>(s.beta2),
+                     .share2 = static_cast<T>(1 - s.beta2),
+                     .eps = static_cast<T>(s.eps),
+                     .l2 = static_cast<T>(2 * s.l2),
+                     .s = s},
+      Vec4Layout::starting_aligned<T>(s.size, {parameters, gradient, first_moment, second_moment}));
 }
 
 CR_INSTANTIATE(adam);

@@ -60,7 +60,7 @@ from chainrule.system import (
 from chainrule.training.epoch import DivergenceError
 from chainrule.training.history import Evaluation, History
 from chainrule.training.loop import evaluate, fit
-from chainrule.training.optimizers import SGD
+from chainrule.training.optimizers import SGD, Adam, AdamW
 from chainrule.training.schedules import Constant, Cosine, OneCycle
 from chainrule.training.stopping import EarlyStopping, GradientBelow
 
@@ -71,6 +71,8 @@ __version__ = _core.version()
 
 __all__ = [
     "SGD",
+    "Adam",
+    "AdamW",
     "Constant",
     "Conv2d",
     "Cosine",

@@ -167,6 +167,7 @@ def test_read_only_and_subclasses(op: str, name: str) -> None:
 
 # Options -> a call, and the value as Python's own type
 
+
 def adam(**options: Any) -> None:
     arrays = (X.copy(), X, X.copy(), X.copy())
     ops.adam(*arrays, **({"learning_rate": 1, "step": 1} | options))

@@ -342,9 +342,7 @@ def adam_magnitudes(
     g = np.abs(gradient + l2 * parameters)
     m = beta1 * np.abs(first) + (1 - beta1) * size
     v = beta2 * second + (1 - beta2) * g**2
-    divisor = (1 - beta1**step) * (
-        np.sqrt(v / (1 - beta2**step)) + options.get("eps", 1e-8)
-    )
+    divisor = (1 - beta1**step) * (np.sqrt(v / (1 - beta2**step)) + options.get("eps", 1e-8))
     error = m * (1 - beta2) * g * size / np.where(v > 0, v, 1)
     flushed = float(information.tiny) / float(information.eps)
     decay = 1 + rate * options.get("weight_decay", 0)

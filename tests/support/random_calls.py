@@ -406,9 +406,7 @@ def sgd(draw: Draw) -> Case:
 
 def adam(draw: Draw) -> Case:
     shape, options = draw.shape(), draw.one_of(*ADAM_STEPS.values())
-    arrays = draw.arrays(
-        parameters=shape, gradient=shape, first_moment=shape, second_moment=shape
-    )
+    arrays = draw.arrays(parameters=shape, gradient=shape, first_moment=shape, second_moment=shape)
     arrays["second_moment"] = np.abs(arrays["second_moment"])
     return Case(
         Call("adam", arrays, options),

@@ -7,8 +7,8 @@
 namespace chainrule::CR_ISA {
 namespace {
 
-// Returns 1 - β^t from q(m + n) = q(m) + q(n) (1 - q(m)), where q(n) = 1 - β^n. Nothing cancels, and
-// the bits do not depend on a library's pow.
+// Returns 1 - β^t from q(m + n) = q(m) + q(n) (1 - q(m)), where q(n) = 1 - β^n. Nothing cancels,
+// and the bits do not depend on a library's pow.
 double bias_correction(double beta, uint64_t step) {
   double result = 0;
   for (double power = 1 - beta; step > 0; step /= 2) {
@@ -28,8 +28,7 @@ void adam(T* parameters, const T* gradient, T* first_moment, T* second_moment, c
   const V beta2 = V::set(static_cast<T>(s.beta2)), share2 = V::set(static_cast<T>(1 - s.beta2));
   const V decay = V::set(static_cast<T>(-s.learning_rate * s.weight_decay));
   const V rate = V::set(static_cast<T>(-s.learning_rate / bias_correction(s.beta1, s.step)));
-  const V scale =
-      V::set(static_cast<T>(1 / __builtin_sqrt(bias_correction(s.beta2, s.step))));
+  const V scale = V::set(static_cast<T>(1 / __builtin_sqrt(bias_correction(s.beta2, s.step))));
   const V eps = V::set(static_cast<T>(s.eps));
   parallel_for_ranges(
       s.size, elementwise_multiple, elementwise_range, 4, [=](int64_t begin, int64_t end) {

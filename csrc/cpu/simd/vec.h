@@ -116,9 +116,7 @@ CR_INLINE Vec<double> sqrt(Vec<double> a) {
   return {(Vec<double>::Register)_mm256_sqrt_pd((__m256d)a.v)};
 }
 #elif defined(CR_ISA_sse2)
-CR_INLINE Vec<float> sqrt(Vec<float> a) {
-  return {(Vec<float>::Register)_mm_sqrt_ps((__m128)a.v)};
-}
+CR_INLINE Vec<float> sqrt(Vec<float> a) { return {(Vec<float>::Register)_mm_sqrt_ps((__m128)a.v)}; }
 CR_INLINE Vec<double> sqrt(Vec<double> a) {
   return {(Vec<double>::Register)_mm_sqrt_pd((__m128d)a.v)};
 }

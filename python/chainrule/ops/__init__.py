@@ -115,12 +115,12 @@ from ._products import (
     linear_backward,
     matmul,
 )
-from ._training import count_correct as count_correct
 from ._training import (
     adam,
     gather,
     sgd,
 )
+from ._training import count_correct as count_correct
 
 __all__ = [
     "adam",

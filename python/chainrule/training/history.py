@@ -73,6 +73,10 @@ class History:
         One record per finished epoch.
     stopped_by : str, or None
         The stopping rule, or "interrupt". None if all epochs ran.
+    optimizer_state : dict of name -> ndarray, or None
+        The optimizer's step count and arrays after the last step, such as "velocity.0.weight", if
+        `fit` was called with ``optimizer_state``. They take one copy of the parameters' memory with
+        momentum, and two with `Adam`, until the history is deleted. Else None.
 
     Examples
     --------
@@ -90,6 +94,7 @@ class History:
 
     epochs: list[Epoch] = field(default_factory=list)
     stopped_by: str | None = None
+    optimizer_state: dict[str, Array] | None = field(default=None, repr=False, compare=False)
 
     def to_csv(self, path: PathLike) -> None:
         """Write a CSV file atomically: a header, and one row per epoch.
