@@ -35,6 +35,7 @@ PYBIND11_MODULE(checked_core, m) {
   b::bind_max_pool2d(m);
   b::bind_dropout(m);
   b::bind_sgd(m);
+  b::bind_adam(m);
   b::bind_count_correct(m);
   b::bind_cuda(m);
   b::bind_cuda_training(m);

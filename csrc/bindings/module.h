@@ -20,6 +20,7 @@ void bind_max_pool2d(pybind11::module_& m);
 void bind_dropout(pybind11::module_& m);
 void bind_gather(pybind11::module_& m);
 void bind_sgd(pybind11::module_& m);
+void bind_adam(pybind11::module_& m);
 void bind_count_correct(pybind11::module_& m);
 void bind_program(pybind11::module_& m);
 void bind_workspace(pybind11::module_& m);

@@ -33,6 +33,7 @@ __global__ void __launch_bounds__(threads) begin_kernel(BeginStep s) {
   if (i == 0) {
     *s.rate = s.rates[step];
     *s.pass = *s.first_pass + static_cast<uint64_t>(step);
+    *s.step_number = *s.steps_done + static_cast<uint64_t>(step) + 1;
   }
   if (i >= s.count) return;
   const int64_t instance = s.order[step * s.batch + i];

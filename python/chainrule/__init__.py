@@ -62,7 +62,7 @@ from chainrule.training.evaluation import Evaluation
 from chainrule.training.history import History
 from chainrule.training.input_scale import ScaleWarning
 from chainrule.training.loop import evaluate, fit
-from chainrule.training.optimizers import SGD
+from chainrule.training.optimizers import SGD, Adam, AdamW
 from chainrule.training.schedules import Constant, Cosine, OneCycle
 from chainrule.training.stopping import EarlyStopping, GradientBelow
 
@@ -74,6 +74,8 @@ __version__ = _core.version()
 
 __all__ = [
     "SGD",
+    "Adam",
+    "AdamW",
     "BinaryCrossEntropy",
     "Constant",
     "Conv2d",

@@ -41,6 +41,8 @@ def elementwise(dtype: Any) -> Iterator[Case]:
         yield "squared_error", {"prediction": x, "target": y}, {}
         arrays = {"parameters": x, "gradient": y, "velocity": z}
         yield "sgd", arrays, {"learning_rate": 0.1, "momentum": 0.9, "l2": 0.1}
+        arrays = {"parameters": x, "gradient": y, "first_moment": z, "second_moment": z**2}
+        yield "adam", arrays, {"learning_rate": 0.1, "step": 3, "l2": 0.1, "weight_decay": 0.1}
 
 
 def rows(dtype: Any) -> Iterator[Case]:
@@ -192,10 +194,10 @@ def perform(case: Case, *, at_end: bool) -> None:
     op, arrays, options = case
     chainrule.set_num_threads(1 if at_end else 2)
     fenced = {name: copy_guarded(a, at_end=at_end) for name, a in arrays.items()}
-    if op == "sgd":
+    if op in ("sgd", "adam"):
         plain = {name: a.copy() for name, a in arrays.items()}
-        ops.sgd(**plain, **options)
-        ops.sgd(**fenced, **options)
+        getattr(ops, op)(**plain, **options)
+        getattr(ops, op)(**fenced, **options)
         pairs = [(fenced[name], plain[name]) for name in arrays]
     else:
         call = getattr(ops, op)

@@ -367,3 +367,23 @@ def test_sgd_step_by_step() -> None:
     assert (p2[0], v2[0]) == pytest.approx((p1[0] - rate * (g2 + momentum * v), v))
     plain, _ = reference.sgd([p], [g], None, learning_rate=rate)
     assert plain[0] == pytest.approx(p - rate * g)
+
+
+def test_adam_step_by_step() -> None:
+    """Two steps by hand: Algorithm 1 of Kingma and Ba, with both kinds of decay."""
+    p, g, rate, beta1, beta2, eps, l2, decay = 1.0, 0.5, 0.1, 0.8, 0.99, 0.01, 0.02, 0.3
+    options: dict[str, float] = {"learning_rate": rate, "beta1": beta1, "beta2": beta2}
+    options |= {"eps": eps, "l2": l2, "weight_decay": decay}
+    g1 = g + 2 * l2 * p
+    p1, m1, v1 = reference.adam([p], [g], [0.0], [0.0], step=1, **options)
+    # Bias correction makes the first moments the gradient and its square.
+    assert (m1[0], v1[0]) == pytest.approx((0.2 * g1, 0.01 * g1**2))
+    assert p1[0] == pytest.approx(p - rate * decay * p - rate * g1 / (g1 + eps))
+    g2 = g + 2 * l2 * p1[0]
+    p2, m2, v2 = reference.adam(p1, [g], m1, v1, step=2, **options)
+    m, v = (0.16 * g1 + 0.2 * g2) / 0.36, (0.0099 * g1**2 + 0.01 * g2**2) / 0.0199
+    assert (m2[0], v2[0]) == pytest.approx((0.36 * m, 0.0199 * v))
+    want = p1[0] - rate * decay * p1[0] - rate * m / (v**0.5 + eps)
+    assert p2[0] == pytest.approx(want)
+    plain, _, _ = reference.adam([p], [g], [0.0], [0.0], learning_rate=rate, step=1)
+    assert plain[0] == pytest.approx(p - rate)

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from cases import (
+    ADAM_STEPS,
+    ADAM_TERMS,
     DROPOUT_RATES,
     EVERY,
     EXP_TERMS,
@@ -20,6 +22,7 @@ from cases import (
     Conv,
     ConvPool,
     Pool,
+    adam_magnitudes,
     distance_to_maximum,
     mostly_zero,
     normal,
@@ -41,10 +44,16 @@ def absolute(call: Call) -> Call:
     return replace(call, arrays=call.arrays | {n: np.abs(a) for n, a in call.floats().items()})
 
 
+# Arrays that an operation changes, in the order of the reference's results.
+UPDATED = {
+    "sgd": ("parameters", "velocity"),
+    "adam": ("parameters", "first_moment", "second_moment"),
+}
+
+
 def written(call: Call, arrays: dict[str, Any]) -> tuple[Any, ...]:
     """Return the arrays that the call changes."""
-    names = ("parameters", "velocity") if call.op == "sgd" else ()
-    return tuple(arrays[name] for name in names if name in arrays)
+    return tuple(arrays[name] for name in UPDATED.get(call.op, ()) if name in arrays)
 
 
 def on_cpu(call: Call) -> Results:
@@ -395,10 +404,21 @@ def sgd(draw: Draw) -> Case:
     return Case(Call("sgd", arrays, options), (SGD_TERMS, SGD_TERMS), magnitudes)
 
 
+def adam(draw: Draw) -> Case:
+    shape, options = draw.shape(), draw.one_of(*ADAM_STEPS.values())
+    arrays = draw.arrays(parameters=shape, gradient=shape, first_moment=shape, second_moment=shape)
+    arrays["second_moment"] = np.abs(arrays["second_moment"])
+    return Case(
+        Call("adam", arrays, options),
+        (ADAM_TERMS, ADAM_TERMS, ADAM_TERMS),
+        lambda call, _: adam_magnitudes(call.arrays, call.options),
+    )
+
+
 CASES: list[Callable[[Draw], Case]] = [
     *(matmul, linear, linear_backward, gather, relu, relu_backward),
     *(leaky_relu, leaky_relu_backward, softmax, log_softmax, softmax_backward),
     *(softmax_cross_entropy, squared_error, conv2d, conv2d_backward_input, conv2d_backward_weight),
     *(conv2d_pooled, conv2d_pooled_backward_input, conv2d_pooled_backward_weight),
-    *(max_pool2d, max_pool2d_backward, dropout, dropout_backward, sgd),
+    *(max_pool2d, max_pool2d_backward, dropout, dropout_backward, sgd, adam),
 ]

@@ -454,3 +454,29 @@ def sgd(
     g = _f64(gradient) + 2 * l2 * parameters
     v = g if velocity is None else momentum * _f64(velocity) + g
     return parameters - learning_rate * (g + momentum * v if nesterov else v), v
+
+
+def adam(
+    parameters: Any,
+    gradient: Any,
+    first_moment: Any,
+    second_moment: Any,
+    *,
+    learning_rate: float,
+    step: int,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    l2: float = 0,
+    weight_decay: float = 0,
+) -> tuple[Array, Array, Array]:
+    """(new parameters, new first moment, new second moment), as `sgd`."""
+    parameters = _f64(parameters)
+    g = _f64(gradient) + 2 * l2 * parameters
+    m = beta1 * _f64(first_moment) + (1 - beta1) * g
+    v = beta2 * _f64(second_moment) + (1 - beta2) * g**2
+    corrected_m, corrected_v = m / (1 - beta1**step), v / (1 - beta2**step)
+    decay = learning_rate * weight_decay * parameters
+    with np.errstate(divide="ignore", invalid="ignore"):
+        update = learning_rate * corrected_m / (np.sqrt(corrected_v) + eps)
+    return parameters - decay - update, m, v

@@ -119,8 +119,8 @@ class BaseNetwork:
         ----------
         batch_size : int
             Instances per training step, at least 1.
-        optimizer : SGD
-            Its momentum needs memory. None means no momentum.
+        optimizer : Optimizer
+            Its state needs memory. None means no state.
         loss : Loss
             Its targets need memory. None means `CrossEntropy`.
 

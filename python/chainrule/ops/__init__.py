@@ -28,8 +28,8 @@ RuntimeError
     If CUDA fails.
 KeyboardInterrupt
     Within about 250 ms of Ctrl-C, on the CPU, however long the call would take. The contents of
-    ``out``, and of the arrays that `sgd` updates, are then undefined. A signal handler that returns
-    does not disturb the call.
+    ``out``, and of the arrays that `sgd` and `adam` update, are then undefined. A signal handler
+    that returns does not disturb the call.
 
 Notes
 -----
@@ -69,9 +69,11 @@ operation                                  result
 `squared_error`, `huber`, `gather`         as IEEE arithmetic
 `binary_cross_entropy`                     exact for any finite logit; NaN for NaN; an infinite
                                            logit gives the loss inf, or NaN if its target agrees
-`sgd`                                      as IEEE arithmetic; a learning rate that is not
+`sgd`, `adam`                              as IEEE arithmetic; a learning rate that is not
                                            finite raises ValueError, or changes nothing if a
-                                           kernel reads it from GPU memory
+                                           kernel reads it from GPU memory; in `adam` a finite
+                                           gradient whose square overflows makes the second
+                                           moment infinite, and the step 0
 =========================================  ===================================================
 """
 
@@ -117,13 +119,15 @@ from ._products import (
     linear_backward,
     matmul,
 )
-from ._training import count_correct as count_correct
 from ._training import (
+    adam,
     gather,
     sgd,
 )
+from ._training import count_correct as count_correct
 
 __all__ = [
+    "adam",
     "binary_cross_entropy",
     "conv2d",
     "conv2d_backward_input",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from .._files import PathLike, explained_memory_errors, replace_file, shown
 from .._optional import importing
+from .._types import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,6 +74,10 @@ class History:
         One record per finished epoch.
     stopped_by : str, or None
         The stopping rule, or "interrupt". None if all epochs ran.
+    optimizer_state : dict of name -> ndarray, or None
+        The optimizer's step count and arrays after the last step, such as "velocity.0.weight", if
+        `fit` was called with ``optimizer_state``. They take one copy of the parameters' memory with
+        momentum, and two with `Adam`, until the history is deleted. Else None.
 
     Examples
     --------
@@ -90,6 +95,7 @@ class History:
 
     epochs: list[Epoch] = field(default_factory=list)
     stopped_by: str | None = None
+    optimizer_state: dict[str, Array] | None = field(default=None, repr=False, compare=False)
 
     def to_csv(self, path: PathLike) -> None:
         """Write a CSV file atomically: a header, and one row per epoch.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -54,6 +54,7 @@ def fit(
     shuffle: bool = True,
     seed: int | None = None,
     progress: bool = True,
+    optimizer_state: bool | Mapping[str, Array] = False,
 ) -> History:
     """Train a network on mini-batches, eq. (6) and (42).
 
@@ -67,7 +68,7 @@ def fit(
     loss : Loss
         `CrossEntropy`, `BinaryCrossEntropy`, `SquaredError` or `Huber`, or a user-defined one.
     optimizer : Optimizer
-        `SGD`.
+        `SGD`, `Adam`, `AdamW`.
     batch_size : int
         Instances per step. The last batch of an epoch may be smaller. Means are taken over
         instances, not batches. None means all instances in each step: the gradient is then exact.
@@ -92,6 +93,11 @@ def fit(
         Whether to print one line per epoch to stderr, in a notebook to stdout, and a progress bar
         while the epoch runs. The bar requires tqdm, and a terminal or a notebook. Training
         continues if the output cannot be written.
+    optimizer_state : bool, or ``History.optimizer_state`` of an earlier call
+        True keeps the state that the optimizer has at the end in ``History.optimizer_state``. The
+        state of an earlier call is continued: its momentum, or the moments and the step count of
+        `Adam`. It is copied, so it stays as it is. The new state is kept too. A schedule starts
+        anew in each call. False starts without momentum, and keeps nothing.
 
     Returns
     -------
@@ -164,9 +170,19 @@ def fit(
         if not callable(callback):
             raise TypeError(f"fit: callbacks must be callable, got {callback!r}")
 
+    if optimizer_state is None:
+        raise TypeError(
+            "fit: optimizer_state must be a bool or the state that an earlier call kept, got None: "
+            "optimizer_state=True in the earlier call keeps it"
+        )
+    if not isinstance(optimizer_state, Mapping):
+        optimizer_state = boolean("fit", "optimizer_state", optimizer_state)
+
     with network.training("fit"), Interrupt() as interrupt:
         _require_memory(network, training_data, batch, optimizer, rules)
         state = optimizer.start(network)
+        if isinstance(optimizer_state, Mapping):
+            state.restore("fit: optimizer_state", optimizer_state)
         stopping = [rule.start(network, state, validation_data is not None) for rule in rules]
         step: TrainStep | CudaTrainStep
         if network.device == "cpu":
@@ -237,6 +253,8 @@ def fit(
             reason = [f"stopped by {history.stopped_by}"] if history.stopped_by else []
             for note in [*reason, *notes]:
                 report.write(f"fit: {note}")
+        if optimizer_state is not False:
+            history.optimizer_state = state.export()
     if interrupt.requested:
         history.stopped_by = "interrupt"
     return history
