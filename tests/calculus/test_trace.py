@@ -253,7 +253,7 @@ def test_the_network_is_not_changed_and_float32_is_traced_in_float64() -> None:
             [1, 2, 3],
             "mse",
             TypeError,
-            r"trace: loss must be a loss such as CrossEntropy\(\)",
+            r"loss must be a loss such as CrossEntropy\(\)",
         ),
     ],
 )

@@ -39,7 +39,9 @@ ARRAYS: dict[str, tuple[dict[str, np.ndarray], dict[str, Any]]] = {
     "log_softmax": ({"x": X}, {}),
     "softmax_backward": ({"dy": X, "y": X}, {}),
     "softmax_cross_entropy": ({"logits": ones(2, 3), "labels": LABELS}, {}),
-    "squared_error": ({"prediction": X, "target": X}, {}),
+    "binary_cross_entropy": ({"logits": X, "target": X}, {}),
+    "squared_error": ({"prediction": X, "target": X, "weight": ones(2)}, {}),
+    "huber": ({"prediction": X, "target": X}, {}),
     "gather": ({"source": X, "indices": LABELS}, {}),
     "dropout": ({"x": X}, {"rate": 0.5, "seed": 1}),
     "dropout_backward": ({"dy": X}, {"rate": 0.5, "seed": 1}),
@@ -175,6 +177,7 @@ def adam(**options: Any) -> None:
 
 NUMBERS: dict[str, tuple[Callable[[Any], Any], float]] = {
     "leaky_relu: slope": (lambda v: ops.leaky_relu(-X, v), 0.5),
+    "huber: delta": (lambda v: ops.huber(X, X, v), 0.5),
     "dropout: rate": (lambda v: ops.dropout(X, v, seed=1), 0.5),
     "sgd: momentum": (lambda v: ops.sgd(X.copy(), X, X.copy(), learning_rate=1, momentum=v), 0.5),
     "sgd: l2": (lambda v: ops.sgd(X.copy(), X, learning_rate=1, l2=v), 0.5),

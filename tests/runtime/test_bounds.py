@@ -38,7 +38,9 @@ def elementwise(dtype: Any) -> Iterator[Case]:
         yield "leaky_relu", {"x": x}, {"slope": 0.1}
         yield "leaky_relu_backward", {"dy": x, "x": y}, {"slope": 0.1}
         yield "dropout", {"x": x}, {"rate": 0.3, "seed": 1}
-        yield "squared_error", {"prediction": x, "target": y}, {}
+        yield "squared_error", {"prediction": x, "target": y, "weight": z}, {"instances": 1}
+        yield "huber", {"prediction": x, "target": y}, {"delta": 0.5}
+        yield "binary_cross_entropy", {"logits": x, "target": y, "weight": z}, {"instances": 1}
         arrays = {"parameters": x, "gradient": y, "velocity": z}
         yield "sgd", arrays, {"learning_rate": 0.1, "momentum": 0.9, "l2": 0.1}
         arrays = {"parameters": x, "gradient": y, "first_moment": z, "second_moment": z**2}
@@ -52,7 +54,9 @@ def rows(dtype: Any) -> Iterator[Case]:
         yield "log_softmax", {"x": x}, {}
         yield "softmax_backward", {"dy": x, "y": y}, {}
         yield "softmax_cross_entropy", {"logits": x, "labels": np.array([0, n - 1, n // 2])}, {}
-        yield "squared_error", {"prediction": x, "target": y}, {}
+        for op, name in (("squared_error", "prediction"), ("binary_cross_entropy", "logits")):
+            yield op, {name: x, "target": y, "weight": y[:, 0].copy()}, {"instances": 1}
+        yield "huber", {"prediction": x, "target": y}, {}
         indices = np.array([2, 0, 1, 2])
         yield "gather", {"source": x, "indices": indices}, {}
         yield "gather", {"source": (x * 50).astype(np.int8).view(np.uint8), "indices": indices}, {}

@@ -115,7 +115,7 @@ def binary_cross_entropy(
     array([0.6931, 0.    ])
     >>> dlogits
     array([[-0.25],
-           [-0.  ]])
+           [ 0.  ]])
     """
     return _core.binary_cross_entropy(logits, target, weight, instances, out)
 
