@@ -127,7 +127,7 @@ def train(
         batch_size=min(settings.batch_size or (FEW_BATCH if few else BATCH), LARGEST),
         loss=SquaredError() if data.classes is None else CrossEntropy(),
         optimizer=SGD(OneCycle(rate), momentum=0.9, l2=L2),
-        validation=VALIDATION,
+        validation=max(VALIDATION, 1 / len(data.train)),  # at least one instance
         table=data.table,
         numbered=data.numbered,
     )
