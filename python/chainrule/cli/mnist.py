@@ -21,6 +21,7 @@ from .training_run import TrainingRun, prepare
 
 DIGITS = tuple(map(str, range(10)))
 DIGIT = "digit.png"
+RECIPE = "from the network's recipe"
 
 
 @click.command()
@@ -43,7 +44,7 @@ DIGIT = "digit.png"
 @click.option(
     "--embedded", is_flag=True, help="Use the 7,000 images that are embedded in chainrule."
 )
-@training_options("from the network's recipe", "chainrule-mnist/NETWORK")
+@training_options(RECIPE, RECIPE, RECIPE, "chainrule-mnist/NETWORK")
 def mnist(name: str, root: Path | None, embedded: bool, **options: Any) -> int:
     """Train a network on handwritten digits, and report its accuracy.
 

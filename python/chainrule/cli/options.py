@@ -55,34 +55,34 @@ class Settings:
     out: Path | None
 
 
-def training_options(default: str, folder: str) -> Callable[[Command], Command]:
+def training_options(
+    epochs: str, batch_size: str, rate: str, folder: str
+) -> Callable[[Command], Command]:
     """Return a decorator that adds the options of `Settings` to a command.
 
     Parameters
     ----------
-    default : str
-        The source of the default numbers, for the help.
-    folder : str
-        The default of ``--out``, for the help.
+    epochs, batch_size, rate, folder : str
+        The defaults, for the help.
     """
     options = (
         click.option(
             "--epochs",
             type=click.IntRange(1, LARGEST),
             metavar="N",
-            help=f"Passes over the training data.  [default: {default}]",
+            help=f"Passes over the training data.  [default: {epochs}]",
         ),
         click.option(
             "--batch-size",
             type=click.IntRange(1, LARGEST),
             metavar="N",
-            help=f"Instances per training step.  [default: {default}]",
+            help=f"Instances per training step.  [default: {batch_size}]",
         ),
         click.option(
             "--learning-rate",
             type=FiniteRange(0, min_open=True),
             metavar="RATE",
-            help=f"Peak learning rate of the one-cycle schedule.  [default: {default}]",
+            help=f"Peak learning rate of the one-cycle schedule.  [default: {rate}]",
         ),
         click.option(
             "--seed",

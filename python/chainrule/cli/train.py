@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -16,6 +16,7 @@ from ..nn.losses import CrossEntropy, SquaredError
 from ..nn.network import Sequential
 from ..training.optimizers import SGD
 from ..training.schedules import OneCycle
+from ..training.stopping import EarlyStopping
 from . import terminal
 from .architecture_text import network_of_text
 from .datasets import TrainingData, kind_of, training_images, training_table
@@ -23,13 +24,25 @@ from .exit_codes import SUCCESS
 from .options import FilePath, Settings, training_options
 from .training_run import TrainingRun, prepare
 
-TABLE_NETWORK = "linear 64, relu, linear 64, relu, linear"
+TABLE_NETWORK = "linear 64, relu, dropout 0.2, linear 64, relu, dropout 0.2, linear"
 IMAGE_NETWORKS = {"cnn": recipes.cnn, "lenet": recipes.lenet, "mlp": recipes.mlp}
 VALIDATION = 0.1
-IMAGE_EPOCHS, TABLE_EPOCHS = 10, 50
 # Small data has smaller batches: an epoch must have several steps.
 FEW, FEW_BATCH, BATCH = 5000, 32, 128
-PEAK, L2 = 0.05, 1e-4
+
+
+class Defaults(NamedTuple):
+    """The numbers of a training without options."""
+
+    network: str
+    epochs: int
+    peak: float
+    l2: float
+
+
+IMAGES = Defaults("cnn", epochs=10, peak=0.05, l2=1e-4)
+# A table often has few rows, which a network of this size can learn by heart.
+TABLE = Defaults("mlp", epochs=50, peak=0.02, l2=1e-3)
 
 
 def _size(
@@ -77,7 +90,12 @@ def _size(
     help='cnn, lenet or mlp; or layers, such as "linear 64, relu, linear": the last one gets the '
     "number of outputs.  [default: cnn for images, mlp for tables]",
 )
-@training_options("from the size of the data", "chainrule-train/NAME")
+@training_options(
+    f"{IMAGES.epochs} for images, {TABLE.epochs} for tables",
+    f"{BATCH}, or {FEW_BATCH} for fewer than {FEW:,} instances",
+    f"{IMAGES.peak} for images, {TABLE.peak} for tables",
+    "chainrule-train/NAME",
+)
 def train(
     path: Path,
     target: str | None,
@@ -95,7 +113,8 @@ def train(
     --target, and the extra chainrule[sklearn].
 
     A tenth of the training data is the validation set, which is evaluated after each epoch. The
-    test set is evaluated once, at the end. The model file contains the names of the classes, or the
+    test set is evaluated once, at the end. Of a table, the parameters of the epoch with the lowest
+    validation loss are kept. The model file contains the names of the classes, or the
     columns of the table, for `chainrule predict` and `chainrule evaluate`.
     """
     settings = Settings(**options)
@@ -110,12 +129,14 @@ def train(
         data = training_table(path, test, target, task, drop, settings.seed)
     else:
         data = training_images(path, kind, test, size, settings.seed)
-    name = text or ("mlp" if kind == "table" else "cnn")
+    defaults = TABLE if kind == "table" else IMAGES
+    name = text or defaults.network
     network = _network(name, data, settings.seed)
     network.metadata = _notes(data)
     encode_notes(network.metadata)  # raises an error for names that are too long for a file
     few = len(data.train) < FEW
-    rate = settings.learning_rate or PEAK
+    rate = settings.learning_rate or defaults.peak
+    epochs = settings.epochs or defaults.epochs
     run = TrainingRun(
         command="train",
         network=network.to(settings.device),
@@ -123,11 +144,13 @@ def train(
         test=data.test,
         classes=data.classes,
         folder=folder,
-        epochs=settings.epochs or (TABLE_EPOCHS if kind == "table" else IMAGE_EPOCHS),
+        epochs=epochs,
         batch_size=min(settings.batch_size or (FEW_BATCH if few else BATCH), LARGEST),
         loss=SquaredError() if data.classes is None else CrossEntropy(),
-        optimizer=SGD(OneCycle(rate), momentum=0.9, l2=L2),
+        optimizer=SGD(OneCycle(rate), momentum=0.9, l2=defaults.l2),
         validation=max(VALIDATION, 1 / len(data.train)),  # at least one instance
+        # Never stops, and restores the best parameters.
+        stop=(EarlyStopping(epochs),) if kind == "table" else (),
         table=data.table,
         numbered=data.numbered,
     )

@@ -21,6 +21,7 @@ from ..plots.charts import most_confident_mistakes
 from ..training.confusion import percent
 from ..training.loop import evaluate, fit
 from ..training.optimizers import Optimizer
+from ..training.stopping import StoppingRule
 from . import report, terminal
 from .exit_codes import INTERRUPTED, SUCCESS
 from .options import Settings, use_device
@@ -77,6 +78,7 @@ class TrainingRun:
     loss: Loss
     optimizer: Optimizer
     validation: float
+    stop: tuple[StoppingRule, ...] = ()
     table: TableFormat | None = None
     numbered: bool = False
 
@@ -117,6 +119,7 @@ class TrainingRun:
             batch_size=self.batch_size,
             epochs=self.epochs,
             validation=self.validation,
+            stop=self.stop,
         )
         seconds = time.perf_counter() - started
         # Save first: no later failure can then lose the trained weights.
