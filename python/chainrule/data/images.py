@@ -125,7 +125,7 @@ def image_folder(path: PathLike, size: Pair | None = None, channels: int | None 
     """
     wanted = _checked("image_folder", size, channels)
     folder = expanded_path("image_folder", path)
-    files = _files(folder)
+    files = class_files(folder)
     count = sum(map(len, files.values()))
     images: Pixels | None = None
     first = ""
@@ -157,7 +157,7 @@ def _allocated(folder: Path, count: int, shape: tuple[int, ...]) -> Pixels:
     return np.empty((count, *shape), np.uint8)
 
 
-def _files(folder: Path) -> dict[str, list[Path]]:
+def class_files(folder: Path) -> dict[str, list[Path]]:
     """Return the image files of each class."""
     if not folder.is_dir():
         folder.stat()  # raises an error if it does not exist

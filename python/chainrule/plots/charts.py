@@ -237,8 +237,10 @@ def confusion_matrix(
         ax.text(classes - 0.35, row, share, ha="left", va="center", fontsize=size, color=INK)
     long = max(map(len, names)) > 3
     step = -(-classes // NAMED_CLASSES)
-    ax.set_xticks(range(0, classes, step), names[::step], rotation=90 if long else 0)
-    ax.set_yticks(range(0, classes, step), names[::step])
+    # A name may contain dollar signs, which are not mathematics.
+    turned, text = 90 if long else 0, {"parse_math": False}
+    ax.set_xticks(range(0, classes, step), names[::step], rotation=turned, **text)
+    ax.set_yticks(range(0, classes, step), names[::step], **text)
     if classes <= NAMED_CLASSES:
         ax.set_xticks(np.arange(classes + 1) - 0.5, minor=True)
         ax.set_yticks(np.arange(classes + 1) - 0.5, minor=True)
