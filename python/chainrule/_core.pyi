@@ -3,7 +3,7 @@ Compiled kernels of chainrule. chainrule.ops is their public interface.
 """
 from __future__ import annotations
 import typing
-__all__: list[str] = ['CudaArray', 'Program', 'ThreadCountTuner', 'available_cpus', 'backend', 'backends', 'backends_compiled', 'binary_cross_entropy', 'cgroup_cpus', 'compiler', 'conv2d', 'conv2d_backward_input', 'conv2d_backward_weight', 'conv2d_output_shape', 'conv2d_pooled', 'conv2d_pooled_backward_input', 'conv2d_pooled_backward_weight', 'conv2d_workspace', 'convolution_precision', 'count_correct', 'cuda_array', 'cuda_begin_step', 'cuda_clip_to_norm', 'cuda_description', 'cuda_empty', 'cuda_end_step', 'cuda_memory', 'cuda_norm', 'cuda_norm_partials_size', 'cuda_synchronize', 'cuda_why_off', 'cuda_zeros', 'dropout', 'dropout_backward', 'gather', 'huber', 'leaky_relu', 'leaky_relu_backward', 'linear', 'linear_backward', 'linear_workspace', 'log_softmax', 'matmul', 'matmul_precision', 'max_pool2d', 'max_pool2d_backward', 'max_pool2d_output_shape', 'num_threads', 'op_names', 'relu', 'relu_backward', 'set_backend', 'set_convolution_precision', 'set_matmul_precision', 'set_num_threads', 'sgd', 'softmax', 'softmax_backward', 'softmax_cross_entropy', 'squared_error', 'version']
+__all__: list[str] = ['CudaArray', 'Program', 'ThreadCountTuner', 'adam', 'available_cpus', 'backend', 'backends', 'backends_compiled', 'binary_cross_entropy', 'cgroup_cpus', 'compiler', 'conv2d', 'conv2d_backward_input', 'conv2d_backward_weight', 'conv2d_output_shape', 'conv2d_pooled', 'conv2d_pooled_backward_input', 'conv2d_pooled_backward_weight', 'conv2d_workspace', 'convolution_precision', 'count_correct', 'cuda_array', 'cuda_begin_step', 'cuda_clip_to_norm', 'cuda_description', 'cuda_empty', 'cuda_end_step', 'cuda_memory', 'cuda_norm', 'cuda_norm_partials_size', 'cuda_synchronize', 'cuda_why_off', 'cuda_zeros', 'dropout', 'dropout_backward', 'gather', 'huber', 'leaky_relu', 'leaky_relu_backward', 'linear', 'linear_backward', 'linear_workspace', 'log_softmax', 'matmul', 'matmul_precision', 'max_pool2d', 'max_pool2d_backward', 'max_pool2d_output_shape', 'num_threads', 'op_names', 'relu', 'relu_backward', 'set_backend', 'set_convolution_precision', 'set_matmul_precision', 'set_num_threads', 'sgd', 'softmax', 'softmax_backward', 'softmax_cross_entropy', 'squared_error', 'version']
 class ThreadCountTuner:
     def __init__(self, max_threads: typing.SupportsInt | typing.SupportsIndex) -> None:
         ...
@@ -64,6 +64,8 @@ class CudaArray:
     @property
     def stream(self) -> int:
         ...
+def adam(parameters: typing.Any, gradient: typing.Any, first_moment: typing.Any, second_moment: typing.Any, learning_rate: typing.Any, step: typing.Any, beta1: typing.Any, beta2: typing.Any, eps: typing.Any, l2: typing.Any, weight_decay: typing.Any) -> None:
+    ...
 def available_cpus() -> int:
     ...
 def backend() -> str:
@@ -100,7 +102,7 @@ def count_correct(output: typing.Any, classes: typing.Any) -> int:
     ...
 def cuda_array(object: typing.Any) -> typing.Any:
     ...
-def cuda_begin_step(*, order: typing.Any, rates: typing.Any, first_pass: typing.Any, classes: typing.Any, batch_size: typing.Any, position: typing.Any, indices: typing.Any, batch_classes: typing.Any, rate: typing.Any, pass_number: typing.Any) -> None:
+def cuda_begin_step(*, order: typing.Any, rates: typing.Any, first_pass: typing.Any, steps_done: typing.Any, classes: typing.Any, batch_size: typing.Any, position: typing.Any, indices: typing.Any, batch_classes: typing.Any, rate: typing.Any, pass_number: typing.Any, step_number: typing.Any) -> None:
     ...
 def cuda_clip_to_norm(vector: typing.Any, limit: typing.Any, norm: typing.Any) -> None:
     ...
