@@ -58,7 +58,8 @@ from chainrule.system import (
     set_num_threads,
 )
 from chainrule.training.epoch import DivergenceError
-from chainrule.training.history import Evaluation, History
+from chainrule.training.evaluation import Evaluation
+from chainrule.training.history import History
 from chainrule.training.loop import evaluate, fit
 from chainrule.training.optimizers import SGD, Adam, AdamW
 from chainrule.training.schedules import Constant, Cosine, OneCycle
@@ -66,6 +67,7 @@ from chainrule.training.stopping import EarlyStopping, GradientBelow
 
 if TYPE_CHECKING:
     from chainrule import calculus, data, plots, recipes
+    from chainrule.training.metrics import Metric
 
 __version__ = _core.version()
 
@@ -89,6 +91,7 @@ __all__ = [
     "Linear",
     "Loss",
     "MaxPool2d",
+    "Metric",
     "OneCycle",
     "Program",
     "ReLU",
@@ -119,14 +122,18 @@ __all__ = [
 load = Sequential.load
 
 _LAZY = ("calculus", "data", "examples", "plots", "recipes")
+# Names of modules that most programs do not need.
+_LAZY_NAMES = {"Metric": "chainrule.training.metrics"}
 
 
 def __getattr__(name: str) -> Any:
     # Imported when first used: programs with their own data and no plots do not need them.
     if name in _LAZY:
         return lazy_import(f"chainrule.{name}")
+    if name in _LAZY_NAMES:
+        return getattr(lazy_import(_LAZY_NAMES[name]), name)
     raise AttributeError(f"module 'chainrule' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *_LAZY, *_LAZY_NAMES})

@@ -3,7 +3,7 @@ Compiled kernels of chainrule. chainrule.ops is their public interface.
 """
 from __future__ import annotations
 import typing
-__all__: list[str] = ['CudaArray', 'Program', 'ThreadCountTuner', 'adam', 'available_cpus', 'backend', 'backends', 'backends_compiled', 'compiler', 'conv2d', 'conv2d_backward_input', 'conv2d_backward_weight', 'conv2d_output_shape', 'conv2d_pooled', 'conv2d_pooled_backward_input', 'conv2d_pooled_backward_weight', 'conv2d_workspace', 'convolution_precision', 'count_correct', 'cuda_array', 'cuda_begin_step', 'cuda_clip_to_norm', 'cuda_description', 'cuda_empty', 'cuda_end_step', 'cuda_memory', 'cuda_norm', 'cuda_norm_partials_size', 'cuda_synchronize', 'cuda_why_off', 'cuda_zeros', 'dropout', 'dropout_backward', 'gather', 'leaky_relu', 'leaky_relu_backward', 'linear', 'linear_backward', 'linear_workspace', 'log_softmax', 'matmul', 'matmul_precision', 'max_pool2d', 'max_pool2d_backward', 'max_pool2d_output_shape', 'num_threads', 'op_names', 'relu', 'relu_backward', 'set_backend', 'set_convolution_precision', 'set_matmul_precision', 'set_num_threads', 'sgd', 'softmax', 'softmax_backward', 'softmax_cross_entropy', 'squared_error', 'version']
+__all__: list[str] = ['CudaArray', 'Program', 'ThreadCountTuner', 'adam', 'available_cpus', 'backend', 'backends', 'backends_compiled', 'cgroup_cpus', 'compiler', 'conv2d', 'conv2d_backward_input', 'conv2d_backward_weight', 'conv2d_output_shape', 'conv2d_pooled', 'conv2d_pooled_backward_input', 'conv2d_pooled_backward_weight', 'conv2d_workspace', 'convolution_precision', 'count_correct', 'cuda_array', 'cuda_begin_step', 'cuda_clip_to_norm', 'cuda_description', 'cuda_empty', 'cuda_end_step', 'cuda_memory', 'cuda_norm', 'cuda_norm_partials_size', 'cuda_synchronize', 'cuda_why_off', 'cuda_zeros', 'dropout', 'dropout_backward', 'gather', 'leaky_relu', 'leaky_relu_backward', 'linear', 'linear_backward', 'linear_workspace', 'log_softmax', 'matmul', 'matmul_precision', 'max_pool2d', 'max_pool2d_backward', 'max_pool2d_output_shape', 'num_threads', 'op_names', 'relu', 'relu_backward', 'set_backend', 'set_convolution_precision', 'set_matmul_precision', 'set_num_threads', 'sgd', 'softmax', 'softmax_backward', 'softmax_cross_entropy', 'squared_error', 'version']
 class ThreadCountTuner:
     def __init__(self, max_threads: typing.SupportsInt | typing.SupportsIndex) -> None:
         ...
@@ -73,6 +73,8 @@ def backend() -> str:
 def backends() -> list[str]:
     ...
 def backends_compiled() -> list[str]:
+    ...
+def cgroup_cpus(root: str = '') -> int:
     ...
 def compiler() -> str:
     ...

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from .. import devices, ops
@@ -44,6 +46,9 @@ class Sequential(BaseNetwork):
         The memory of weights and gradients.
     init : str
         As given.
+    metadata : dict
+        Notes that `save` writes and `load` reads, such as the names of the classes. Keys are
+        strings, and values are those of JSON. Empty at first.
 
     Raises
     ------
@@ -184,6 +189,52 @@ class Sequential(BaseNetwork):
         output = self._predict("predict_proba", x, batch_size)
         return output if self.architecture.final_softmax is not None else ops.softmax(output)
 
+    def predict_class(self, x: Array, batch_size: int | None = None) -> Array:
+        """Return the class of each instance: the index of the largest output.
+
+        A network with one output is a binary classifier. Its class is 1 if the output, a logit, is
+        positive, which means a probability above one half.
+
+        Parameters
+        ----------
+        x, batch_size
+            As in `predict`.
+
+        Returns
+        -------
+        ndarray of int64 (N, *output_shape[:-1])
+            Class indices. For outputs of one axis the shape is (N,).
+
+        Raises
+        ------
+        TypeError, ValueError
+            As in `predict`. Also if an output is NaN, and if the only output is a softmax, which is
+            always 1.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import chainrule as cr
+        >>> net = cr.Sequential(cr.Linear(3), input_shape=(3,))
+        >>> net.parameters["0.weight"][...] = np.eye(3)
+        >>> net.predict_class(np.eye(3, dtype=np.float32)[[2, 0]]).tolist()
+        [2, 0]
+        """
+        output = self._predict("predict_class", x, batch_size)
+        wrong = np.argwhere(np.isnan(output))
+        if wrong.size:
+            raise ValueError(
+                f"predict_class: outputs must not be NaN, got NaN for instance {wrong[0][0]}"
+            )
+        if self.output_shape[-1] > 1:
+            return np.asarray(output.argmax(axis=-1))
+        if self.architecture.final_softmax is not None:
+            raise ValueError(
+                "predict_class: a network with one output must not end in a Softmax, which is "
+                "always 1, got one: remove the Softmax"
+            )
+        return (output[..., 0] > 0).astype(np.int64)
+
     def _predict(self, operation: str, x: Array, batch_size: int | None) -> Array:
         x = self.checked(operation, x)
         batch = self.prediction_batch(operation, batch_size)
@@ -254,7 +305,10 @@ class Sequential(BaseNetwork):
     # Files
 
     def save(self, path: PathLike) -> None:
-        """Write weights and architecture to a safetensors file, atomically.
+        """Write weights, architecture and `metadata` to a safetensors file, atomically.
+
+        What `load` could not read back is refused. `load` reads a layer of your own if its class is
+        a frozen dataclass whose fields are its arguments: ``load(path, layers=[MyLayer])``.
 
         Parameters
         ----------
@@ -266,7 +320,11 @@ class Sequential(BaseNetwork):
         OSError
             If writing fails. An existing file is then unchanged.
         ValueError
-            If the name ends like another format, such as "net.pt".
+            If the name ends like another format, such as "net.pt". Also if `load` could not read
+            the file: a layer has attributes that are not its fields, `metadata` has more than
+            256 KiB, or the network has more than 4096 layers.
+        TypeError
+            If `metadata` contains a value that JSON lacks.
 
         Examples
         --------
@@ -283,22 +341,32 @@ class Sequential(BaseNetwork):
         with importing:
             from . import serialization
 
-        stored = serialization.Stored(self.architecture, self.seed)
+        stored = serialization.Stored(self.architecture, self.seed, self.metadata)
         arrays = {name: devices.to_numpy(array) for name, array in self.parameters.items()}
         serialization.write(path, stored, arrays)
 
     @classmethod
-    def load(cls, path: PathLike) -> Sequential:
+    def load(cls, path: PathLike, layers: Iterable[type[Layer]] = ()) -> Sequential:
         """Read a network that `save` wrote.
 
-        The network is on the CPU, whatever device it was saved from.
+        The network is on the CPU, whatever device it was saved from. A file is untrusted data: it
+        runs no code except that of the classes in `layers`.
+
+        Parameters
+        ----------
+        path : path-like
+        layers : iterable of type[Layer]
+            The classes of your own that the network uses. Each has the name that it had in `save`.
 
         Raises
         ------
         OSError
             If the file cannot be read.
         ValueError
-            If the file is not a network of this library. The message starts with ``load:``.
+            If the file is not a network of this library, or names a layer that is neither of this
+            library nor in `layers`. The message starts with ``load:``.
+        TypeError
+            If `layers` are not classes of layers.
 
         Examples
         --------
@@ -310,13 +378,31 @@ class Sequential(BaseNetwork):
         ...     net = cr.load(path)
         >>> net.layers, net.seed
         ((Linear(3),), 5)
+
+        Notes, and a layer of your own:
+
+        >>> from dataclasses import dataclass
+        >>> import numpy as np
+        >>> @dataclass(frozen=True, repr=False)
+        ... class Scale(cr.Layer):
+        ...     factor: float = 2.0
+        ...     def forward(self, context):
+        ...         np.multiply(context.x, self.factor, out=context.y)
+        >>> net = cr.Sequential(Scale(3.0), input_shape=(1,))
+        >>> net.metadata["classes"] = ["cat", "dog"]
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     net.save(pathlib.Path(folder, "net.safetensors"))
+        ...     net = cr.load(pathlib.Path(folder, "net.safetensors"), layers=[Scale])
+        >>> net.layers, net.metadata
+        ((Scale(factor=3.0),), {'classes': ['cat', 'dog']})
         """
         with importing:
             from . import serialization
 
-        stored, arrays = serialization.read(path)
+        stored, arrays = serialization.read(path, layers)
         network = cls.__new__(cls)
         network._build(stored.architecture, stored.seed, None)
+        network.metadata = stored.notes
         for name, array in network.parameters.items():
             np.copyto(array, arrays.pop(name))
         return network

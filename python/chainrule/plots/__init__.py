@@ -7,6 +7,7 @@ writes it to a file, and a notebook displays it. The first call imports matplotl
 ``chainrule[cli]`` installs.
 """
 
-from .charts import confusion_matrix, filters, history, mistakes
+from .charts import confusion_matrix, history
+from .images import filters, mistakes
 
 __all__ = ["confusion_matrix", "filters", "history", "mistakes"]
