@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from .._files import PathLike, explained_memory_errors, replace_file, shown
 from .._optional import importing
+from .._types import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
