@@ -156,6 +156,8 @@ class OptimizerState:
     ----------
     arrays : dict of state name -> dict of parameter name -> array
         As ``arrays["velocity"]["0.weight"]``.
+    vectors : dict of state name -> vector
+        The memory of these arrays.
     steps : int
         The number of steps that were taken.
     learning_rate : array of no dimensions, float64, on the network's device
@@ -181,16 +183,16 @@ class OptimizerState:
         self.step_number = devices.to_device(network.device, np.zeros((), np.uint64))
         self._program: Program | None = None
         shapes = {name: array.shape for name, array in network.parameters.items()}
-        vectors: dict[str, Array] = {}
+        self.vectors: dict[str, Array] = {}
         self.arrays: dict[str, dict[str, Array]] = {}
         for state_name in optimizer.state_names:
             error_prefix = f"{type(optimizer).__name__}: its {state_name} vector needs"
             state = ParameterVector(error_prefix, shapes, network.dtype)
             state.to(network.device)
-            vectors[state_name], self.arrays[state_name] = state.vector, state.arrays
+            self.vectors[state_name], self.arrays[state_name] = state.vector, state.arrays
         # Without l2, all parameters are updated at once. One bias is too small to occupy all
         # threads or a GPU.
-        self._updates = [(network.vector, self._gradient, vectors, False)]
+        self._updates = [(network.vector, self._gradient, self.vectors, False)]
         if optimizer.regularizes:
             self._updates = [
                 (
