@@ -351,7 +351,7 @@ def predicted_classes(output: Array) -> Array:
     """Return the class of each row: the first maximum. One output is the logit of class 1."""
     if output.shape[-1] == 1:
         return (output[..., 0] > 0).astype(np.int64)
-    return output.argmax(axis=-1)
+    return np.asarray(output.argmax(axis=-1))
 
 
 LOSSES: tuple[type[Loss], ...] = (CrossEntropy, BinaryCrossEntropy, SquaredError, Huber)
