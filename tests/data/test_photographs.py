@@ -13,7 +13,6 @@ from chainrule.data.digit_image import find_digit, read_digit, to_digit
 
 pytest.importorskip("PIL", reason="Pillow is not installed: pip install 'chainrule[cli]'")
 from PIL import Image, ImageFilter
-
 from tests.support import photographs
 
 COUNT = 12

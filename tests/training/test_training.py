@@ -154,11 +154,7 @@ def test_squared_error_measures_accuracy_for_classes_only() -> None:
     assert regression.epochs[-1].validation_accuracy is None
     plain = cr.evaluate(network(), (X, one_hot * 0.7))
     assert (plain.accuracy, plain.confusion) == (None, None)
-<<<<<<< HEAD
-    assert str(plain).splitlines()[0].split() == ["loss", f"{plain.loss:.4f}"]
-=======
     assert str(plain).startswith(f"loss {plain.loss:.4f}\n")
->>>>>>> losses
 
 
 def test_learning_rate_schedules_run_over_all_steps() -> None:
