@@ -68,6 +68,7 @@ from chainrule.training.stopping import EarlyStopping, GradientBelow
 
 if TYPE_CHECKING:
     from chainrule import calculus, data, plots, recipes
+    from chainrule.training.lr_find import lr_find
     from chainrule.training.metrics import Metric
 
 __version__ = _core.version()
@@ -114,6 +115,7 @@ __all__ = [
     "get_num_threads",
     "info",
     "load",
+    "lr_find",
     "ops",
     "plots",
     "recipes",
@@ -127,7 +129,10 @@ load = Sequential.load
 
 _LAZY = ("calculus", "data", "examples", "plots", "recipes")
 # Names of modules that most programs do not need.
-_LAZY_NAMES = {"Metric": "chainrule.training.metrics"}
+_LAZY_NAMES = {
+    "Metric": "chainrule.training.metrics",
+    "lr_find": "chainrule.training.lr_find",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -47,6 +47,19 @@ class HistoryLike(Protocol):
     def epochs(self) -> Sequence[EpochRecord]: ...
 
 
+class RateTestLike(Protocol):
+    """An object with the losses of a range of learning rates, such as `lr_find` returns."""
+
+    @property
+    def rates(self) -> Sequence[float]: ...
+    @property
+    def losses(self) -> Sequence[float]: ...
+    @property
+    def smoothed(self) -> Sequence[float]: ...
+    @property
+    def suggestion(self) -> float | None: ...
+
+
 def history(history: HistoryLike, ax: Axes | None = None) -> Figure:
     """Draw the loss and the accuracy of each epoch, of the training and the validation set.
 
@@ -153,6 +166,64 @@ def _best(epochs: Sequence[EpochRecord]) -> str:
         return "Accuracy"
     best = max(measured, key=measured.__getitem__)
     return f"Accuracy (validation: best {100 * measured[best]:.2f} % in epoch {best})"
+
+
+def lr_find(result: RateTestLike, ax: Axes | None = None) -> Figure:
+    """Draw the loss over the learning rate, and mark the suggestion.
+
+    Parameters
+    ----------
+    result : RateTest
+        The result of `chainrule.lr_find`.
+    ax : Axes, optional
+        The axes to draw on. By default those of a new figure.
+
+    Returns
+    -------
+    Figure
+        The figure. Losses far above the first one, where training diverges, are outside the axes.
+
+    Raises
+    ------
+    ValueError
+        If the result has no learning rate.
+    ImportError
+        If matplotlib is not installed.
+
+    Examples
+    --------
+    >>> import chainrule as cr
+    >>> from chainrule.training.lr_find import RateTest
+    >>> result = RateTest([0.1, 1.0, 10.0], [2.0, 1.0, 9.0], [2.0, 1.0, 9.0], 1.0)
+    >>> figure = cr.plots.lr_find(result)
+    >>> figure.axes[0].get_xlabel(), figure.axes[0].get_xscale()
+    ('learning rate', 'log')
+    """
+    if not len(result.rates):
+        raise ValueError("lr_find: result must have at least one learning rate, got 0")
+    if ax is None:
+        figure = new_figure(5.6, 3.8)
+        ax = figure.subplots()
+    else:
+        figure = figure_of(ax)
+    ax.set_xscale("log")
+    ax.plot(result.rates, result.losses, color=GRAY, linewidth=0.8, label="loss of the batch")
+    ax.plot(result.rates, result.smoothed, color=BLUE, linewidth=1.8, label="smoothed")
+    if result.suggestion is not None:
+        label = f"suggestion {result.suggestion:.2g}"
+        ax.axvline(result.suggestion, color=ORANGE, linestyle="--", linewidth=1.5, label=label)
+    low, high = min(result.losses), max(result.losses)
+    # The range of the losses before the minimum. Half of it more shows that they grow.
+    shown = max(result.losses[: result.losses.index(low) + 1])
+    top = min(high, shown + max(0.5 * (shown - low), 0.1 * abs(shown)))
+    if low < top:
+        margin = 0.05 * (top - low)
+        ax.set_ylim(low - margin, top + margin)
+    ax.set_xlabel("learning rate")
+    ax.set_ylabel("mean loss")
+    style_axes(ax, grid=True)
+    ax.legend(frameon=False, fontsize=9, labelcolor=INK)
+    return figure
 
 
 def confusion_matrix(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from .._optional import importing
-from .charts import EpochRecord
+from .charts import EpochRecord, RateTestLike
 from .style import BLUE, ORANGE, rgb
 
 # The page's own text color stays legible on the strongest shade.
@@ -166,3 +166,31 @@ def history(history: HistoryLike) -> str:
     if history.stopped_by:
         parts.append(paragraph(f"stopped by {history.stopped_by}"))
     return "".join(parts)
+
+
+def lr_find(result: RateTestLike) -> str:
+    """Return some learning rates of a `RateTest` with their losses as a table.
+
+    Examples
+    --------
+    >>> from chainrule.plots.html import lr_find
+    >>> from chainrule.training.lr_find import RateTest
+    >>> page = lr_find(RateTest([0.1, 1.0, 10.0], [2.0, 1.0, 0.9], [2.0, 1.0, 0.9], 1.0))
+    >>> "suggested learning rate: 1<" in page
+    True
+    """
+    count = len(result.rates)
+    listed = set(range(0, count, -(-count // LISTED_EPOCHS))) | {count - 1}
+    shades = {}
+    text = "the loss does not fall: no learning rate is suggested"
+    if result.suggestion is not None:
+        best = list(result.rates).index(result.suggestion)
+        listed.add(best)
+        shades[sorted(listed).index(best), 0] = shade(0.5, correct=True)
+        text = f"suggested learning rate: {result.suggestion:.3g}"
+    rows = [
+        [f"{values[i]:.4g}" for values in (result.rates, result.losses, result.smoothed)]
+        for i in sorted(listed)
+    ]
+    header = ["learning rate", "loss", "smoothed"]
+    return table(header, rows, text_columns=(), shades=shades) + paragraph(text)
