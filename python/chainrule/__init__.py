@@ -32,6 +32,7 @@ except ModuleNotFoundError as error:
 
 from chainrule import cuda, ops
 from chainrule._optional import lazy_import
+from chainrule.nn.conversion import ConversionWarning
 from chainrule.nn.layers import (
     Conv2d,
     Dropout,
@@ -58,7 +59,7 @@ from chainrule.system import (
     set_num_threads,
 )
 from chainrule.training.epoch import DivergenceError
-from chainrule.training.history import Evaluation, History
+from chainrule.training.history import Epoch, Evaluation, History
 from chainrule.training.loop import evaluate, fit
 from chainrule.training.optimizers import SGD
 from chainrule.training.schedules import Constant, Cosine, OneCycle
@@ -73,11 +74,13 @@ __all__ = [
     "SGD",
     "Constant",
     "Conv2d",
+    "ConversionWarning",
     "Cosine",
     "CrossEntropy",
     "DivergenceError",
     "Dropout",
     "EarlyStopping",
+    "Epoch",
     "Evaluation",
     "Flatten",
     "GradientBelow",

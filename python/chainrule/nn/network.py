@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .. import devices, ops
 from .._files import PathLike
@@ -117,7 +118,7 @@ class Sequential(BaseNetwork):
             plan.load(x)
             return devices.to_numpy(plan.forward(self.count_pass() if training else 0).copy())
 
-    def predict(self, x: Array, batch_size: int | None = None) -> Array:
+    def predict(self, x: ArrayLike, batch_size: int | None = None) -> Array:
         """Return the network's output, computed batch by batch in bounded memory.
 
         A network that ends in a `Linear` layer returns logits. `predict_proba` returns
@@ -125,8 +126,9 @@ class Sequential(BaseNetwork):
 
         Parameters
         ----------
-        x : ndarray (N, *input_shape)
-            As in `forward`.
+        x : array_like (N, *input_shape)
+            An array as in `forward`, a list, or a DataFrame. Numbers of another dtype are
+            converted. `ConversionWarning` says if values were rounded.
         batch_size : int
             None means the largest batch whose buffers need at most 64 MiB, up to 1024.
 
@@ -137,7 +139,8 @@ class Sequential(BaseNetwork):
         Raises
         ------
         TypeError, ValueError
-            If ``x`` has another dtype or shape, or if ``batch_size`` is not a positive integer.
+            If ``x`` has another shape or cannot be converted, or if ``batch_size`` is not a
+            positive integer.
 
         Examples
         --------
@@ -149,7 +152,7 @@ class Sequential(BaseNetwork):
         """
         return self._predict("predict", x, batch_size)
 
-    def predict_proba(self, x: Array, batch_size: int | None = None) -> Array:
+    def predict_proba(self, x: ArrayLike, batch_size: int | None = None) -> Array:
         """Return the probability of each class, eq. (55), computed batch by batch.
 
         If the network ends in a `Softmax`, this is its output. Layers that only reshape may follow
@@ -184,12 +187,12 @@ class Sequential(BaseNetwork):
         output = self._predict("predict_proba", x, batch_size)
         return output if self.architecture.final_softmax is not None else ops.softmax(output)
 
-    def _predict(self, operation: str, x: Array, batch_size: int | None) -> Array:
-        x = self.checked(operation, x)
+    def _predict(self, operation: str, x: ArrayLike, batch_size: int | None) -> Array:
+        array = self.accepted(operation, x)
         batch = self.prediction_batch(operation, batch_size)
-        result = np.empty((len(x), *self.output_shape), self.dtype)
-        for part, plan in self.plans.batches(len(x), batch, PREDICT):
-            plan.load(x[part])
+        result = np.empty((len(array), *self.output_shape), self.dtype)
+        for part, plan in self.plans.batches(len(array), batch, PREDICT):
+            plan.load(array[part])
             np.copyto(result[part], devices.to_numpy(plan.forward()))
         return result
 

@@ -10,6 +10,7 @@ from contextlib import closing
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .. import available_memory, devices
 from .._random import generator
@@ -17,6 +18,7 @@ from .._types import Array
 from .._validation import boolean, integer, number
 from ..nn import user_defined
 from ..nn.architecture import Mode
+from ..nn.conversion import Conversions
 from ..nn.losses import Loss, checked_loss
 from ..nn.network import Sequential
 from ..nn.training_memory import require_training
@@ -36,6 +38,7 @@ Callback: TypeAlias = Callable[[Sequential, History], object]
 def fit(
     network: Sequential,
     data: Data,
+    y: ArrayLike | None = None,
     *,
     loss: Loss,
     optimizer: Optimizer,
@@ -54,9 +57,13 @@ def fit(
     ----------
     network : Sequential
         Its parameters are changed in place.
-    data : object with ``.images`` and ``.labels``, or pair (x, y)
-        x is an ndarray (N, *input_shape), as `Sequential.forward` reads it. y is an ndarray of
-        labels (N,) or targets (N, *output_shape), as the loss reads them.
+    data : object with ``.images`` and ``.labels``, pair (x, y), or x
+        x is array_like (N, *input_shape), as `Sequential.predict` reads it: an array, a list, or a
+        DataFrame. y is array_like: labels (N,) or targets (N, *output_shape), as the loss reads
+        them. Targets (N,) fit a network of one output. Numbers are converted to the network's
+        dtype. `ConversionWarning` says if that rounds them.
+    y : array_like
+        The targets, if ``data`` is x.
     loss : Loss
         `CrossEntropy` or `SquaredError`.
     optimizer : Optimizer
@@ -67,12 +74,14 @@ def fit(
     epochs : int, at least 1
         The largest number of passes over the data.
     validation : float in (0, 1), data, or None
-        A fraction of the data that is held out, chosen by a seeded permutation, or other data.
-        Validation data does not contribute to gradients. Its loss must be finite.
+        A fraction of the data that is held out, chosen by a seeded permutation, or other data. If
+        targets are classes, the fraction of each class is the same, up to rounding, and at least
+        one instance of each class remains to train on. Validation data does not contribute to
+        gradients. Its loss must be finite.
     stop : stopping rule, or several
         `GradientBelow`, `EarlyStopping`.
     callbacks : callable, or several
-        Called as ``callback(network, history)`` after each epoch.
+        Called as ``callback(network, history)`` after each epoch. ``history.stop()`` ends training.
     shuffle : bool
         Whether to visit the instances in another order in each epoch.
     seed : int
@@ -123,7 +132,8 @@ def fit(
     """
     epochs = integer("fit", "epochs", epochs, 1)
     checked_loss("fit", loss)
-    training_data = TrainingData("fit", network, data, loss)
+    conversions = Conversions("fit")
+    training_data = TrainingData("fit", network, data, loss, y, conversions)
     network.architecture.check_loss(loss, dropout=True)
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"fit: optimizer must be an optimizer such as SGD(0.1), got {optimizer!r}")
@@ -134,7 +144,7 @@ def fit(
                 f"fit: stop must be a stopping rule such as EarlyStopping(3), got {rule!r}"
             )
     seed = network.seed if seed is None else integer("fit", "seed", seed, 0, 2**64 - 1)
-    order, validation_data = _split(network, training_data, validation, seed)
+    order, validation_data = _split(network, training_data, validation, seed, conversions)
     count = len(order)
     batch = min(count, count if batch_size is None else integer("fit", "batch_size", batch_size, 1))
     batches = -(-count // batch)
@@ -146,6 +156,7 @@ def fit(
             raise TypeError(f"fit: callbacks must be callable, got the class {name}: use {name}()")
         if not callable(callback):
             raise TypeError(f"fit: callbacks must be callable, got {callback!r}")
+    conversions.warn()
 
     with network.training("fit"), Interrupt() as interrupt:
         _require_memory(network, training_data, batch, optimizer, rules)
@@ -199,6 +210,9 @@ def fit(
                         )
                     if ended_by:
                         history.stopped_by = repr(ended_by[0])
+                        break
+                    if history.stop_requested:
+                        history.stopped_by = "callback"
                         break
             except KeyboardInterrupt:
                 # A callback may raise it too. After a second Ctrl-C it must reach the caller.
@@ -272,35 +286,39 @@ def _require_memory(
 
 
 def _split(
-    network: Sequential, data: TrainingData, validation: float | Data | None, seed: int
+    network: Sequential,
+    data: TrainingData,
+    validation: float | Data | None,
+    seed: int,
+    conversions: Conversions,
 ) -> tuple[Array, TrainingData | None]:
     """Return the indices of the instances to train on, and the validation data."""
-    count = len(data)
     if validation is None:
-        return np.arange(count), None
+        return np.arange(len(data)), None
     if not isinstance(validation, numbers.Real | str | bytes | np.bool):
-        return np.arange(count), TrainingData("fit: validation", network, validation, data.loss)
-    fraction = number("fit", "validation", validation, 0, 1)
-    held_out = round(count * fraction)
-    if not 0 < held_out < count:
-        raise ValueError(
-            f"fit: validation must leave at least one instance to validate on and one to train on, "
-            f"got {held_out} and {count - held_out} with validation={fraction:g} of {count}"
+        checked = TrainingData(
+            "fit: validation", network, validation, data.loss, conversions=conversions
         )
-    permutation = generator(seed, 3).permutation(count)
-    return np.sort(permutation[held_out:]), data.subset(np.sort(permutation[:held_out]))
+        return np.arange(len(data)), checked
+    order, held_out = data.split(number("fit", "validation", validation, 0, 1), seed)
+    return order, data.subset(held_out)
 
 
 def evaluate(
-    network: Sequential, data: Data, loss: Loss | None = None, batch_size: int | None = None
+    network: Sequential,
+    data: Data,
+    y: ArrayLike | Loss | None = None,
+    loss: Loss | None = None,
+    batch_size: int | None = None,
 ) -> Evaluation:
     """Measure loss, accuracy and confusion matrix, without dropout and in bounded memory.
 
     Parameters
     ----------
     network : Sequential
-    data : as in `fit`
+    data, y : as in `fit`
     loss : Loss
+        Also accepted in place of ``y``, if ``data`` has the targets.
         None means `CrossEntropy` for integer labels, `SquaredError` for other targets.
     batch_size : int
         None means the choice of `Sequential.predict`.
@@ -327,7 +345,11 @@ def evaluate(
     >>> round(result.accuracy, 3), result.confusion.tolist()
     (0.667, [[1, 0], [1, 1]])
     """
-    checked = TrainingData("evaluate", network, data, loss)
+    if isinstance(y, Loss):
+        if loss is not None:
+            raise TypeError(f"evaluate: y must be targets if loss is given, got {y!r}")
+        y, loss = None, y
+    checked = TrainingData("evaluate", network, data, loss, y)
     if checked.classes is None:
         return Evaluation(_measure(network, checked, batch_size, None).loss, None, None)
     classes = network.output_shape[0]
