@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import available_memory, devices
+from .._files import PathLike
+from .._optional import lazy_import
 from .._random import generator
 from .._types import Array
 from .._validation import boolean, integer, number
@@ -50,6 +52,8 @@ def fit(
     shuffle: bool = True,
     seed: int | None = None,
     progress: bool = True,
+    checkpoint: PathLike | None = None,
+    resume: PathLike | bool | None = None,
 ) -> History:
     """Train a network on mini-batches, eq. (6) and (42).
 
@@ -90,6 +94,16 @@ def fit(
         Whether to print one line per epoch to stderr, and a progress bar while the epoch runs. The
         bar requires tqdm, and a terminal or a notebook. Training continues if stderr cannot be
         written.
+    checkpoint : path
+        A file that is replaced before the first epoch and after each: parameters, the state of the
+        optimizer and of the stopping rules, and the history. It is complete at any time, also if
+        the process is killed. The one before is kept with ".previous" at the end of its name.
+    resume : path or True
+        A checkpoint to continue from, to the bit. Data and options must be the same. ``epochs``
+        counts those before, and may be larger if the learning rate does not depend on the progress.
+        If the file is missing or damaged, the one before is read. True means ``checkpoint``, or the
+        start if there is no such file. A training that a stopping rule has ended stays ended. One
+        that a callback has stopped goes on.
 
     Returns
     -------
@@ -107,10 +121,17 @@ def fit(
         If training does not fit in memory. The message contains the sizes. Nothing has been
         allocated then.
     TypeError, ValueError
-        If an argument is invalid, or does not match another.
+        If an argument is invalid, or does not match another. Also if the checkpoint is invalid or
+        that of another training: the message names the option that differs.
+    OSError
+        If a checkpoint cannot be read or written.
 
     Notes
     -----
+    A checkpoint does not contain the state of callbacks, of a user-defined optimizer outside its
+    arrays, or the code of functions. A resumed training has the same bits on the same device, with
+    the same version of this library, and on the same family of instruction sets.
+
     The first Ctrl-C ends training after the current batch, and `fit` returns. ``stopped_by`` is
     then "interrupt", also if Ctrl-C came during the last epoch's callbacks. If `fit` raises another
     exception after the first Ctrl-C, KeyboardInterrupt replaces it. The second Ctrl-C raises
@@ -156,6 +177,8 @@ def fit(
             raise TypeError(f"fit: callbacks must be callable, got the class {name}: use {name}()")
         if not callable(callback):
             raise TypeError(f"fit: callbacks must be callable, got {callback!r}")
+    if resume is True and checkpoint is None:
+        raise ValueError("fit: checkpoint must be a path if resume is True, got None")
     conversions.warn()
 
     with network.training("fit"), Interrupt() as interrupt:
@@ -169,10 +192,27 @@ def fit(
             step = CudaTrainStep(network, state, training_data, batch, count)
         runner = EpochRunner(step, optimizer, epochs * batches, interrupt)
         random = generator(seed, 2)
-        history = History()
+        history, checkpoints, done, resumed_from = History(), None, 0, None
+        if checkpoint is not None or resume not in (None, False):
+            fixed = {"batch_size": batch, "shuffle": shuffle, "seed": seed}
+            held_out = validation if isinstance(validation, numbers.Real) else validation_data
+            checkpoints = lazy_import("chainrule.training.checkpoint").Checkpoints(
+                checkpoint,
+                (network, training_data, held_out, optimizer, rules, epochs, fixed),
+                state,
+                stopping,
+                history,
+                order,
+            )
+            shuffled = random.shuffle if shuffle else None
+            done, resumed_from = checkpoints.start(resume, epochs, shuffled)
+            runner.steps_done = done * batches
         with closing(Progress(epochs, batches, progress)) as report:
+            if resumed_from is not None and progress:
+                report.write(f"fit: resumed after epoch {done} from {resumed_from}")
+            epoch, last = done, epochs if history.stopped_by is None else 0
             try:
-                for epoch in range(1, epochs + 1):
+                for epoch in range(done + 1, last + 1):  # used after Ctrl-C
                     started = time.perf_counter()
                     report.start_epoch(epoch)
                     if shuffle:
@@ -202,12 +242,14 @@ def fit(
                     ]
                     for callback in callbacks:
                         callback(network, history)
-                    if interrupt.requested:
-                        raise KeyboardInterrupt
                     if callbacks and not step.parameters_are_finite():
                         raise DivergenceError(
                             f"fit: weights are not finite after the callbacks of epoch {epoch}"
                         )
+                    if checkpoints is not None:
+                        checkpoints.write(ended_by[0] if ended_by else None)
+                    if interrupt.requested:
+                        raise KeyboardInterrupt
                     if ended_by:
                         history.stopped_by = repr(ended_by[0])
                         break

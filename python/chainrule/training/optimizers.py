@@ -207,6 +207,8 @@ class OptimizerState:
     ----------
     arrays : dict of state name -> dict of parameter name -> array
         As ``arrays["velocity"]["0.weight"]``.
+    vectors : dict of state name -> vector
+        The memory of these arrays, with the layout of `Sequential.vector`.
     learning_rate : array of no dimensions, float64, on the network's device
         The learning rate that `apply` reads.
     is_recordable : bool
@@ -226,16 +228,16 @@ class OptimizerState:
         self.learning_rate = devices.to_device(network.device, np.zeros(()))
         self._program: Program | None = None
         shapes = {name: array.shape for name, array in network.parameters.items()}
-        vectors: dict[str, Array] = {}
+        self.vectors: dict[str, Array] = {}
         self.arrays: dict[str, dict[str, Array]] = {}
         for state_name in optimizer.state_names:
             error_prefix = f"{type(optimizer).__name__}: its {state_name} vector needs"
             state = ParameterVector(error_prefix, shapes, network.dtype)
             state.to(network.device)
-            vectors[state_name], self.arrays[state_name] = state.vector, state.arrays
+            self.vectors[state_name], self.arrays[state_name] = state.vector, state.arrays
         # Without l2, all parameters are updated at once. One bias is too small to occupy all
         # threads or a GPU.
-        self._updates = [(network.vector, self._gradient, vectors, 0.0)]
+        self._updates = [(network.vector, self._gradient, self.vectors, 0.0)]
         if optimizer.l2 != 0:
             self._updates = [
                 (
