@@ -173,7 +173,7 @@ def test_the_previous_file_replaces_a_damaged_one(
         path.write_bytes(path.read_bytes()[: 0 if damage == "empty" else -1])
     good = previous.read_bytes()
     # The damaged file does not replace the good one, also if this training is interrupted.
-    interrupted(path, 3, net, epochs=4, resume=path, progress=True)
+    interrupted(path, 4, net, epochs=4, resume=path, progress=True)
     assert "fit: resumed after epoch 2 from" in capsys.readouterr().err
     assert previous.read_bytes() == good
     train(net, epochs=4, resume=path, checkpoint=path)
