@@ -3,7 +3,8 @@
 Each training runs in a child that is forked from this process, and writes checkpoints. The child
 kills itself when it has made a number of calls, of Python or C, that was drawn before. It is then
 resumed, at most `KILLS` times in a row. Each training must end with the bits of one that was not
-killed. No time is measured: the result depends on COUNT and SEED alone.
+killed. Every second child counts the calls that replace a file only. No time is measured: the
+result depends on COUNT and SEED alone.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 
 import chainrule as cr
+from chainrule import _files
 
 KILLS = 4
 X = np.random.default_rng(5).normal(size=(90, 6)).astype(np.float32)
@@ -38,14 +40,20 @@ def train(path: str) -> tuple[bytes, list[tuple[Any, ...]]]:
 
 
 class Calls:
-    """Count the calls of this process. Kill it at the call number ``last``, unless that is 0."""
+    """Count the calls of this process, and those of the module that replaces files.
 
-    def __init__(self, last: int = 0) -> None:
-        self.last, self.count = last, 0
+    Kill the process at call ``last``, or at call ``last_of_files`` of the second kind.
+    """
+
+    def __init__(self, last: int = 0, last_of_files: int = 0) -> None:
+        self.last, self.last_of_files = last, last_of_files
+        self.count = self.count_of_files = 0
 
     def __call__(self, frame: Any, event: str, argument: Any) -> None:
         self.count += 1
-        if self.count == self.last:
+        files = frame.f_code.co_filename == _files.__file__
+        self.count_of_files += files
+        if self.count == self.last or (files and self.count_of_files == self.last_of_files):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -68,7 +76,10 @@ def main(folder: str, count: int, seed: int) -> None:
                 status = 1
                 try:
                     if attempt < KILLS:
-                        sys.setprofile(Calls(source.randint(1, calls.count)))
+                        draw = source.randint
+                        last = draw(1, calls.count), draw(1, calls.count_of_files)
+                        in_files = (trainings + attempt) % 2
+                        sys.setprofile(Calls(0, last[1]) if in_files else Calls(last[0]))
                     status = 0 if train(path) == expected else 2
                 finally:
                     os._exit(status)
