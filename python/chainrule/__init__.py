@@ -32,6 +32,7 @@ except ModuleNotFoundError as error:
 
 from chainrule import cuda, ops
 from chainrule._optional import lazy_import
+from chainrule.nn.conversion import ConversionWarning
 from chainrule.nn.layers import (
     Conv2d,
     Dropout,
@@ -59,9 +60,10 @@ from chainrule.system import (
 )
 from chainrule.training.epoch import DivergenceError
 from chainrule.training.evaluation import Evaluation
-from chainrule.training.history import History
+from chainrule.training.history import Epoch, History
 from chainrule.training.input_scale import ScaleWarning
-from chainrule.training.loop import evaluate, fit
+from chainrule.training.loop import fit
+from chainrule.training.measurement import evaluate
 from chainrule.training.optimizers import SGD, Adam, AdamW
 from chainrule.training.schedules import Constant, Cosine, OneCycle
 from chainrule.training.stopping import EarlyStopping, GradientBelow
@@ -80,11 +82,13 @@ __all__ = [
     "BinaryCrossEntropy",
     "Constant",
     "Conv2d",
+    "ConversionWarning",
     "Cosine",
     "CrossEntropy",
     "DivergenceError",
     "Dropout",
     "EarlyStopping",
+    "Epoch",
     "Evaluation",
     "Flatten",
     "GradientBelow",

@@ -23,6 +23,7 @@ PathLike: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 # A temporary file that is older was left by a process that was killed while writing.
 STALE_SECONDS = 3600
 MAX_LINKS = 40  # as in Linux
+MAX_NAME = 255  # bytes, as in Linux
 # Room for the temporary name. Longer targets have a temporary name of their own length.
 SHORT_NAME = 64
 # fsync on some file systems and on folders of others.
@@ -233,6 +234,50 @@ def require_replaceable(operation: str, path: PathLike) -> None:
         return
     except OSError as error:
         raise _with_path(error, path) from None
+
+
+def previous_path(operation: str, path: PathLike) -> str:
+    """Return the path at which `keep_previous` keeps a file: its own with ".previous" at the end.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `expanded`. Also if the name is too long for that.
+    """
+    previous = _link_target(expanded(operation, path)) + ".previous"
+    if len(os.fsencode(os.path.basename(previous))) > MAX_NAME:
+        raise ValueError(
+            f"{operation}: path must have a name of at most {MAX_NAME - len('.previous')} bytes, "
+            f"got {shown(path)}"
+        )
+    return previous
+
+
+def keep_previous(operation: str, path: PathLike) -> None:
+    """Give a file a second name, `previous_path`, in place of an older file of that name.
+
+    If the process is killed meanwhile, ``path`` is complete. A file system without hard links is an
+    exception: the file is renamed, and ``path`` does not exist until it is written again.
+
+    Raises
+    ------
+    OSError
+        If that fails. ``path`` is then unchanged.
+    """
+    previous = previous_path(operation, path)
+    target = previous.removesuffix(".previous")
+    try:
+        require_regular(operation, path, os.stat(target).st_mode)
+    except FileNotFoundError:
+        return
+    try:
+        remove_regular(previous)
+        try:
+            os.link(target, previous)
+        except OSError:
+            os.replace(target, previous)
+    except OSError as error:
+        raise _with_path(error, previous) from None
 
 
 def remove_regular(path: str | os.PathLike[str]) -> None:

@@ -171,23 +171,23 @@ def test_numbers_of_another_dtype() -> None:
     net = dense()
     for x in (X.astype(float), np.arange(20).reshape(5, 4), X > 0, X.astype(np.float16)):
         with pytest.raises(TypeError, match="x must be float32") as error:
-            net.predict(x)
+            net.forward(x)
         value = followed(str(error.value), x=x)
         assert value.dtype == np.float32
         assert np.array_equal(value, x.astype(np.float32))
     flat = np.array([[0, 255, 3, 4]])
     with pytest.raises(TypeError, match=r"use x\.astype\(.*, which keeps .*, or \(x / 255\)\.ast"):
-        net.predict(flat)
+        net.forward(flat)
     deep = rng.integers(0, 65536, (5, 6, 6, 1)).astype(np.uint16)
     with pytest.raises(TypeError, match=r"if x are pixels of 16 bits$") as error:
-        cr.Sequential(cr.Conv2d(2, 3), input_shape=(6, 6, 1)).predict(deep)
+        cr.Sequential(cr.Conv2d(2, 3), input_shape=(6, 6, 1)).forward(deep)
     value = followed(str(error.value), x=deep)
     np.testing.assert_allclose(value, deep / 65535, rtol=1e-6)
     overflow = np.full((5, 4), 1e300)
     overflow[0, 0] = np.nan
     for x in (X.astype(np.complex64), np.full((5, 4), 1e300), overflow, X.astype(object)):
         with pytest.raises(TypeError, match=rf"got {x.dtype}$"):
-            net.predict(x)
+            net.forward(x)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from .._files import shown
-from ..training.loop import evaluate
+from ..training.measurement import evaluate
 from . import report, terminal
 from .exit_codes import SUCCESS
 from .models import Model

@@ -19,7 +19,8 @@ from ..nn.losses import Loss
 from ..nn.network import Sequential
 from ..plots.charts import most_confident_mistakes
 from ..training.confusion import percent
-from ..training.loop import evaluate, fit
+from ..training.loop import fit
+from ..training.measurement import evaluate
 from ..training.optimizers import Optimizer
 from ..training.stopping import StoppingRule
 from . import report, terminal

@@ -16,6 +16,7 @@ from .. import devices
 from .._types import Array, Shape
 from .._validation import integer
 from .architecture import Architecture, Extras, Mode
+from .conversion import Conversions
 from .initialization import Initializer
 from .layers import Layer
 from .losses import Loss
@@ -251,6 +252,15 @@ class BaseNetwork:
     def checked(self, operation: str, x: object) -> Array:
         """Return ``x`` as an array. See `Architecture.checked_input`."""
         return self.architecture.checked_input(operation, x)
+
+    def accepted(self, operation: str, x: object) -> Array:
+        """Return ``x`` as `checked` does, and convert other data first. See `Conversions`."""
+        if isinstance(x, np.ndarray) and x.dtype in (self.dtype, np.uint8):
+            return self.checked(operation, x)
+        conversions = Conversions(operation)
+        array = conversions.input(operation, self.architecture, x)
+        conversions.warn()
+        return array
 
     def count_pass(self, passes: int = 1) -> int:
         """Add training passes to the count, and return the count before."""

@@ -337,14 +337,16 @@ def checked_loss(operation: str, loss: object) -> Loss:
 def default_loss(target: Array, output_shape: Shape) -> Loss:
     """Return the loss that ``target`` suggests, for a network with this output.
 
-    Integers are classes: `CrossEntropy`. With one output, 0 and 1 are the two classes of
-    `BinaryCrossEntropy`. Other targets are numbers: `SquaredError`.
+    Integers, bools and text are classes: `CrossEntropy`. With one output, 0 and 1 are the two
+    classes of `BinaryCrossEntropy`. Other targets are numbers: `SquaredError`.
     """
     kind = target.dtype.kind
+    if kind == "O" and target.size and isinstance(target.flat[0], str):
+        kind = "U"
     if output_shape == (1,):
         answers = kind in "biu" and target.size and bool(((target == 0) | (target == 1)).all())
         return BinaryCrossEntropy() if answers else SquaredError()
-    return CrossEntropy() if kind in "iu" else SquaredError()
+    return CrossEntropy() if kind in "iubUST" else SquaredError()
 
 
 def predicted_classes(output: Array) -> Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .. import devices, ops
 from .._files import PathLike
@@ -124,7 +125,7 @@ class Sequential(BaseNetwork):
             plan.load(x)
             return devices.to_numpy(plan.forward(self.count_pass() if training else 0).copy())
 
-    def predict(self, x: Array, batch_size: int | None = None) -> Array:
+    def predict(self, x: ArrayLike, batch_size: int | None = None) -> Array:
         """Return the network's output, computed batch by batch in bounded memory.
 
         A network that ends in a `Linear` layer returns logits. `predict_proba` returns
@@ -132,8 +133,9 @@ class Sequential(BaseNetwork):
 
         Parameters
         ----------
-        x : ndarray (N, *input_shape)
-            As in `forward`.
+        x : array_like (N, *input_shape)
+            An array as in `forward`, a list, or a DataFrame. Numbers of another dtype are
+            converted. `ConversionWarning` says if values were rounded.
         batch_size : int
             None means the largest batch whose buffers need at most 64 MiB, up to 1024.
 
@@ -144,7 +146,8 @@ class Sequential(BaseNetwork):
         Raises
         ------
         TypeError, ValueError
-            If ``x`` has another dtype or shape, or if ``batch_size`` is not a positive integer.
+            If ``x`` has another shape or cannot be converted, or if ``batch_size`` is not a
+            positive integer.
 
         Examples
         --------
@@ -157,7 +160,7 @@ class Sequential(BaseNetwork):
         return self._predict("predict", x, batch_size)
 
     def predict_proba(
-        self, x: Array, batch_size: int | None = None, multilabel: bool = False
+        self, x: ArrayLike, batch_size: int | None = None, multilabel: bool = False
     ) -> Array:
         """Return the probability of each class, eq. (55), computed batch by batch.
 
@@ -220,7 +223,7 @@ class Sequential(BaseNetwork):
         both = ops.softmax(np.stack([np.zeros_like(output), output], axis=-1))
         return both[..., 1].copy() if multilabel else both[..., 0, :].copy()
 
-    def predict_class(self, x: Array, batch_size: int | None = None) -> Array:
+    def predict_class(self, x: ArrayLike, batch_size: int | None = None) -> Array:
         """Return the class of each instance: the index of the largest output.
 
         A network with one output is a binary classifier. Its class is 1 if the output, a logit, is
@@ -266,12 +269,12 @@ class Sequential(BaseNetwork):
             )
         return (output[..., 0] > 0).astype(np.int64)
 
-    def _predict(self, operation: str, x: Array, batch_size: int | None) -> Array:
-        x = self.checked(operation, x)
+    def _predict(self, operation: str, x: ArrayLike, batch_size: int | None) -> Array:
+        array = self.accepted(operation, x)
         batch = self.prediction_batch(operation, batch_size)
-        result = np.empty((len(x), *self.output_shape), self.dtype)
-        for part, plan in self.plans.batches(len(x), batch, PREDICT):
-            plan.load(x[part])
+        result = np.empty((len(array), *self.output_shape), self.dtype)
+        for part, plan in self.plans.batches(len(array), batch, PREDICT):
+            plan.load(array[part])
             np.copyto(result[part], devices.to_numpy(plan.forward()))
         return result
 

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from io import BufferedReader
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 import numpy as np
 
@@ -27,6 +27,12 @@ from .user_defined import is_built_in
 
 FORMAT_VERSION = 1
 KEY = "chainrule"
+KEY_OF_CHECKPOINTS = "chainrule.checkpoint"
+# The content of a file by the name of its document, for error messages.
+KINDS_OF_FILES = {
+    KEY: "chainrule architecture",
+    KEY_OF_CHECKPOINTS: "checkpoint of fit",
+}
 MAX_LAYERS = 4096
 # Bound of the header, checked before it is parsed. A network of MAX_LAYERS convolutions stays below
 # it, and so do its notes.
@@ -99,7 +105,7 @@ def write(path: PathLike, stored: Stored, arrays: Mapping[str, Array]) -> None:
     document = _document(stored)
     text = f"save: {shown(path)}: memory must suffice to write, got too little"
     with explained_memory_errors(text):
-        replace_file("save", path, _content(document, arrays))
+        replace_file("save", path, content(KEY, document, arrays))
 
 
 def _document(stored: Stored) -> str:
@@ -172,9 +178,18 @@ def _own_kinds(operation: str, classes: object) -> dict[str, type[Layer]]:
     return own
 
 
-def _content(document: str, arrays: Mapping[str, Array]) -> Iterator[bytes | memoryview]:
-    """Yield the parts of the file: the header's length, the header, and each array by its name."""
-    header: dict[str, Any] = {"__metadata__": {KEY: document}}
+def content(key: str, document: str, arrays: Mapping[str, Array]) -> Iterator[bytes | memoryview]:
+    """Yield the parts of a file: the header's length, the header, and each array by its name.
+
+    Parameters
+    ----------
+    key : str
+        The name of the document in the header's metadata.
+    document : str
+        JSON of ASCII characters, without \\u escapes.
+    arrays : mapping of name -> ndarray of float32 or float64
+    """
+    header: dict[str, Any] = {"__metadata__": {key: document}}
     end = 0
     for name, array in sorted(arrays.items()):
         start, end = end, end + array.nbytes
@@ -234,16 +249,16 @@ def read(path: PathLike, layers: object = ()) -> tuple[Stored, dict[str, Array]]
     with explained_memory_errors(f"load: {name}: memory must suffice to read, got too little"):
         try:
             with open_regular("load", path) as file:
-                tensors, text, nbytes = _header(name, file)
+                tensors, text, nbytes = read_header(name, file, KEY)
                 try:
                     stored = _stored(parse("the architecture", text), kinds)
                 except (TypeError, ValueError) as error:
                     _invalid(str(error).removeprefix("load: "))
-                _check_tensors(name, tensors, nbytes, stored.architecture)
-                starts = {start: parameter for parameter, (_, _, start, _) in tensors.items()}
-                order = [starts[start] for start in sorted(starts)]
-                del tensors, text, starts  # before the arrays are allocated
-                return stored, _arrays(name, file, order, stored.architecture)
+                shapes, dtype = stored.architecture.parameter_shapes, stored.architecture.dtype
+                expected = {parameter: (dtype, shape) for parameter, shape in shapes.items()}
+                order = check_tensors(name, tensors, nbytes, expected)
+                del tensors, text  # before the arrays are allocated
+                return stored, read_arrays(name, file, order, expected)
         except (IsADirectoryError, ValueError) as error:
             text = str(error).removeprefix("load: ")
             _invalid(text if name in text else f"{name}: {text}")
@@ -255,9 +270,15 @@ def _invalid(text: str) -> NoReturn:
     raise ValueError(f"load: {text}") from None
 
 
-def _header(name: str, file: BufferedReader) -> tuple[dict[str, Tensor], str, int]:
-    """Return the tensors, the text of the architecture, and the size of the data in bytes."""
-    rule = f"{name} is not a safetensors file of a network"
+def read_header(name: str, file: BufferedReader, key: str) -> tuple[dict[str, Tensor], str, int]:
+    """Return the tensors, the text of the document, and the size of the data in bytes.
+
+    Raises
+    ------
+    ValueError
+        If the file has no valid header, or no document of the name ``key``.
+    """
+    rule = f"{name} is not a safetensors file of a {'network' if key == KEY else 'training'}"
     size = os.fstat(file.fileno()).st_size
     head = file.read(8)
     length = int.from_bytes(head, "little")
@@ -278,12 +299,17 @@ def _header(name: str, file: BufferedReader) -> tuple[dict[str, Tensor], str, in
     if not isinstance(header, dict):
         _invalid(f"{rule}: its header must be a JSON object, got {type(header).__name__}")
     metadata = header.pop("__metadata__", None)
-    if not isinstance(metadata, dict) or not isinstance(metadata.get(KEY), str):
-        _invalid(f"{name} has no chainrule architecture in its metadata, only tensors")
+    if not isinstance(metadata, dict) or not isinstance(metadata.get(key), str):
+        documents = metadata if isinstance(metadata, dict) else {}
+        found = next((other for other in KINDS_OF_FILES if other in documents), "")
+        _invalid(
+            f"{name} has no {KINDS_OF_FILES[key]} in its metadata, only "
+            f"{KINDS_OF_FILES.get(found, 'tensors')}"
+        )
     if len(header) > 2 * MAX_LAYERS:
         _invalid(f"{name} must have at most {2 * MAX_LAYERS} tensors, got {len(header)}")
     tensors = {key: _tensor(key, header[key]) for key in list(header)}
-    return tensors, metadata[KEY], size - 8 - length
+    return tensors, metadata[key], size - 8 - length
 
 
 def _tensor(name: str, entry: object) -> Tensor:
@@ -298,46 +324,54 @@ def _is_integers(value: object) -> bool:
     return isinstance(value, list) and all(type(item) is int for item in value)
 
 
-def _check_tensors(
-    name: str, tensors: dict[str, Tensor], nbytes: int, architecture: Architecture
-) -> None:
-    """Check that the file contains exactly the parameters, one after another."""
-    shapes, dtype = architecture.parameter_shapes, architecture.dtype
-    if tensors.keys() != shapes.keys():
-        odd = sorted(tensors.keys() ^ shapes.keys())[0]
-        state = "has no" if odd in shapes else "has an unexpected"
+Expected: TypeAlias = Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]
+
+
+def check_tensors(
+    name: str, tensors: dict[str, Tensor], nbytes: int, expected: Expected
+) -> list[str]:
+    """Check that the file contains exactly the expected arrays, one after another.
+
+    Return their names in the order of the file.
+    """
+    if tensors.keys() != expected.keys():
+        odd = sorted(tensors.keys() ^ expected.keys())[0]
+        state = "has no" if odd in expected else "has an unexpected"
         _invalid(f"the file {state} parameter {odd!r}")
-    kind = DTYPES[str(dtype)]
-    for parameter, shape in shapes.items():
-        got = tensors[parameter]
+    for parameter, (dtype, shape) in expected.items():
+        kind, got = DTYPES[str(dtype)], tensors[parameter]
         if (got.dtype, got.shape) != (kind, shape):
             _invalid(
                 f"parameter {parameter!r} must be {kind} of shape {shape}, "
                 f"got {got.dtype} of {got.shape}"
             )
-    end = 0
+    end, order = 0, []
     for parameter, got in sorted(tensors.items(), key=lambda item: item[1].start):
-        expected = end, end + math.prod(got.shape) * dtype.itemsize
-        if (got.start, got.end) != expected:
-            _invalid(f"parameter {parameter!r} must be at bytes {expected}, got {got[2:]}")
+        place = end, end + math.prod(got.shape) * expected[parameter][0].itemsize
+        if (got.start, got.end) != place:
+            _invalid(f"parameter {parameter!r} must be at bytes {place}, got {got[2:]}")
         end = got.end
+        order.append(parameter)
     if end != nbytes:
         _invalid(f"{name} must end after {end} bytes of parameters, got {nbytes}")
+    return order
 
 
-def _arrays(
-    name: str, file: BufferedReader, order: list[str], architecture: Architecture
+def read_arrays(
+    name: str, file: BufferedReader, order: list[str], expected: Expected, operation: str = "load"
 ) -> dict[str, Array]:
     """Read the arrays in their order in the file."""
-    shapes, dtype = architecture.parameter_shapes, architecture.dtype
-    sizes = {parameter: math.prod(shapes[parameter]) * dtype.itemsize for parameter in order}
-    available_memory.require(f"load: {name} needs", sum(sizes.values()))
+    sizes = {
+        parameter: math.prod(expected[parameter][1]) * expected[parameter][0].itemsize
+        for parameter in order
+    }
+    available_memory.require(f"{operation}: {name} needs", sum(sizes.values()))
     arrays = {}
     for parameter, size in sizes.items():
-        data = np.empty(size, np.uint8)
+        data, (dtype, shape) = np.empty(size, np.uint8), expected[parameter]
         if file.readinto(data.data) != size:
             _invalid(f"{name} must not change while it is read")
-        arrays[parameter] = data.view(dtype.newbyteorder("<")).reshape(shapes[parameter])
+        arrays[parameter] = data.view(dtype.newbyteorder("<")).reshape(shape)
     return arrays
 
 

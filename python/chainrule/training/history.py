@@ -38,8 +38,8 @@ class Epoch:
 
     Examples
     --------
-    >>> from chainrule.training.history import Epoch
-    >>> print(Epoch(1, 0.5, 0.75, None, None, learning_rate=0.1, seconds=1.5))
+    >>> import chainrule as cr
+    >>> print(cr.Epoch(1, 0.5, 0.75, None, None, learning_rate=0.1, seconds=1.5))
     loss 0.5000, accuracy 75.00%
     """
 
@@ -73,7 +73,7 @@ class History:
     epochs : list of `Epoch`
         One record per finished epoch.
     stopped_by : str, or None
-        The stopping rule, or "interrupt". None if all epochs ran.
+        The stopping rule, "callback" after `stop`, or "interrupt". None if all epochs ran.
     optimizer_state : dict of name -> ndarray, or None
         The optimizer's step count and arrays after the last step, such as "velocity.0.weight", if
         `fit` was called with ``optimizer_state``. They take one copy of the parameters' memory with
@@ -96,6 +96,28 @@ class History:
     epochs: list[Epoch] = field(default_factory=list)
     stopped_by: str | None = None
     optimizer_state: dict[str, Array] | None = field(default=None, repr=False, compare=False)
+    stop_requested: bool = field(default=False, init=False, repr=False, compare=False)
+
+    def stop(self) -> None:
+        """End the training that called this callback, after the current epoch.
+
+        ``stopped_by`` is then "callback", unless a stopping rule ended the same epoch.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import chainrule as cr
+        >>> def until_good(network, history):
+        ...     if history.epochs[-1].train_loss < 0.5:
+        ...         history.stop()
+        >>> x, labels = np.eye(3, dtype=np.float32), np.arange(3)
+        >>> network = cr.Sequential(cr.Linear(3), input_shape=(3,))
+        >>> history = cr.fit(network, (x, labels), loss=cr.CrossEntropy(), optimizer=cr.SGD(1.0),
+        ...                  epochs=20, callbacks=until_good, progress=False)
+        >>> history.stopped_by, len(history.epochs) < 20
+        ('callback', True)
+        """
+        self.stop_requested = True
 
     def to_csv(self, path: PathLike) -> None:
         """Write a CSV file atomically: a header, and one row per epoch.

@@ -1,4 +1,4 @@
-"""`fit` and `evaluate`."""
+"""Training: `fit`."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ import numbers
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from .. import available_memory, devices
+from .._files import PathLike
 from .._optional import lazy_import
 from .._random import generator
 from .._types import Array
 from .._validation import boolean, integer, number
-from ..nn import user_defined
-from ..nn.architecture import Mode
-from ..nn.losses import Loss, checked_loss, predicted_classes
+from ..nn.conversion import Conversions
+from ..nn.losses import Loss, checked_loss
 from ..nn.network import Sequential
 from ..nn.training_memory import require_training
 from .epoch import DivergenceError, EpochRunner, TrainStep
 from .epoch_cuda import CudaTrainStep
-from .evaluation import Evaluation
 from .history import Epoch, History
 from .input_scale import warn_about_scale
+from .measurement import Measurement, measure, selected_metrics
 from .optimizers import Optimizer
 from .progress import Interrupt, Progress
 from .stopping import StoppingRule
 from .training_data import Data, TrainingData
 
 if TYPE_CHECKING:
-    from .metrics import MetricLike, Metrics
+    from .metrics import MetricLike
 
-__all__ = ["Data", "DivergenceError", "evaluate", "fit"]
+__all__ = ["Data", "DivergenceError", "fit"]
 
 Callback: TypeAlias = Callable[[Sequential, History], object]
 
@@ -42,6 +42,7 @@ Callback: TypeAlias = Callable[[Sequential, History], object]
 def fit(
     network: Sequential,
     data: Data,
+    y: ArrayLike | None = None,
     *,
     loss: Loss,
     optimizer: Optimizer,
@@ -55,6 +56,8 @@ def fit(
     seed: int | None = None,
     progress: bool = True,
     optimizer_state: bool | Mapping[str, Array] = False,
+    checkpoint: PathLike | None = None,
+    resume: PathLike | bool | None = None,
 ) -> History:
     """Train a network on mini-batches, eq. (6) and (42).
 
@@ -62,9 +65,13 @@ def fit(
     ----------
     network : Sequential
         Its parameters are changed in place.
-    data : object with ``.images`` and ``.labels``, or pair (x, y)
-        x is an ndarray (N, *input_shape), as `Sequential.forward` reads it. y is an ndarray of
-        labels (N,) or targets (N, *output_shape), as the loss reads them.
+    data : object with ``.images`` and ``.labels``, pair (x, y), or x
+        x is array_like (N, *input_shape), as `Sequential.predict` reads it: an array, a list, or a
+        DataFrame. y is array_like: labels (N,) or targets (N, *output_shape), as the loss reads
+        them. Targets (N,) fit a network of one output. Numbers are converted to the network's
+        dtype. `ConversionWarning` says if that rounds them.
+    y : array_like
+        The targets, if ``data`` is x.
     loss : Loss
         `CrossEntropy`, `BinaryCrossEntropy`, `SquaredError` or `Huber`, or a user-defined one.
     optimizer : Optimizer
@@ -75,12 +82,14 @@ def fit(
     epochs : int, at least 1
         The largest number of passes over the data.
     validation : float in (0, 1), data, or None
-        A fraction of the data that is held out, chosen by a seeded permutation, or other data.
-        Validation data does not contribute to gradients. Its loss must be finite.
+        A fraction of the data that is held out, chosen by a seeded permutation, or other data. If
+        targets are classes, the fraction of each class is the same, up to rounding, and at least
+        one instance of each class remains to train on. Validation data does not contribute to
+        gradients. Its loss must be finite.
     stop : stopping rule, or several
         `GradientBelow`, `EarlyStopping`.
     callbacks : callable, or several
-        Called as ``callback(network, history)`` after each epoch.
+        Called as ``callback(network, history)`` after each epoch. ``history.stop()`` ends training.
     metrics : str or Metric, or several, or None
         Measured on the validation data after each epoch, into `Epoch.metrics`: "accuracy", "top5"
         (or another number), "precision", "recall", "f1", "roc_auc", "rmse", "mae", "r2", or a
@@ -98,6 +107,16 @@ def fit(
         state of an earlier call is continued: its momentum, or the moments and the step count of
         `Adam`. It is copied, so it stays as it is. The new state is kept too. A schedule starts
         anew in each call. False starts without momentum, and keeps nothing.
+    checkpoint : path
+        A file that is replaced before the first epoch and after each: parameters, the state of the
+        optimizer and of the stopping rules, and the history. It is complete at any time, also if
+        the process is killed. The one before is kept with ".previous" at the end of its name.
+    resume : path or True
+        A checkpoint to continue from, to the bit. Data and options must be the same. ``epochs``
+        counts those before, and may be larger if the learning rate does not depend on the progress.
+        If the file is missing or damaged, the one before is read. True means ``checkpoint``, or the
+        start if there is no such file. A training that a stopping rule has ended stays ended. One
+        that a callback has stopped goes on.
 
     Returns
     -------
@@ -115,10 +134,17 @@ def fit(
         If training does not fit in memory. The message contains the sizes. Nothing has been
         allocated then.
     TypeError, ValueError
-        If an argument is invalid, or does not match another.
+        If an argument is invalid, or does not match another. Also if the checkpoint is invalid or
+        that of another training: the message names the option that differs.
+    OSError
+        If a checkpoint cannot be read or written.
 
     Notes
     -----
+    A checkpoint does not contain the state of callbacks, of a user-defined optimizer outside its
+    arrays, or the code of functions. A resumed training has the same bits on the same device, with
+    the same version of this library, and on the same family of instruction sets.
+
     The first Ctrl-C ends training after the current batch, and `fit` returns. ``stopped_by`` is
     then "interrupt", also if Ctrl-C came during the last epoch's callbacks. If `fit` raises another
     exception after the first Ctrl-C, KeyboardInterrupt replaces it. The second Ctrl-C raises
@@ -140,7 +166,8 @@ def fit(
     """
     epochs = integer("fit", "epochs", epochs, 1)
     checked_loss("fit", loss)
-    training_data = TrainingData("fit", network, data, loss)
+    conversions = Conversions("fit")
+    training_data = TrainingData("fit", network, data, loss, y, conversions)
     network.architecture.check_loss(loss, dropout=True)
     warn_about_scale(network, training_data.x)
     if not isinstance(optimizer, Optimizer):
@@ -152,12 +179,12 @@ def fit(
                 f"fit: stop must be a stopping rule such as EarlyStopping(3), got {rule!r}"
             )
     seed = network.seed if seed is None else integer("fit", "seed", seed, 0, 2**64 - 1)
-    order, validation_data = _split(network, training_data, validation, seed)
+    order, validation_data = _split(network, training_data, validation, seed, conversions)
     measures = None
     if not isinstance(metrics, Sequence) or len(metrics):
         if validation_data is None:
             raise ValueError("fit: validation must be given for metrics, got None")
-        measures = _metrics("fit", metrics, network, validation_data)
+        measures = selected_metrics("fit", metrics, network, validation_data)
     count = len(order)
     batch = min(count, count if batch_size is None else integer("fit", "batch_size", batch_size, 1))
     batches = -(-count // batch)
@@ -169,6 +196,9 @@ def fit(
             raise TypeError(f"fit: callbacks must be callable, got the class {name}: use {name}()")
         if not callable(callback):
             raise TypeError(f"fit: callbacks must be callable, got {callback!r}")
+    if resume is True and checkpoint is None:
+        raise ValueError("fit: checkpoint must be a path if resume is True, got None")
+    conversions.warn()
 
     if optimizer_state is None:
         raise TypeError(
@@ -191,10 +221,28 @@ def fit(
             step = CudaTrainStep(network, state, training_data, batch, count)
         runner = EpochRunner(step, optimizer, epochs * batches, interrupt)
         random = generator(seed, 2)
-        history = History()
+        history, checkpoints, done, resumed_from = History(), None, 0, None
+        if checkpoint is not None or resume not in (None, False):
+            names = measures.names if measures is not None else ()
+            fixed = {"batch_size": batch, "shuffle": shuffle, "seed": seed, "metrics": names}
+            held_out = validation if isinstance(validation, numbers.Real) else validation_data
+            checkpoints = lazy_import("chainrule.training.checkpoint").Checkpoints(
+                checkpoint,
+                (network, training_data, held_out, optimizer, rules, epochs, fixed),
+                state,
+                stopping,
+                history,
+                order,
+            )
+            shuffled = random.shuffle if shuffle else None
+            done, resumed_from = checkpoints.start(resume, epochs, shuffled)
+            runner.steps_done = done * batches
         with closing(Progress(epochs, batches, progress)) as report:
+            if resumed_from is not None and progress:
+                report.write(f"fit: resumed after epoch {done} from {resumed_from}")
+            epoch, last = done, epochs if history.stopped_by is None else 0
             try:
-                for epoch in range(1, epochs + 1):
+                for epoch in range(done + 1, last + 1):  # used after Ctrl-C
                     started = time.perf_counter()
                     report.start_epoch(epoch)
                     if shuffle:
@@ -202,7 +250,7 @@ def fit(
                     train_loss, train_accuracy = runner.run(epoch, order, report)
                     measured = None
                     if validation_data is not None and not interrupt.requested:
-                        measured = _measure(network, validation_data, None, interrupt, measures)
+                        measured = measure(network, validation_data, None, interrupt, measures)
                     if interrupt.requested:
                         raise KeyboardInterrupt
                     _check_means(epoch, train_loss, measured)
@@ -225,14 +273,19 @@ def fit(
                     ]
                     for callback in callbacks:
                         callback(network, history)
-                    if interrupt.requested:
-                        raise KeyboardInterrupt
                     if callbacks and not step.parameters_are_finite():
                         raise DivergenceError(
                             f"fit: weights are not finite after the callbacks of epoch {epoch}"
                         )
+                    if checkpoints is not None:
+                        checkpoints.write(ended_by[0] if ended_by else None)
+                    if interrupt.requested:
+                        raise KeyboardInterrupt
                     if ended_by:
                         history.stopped_by = repr(ended_by[0])
+                        break
+                    if history.stop_requested:
+                        history.stopped_by = "callback"
                         break
             except KeyboardInterrupt:
                 # A callback may raise it too. After a second Ctrl-C it must reach the caller.
@@ -260,7 +313,7 @@ def fit(
     return history
 
 
-def _check_means(epoch: int, train_loss: float, measured: _Measurement | None) -> None:
+def _check_means(epoch: int, train_loss: float, measured: Measurement | None) -> None:
     """Raise DivergenceError if a mean loss of an epoch is not finite.
 
     Each batch's loss is checked before. The sum of finite losses can still overflow.
@@ -308,140 +361,19 @@ def _require_memory(
 
 
 def _split(
-    network: Sequential, data: TrainingData, validation: float | Data | None, seed: int
+    network: Sequential,
+    data: TrainingData,
+    validation: float | Data | None,
+    seed: int,
+    conversions: Conversions,
 ) -> tuple[Array, TrainingData | None]:
     """Return the indices of the instances to train on, and the validation data."""
-    count = len(data)
     if validation is None:
-        return np.arange(count), None
+        return np.arange(len(data)), None
     if not isinstance(validation, numbers.Real | str | bytes | np.bool):
-        return np.arange(count), TrainingData("fit: validation", network, validation, data.loss)
-    fraction = number("fit", "validation", validation, 0, 1)
-    held_out = round(count * fraction)
-    if not 0 < held_out < count:
-        raise ValueError(
-            f"fit: validation must leave at least one instance to validate on and one to train on, "
-            f"got {held_out} and {count - held_out} with validation={fraction:g} of {count}"
+        checked = TrainingData(
+            "fit: validation", network, validation, data.loss, conversions=conversions
         )
-    permutation = generator(seed, 3).permutation(count)
-    return np.sort(permutation[held_out:]), data.subset(np.sort(permutation[:held_out]))
-
-
-def evaluate(
-    network: Sequential,
-    data: Data,
-    loss: Loss | None = None,
-    batch_size: int | None = None,
-    *,
-    metrics: MetricLike | Iterable[MetricLike] | None = None,
-) -> Evaluation:
-    """Measure loss, metrics and confusion matrix, without dropout, in one pass.
-
-    Parameters
-    ----------
-    network : Sequential
-    data : as in `fit`
-    loss : Loss
-        None means `CrossEntropy` for integer labels, and `SquaredError` for other targets. For a
-        network with one output, it means `BinaryCrossEntropy` for the labels 0 and 1.
-    batch_size : int
-        None means the choice of `Sequential.predict`.
-    metrics : str or Metric, or several
-        As in `fit`. None means those that fit the loss: accuracy, precision, recall and F1 of
-        classes, the area under the ROC curve of two classes, RMSE, MAE and R² of numbers.
-
-    Returns
-    -------
-    Evaluation
-        The loss is NaN or infinite if that of an instance is. `fit` raises DivergenceError instead.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is invalid, or does not match another.
-    MemoryError
-        If the confusion matrix does not fit, with the numbers. Nothing has been computed then.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import chainrule as cr
-    >>> network = cr.Sequential(cr.Linear(2), input_shape=(1,), dtype="float64")
-    >>> network.parameter_vector = np.array([0.0, -1.0, 0.0, 1.0])   # logits -x and x
-    >>> data = np.array([[-2.0], [-1.0], [3.0]]), np.array([0, 1, 1])
-    >>> result = cr.evaluate(network, data)
-    >>> round(result.accuracy, 3), result.confusion.tolist()
-    (0.667, [[1, 0], [1, 1]])
-    >>> cr.evaluate(network, data, metrics=["recall"]).metrics
-    {'recall': 0.75}
-    """
-    checked = TrainingData("evaluate", network, data, loss)
-    measures = _metrics("evaluate", metrics, network, checked)
-    classes, confusion = measures.task.classes, None
-    if checked.classes is not None:
-        available_memory.require(
-            f"evaluate: the confusion matrix of {classes:,} classes needs", 8 * classes**2
-        )
-    measured = _measure(network, checked, batch_size, None, measures)
-    if checked.classes is not None:
-        pairs = checked.classes * classes + measured.predicted
-        confusion = np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
-        confusion = confusion.astype(np.int64, copy=False)
-    return Evaluation(
-        measured.loss, measured.accuracy, confusion, measured.metrics, measures.by_class()
-    )
-
-
-def _metrics(
-    operation: str,
-    metrics: MetricLike | Iterable[MetricLike] | None,
-    network: Sequential,
-    data: TrainingData,
-) -> Metrics:
-    # Imported here: most programs train without metrics.
-    selection = lazy_import("chainrule.training.metrics.selection")
-    task = selection.task_of(data, network.output_shape)
-    measures: Metrics = selection.Metrics(operation, metrics, task)
-    return measures
-
-
-class _Measurement(NamedTuple):
-    """Mean loss, accuracy, predicted classes and metrics. Two are None without classes."""
-
-    loss: float
-    accuracy: float | None
-    predicted: Array | None
-    metrics: dict[str, float]
-
-
-def _measure(
-    network: Sequential,
-    data: TrainingData,
-    batch_size: int | None,
-    interrupt: Interrupt | None,
-    metrics: Metrics | None,
-) -> _Measurement:
-    loss = data.loss
-    mode = Mode(logits=loss.takes_logits)
-    batch = network.prediction_batch("evaluate", batch_size, mode)
-    predicted = np.zeros(len(data), np.int64) if data.classes is not None else None
-    total = 0.0
-    if metrics is not None:
-        metrics.reset()
-    for rows, plan in network.plans.batches(len(data), batch, mode):
-        if interrupt is not None and interrupt.requested:
-            break
-        plan.load(data.x[rows])
-        output = devices.to_numpy(plan.forward())
-        if predicted is not None:
-            predicted[rows] = predicted_classes(output)
-        if metrics is not None:
-            metrics.update(data, rows, output, predicted)
-        target = devices.to_device(network.device, data.target[rows])
-        user_defined.compare(loss, plan.output, target, plan.losses, plan.doutput)
-        total += float(devices.to_numpy(plan.losses).sum(dtype=np.float64))
-    mean, accuracy = total / len(data), None
-    if predicted is not None:
-        accuracy = int(np.count_nonzero(predicted == data.classes)) / len(data)
-    results = metrics.results() if metrics is not None else {}
-    return _Measurement(mean, accuracy, predicted, results)
+        return np.arange(len(data)), checked
+    order, held_out = data.split(number("fit", "validation", validation, 0, 1), seed)
+    return order, data.subset(held_out)

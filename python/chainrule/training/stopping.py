@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -14,9 +15,15 @@ from ..nn.network import Sequential
 from .history import Epoch
 from .optimizers import OptimizerState
 
+# What a stopping rule stores in a checkpoint.
+Saved: TypeAlias = dict[str, Any]
+
 
 class StoppingState(ABC):
-    """Base class of the state of a stopping rule during one call of `fit`."""
+    """Base class of the state of a stopping rule during one call of `fit`.
+
+    `export` and `restore` are required for ``fit(..., checkpoint=path)`` only.
+    """
 
     def before_step(self, fraction: float) -> None:
         """Read the gradients before the optimizer uses them.
@@ -35,6 +42,24 @@ class StoppingState(ABC):
     def finish(self) -> str | None:
         """Return a note if the parameters were changed, else None. Called once, at the end."""
         return None
+
+    def export(self) -> Saved:
+        """Return what `restore` needs to continue after an epoch, by name.
+
+        The values are integers, floats, or arrays of float32 or float64 on either device. Names,
+        types and shapes do not change from epoch to epoch.
+        """
+        raise NotImplementedError
+
+    def restore(self, saved: Saved) -> None:
+        """Set the state from what `export` returned, with NumPy arrays.
+
+        Raises
+        ------
+        ValueError
+            If a value is out of range.
+        """
+        raise NotImplementedError
 
 
 class StoppingRule(ABC):
@@ -134,6 +159,12 @@ class _MeanGradient(StoppingState):
             mean[...] = 0
         return below
 
+    def export(self) -> Saved:
+        return {}  # the mean is 0 after each epoch
+
+    def restore(self, saved: Saved) -> None:
+        return
+
 
 @dataclass(frozen=True)
 class EarlyStopping(StoppingRule):
@@ -211,6 +242,17 @@ class _BestParameters(StoppingState):
             f"restored the weights of epoch {self.best_epoch} "
             f"(validation loss {self.lowest_loss:.4g})"
         )
+
+    def export(self) -> Saved:
+        return {
+            "lowest_loss": float(self.lowest_loss),
+            "best_epoch": self.best_epoch,
+            "vector": self.vector,
+        }
+
+    def restore(self, saved: Saved) -> None:
+        self.lowest_loss, self.best_epoch = saved["lowest_loss"], saved["best_epoch"]
+        devices.write(self.vector, saved["vector"])
 
 
 def is_finite(vector: Array) -> bool:

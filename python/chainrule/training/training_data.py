@@ -6,12 +6,14 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from .._random import generator
 from .._types import Array
 from .._validation import imported
+from ..nn.conversion import Conversions
 from ..nn.losses import Loss, checked_loss, default_loss
 from ..nn.network import Sequential, checked_network
 
-# An object with `.images` and `.labels`, or a pair (x, y).
+# An object with `.images` and `.labels`, a pair (x, y), or x where y is another argument.
 Data: TypeAlias = Any
 
 
@@ -23,9 +25,13 @@ class TrainingData:
     operation : str
         The beginning of error messages.
     network : Sequential
-    data : object with ``.images`` and ``.labels``, or pair (x, y)
+    data : object with ``.images`` and ``.labels``, pair (x, y), or x
     loss : Loss
         None means the one that the targets suggest. See `chainrule.nn.losses.default_loss`.
+    y : array_like
+        The targets, if ``data`` is x. x and y are converted as `Conversions` describes.
+    conversions : Conversions
+        Collects what was rounded. None means that this call warns.
 
     Attributes
     ----------
@@ -43,21 +49,32 @@ class TrainingData:
     """
 
     def __init__(
-        self, operation: str, network: Sequential, data: Data, loss: Loss | None = None
+        self,
+        operation: str,
+        network: Sequential,
+        data: Data,
+        loss: Loss | None = None,
+        y: object = None,
+        conversions: Conversions | None = None,
     ) -> None:
         checked_network(operation, network)
-        x, y = _pair(operation, data)
+        x, y = _pair(operation, data, y)
         if loss is None:
             loss = default_loss(imported(operation, "y", y), network.output_shape)
         checked_loss(operation, loss)
+        found = Conversions(operation) if conversions is None else conversions
         # `ops.gather` copies any other layout in every step.
-        self.x = np.require(network.checked(operation, x), requirements=["C", "A"])
+        self.x = np.require(
+            found.input(operation, network.architecture, x), requirements=["C", "A"]
+        )
         network.architecture.check_loss(loss, dropout=False)
-        self.target = loss.check(y, len(self.x), network.output_shape, network.dtype)
+        self.target = found.target(loss, y, len(self.x), network.output_shape, network.dtype)
         self.classes = loss.classes(self.target)
         self.loss = loss
         if len(self.x) == 0:
             raise ValueError(f"{operation}: data must have at least one instance, got 0")
+        if conversions is None:
+            found.warn()
 
     def __len__(self) -> int:
         return len(self.x)
@@ -73,13 +90,71 @@ class TrainingData:
         subset.classes = None if self.classes is None else self.classes[indices]
         return subset
 
+    def split(self, fraction: float, seed: int) -> tuple[Array, Array]:
+        """Return the sorted indices of the instances to train on, and of those held out.
 
-def _pair(operation: str, data: Data) -> tuple[Any, Any]:
-    if hasattr(data, "images") and hasattr(data, "labels"):
+        The held-out instances are the first ones of a seeded permutation. If the targets are
+        classes, each class is split in proportion: the numbers held out per class are rounded so
+        that their sum is that of all instances (method of the largest remainder). At least one
+        instance of each class remains to train on.
+
+        Raises
+        ------
+        ValueError
+            If one of the two parts is empty.
+        """
+        count = len(self)
+        held_out = round(count * fraction)
+        order = generator(seed, 3).permutation(count)
+        if self.classes is None:
+            chosen = order[:held_out]
+        else:
+            order = order[np.argsort(self.classes[order], kind="stable")]
+            _, first, sizes = np.unique(self.classes[order], return_index=True, return_counts=True)
+            quotas = _apportioned(sizes, held_out, count)
+            rank_in_class = np.arange(count) - np.repeat(first, sizes)
+            chosen = order[rank_in_class < np.repeat(quotas, sizes)]
+        if not 0 < len(chosen) < count:
+            reason = "" if held_out in (0, count) else ": each class has one instance to train on"
+            raise ValueError(
+                f"fit: validation must leave at least one instance to validate on and one to train "
+                f"on, got {len(chosen)} and {count - len(chosen)} with validation={fraction:g} of "
+                f"{count}{reason}"
+            )
+        is_held_out = np.zeros(count, np.bool)
+        is_held_out[chosen] = True
+        return np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
+
+
+def _apportioned(sizes: Array, total: int, count: int) -> Array:
+    """Return the number to hold out of each class, at most all but one of its instances."""
+    exact = sizes * total  # in units of 1 / count, so that the arithmetic is of integers
+    quotas: Array = np.minimum(exact // count, sizes - 1)
+    # Classes of equal remainders: the first one.
+    for index in np.argsort(-(exact % count), kind="stable"):
+        if quotas.sum() >= total:
+            break
+        quotas[index] += quotas[index] < sizes[index] - 1
+    return quotas
+
+
+def _pair(operation: str, data: Data, y: object) -> tuple[Any, Any]:
+    is_table = hasattr(data, "columns")  # which can have columns of these names
+    has_labels = hasattr(data, "images") and hasattr(data, "labels") and not is_table
+    if y is not None:
+        if has_labels:
+            raise TypeError(
+                f"{operation}: y must be omitted if data has .images and .labels, "
+                f"got {type(y).__name__}"
+            )
+        return data, y
+    if has_labels:
         return data.images, data.labels
     if isinstance(data, tuple | list) and len(data) == 2:
         return data[0], data[1]
+    is_array = is_table or hasattr(data, "__array__") or isinstance(data, list)
+    hint = f": pass y too, as {operation}(network, x, y)" if is_array else ""
     raise TypeError(
         f"{operation}: data must have .images and .labels, or be a pair (x, y), "
-        f"got {type(data).__name__}"
+        f"got {type(data).__name__}{hint}"
     )

@@ -113,6 +113,11 @@ class Metrics:
             self._metrics[name] = metric
         self.reset()
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the metrics, in the order of `results`."""
+        return tuple(self._metrics)
+
     def reset(self) -> None:
         """Start a new measurement."""
         self.counts = ClassCounts(self.task.classes) if self.task.classes else None
