@@ -13,7 +13,8 @@ from chainrule.data.digit_image import find_digit, read_digit, to_digit
 
 pytest.importorskip("PIL", reason="Pillow is not installed: pip install 'chainrule[cli]'")
 from PIL import Image, ImageFilter
-from tests.support import photographs
+
+import photographs
 
 COUNT = 12
 FIRST = 700  # the algorithm was adjusted to other digits
