@@ -244,6 +244,18 @@ def test_predict_classifies_images(trained: Path, capsys: pytest.CaptureFixture[
     assert len(re.findall(r"^  \d  \S+ +[<>]?\d+\.\d %$", shown, re.MULTILINE)) == 20
 
 
+def test_predict_warns_of_several_digits(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image = pytest.importorskip("PIL.Image")
+    digits = 255 - np.hstack(list(data.digits()[1].images[:2, :, :, 0]))
+    Image.fromarray(digits).resize((560, 280)).save("two.png")
+    capsys.readouterr()
+    assert main(["predict", str(trained / "model.safetensors"), "two.png", "--format", "csv"]) == 0
+    shown = capsys.readouterr()
+    warning = "chainrule: two.png: image should show one digit, got 2: the largest one was read"
+    assert shown.err.splitlines() == [warning]
+    assert len(shown.out.splitlines()) == 2
+
+
 def test_predict_continues_after_an_invalid_image(
     trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

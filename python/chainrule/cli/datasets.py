@@ -182,6 +182,16 @@ def table_rows(table: TableFormat, frame: Any, path: Path) -> Dataset:
     return Dataset(x, y)
 
 
+def warn_of_several(digits: int, path: Path) -> None:
+    """Print a warning to stderr if an image shows several digits."""
+    if digits > 1:
+        click.echo(
+            f"chainrule: {shown(path)}: image should show one digit, got {digits}: the largest one "
+            f"was read",
+            err=True,
+        )
+
+
 def warn_of_unknown(unknown: dict[str, int], path: Path) -> None:
     """Print the number of texts that the training data did not have."""
     for column, count in unknown.items():

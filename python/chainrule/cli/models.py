@@ -10,10 +10,10 @@ from .. import data
 from .._files import shown
 from .._types import Array
 from ..data import Dataset, TableFormat
-from ..data.digit_image import read_digit
+from ..data.digit_image import find_digit
 from ..nn.network import Sequential
 from ..recipes import IMAGE
-from .datasets import kind_of, table_rows, with_labels_of
+from .datasets import kind_of, table_rows, warn_of_several, with_labels_of
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,9 @@ class Model:
     def image(self, path: Path) -> Array:
         """Return the input that an image file is for this network."""
         if self.kind == "digits":
-            return read_digit(path)
+            found = find_digit(path)
+            warn_of_several(found.digits, path)
+            return found.image
         rows, columns, channels = self.network.input_shape
         return data.read_image(path, (rows, columns), channels)
 
