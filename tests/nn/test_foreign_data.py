@@ -184,7 +184,7 @@ def test_classes_in_place_of_instances() -> None:
     with raises(
         TypeError,
         "Sequential: layer 0 must be a layer (Linear, Conv2d, MaxPool2d, ReLU, LeakyReLU, Softmax, "
-        "Dropout, Flatten), got <class 'chainrule.nn.layers.ReLU'>: write ReLU(...)",
+        "Dropout, Flatten), got <class 'chainrule.nn.layers.activations.ReLU'>: write ReLU(...)",
     ):
         cr.Sequential(cr.ReLU, input_shape=(3,))
     with pytest.raises(TypeError, match=r"loss must be .*CrossEntropy\(\).*, got <class "):
