@@ -33,6 +33,7 @@ except ModuleNotFoundError as error:
 from chainrule import cuda, ops
 from chainrule._optional import lazy_import
 from chainrule.nn.layers import (
+    GELU,
     Conv2d,
     Dropout,
     Flatten,
@@ -41,7 +42,9 @@ from chainrule.nn.layers import (
     Linear,
     MaxPool2d,
     ReLU,
+    Sigmoid,
     Softmax,
+    Tanh,
 )
 from chainrule.nn.losses import CrossEntropy, Loss, SquaredError
 from chainrule.nn.network import Sequential
@@ -70,6 +73,7 @@ if TYPE_CHECKING:
 __version__ = _core.version()
 
 __all__ = [
+    "GELU",
     "SGD",
     "Constant",
     "Conv2d",
@@ -91,8 +95,10 @@ __all__ = [
     "Program",
     "ReLU",
     "Sequential",
+    "Sigmoid",
     "Softmax",
     "SquaredError",
+    "Tanh",
     "backends",
     "calculus",
     "cuda",

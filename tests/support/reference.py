@@ -8,6 +8,7 @@ test vectors. Numbers in parentheses are equations of the tutorial.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,52 @@ def leaky_relu_backward(dy: Any, x: Any, slope: float) -> Array:
     """dy where x > 0, else slope dy."""
     dy = _f64(dy)
     return np.where(_f64(x) > 0, dy, slope * dy)
+
+
+# Smooth activations
+
+
+def sigmoid(x: Any) -> Array:
+    """1 / (1 + e^-x), computed from e^-|x|, which does not overflow."""
+    x = _f64(x)
+    e = np.exp(-np.abs(x))
+    return np.where(x > 0, 1.0, e) / (1 + e)
+
+
+def sigmoid_backward(dy: Any, y: Any) -> Array:
+    """dy y (1 - y)."""
+    dy, y = _f64(dy), _f64(y)
+    return dy * (y * (1 - y))
+
+
+def tanh(x: Any) -> Array:
+    """The hyperbolic tangent."""
+    return np.tanh(_f64(x))
+
+
+def tanh_backward(dy: Any, y: Any) -> Array:
+    """dy (1 - y^2)."""
+    dy, y = _f64(dy), _f64(y)
+    return dy * ((1 - y) * (1 + y))
+
+
+def _normal_distribution(x: Array) -> Array:
+    erfc = np.vectorize(math.erfc, otypes=[np.float64])
+    return 0.5 * erfc(-x / math.sqrt(2))
+
+
+def gelu(x: Any) -> Array:
+    """x Φ(x) with the normal distribution function Φ; -0, the limit, at -inf."""
+    x = _f64(x)
+    return np.maximum(x, -1e300) * _normal_distribution(x)
+
+
+def gelu_backward(dy: Any, x: Any) -> Array:
+    """dy (Φ(x) + x φ(x)) with the normal density φ; x φ(x) is 0, the limit, at infinity."""
+    dy, x = _f64(dy), _f64(x)
+    finite = np.clip(x, -1e150, 1e150)  # its square is finite, and its density is 0
+    density = np.exp(-finite * finite / 2) / math.sqrt(2 * math.pi)
+    return dy * (_normal_distribution(x) + finite * density)
 
 
 # Softmax and losses, eq. (55)-(57), (64)-(67), (35), (5)

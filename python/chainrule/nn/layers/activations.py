@@ -13,7 +13,18 @@ from .base import Layer, LayerContext
 
 
 @dataclass(frozen=True, repr=False)
-class ReLU(Layer):
+class Activation(Layer):
+    """Base of the activation functions that act on each element on its own."""
+
+    # Operations per element. The exponential and the error function count as one each.
+    operations: ClassVar[int] = 1
+
+    def flops(self, input_shape: Shape) -> int:
+        return self.operations * math.prod(input_shape)
+
+
+@dataclass(frozen=True, repr=False)
+class ReLU(Activation):
     """a = max(0, z), with derivative 0 at 0, eq. (15)-(16), and (9) after a `Linear`.
 
     Examples
@@ -27,9 +38,6 @@ class ReLU(Layer):
 
     in_place_backward: ClassVar[bool] = True
 
-    def flops(self, input_shape: Shape) -> int:
-        return math.prod(input_shape)
-
     def forward(self, context: LayerContext) -> None:
         ops.relu(context.x, out=context.y)
 
@@ -39,7 +47,7 @@ class ReLU(Layer):
 
 
 @dataclass(frozen=True, repr=False)
-class LeakyReLU(Layer):
+class LeakyReLU(Activation):
     """a = z if z > 0, else slope * z. No unit dies (note to eq. (11)-(13)).
 
     Parameters
@@ -58,18 +66,90 @@ class LeakyReLU(Layer):
 
     slope: float = 0.01
     in_place_backward: ClassVar[bool] = True
+    operations: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         set_fields(self, slope=number("LeakyReLU", "slope", self.slope))
-
-    def flops(self, input_shape: Shape) -> int:
-        return 2 * math.prod(input_shape)
 
     def forward(self, context: LayerContext) -> None:
         ops.leaky_relu(context.x, self.slope, out=context.y)
 
     def backward(self, context: LayerContext) -> None:
         ops.leaky_relu_backward(context.dy, context.x, self.slope, out=context.dy)
+
+
+@dataclass(frozen=True, repr=False)
+class Sigmoid(Activation):
+    """a = 1 / (1 + exp(-z)), eq. (33) with this function as σ, and σ' = a (1 - a).
+
+    Values near 0 and 1 have a gradient near 0. For a probability, use a loss that reads logits.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import chainrule as cr
+    >>> net = cr.Sequential(cr.Sigmoid(), input_shape=(2,))
+    >>> net.forward(np.array([[-100, 0]], np.float32)).round(2).tolist()
+    [[0.0, 0.5]]
+    """
+
+    in_place_backward: ClassVar[bool] = True
+    operations: ClassVar[int] = 4
+
+    def forward(self, context: LayerContext) -> None:
+        ops.sigmoid(context.x, out=context.y)
+
+    def backward(self, context: LayerContext) -> None:
+        ops.sigmoid_backward(context.dy, context.y, out=context.dy)
+
+
+@dataclass(frozen=True, repr=False)
+class Tanh(Activation):
+    """a = tanh(z), eq. (33) with this function as σ, and σ' = 1 - a².
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import chainrule as cr
+    >>> net = cr.Sequential(cr.Tanh(), input_shape=(2,))
+    >>> net.forward(np.array([[-100, 0]], np.float32)).tolist()
+    [[-1.0, 0.0]]
+    """
+
+    in_place_backward: ClassVar[bool] = True
+    operations: ClassVar[int] = 5
+
+    def forward(self, context: LayerContext) -> None:
+        ops.tanh(context.x, out=context.y)
+
+    def backward(self, context: LayerContext) -> None:
+        ops.tanh_backward(context.dy, context.y, out=context.dy)
+
+
+@dataclass(frozen=True, repr=False)
+class GELU(Activation):
+    """a = z Φ(z), eq. (33) with this function as σ, and σ' = Φ(z) + z φ(z).
+
+    Φ and φ are the distribution function and the density of the standard normal distribution. This
+    is the exact function of Hendrycks and Gimpel (2016), not its approximation by tanh.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import chainrule as cr
+    >>> net = cr.Sequential(cr.GELU(), input_shape=(2,))
+    >>> net.forward(np.array([[-100, 0]], np.float32)).tolist()
+    [[-0.0, 0.0]]
+    """
+
+    in_place_backward: ClassVar[bool] = True
+    operations: ClassVar[int] = 5
+
+    def forward(self, context: LayerContext) -> None:
+        ops.gelu(context.x, out=context.y)
+
+    def backward(self, context: LayerContext) -> None:
+        ops.gelu_backward(context.dy, context.x, out=context.dy)
 
 
 @dataclass(frozen=True, repr=False)
