@@ -8,6 +8,8 @@ python -m bench goals            compare stored results with bench/report/goals.
                                  if a goal is not met
 python -m bench --goals          measure everything and compare it with the goals
 python -m bench accuracy [cnn|lenet|mlp ...] [--device cuda] [--seeds N] [--json FILE]
+python -m bench tables [--seeds N] [--small] [--json FILE]
+                                 tables of numbers: score and speed, against scikit-learn
 python -m bench report           write the READMEs' tables and the roofline from bench/results/
 bench/gpu.sh OUT test|sanitize|bench    everything that requires a GPU, in three parts
 """
@@ -18,7 +20,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from bench import accuracy, imports, speed
+from bench import accuracy, imports, speed, tables
 from bench.report import goals, write
 
 
@@ -50,6 +52,7 @@ def main() -> int:
         "import": imports,
         "goals": goals,
         "accuracy": accuracy,
+        "tables": tables,
         "report": write,
     }
     for name, module in modules.items():

@@ -146,7 +146,7 @@ case $part in
     deadline=565
     prepare
     measure steps 180 training cnn lenet mlp mlp-8x
-    measure kernels 110 kernels matmul softmax sgd dropout max_pool linear
+    measure kernels 110 kernels matmul softmax sgd adam dropout max_pool linear
     if [ -n "${CHAINRULE_DATA:-}" ]; then
       measure mnist 100 training mnist
       step accuracy 45 "$python" -m bench accuracy --device cuda --json "$out/cuda-accuracy.json"

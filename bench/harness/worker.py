@@ -103,6 +103,12 @@ class Worker:
         measure = timing.time_slice if warm_up else timing.time_calls
         return {"seconds": measure(built.call, count, built.wait) / built.operations}
 
+    def train_table(self, table: str, seed: int, small: bool) -> dict[str, Any]:
+        """Train on a table and return the score on its test data. See `bench.peers.tables`."""
+        from bench.peers import tables
+
+        return tables.train(self.library, table, seed, small)
+
     def probe(self, seconds: float, tiny: bool) -> dict[str, Any]:
         """Probe the GPU, which requires chainrule."""
         from bench.harness import gpu

@@ -242,6 +242,11 @@ def as_tuple(result: Any) -> tuple[Array, ...]:
     return (to_numpy(result),)
 
 
+def as_arrays(result: Any) -> tuple[Array, ...]:
+    """Return all results as NumPy arrays."""
+    return tuple(map(to_numpy, result))
+
+
 def as_pair(result: Any) -> tuple[Array, ...]:
     """Return the first two results as NumPy arrays."""
     return to_numpy(result[0]), to_numpy(result[1])

@@ -13,23 +13,27 @@ constexpr bool is_float = sizeof(T) == sizeof(float);
 
 // Starts a step, see cuda::BeginStep. `order` and `rates` must cover every value of `position`.
 void begin_step(const py::object& order_, const py::object& rates_, const py::object& first_pass_,
-                const py::object& classes_, const py::object& batch_size,
-                const py::object& position_, const py::object& indices_,
-                const py::object& batch_classes_, const py::object& rate_,
-                const py::object& pass_number_) {
+                const py::object& steps_done_, const py::object& classes_,
+                const py::object& batch_size, const py::object& position_,
+                const py::object& indices_, const py::object& batch_classes_,
+                const py::object& rate_, const py::object& pass_number_,
+                const py::object& step_number_) {
   require_gpu("begin_step");
   Call call("begin_step");
   const ArrayView order = call.gpu_buffer("order", order_, DType::i64, 1);
   const ArrayView rates = call.gpu_buffer("rates", rates_, DType::f64, 1);
   const ArrayView first_pass = call.gpu_buffer("first_pass", first_pass_, DType::u64, 1);
+  const ArrayView steps_done = call.gpu_buffer("steps_done", steps_done_, DType::u64, 1);
   const ArrayView position = call.gpu_buffer("position", position_, DType::i64, 1);
   const ArrayView indices = call.gpu_buffer("indices", indices_, DType::i64, 1);
   const ArrayView rate = call.gpu_buffer("rate", rate_, DType::f64, 1);
   const ArrayView pass_number = call.gpu_buffer("pass_number", pass_number_, DType::u64, 1);
+  const ArrayView step_number = call.gpu_buffer("step_number", step_number_, DType::u64, 1);
   cuda::BeginStep s{
       .order = data<int64_t>(order),
       .rates = data<double>(rates),
       .first_pass = data<uint64_t>(first_pass),
+      .steps_done = data<uint64_t>(steps_done),
       .classes = nullptr,
       .position = data<int64_t>(position),
       .batch = integer(call, "batch_size", batch_size, 1, INT64_MAX),
@@ -38,6 +42,7 @@ void begin_step(const py::object& order_, const py::object& rates_, const py::ob
       .batch_classes = nullptr,
       .rate = mutable_data<double>(rate),
       .pass = mutable_data<uint64_t>(pass_number),
+      .step_number = mutable_data<uint64_t>(step_number),
   };
   if (!classes_.is_none()) {
     s.classes = data<int64_t>(call.gpu_buffer("classes", classes_, DType::i64, 1));
@@ -128,8 +133,9 @@ void clip_to_norm(const py::object& vector_, const py::object& limit_, const py:
 
 void bind_cuda_training(py::module_& m) {
   m.def("cuda_begin_step", &begin_step, py::kw_only(), py::arg("order"), py::arg("rates"),
-        py::arg("first_pass"), py::arg("classes"), py::arg("batch_size"), py::arg("position"),
-        py::arg("indices"), py::arg("batch_classes"), py::arg("rate"), py::arg("pass_number"));
+        py::arg("first_pass"), py::arg("steps_done"), py::arg("classes"), py::arg("batch_size"),
+        py::arg("position"), py::arg("indices"), py::arg("batch_classes"), py::arg("rate"),
+        py::arg("pass_number"), py::arg("step_number"));
   m.def("cuda_end_step", &end_step, py::kw_only(), py::arg("losses"), py::arg("output"),
         py::arg("classes"), py::arg("sums"), py::arg("correct"), py::arg("rate"),
         py::arg("stopped"), py::arg("position"));

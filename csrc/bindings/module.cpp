@@ -30,12 +30,15 @@ PYBIND11_MODULE(checked_core, m) {
   b::bind_gelu(m);
   b::bind_softmax(m);
   b::bind_softmax_cross_entropy(m);
+  b::bind_binary_cross_entropy(m);
   b::bind_squared_error(m);
+  b::bind_huber(m);
   b::bind_conv2d(m);
   b::bind_conv2d_pooled(m);
   b::bind_max_pool2d(m);
   b::bind_dropout(m);
   b::bind_sgd(m);
+  b::bind_adam(m);
   b::bind_count_correct(m);
   b::bind_cuda(m);
   b::bind_cuda_training(m);

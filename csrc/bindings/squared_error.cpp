@@ -1,4 +1,4 @@
-#include "bindings/elementwise.h"
+#include "bindings/loss.h"
 #include "bindings/module.h"
 
 namespace chainrule::bindings {
@@ -6,26 +6,16 @@ namespace chainrule::bindings {
 void bind_squared_error(py::module_& m) {
   m.def(
       "squared_error",
-      [](const py::object& prediction_, const py::object& target_, const py::object& out) -> Pair {
+      [](const py::object& prediction, const py::object& target, const py::object& weight,
+         const py::object& instances, const py::object& out) {
         Call call("squared_error");
-        const ArrayView prediction = call.input("prediction", prediction_);
-        const ArrayView target = call.input("target", target_);
-        require_same_shape(call, "prediction", prediction, "target", target);
-        if (prediction.ndim() == 0) {
-          call.value_error("prediction must have at least 1 dimension, got 0");
-        }
-        const int64_t rows = dim(prediction, 0);
-        const Rows s{rows, rows > 0 ? prediction.size() / rows : 0};
-        const auto given = call.unpack_out(out, 2);
-        const ArrayView losses = call.output(given[0], {rows});
-        const ArrayView dprediction = call.output(given[1], shape_of(prediction), {prediction});
-        call.run([=]<class T>(const Ops<T>& ops, T) {
-          ops.squared_error(data<T>(prediction), data<T>(target), mutable_data<T>(losses),
-                            mutable_data<T>(dprediction), s);
-        });
-        return py::make_tuple(losses.object(), dprediction.object());
+        return elementwise_loss(
+            call, "prediction", prediction, target, weight, instances, out,
+            [](const auto& ops, auto z, auto t, auto w, auto losses, auto dz, double divisor,
+               const Rows& s) { ops.squared_error(z, t, w, losses, dz, divisor, s); });
       },
-      py::arg("prediction"), py::arg("target"), py::arg("out"));
+      py::arg("prediction"), py::arg("target"), py::arg("weight"), py::arg("instances"),
+      py::arg("out"));
 }
 
 }  // namespace chainrule::bindings

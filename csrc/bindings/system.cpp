@@ -1,12 +1,15 @@
 // Choice of the backend and the number of threads, and facts about the build.
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <climits>
 #include <cstdlib>
+#include <cstring>
 
 #include "bindings/call.h"
 #include "bindings/module.h"
 #include "bindings/scalars.h"
+#include "cpu/available_cpus.h"
 #include "cpu/convolution_precision.h"
 #include "cpu/dispatch.h"
 #include "cpu/thread_count_tuner.h"
@@ -58,6 +61,15 @@ void apply_environment() {
                              std::string(text) + '"');
     }
     set_num_threads(static_cast<int>(count));
+  } else if (const char* const omp = std::getenv("OMP_NUM_THREADS")) {
+    // The variable of OpenMP, which joblib and others set in their workers: a list with the number
+    // for each level of nesting. As in OpenMP, an invalid value counts as unset.
+    char* end = nullptr;
+    const long count = std::strtol(omp, &end, 10);
+    end += std::strspn(end, " \t");
+    if (end != omp && (*end == '\0' || *end == ',') && count >= 1) {
+      set_num_threads(static_cast<int>(std::min<long>(count, available_cpus())));
+    }
   }
 }
 
@@ -101,6 +113,9 @@ void bind_system(py::module_& m) {
       },
       py::arg("precision"));
   m.def("available_cpus", &available_cpus);
+  m.def(
+      "cgroup_cpus", [](const std::string& root) { return cgroup_cpus(root.c_str()); },
+      py::arg("root") = "");
   py::class_<ThreadCountTuner>(m, "ThreadCountTuner")
       .def(py::init<int>(), py::arg("max_threads"))
       .def("threads", &ThreadCountTuner::threads)

@@ -68,6 +68,15 @@ struct Sgd {
   const double* device_learning_rate = nullptr;
 };
 
+struct Adam {
+  int64_t size;
+  uint64_t step;  // from 1
+  double learning_rate, beta1, beta2, eps, l2, weight_decay;
+  // If the learning rate is not finite, or if the step is 0, the call changes nothing.
+  const uint64_t* device_step = nullptr;
+  const double* device_learning_rate = nullptr;
+};
+
 // Memory of the caller for one kernel call, and the number of threads that may share it.
 struct Workspace {
   void* data;

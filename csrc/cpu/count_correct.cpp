@@ -33,6 +33,11 @@ int64_t count_correct(const T* output, const int64_t* classes, int64_t rows,
   for (int64_t i = 0; i < rows; ++i) {
     // Read once: another thread may write to the array.
     const int64_t column = __atomic_load_n(classes + i, __ATOMIC_RELAXED);
+    if (columns == 1) {
+      const T logit = output[i];
+      count += logit > 0 ? column == 1 : logit <= 0 && column == 0;
+      continue;
+    }
     count +=
         column >= 0 && column < columns && is_first_maximum(output + i * columns, columns, column);
   }

@@ -9,13 +9,13 @@
 #include <chrono>
 #include <climits>
 #include <condition_variable>
-#include <cstdio>
 #include <memory>
 #include <mutex>
 #include <new>
 #include <thread>
 #include <vector>
 
+#include "cpu/available_cpus.h"
 #include "cpu/cancellation.h"
 #include "cpu/float_mode.h"
 
@@ -285,32 +285,9 @@ Pool* pool() noexcept {
   return existing;
 }
 
-// Returns the CPU quota of the cgroup, rounded up, or 0 if there is no quota. The file of cgroup v2
-// holds "quota period" or "max period", in microseconds.
-int cgroup_cpus() noexcept {
-  int cpus = 0;
-  if (std::FILE* file = std::fopen("/sys/fs/cgroup/cpu.max", "re")) {
-    long long quota = 0, period = 0;
-    if (std::fscanf(file, "%lld %lld", &quota, &period) == 2 && quota > 0 && period > 0) {
-      cpus = static_cast<int>(std::clamp<long long>((quota + period - 1) / period, 1, 1 << 20));
-    }
-    std::fclose(file);
-  }
-  return cpus;
-}
-
 }  // namespace
 
 bool install_fork_handler() noexcept { return pthread_atfork(nullptr, nullptr, drop_pool) == 0; }
-
-int available_cpus() noexcept {
-  cpu_set_t mask;
-  CPU_ZERO(&mask);
-  int cpus = 1;
-  if (sched_getaffinity(0, sizeof mask, &mask) == 0) cpus = std::max(1, CPU_COUNT(&mask));
-  const int quota = cgroup_cpus();
-  return quota > 0 ? std::min(cpus, quota) : cpus;
-}
 
 int num_threads() noexcept {
   int threads = requested_threads.load(std::memory_order_relaxed);

@@ -39,8 +39,5 @@ class ScopedThreadLimit {
 int num_threads() noexcept;
 // n must be at least 1. It takes effect with the next call of run_tasks.
 void set_num_threads(int n) noexcept;
-// Returns the number of CPUs that this process may use: the minimum of its affinity mask and its
-// cgroup quota.
-int available_cpus() noexcept;
 
 }  // namespace chainrule

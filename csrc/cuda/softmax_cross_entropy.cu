@@ -1,5 +1,6 @@
 // Softmax, eq. (55), and cross-entropy, eq. (64)-(67), in one pass over each row:
-//    loss = log Σ_k e^{z_k} - z_c        dlogits = (softmax(z) - onehot(c)) / rows
+//    loss = log Σ_k e^{z_k} - z_c        dlogits = (softmax(z) - onehot(c)) / instances
+// Both are multiplied by the row's weight, if there are weights.
 // Fused, so that the loss needs no probability, which could underflow to log 0.
 #include <cmath>
 
@@ -13,6 +14,7 @@ template <class T>
 struct CrossEntropy {
   const T* logits;
   const int64_t* labels;
+  const T* weight;
   T* losses;
   T* dlogits;
   T share;
@@ -37,20 +39,21 @@ struct CrossEntropy {
     const auto powers = values.map([=](T v) { return exp(v - top); });
     const T total =
         row.group.sum(powers.template sum<T>([](T sum, T v, int64_t) { return sum + v; }));
-    if (row.is_leader()) losses[row.index] = log(total) + (top - label_logit);
-    const T scale = share / total;
-    powers.for_each(
-        [=, part = share](T v, int64_t i) { dz[i] = v * scale - (i == correct ? part : T(0)); });
+    const T row_weight = weight && row.valid ? weight[row.index] : T(1);
+    if (row.is_leader()) losses[row.index] = row_weight * (log(total) + (top - label_logit));
+    const T part = share * row_weight, scale = part / total;
+    powers.for_each([=](T v, int64_t i) { dz[i] = v * scale - (i == correct ? part : T(0)); });
   }
 };
 
 }  // namespace
 
 template <class T>
-void softmax_cross_entropy(const T* logits, const int64_t* labels, T* losses, T* dlogits,
-                           const Rows& s) {
-  const T share = T(1) / static_cast<T>(max(1, s.rows));
-  for_each_row<T>(s, CrossEntropy<T>{logits, labels, losses, dlogits, share, device_errors()});
+void softmax_cross_entropy(const T* logits, const int64_t* labels, const T* weight, T* losses,
+                           T* dlogits, double instances, const Rows& s) {
+  const T share = T(1) / static_cast<T>(instances);
+  for_each_row<T>(s,
+                  CrossEntropy<T>{logits, labels, weight, losses, dlogits, share, device_errors()});
 }
 
 CR_INSTANTIATE(softmax_cross_entropy);

@@ -1,40 +1,29 @@
 // Squared error, eq. (35): losses = Σ_i (ŷ_i - y_i)². Gradient of the mean over the rows, eq. (22).
+#include <cmath>
+
 #include "cuda/kernel.h"
-#include "cuda/row_reduce.h"
+#include "cuda/loss_rows.h"
 
 namespace chainrule::cuda {
 namespace {
 
 template <class T>
 struct SquaredError {
-  const T* prediction;
-  const T* target;
-  T* losses;
-  T* dprediction;
-  T share;
-
-  template <class Row>
-  __device__ void operator()(Row& row) const {
-    const T* const a = prediction + row.index * row.columns;
-    const T* const b = target + row.index * row.columns;
-    T* const to = dprediction + row.index * row.columns;
-    const auto errors = row.values(T(0), [=](int64_t i) { return a[i] - b[i]; });
-    const int64_t columns = row.columns;
-    T total = errors.template sum<T>([=, factor = share](T sum, T error, int64_t i) {
-      if (i < columns) to[i] = factor * error;
-      return fma(error, error, sum);  // the padding adds 0
-    });
-    total = row.group.sum(total);
-    if (row.is_leader()) losses[row.index] = total;
+  static constexpr bool one_at_a_time = false;
+  __device__ T add(T total, T prediction, T target, T& gradient) const {
+    gradient = prediction - target;
+    return fma(gradient, gradient, total);
   }
 };
 
 }  // namespace
 
 template <class T>
-void squared_error(const T* prediction, const T* target, T* losses, T* dprediction, const Rows& s) {
-  const T share = T(2) / static_cast<T>(max(1, s.rows));
-  for_each_row<T>(s, SquaredError<T>{prediction, target, losses, dprediction, share});
+void squared_error(const T* prediction, const T* target, const T* weight, T* losses, T* dprediction,
+                   double instances, const Rows& s) {
+  const T scale = T(2) / static_cast<T>(instances);
+  for_each_row<T>(
+      s, LossRows<T, SquaredError<T>>{prediction, target, weight, losses, dprediction, scale, {}});
 }
 
 CR_INSTANTIATE(squared_error);

@@ -33,6 +33,7 @@ __global__ void __launch_bounds__(threads) begin_kernel(BeginStep s) {
   if (i == 0) {
     *s.rate = s.rates[step];
     *s.pass = *s.first_pass + static_cast<uint64_t>(step);
+    *s.step_number = *s.steps_done + static_cast<uint64_t>(step) + 1;
   }
   if (i >= s.count) return;
   const int64_t instance = s.order[step * s.batch + i];
@@ -40,9 +41,11 @@ __global__ void __launch_bounds__(threads) begin_kernel(BeginStep s) {
   if (s.classes) s.batch_classes[i] = s.classes[instance];
 }
 
-// Index of the first maximum, or of the first NaN, as numpy.argmax.
+// The predicted class: the index of the first maximum, or of the first NaN, as numpy.argmax. One
+// column is the logit of class 1, against class 0. NaN there is no class, -1.
 template <class T>
-__device__ int64_t argmax(const T* row, int64_t columns) {
+__device__ int64_t predicted_class(const T* row, int64_t columns) {
+  if (columns == 1) return row[0] > 0 ? 1 : row[0] <= 0 ? 0 : -1;
   int64_t best = 0;
   T value = row[0];
   for (int64_t j = 1; j < columns && value == value; ++j) {
@@ -65,7 +68,7 @@ __global__ void __launch_bounds__(threads) end_kernel(EndStep<T> s) {
   for (int64_t i = threadIdx.x; i < s.count; i += threads) {
     losses.part += static_cast<double>(s.losses[i]);
     losses.added(i / threads + 1);
-    if (s.classes) correct += argmax(s.output + i * s.columns, s.columns) == s.classes[i];
+    if (s.classes) correct += predicted_class(s.output + i * s.columns, s.columns) == s.classes[i];
   }
   const double sum = block_sum(losses.total(), sums);
   correct = block_sum(correct, counts);

@@ -13,6 +13,7 @@ struct BeginStep {
   const int64_t* order;        // instance indices in the epoch's order, `batch` per step
   const double* rates;         // learning rate per step
   const uint64_t* first_pass;  // dropout counter of the epoch's first step
+  const uint64_t* steps_done;  // optimizer steps before the epoch
   const int64_t* classes;      // of all instances; or null
   const int64_t* position;     // number of the step
   int64_t batch, count;        // instances per full step, and in this step
@@ -20,11 +21,12 @@ struct BeginStep {
   int64_t* batch_classes;      // out: (count); or null
   double* rate;                // out: learning rate of this step
   uint64_t* pass;              // out: dropout counter of this step
+  uint64_t* step_number;       // out: optimizer steps, this one included
 };
 
 // Runs after the loss: stores the step's loss sum and number of correct predictions, and increments
 // the step number. After a loss sum that is not finite, the learning rate is NaN for the rest of
-// the epoch, so that `sgd` changes nothing.
+// the epoch, so that `sgd` and `adam` change nothing.
 template <class T>
 struct EndStep {
   const T* losses;         // (count)

@@ -46,7 +46,7 @@ from chainrule.nn.layers import (
     Softmax,
     Tanh,
 )
-from chainrule.nn.losses import CrossEntropy, Loss, SquaredError
+from chainrule.nn.losses import BinaryCrossEntropy, CrossEntropy, Huber, Loss, SquaredError
 from chainrule.nn.network import Sequential
 from chainrule.program import Program
 from chainrule.system import (
@@ -61,20 +61,27 @@ from chainrule.system import (
     set_num_threads,
 )
 from chainrule.training.epoch import DivergenceError
-from chainrule.training.history import Evaluation, History
+from chainrule.training.evaluation import Evaluation
+from chainrule.training.history import History
+from chainrule.training.input_scale import ScaleWarning
 from chainrule.training.loop import evaluate, fit
-from chainrule.training.optimizers import SGD
+from chainrule.training.optimizers import SGD, Adam, AdamW
 from chainrule.training.schedules import Constant, Cosine, OneCycle
 from chainrule.training.stopping import EarlyStopping, GradientBelow
 
 if TYPE_CHECKING:
     from chainrule import calculus, data, plots, recipes
+    from chainrule.training.lr_find import lr_find
+    from chainrule.training.metrics import Metric
 
 __version__ = _core.version()
 
 __all__ = [
     "GELU",
     "SGD",
+    "Adam",
+    "AdamW",
+    "BinaryCrossEntropy",
     "Constant",
     "Conv2d",
     "Cosine",
@@ -86,14 +93,17 @@ __all__ = [
     "Flatten",
     "GradientBelow",
     "History",
+    "Huber",
     "Layer",
     "LeakyReLU",
     "Linear",
     "Loss",
     "MaxPool2d",
+    "Metric",
     "OneCycle",
     "Program",
     "ReLU",
+    "ScaleWarning",
     "Sequential",
     "Sigmoid",
     "Softmax",
@@ -111,6 +121,7 @@ __all__ = [
     "get_num_threads",
     "info",
     "load",
+    "lr_find",
     "ops",
     "plots",
     "recipes",
@@ -123,14 +134,21 @@ __all__ = [
 load = Sequential.load
 
 _LAZY = ("calculus", "data", "examples", "plots", "recipes")
+# Names of modules that most programs do not need.
+_LAZY_NAMES = {
+    "Metric": "chainrule.training.metrics",
+    "lr_find": "chainrule.training.lr_find",
+}
 
 
 def __getattr__(name: str) -> Any:
     # Imported when first used: programs with their own data and no plots do not need them.
     if name in _LAZY:
         return lazy_import(f"chainrule.{name}")
+    if name in _LAZY_NAMES:
+        return getattr(lazy_import(_LAZY_NAMES[name]), name)
     raise AttributeError(f"module 'chainrule' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *_LAZY, *_LAZY_NAMES})

@@ -11,7 +11,7 @@ def stream(seed: int, *key: int) -> np.random.SeedSequence:
     """Return an independent seed sequence for a key.
 
     Keys in use: (0, layer) weights, (1, layer) dropout, (2,) order of training instances, (3,)
-    validation split.
+    validation split, (4,) test set of the command line.
     """
     # NumPy imports numpy.random when it is first used.
     with importing:

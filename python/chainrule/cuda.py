@@ -234,6 +234,7 @@ class StepBuffers(NamedTuple):
     order : int64 (instances,), instance indices in the order of the epoch
     rates : float64 (steps,), learning rates
     first_pass : uint64 (), dropout counter of the epoch's first step
+    steps_done : uint64 (), optimizer steps before the epoch
     classes : int64 (instances,), or None
     batch_size : int, instances in a full step
     position : int64 (), number of the step, incremented by `end_step`
@@ -241,6 +242,7 @@ class StepBuffers(NamedTuple):
     batch_classes : int64 (batch,), or None without ``classes``
     rate : float64 (), learning rate of this step
     pass_number : uint64 (), dropout counter of this step
+    step_number : uint64 (), optimizer steps, this one included
     losses : float64 (steps,), sum of the losses per step
     correct : int64 (steps,), number of correct predictions per step
     stopped : int64 (), nonzero after a loss that is not finite
@@ -249,6 +251,7 @@ class StepBuffers(NamedTuple):
     order: Any
     rates: Any
     first_pass: Any
+    steps_done: Any
     classes: Any
     batch_size: int
     position: Any
@@ -256,17 +259,19 @@ class StepBuffers(NamedTuple):
     batch_classes: Any
     rate: Any
     pass_number: Any
+    step_number: Any
     losses: Any
     correct: Any
     stopped: Any
 
 
 def begin_step(step: StepBuffers) -> None:
-    """Select the batch, the learning rate and the dropout counter of a training step."""
+    """Select the batch, learning rate, dropout counter and step number of a training step."""
     _core.cuda_begin_step(
         order=step.order,
         rates=step.rates,
         first_pass=step.first_pass,
+        steps_done=step.steps_done,
         classes=step.classes,
         batch_size=step.batch_size,
         position=step.position,
@@ -274,6 +279,7 @@ def begin_step(step: StepBuffers) -> None:
         batch_classes=step.batch_classes,
         rate=step.rate,
         pass_number=step.pass_number,
+        step_number=step.step_number,
     )
 
 

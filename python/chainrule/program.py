@@ -16,9 +16,10 @@ class Program(_core.Program):
     recorded operations.
 
     Values that change between runs are read from memory at each run. These are the elements of all
-    arrays, and two parameters if they are arrays without dimensions: ``learning_rate`` of `ops.sgd`
-    (float64) and ``offset`` of `ops.dropout` (uint64). NumPy cannot ``resize`` the arrays while the
-    program exists. No other thread may change them during a run.
+    arrays, and three parameters if they are arrays without dimensions: ``learning_rate`` of
+    `ops.sgd` and `ops.adam` (float64), ``step`` of `ops.adam` (uint64) and ``offset`` of
+    `ops.dropout` (uint64). NumPy cannot ``resize`` the arrays while the program exists. No other
+    thread may change them during a run.
 
     During a run, subnormal numbers are flushed to zero. The caller's floating-point mode is
     restored after it. If runs take at most 5 ms, a program tries fewer threads than

@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ._types import Shape
 from .nn.layers import Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU
 from .nn.network import Sequential
 from .training.optimizers import SGD
@@ -32,7 +33,9 @@ __all__ = ["RECIPES", "Recipe", "cnn", "lenet", "mlp"]
 IMAGE = (28, 28, 1)
 
 
-def cnn(seed: int = 0, dtype: str = "float32") -> Sequential:
+def cnn(
+    seed: int = 0, dtype: str = "float32", input_shape: Shape = IMAGE, outputs: int = 10
+) -> Sequential:
     """Build the convolutional network with dropout: 1,199,882 parameters.
 
     Parameters
@@ -41,11 +44,15 @@ def cnn(seed: int = 0, dtype: str = "float32") -> Sequential:
         Seed of the initial weights and of the dropout masks.
     dtype : str
         ``"float32"`` or ``"float64"``.
+    input_shape : tuple of int
+        Rows, columns and channels of an image.
+    outputs : int
+        The number of classes.
 
     Returns
     -------
     Sequential
-        From images (N, 28, 28, 1) to logits (N, 10).
+        From images (N, *input_shape) to logits (N, outputs).
 
     Examples
     --------
@@ -64,14 +71,16 @@ def cnn(seed: int = 0, dtype: str = "float32") -> Sequential:
         Linear(128),
         ReLU(),
         Dropout(0.5),
-        Linear(10),
-        input_shape=IMAGE,
+        Linear(outputs),
+        input_shape=input_shape,
         seed=seed,
         dtype=dtype,
     )
 
 
-def lenet(seed: int = 0, dtype: str = "float32") -> Sequential:
+def lenet(
+    seed: int = 0, dtype: str = "float32", input_shape: Shape = IMAGE, outputs: int = 10
+) -> Sequential:
     """Build LeNet-5 with ReLU and max-pooling instead of the original's: 61,706 parameters.
 
     Parameters and return value are those of `cnn`.
@@ -94,14 +103,16 @@ def lenet(seed: int = 0, dtype: str = "float32") -> Sequential:
         ReLU(),
         Linear(84),
         ReLU(),
-        Linear(10),
-        input_shape=IMAGE,
+        Linear(outputs),
+        input_shape=input_shape,
         seed=seed,
         dtype=dtype,
     )
 
 
-def mlp(seed: int = 0, dtype: str = "float32") -> Sequential:
+def mlp(
+    seed: int = 0, dtype: str = "float32", input_shape: Shape = IMAGE, outputs: int = 10
+) -> Sequential:
     """Build a network with one hidden layer of 128 neurons: 101,770 parameters.
 
     Parameters and return value are those of `cnn`.
@@ -116,8 +127,8 @@ def mlp(seed: int = 0, dtype: str = "float32") -> Sequential:
         Flatten(),
         Linear(128),
         ReLU(),
-        Linear(10),
-        input_shape=IMAGE,
+        Linear(outputs),
+        input_shape=input_shape,
         seed=seed,
         dtype=dtype,
     )

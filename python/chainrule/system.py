@@ -84,9 +84,10 @@ def get_num_threads() -> int:
 def set_num_threads(n: int) -> None:
     """Set the maximum number of threads of an operation. Results do not depend on it.
 
-    At import it is the value of the environment variable CHAINRULE_NUM_THREADS if set, else the
-    number of CPUs available to this process. A `Program`, and so every step of `fit`, tries fewer
-    threads from time to time and uses the fastest number.
+    At import it is the value of the environment variable CHAINRULE_NUM_THREADS if set. Otherwise it
+    is the number of CPUs that the process may use, by its affinity mask and the quotas of its
+    control groups, or OMP_NUM_THREADS if that is smaller. A `Program`, and so every step of `fit`,
+    tries fewer threads from time to time and uses the fastest number.
 
     Parameters
     ----------

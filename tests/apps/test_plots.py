@@ -318,3 +318,32 @@ def test_without_matplotlib_the_error_names_the_command_that_installs_it() -> No
         "except ImportError as error:\n    print(error)"
     )
     assert run(program) == 'matplotlib is not installed: pip install "chainrule[cli]"'
+
+
+NAMES = ["indigo bunting, Passerina cyanea", "Ankle boot", "$5 and $6 notes", "T-shirt/top"]
+
+
+@pytest.mark.parametrize("count", [1, 3, 12])
+def test_long_class_names_of_mistakes_do_not_overlap(count: int) -> None:
+    probabilities = np.eye(4)[np.arange(12) % 4] * 0.9
+    labels = np.roll(np.arange(12), 3) % 4
+    figure = plots.mistakes(probabilities, (np.ones((12, 5, 5, 1)), labels), count, labels=NAMES)
+    rendered(figure)
+    titles = [axes.title for axes in figure.axes if axes.get_title()]
+    assert len(titles) == count
+    assert titles[0].get_text().splitlines()[-1] == "90.0 %"
+    boxes = [title.get_window_extent() for title in titles]
+    for index, box in enumerate(boxes):
+        assert box.x0 >= 0
+        assert box.x1 <= figure.bbox.x1
+        assert not any(box.overlaps(other) for other in boxes[:index])
+    shown = "\n".join(title.get_text() for title in titles)
+    assert "read as indigo bunting, P" in shown
+    assert "Passerina cyanea" not in shown
+
+
+def test_short_class_names_of_mistakes_are_on_one_line() -> None:
+    probabilities = np.array([[0.9, 0.1]])
+    data = np.ones((1, 5, 5, 1)), np.array([1])
+    figure = plots.mistakes(probabilities, data, labels=["cat", "dog"])
+    assert figure.axes[0].get_title() == "dog read as cat\n90.0 %"

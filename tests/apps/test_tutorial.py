@@ -83,7 +83,7 @@ def test_page_has_every_equation(text: str) -> None:
         assert row, number
         assert row[2] == str(number)
         assert "<math" in row[1]
-    rows = re.findall(r'<tr><td><a href="#eq-(\d+)">', text)
+    rows = re.findall(r'<tr id="index-\d+"><td><a href="#eq-(\d+)">', text)
     assert rows == [str(number) for number in range(1, 68)]
 
 
@@ -262,20 +262,148 @@ def test_page_does_not_scroll_horizontally_on_a_phone(browser_tab: Tab, page_fil
     )
     assert wide == []
     cut = browser_tab.evaluate(
-        "[...document.querySelectorAll('.eq .body, .panel')].filter(e => e.scrollWidth > "
+        "[...document.querySelectorAll('.panel')].filter(e => e.scrollWidth > "
         "e.clientWidth + 1).map(e => [(e.parentElement || e).id, e.clientWidth, e.scrollWidth])"
     )
     assert cut == []
-    lines = browser_tab.evaluate(
-        "[...document.querySelectorAll('.slider')].map(s => new Set([...s.children].slice(1).map("
-        "e => { const b = e.getBoundingClientRect(); return Math.round((b.top + b.bottom) / 2); }"
-        ")).size)"
+    heights = browser_tab.evaluate(
+        "[...document.querySelectorAll('.slider')].map(s => [...s.children].slice(1).map("
+        "e => { const b = e.getBoundingClientRect(); return (b.top + b.bottom) / 2; }))"
     )
-    assert set(lines) == {1}, "a slider and its buttons must be in one line"
+    for each in heights:
+        assert max(each) - min(each) < 2, "a slider and its buttons must be in one line"
     assert (
         browser_tab.evaluate("getComputedStyle(document.querySelector('main p')).fontSize")
         == "16px"
     )
+
+
+def test_equations_are_legible_on_a_phone(browser_tab: Tab, page_file: Path) -> None:
+    """Equations have at least 14 pixels, and fit into the page or say that they scroll."""
+    browser_tab.resize(*PHONE)
+    browser_tab.open(page_file.as_uri())
+    sizes = browser_tab.evaluate(
+        "[...document.querySelectorAll('math')].filter(m => m.getClientRects().length)"
+        ".map(m => parseFloat(getComputedStyle(m).fontSize))"
+    )
+    assert len(sizes) > 100
+    assert min(sizes) >= 14
+    boxes = browser_tab.evaluate(
+        "[...document.querySelectorAll('.eq .body, .scroll, .trace, .output')].map(e => {"
+        "const h = (e.closest('.row') || e).nextElementSibling; return [e.className,"
+        "e.scrollWidth > e.clientWidth + 1, h.getClientRects().length > 0, h.textContent,"
+        "getComputedStyle(e).overflowX, e.tabIndex]; })"
+    )
+    assert any(wide for _, wide, *_ in boxes)
+    for name, wide, said, hint, overflow, focus in boxes:
+        assert (said, focus) == (wide, 0), name
+        assert "scrolls sideways" in hint
+        assert overflow == "auto"
+    assert not any(wide for name, wide, *_ in boxes if name == "body")
+
+
+def test_pictures_have_no_white_card_in_the_dark_scheme(
+    browser_tab: Tab, page_file: Path, tmp_path: Path
+) -> None:
+    """Pictures are dark in the dark scheme, and have about the contrast of the light scheme."""
+    from PIL import Image
+
+    found: dict[str, list[tuple[float, float]]] = {}
+    # Figures with heatmaps, images, text on a heatmap, and curves.
+    figures = ("slide", "maps", "softmax", "confusion", "mistakes", "filters", "descent")
+    names = [*(f"#fig-{name} .panels" for name in figures), "#digits .trace"]
+    for scheme in ("light", "dark"):
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        browser_tab.call("Emulation.setEmulatedMedia", features=features)
+        browser_tab.resize(*DESKTOP)
+        browser_tab.open(page_file.as_uri())
+        found[scheme] = []
+        for name in names:
+            browser_tab.screenshot(name, tmp_path / "x.png")
+            pixels = np.asarray(Image.open(tmp_path / "x.png").convert("L"), dtype=float)
+            found[scheme].append((float(np.median(pixels)), float(pixels.std())))
+    browser_tab.call("Emulation.setEmulatedMedia", features=[])
+    for name, light, dark in zip(names, *found.values(), strict=True):
+        assert light[0] > 225, name
+        assert dark[0] < 60, name
+        assert dark[1] > 0.5 * light[1], name
+
+
+RESULT = "document.querySelector('#{0}').closest('form').dataset.result || ''"
+VERDICT = "document.querySelector('#{0}').closest('form').querySelector('.verdict').textContent"
+
+
+def test_each_chapter_ends_with_three_exercises(tab: Tab) -> None:
+    found = tab.evaluate(
+        "[...document.querySelectorAll('main > section')].map(s => [s.id, s.lastElementChild"
+        ".className, [...s.querySelectorAll('.exercise')].map(f => [JSON.parse(f.dataset.check)"
+        ".kind, [...f.querySelectorAll('.uses a')].map(a => a.hash)])])"
+    )
+    assert [key for key, *_ in found] == [key for key, *_ in CHAPTERS]
+    for _, last, exercises in found:
+        assert last == "exercises"
+        assert [kind for kind, _ in exercises] == ["number", "setting", "line"]
+        assert all(
+            links and all(link.startswith("#index-") for link in links) for _, links in exercises
+        )
+
+
+def test_exercises_are_checked_with_a_mouse(tab: Tab) -> None:
+    for name, wrong, right in (
+        ("descent-exercise-1", "0,6", "1,4"),
+        ("depth-exercise-1", "100,352", "101,770"),
+        ("neuron-exercise-1", "-1.5", "\N{MINUS SIGN}0.15"),
+        ("three-units-exercise-3", "a_1^(1)", "'a_2^(1)'"[1:-1]),
+        ("depth-exercise-3", "<", " > "),
+    ):
+        assert tab.evaluate(RESULT.format(name)) == ""
+        button = f"form:has(#{name}) button"
+        tab.click(button)
+        assert tab.evaluate(RESULT.format(name)) == "empty"
+        for text, result in ((wrong, "wrong"), (right, "right")):
+            tab.click(f"#{name}")
+            tab.evaluate(f"document.querySelector('#{name}').select()")
+            tab.type(text)
+            assert tab.evaluate(RESULT.format(name)) == ""
+            tab.click(button)
+            assert tab.evaluate(RESULT.format(name)) == result, name
+        assert tab.evaluate(VERDICT.format(name)).startswith("Correct. ")
+
+
+def test_exercises_are_checked_with_a_keyboard(tab: Tab) -> None:
+    """The whole exercise works without a mouse: the slider with arrows, the check with Enter."""
+    tab.evaluate("document.querySelector('#jacobians-exercise-2').focus()")
+    tab.press("Tab")
+    assert tab.evaluate("document.activeElement.textContent") == "Check"
+    tab.press("Enter")
+    assert tab.evaluate(RESULT.format("jacobians-exercise-2")) == "wrong"
+    assert tab.evaluate(VERDICT.format("jacobians-exercise-2")).startswith("Not yet. ")
+    tab.evaluate("document.querySelector('#jacobians-exercise-2').focus()")
+    for _ in range(2):
+        tab.press("ArrowRight")
+    label = "document.querySelector('#jacobians-exercise-2').getAttribute('aria-valuetext')"
+    assert tab.evaluate(label) == "2"
+    tab.press("Tab")
+    tab.press(" ")
+    assert tab.evaluate(RESULT.format("jacobians-exercise-2")) == "right"
+    tab.evaluate("document.querySelector('#layers-exercise-1').focus()")
+    tab.type("12")
+    tab.press("Enter")
+    assert tab.evaluate(RESULT.format("layers-exercise-1")) == "right"
+    # The text of a result is announced, and the page is not left.
+    assert tab.evaluate("document.querySelectorAll('.verdict[role=status]').length") == 27
+    assert tab.evaluate("location.search") == ""
+
+
+def test_every_right_answer_is_accepted(tab: Tab) -> None:
+    results = tab.evaluate(
+        "[...document.querySelectorAll('.exercise')].flatMap(form => { const input = "
+        "form.querySelector('input'), d = JSON.parse(form.dataset.check);"
+        "return (d.answers || [d.answer]).map(each => { input.value = each; form.requestSubmit();"
+        "return [input.id, form.dataset.result]; }); })"
+    )
+    assert len(results) >= 27
+    assert {result for _, result in results} == {"right"}, results
 
 
 def test_page_is_complete_without_script(browser_tab: Tab, page_file: Path) -> None:
@@ -294,6 +422,11 @@ def test_page_is_complete_without_script(browser_tab: Tab, page_file: Path) -> N
     for name, slider, frames in state:
         assert slider == 0, name
         assert frames > 0, name
+    shown = browser_tab.evaluate(
+        "['.exercise > p', '.exercise summary', '.exercise button'].map(s => "
+        "document.querySelector(s).getClientRects().length > 0)"
+    )
+    assert shown == [True, True, False]
 
 
 def test_print_opens_the_code_and_shows_the_static_frame(tab: Tab) -> None:
@@ -305,7 +438,7 @@ def test_print_opens_the_code_and_shows_the_static_frame(tab: Tab) -> None:
         "return [count(i.max), count(0)]; })()"
     )[::-1]
     assert start < end
-    closed = "document.querySelectorAll('main details:not([open])').length"
+    closed = "document.querySelectorAll('main details.call:not([open])').length"
     assert tab.evaluate(closed) > 0
     tab.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert tab.evaluate(closed) == 0
@@ -318,32 +451,12 @@ def test_print_opens_the_code_and_shows_the_static_frame(tab: Tab) -> None:
     assert len(re.findall(rb"/Type\s*/Page\b", pages)) > 10
 
 
-CONTRAST = """
-(() => {
-  const parse = (c) => (c.match(/[\\d.]+/g) || []).map(Number);
-  const light = (c) => {
-    const [r, g, b] = c.map(v => v / 255)
-      .map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
-    return .2126 * r + .7152 * g + .0722 * b;
-  };
-  const behind = (e) => {
-    for (; e; e = e.parentElement) {
-      const c = parse(getComputedStyle(e).backgroundColor);
-      if (c.length === 3 || c[3] > 0) return c.slice(0, 3);
-    }
-    return [255, 255, 255];
-  };
-  const found = {};
-  for (const s of ['main p', 'h1', 'h2 .number', '.no', '.names', '.names code', 'figcaption',
-                   'figcaption a', '.call summary', 'pre .k', 'pre .s', 'pre .n', 'pre .c',
-                   '.slider output', '.notes p', '.facts dt', 'nav a', 'th', 'pre.output',
-                   '.trace td']) {
-    const e = document.querySelector(s);
-    const [a, b] = [light(parse(getComputedStyle(e).color)), light(behind(e))];
-    found[s] = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
-  }
-  return found;
-})()
+# One element per selector.
+TEXTS = """
+main p, h1, h2 .number, .no, .names, .names code, figcaption, figcaption a, .call summary,
+pre .k, pre .s, pre .n, pre .c, .slider output, .notes p, .facts dt, nav a, th,
+pre.output, .trace td, .exercise p, .uses, .uses a, .exercise output, .exercise button,
+.exercise input[type=text], .solution summary
 """
 
 
@@ -356,7 +469,7 @@ def test_text_contrast(browser_tab: Tab, page_file: Path, scheme: str) -> None:
     try:
         browser_tab.open(page_file.as_uri())
         dark = browser_tab.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
-        ratios = browser_tab.evaluate(CONTRAST)
+        ratios = browser_tab.contrast(" ".join(TEXTS.split()).split(", "))
     finally:
         browser_tab.call("Emulation.setEmulatedMedia", features=[])
     assert dark == (scheme == "dark")
@@ -376,22 +489,3 @@ def test_page_is_accessible(tab: Tab) -> None:
     assert levels.count(1) == 1
     assert all(below <= above + 1 for above, below in pairwise(levels))
     assert tab.evaluate("[...document.querySelectorAll('input')].every(i => i.labels.length === 1)")
-
-
-# The command
-
-
-def test_command_rejects_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["tutorial", "--quick", "--out", str(tmp_path)]) == 2
-    assert "path must be a regular file, got a folder" in capsys.readouterr().err
-
-
-def test_command_without_its_extra_names_the_install_command(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    import sys
-
-    monkeypatch.setitem(sys.modules, "latex2mathml", None)
-    assert main(["tutorial", "--out", str(tmp_path / "x.html")]) == 1
-    assert 'pip install "chainrule[cli]"' in capsys.readouterr().err
-    assert not (tmp_path / "x.html").exists()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import gettext
+import importlib
 import io
 import os
 import random
@@ -34,23 +35,30 @@ import chainrule.plots.charts
 from chainrule import tutorial
 
 with instrumented("chainrule.cli"):
-    from chainrule.cli import commands, exit_codes
+    from chainrule.cli import exit_codes, options, training_run
     from chainrule.cli import main as command_line
 
 FOLDER = temporary_folder()
 ALLOWED = {exit_codes.SUCCESS, exit_codes.FAILURE, exit_codes.USAGE_ERROR}
 DIGITS = cr.data.digits()
-PATHS = ("model.safetensors", "digit.png", "absent", "folder", "folder/new", "notes.txt", "-", ".")
+PATHS = (
+    "model.safetensors", "digit.png", "absent", "folder", "folder/new", "notes.txt", "-", ".",
+    "images", "table.csv", "table.safetensors",
+)  # fmt: skip
 OPTIONS = (
     "--network", "--data", "--embedded", "--epochs", "--batch-size", "--learning-rate", "--seed",
-    "--device", "--threads", "--out", "--show", "--quick", "--help", "-h", "--version", "--",
+    "--device", "--threads", "--out", "--show", "--quick", "--verbose",
+    "--format", "--target", "--task", "--drop", "--size", "--test",
+    "--help", "-h", "--version", "--",
 )  # fmt: skip
 VALUES = (
-    "cnn", "mlp", "lenet", "cpu", "cuda", "0", "1", "2", "-1", "nan", "inf", "-inf", "1e-3",
+    "cnn", "mlp", "lenet", "linear 64, relu, linear", "conv 4 3, pool 2, linear", "csv", "json",
+    "kind", "size", "regression", "classification", "8", "28x28",
+    "cpu", "cuda", "0", "1", "2", "-1", "nan", "inf", "-inf", "1e-3",
     "1e999", "1e-999", "0.1", "100000", "1000000000000", "18446744073709551616", "9" * 50,
     "9" * 5000, "", " 1", "0x10", "1_000", "١", "\ud800", "é", "%s", "{}", "\n", "\x1b[31m", *PATHS,
 )  # fmt: skip
-COMMANDS = ("mnist", "predict", "tutorial", "info", "nothing")
+COMMANDS = ("mnist", "train", "evaluate", "predict", "tutorial", "info", "nothing")
 
 
 def write_files() -> None:
@@ -61,12 +69,31 @@ def write_files() -> None:
     PIL.Image.fromarray(DIGITS[1].images[0, :, :, 0]).save(FOLDER / "digit.png")
     (FOLDER / "notes.txt").write_text("text\n")
     (FOLDER / "folder").mkdir(exist_ok=True)
+    for index, name in enumerate(("one", "two") * 3):
+        (FOLDER / "images" / name).mkdir(exist_ok=True, parents=True)
+        PIL.Image.fromarray(DIGITS[1].images[index, :, :, 0]).save(
+            FOLDER / "images" / name / f"{index}.png"
+        )
+    rows = [f"{index},{'red' if index % 2 else 'blue'},{'ab'[index % 2]}" for index in range(9)]
+    (FOLDER / "table.csv").write_text("\n".join(["size,color,kind", *rows]))
+    columns = [
+        {"name": "size", "mean": 4.0, "scale": 2.0},
+        {"name": "color", "categories": ["blue", "red"]},
+    ]
+    target = {"name": "kind", "categories": ["a", "b"]}
+    network = cr.Sequential(cr.Linear(2), input_shape=(3,))
+    notes = {"columns": columns, "target": target, "task": "classification"}
+    network.metadata = {"data": "table", "table": notes}
+    network.save(FOLDER / "table.safetensors")
 
 
 def prepare() -> None:
     """Write the files, and replace what takes long."""
     write_files()
     os.chdir(FOLDER)
+    with contextlib.suppress(ImportError):  # their import needs memory
+        importlib.import_module("pandas")
+        importlib.import_module("sklearn.preprocessing")
     for name in ("CHAINRULE_DATA", "NO_COLOR"):
         os.environ.pop(name, None)
 
@@ -74,11 +101,11 @@ def prepare() -> None:
         raise FileNotFoundError("mnist: the data set must be in a known folder, got none")
 
     replaced: dict[tuple[Any, str], Any] = {
-        (commands.TrainingRun, "run"): lambda self: exit_codes.SUCCESS,
+        (training_run.TrainingRun, "run"): lambda self, extra=None: exit_codes.SUCCESS,
         (tutorial, "build"): lambda quick, show: "<html>",
-        (commands.data, "mnist"): absent,
-        (commands.data, "digits"): lambda: DIGITS,
-        (commands, "set_num_threads"): lambda count: cr.set_num_threads(min(count, 2)),
+        (cr.data, "mnist"): absent,
+        (cr.data, "digits"): lambda: DIGITS,
+        (options, "set_num_threads"): lambda count: cr.set_num_threads(min(count, 2)),
     }
     # click translates its texts. The search for translations takes a third of the time.
     replaced[gettext, "find"] = functools.cache(gettext.find)
@@ -170,6 +197,11 @@ def seeds() -> dict[str, bytes]:
         "predict-text": ["predict", "notes.txt", "digit.png"],
         "tutorial": ["tutorial", "--quick", "--out", "page.html"],
         "tutorial-folder": ["tutorial", "--out", "folder"],
+        "predict-table": ["predict", "table.safetensors", "table.csv", "--format", "json"],
+        "evaluate": ["evaluate", "model.safetensors", "images"],
+        "evaluate-table": ["evaluate", "table.safetensors", "table.csv"],
+        "train": ["train", "images", "--network", "conv 4 3, relu, linear", "--size", "8"],
+        "train-table": ["train", "table.csv", "--target", "kind", "--out", "folder/new"],
         "mnist": ["mnist", "--embedded", "--network", "mlp", "--out", "folder/new"],
         "mnist-data": ["mnist", "--data", "folder", "--epochs", "1", "--threads", "2"],
         "mnist-rate": ["mnist", "--embedded", "--learning-rate=nan"],

@@ -6,6 +6,7 @@ import json
 import random
 import struct
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 from fuzz_harness import (
@@ -27,14 +28,28 @@ with instrumented("chainrule.nn", "chainrule._validation", "chainrule._files"):
 FILE = InputFile("network.safetensors")
 
 
+@dataclass(frozen=True, repr=False)
+class Scale(cr.Layer):
+    """A layer that a file can name because its class is given."""
+
+    factor: float = 1.0
+    axes: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.factor, float | int):
+            raise TypeError("Scale: factor must be a number")
+
+
 def check(data: bytes) -> None:
     """Load the file. A network that results has the parameters that its architecture names."""
     FILE.write(data)
     try:
-        network = cr.load(FILE.path)
+        network = cr.load(FILE.path, layers=[Scale])
     except Exception as error:
         expect_documented(error, [FILE.path.name])
         return
+    if not isinstance(network.metadata, dict):
+        raise Finding(f"the notes are {network.metadata!r}")
     size = sum(array.size for array in network.parameters.values())
     if network.parameter_vector.size != size:
         raise Finding(f"the vector has {network.parameter_vector.size} parameters, not {size}")
@@ -99,6 +114,9 @@ def seeds() -> dict[str, bytes]:
         "double": cr.Sequential(cr.Linear(2), input_shape=(3,), dtype="float64"),
         "flatten": cr.Sequential(cr.Flatten(), input_shape=(2, 2)),
     }
+    networks["own"] = cr.Sequential(Scale(2.0, (1, 2)), input_shape=(2,))
+    networks["notes"] = cr.Sequential(cr.ReLU(), input_shape=(2,))
+    networks["notes"].metadata = {"classes": ["a", "é", "\n"], "n": [1, 0.5, None, {"b": True}]}
     for name, network in networks.items():
         network.save(FILE.path.with_name("seed.safetensors"))
         found[name] = FILE.path.with_name("seed.safetensors").read_bytes()

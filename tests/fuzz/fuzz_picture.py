@@ -32,7 +32,7 @@ with instrumented("PIL", "chainrule.data"):
     Image.init()
 
 FILE = InputFile("digit.png")
-BLANK = np.zeros((28, 28, 1), np.uint8)
+BLANK = digit_image.FoundDigit(np.zeros((28, 28, 1), np.uint8), digits=1)
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -43,9 +43,9 @@ def check(data: bytes) -> None:
     runs it.
     """
     FILE.write(data)
-    search = digit_image.to_digit if zlib.crc32(data) % 16 == 0 else lambda gray: BLANK
+    search = digit_image._found if zlib.crc32(data) % 16 == 0 else lambda gray: BLANK
     try:
-        with mock.patch.object(digit_image, "to_digit", search):
+        with mock.patch.object(digit_image, "_found", search):
             digit = digit_image.read_digit(FILE.path)
     except Exception as error:
         expect_documented(error, [str(FILE.path)])

@@ -63,9 +63,7 @@ def test_two_classes_as_booleans() -> None:
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (np.array([[1, 1, 0]] * 5), "reads one class per instance, not one number per class"),
         (np.array([[0.2, 0.5, 0.3]] * 5), "reads one class per instance, not one number per class"),
-        (np.array([[0, 0, 0]] * 5), "reads one class per instance, not one number per class"),
         (LABELS + 0.5, "CrossEntropy reads one class per instance, and SquaredError reads num"),
         (np.array([0.0, np.nan, 1, 2, 0]), "and SquaredError reads numbers"),
         (np.array([0.0, np.inf, 1, 2, 0]), "and SquaredError reads numbers"),
@@ -84,6 +82,12 @@ def test_labels_without_a_right_conversion_get_no_expression(labels: Any, messag
     with pytest.raises((TypeError, ValueError), match=message) as error:
         dense().loss_and_gradient(X, labels, cr.CrossEntropy())
     assert ": use " not in str(error.value)
+
+
+def test_labels_of_several_classes_need_another_loss() -> None:
+    for labels in (np.array([[1, 1, 0]] * 5), np.zeros((5, 3)), np.ones((5, 3), bool)):
+        with pytest.raises((TypeError, ValueError), match=r"use BinaryCrossEntropy\(\) if an inst"):
+            dense().loss_and_gradient(X, labels, cr.CrossEntropy())
 
 
 def test_labels_with_two_long_axes_get_no_expression() -> None:
@@ -156,7 +160,9 @@ def test_pixels_of_another_integer_dtype_become_uint8(dtype: Any) -> None:
     net = cr.Sequential(cr.Conv2d(2, 3), input_shape=(6, 6, 1))
     for pixels in (PIXELS, PIXELS // 2):
         x = pixels.astype(dtype)
-        with pytest.raises(TypeError, match=r"if x are pixels$") as error:
+        with pytest.raises(
+            TypeError, match=r'if x are pixels, else x\.astype\("float32"\)$'
+        ) as error:
             net.predict(x)
         assert np.array_equal(net.predict(followed(str(error.value), x=x)), net.predict(pixels))
 
@@ -170,7 +176,7 @@ def test_numbers_of_another_dtype() -> None:
         assert value.dtype == np.float32
         assert np.array_equal(value, x.astype(np.float32))
     flat = np.array([[0, 255, 3, 4]])
-    with pytest.raises(TypeError, match=r'255, if x are pixels, else x\.astype\("float32"\)$'):
+    with pytest.raises(TypeError, match=r"use x\.astype\(.*, which keeps .*, or \(x / 255\)\.ast"):
         net.predict(flat)
     deep = rng.integers(0, 65536, (5, 6, 6, 1)).astype(np.uint16)
     with pytest.raises(TypeError, match=r"if x are pixels of 16 bits$") as error:
@@ -196,8 +202,8 @@ def test_numbers_of_another_dtype() -> None:
         (PIXELS[:1], PIXELS[0]),
         (PIXELS[:1], PIXELS[0, :, :, 0]),
         (COLORS[:1], COLORS[0]),
-        (PIXELS.reshape(5, 36), PIXELS),
-        (COLORS.reshape(5, -1), COLORS),
+        (PIXELS.reshape(5, 36) / np.float32(255), PIXELS / np.float32(255)),
+        (COLORS.reshape(5, -1) / np.float32(255), COLORS / np.float32(255)),
         (X, X[..., None]),
         (X[:, :1], X[:, 0]),
     ],
@@ -242,3 +248,75 @@ def test_the_end_of_a_convolutional_network(layers: Any, hint: Any) -> None:
     loss, _ = ended.loss_and_gradient(PIXELS, LABELS, cr.CrossEntropy())
     probabilities = ended.predict_proba(PIXELS)[np.arange(5), LABELS].astype(float)
     assert loss == pytest.approx(-np.log(probabilities).mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_uint8_is_pixels_only_in_images(dtype: str) -> None:
+    columns = np.array([[0, 1, 1, 0], [1, 1, 0, 255]], np.uint8)
+    net = dense(dtype=dtype)
+    x = columns.astype(dtype)
+    calls = (
+        net.predict,
+        net.forward,
+        lambda x: net.loss_and_gradient(x, LABELS[:2], cr.CrossEntropy()),
+        lambda x: cr.evaluate(net, (x, LABELS[:2])),
+        lambda x: cr.calculus.trace(net, x, LABELS[:2], cr.CrossEntropy()),
+        lambda x: cr.calculus.jacobian(net, x),
+    )
+    for call in calls:
+        with pytest.raises(TypeError, match=r"unless input_shape is an image .*got uint8") as error:
+            call(columns)
+        values, scaled = re.split(", or ", str(error.value).partition(": use ")[2])
+        kept = eval(values.split(", which")[0], {"x": columns})
+        scaled = eval(scaled.split(", which")[0], {"x": columns, "np": np})
+        assert kept.dtype == scaled.dtype == dtype
+        assert np.array_equal(kept, x)
+        np.testing.assert_allclose(scaled, columns / 255, rtol=1e-7)
+        call(kept)
+    # The way for images, as the message says.
+    with pytest.raises(TypeError, match=r"or images \(input_shape=\(6, 6, 1\), Flatten\(\)\)$"):
+        cr.Sequential(cr.Linear(3), input_shape=(36,)).predict(PIXELS)
+    net = cr.Sequential(cr.Flatten(), cr.Linear(3), input_shape=(6, 6, 1))
+    assert np.array_equal(net.predict(PIXELS), net.predict(PIXELS / np.float32(255)))
+
+
+def test_parameters_and_rows_of_uint8_keep_their_values_in_calculus() -> None:
+    weight, bias = np.array([[2, 3]], np.uint8), np.array([1], np.uint8)
+    layer, parameters = cr.Linear(1), {"weight": weight, "bias": bias}
+    x = np.array([5, 7], np.uint8)
+    got = cr.calculus.layer_parameter_jacobian(layer, x, parameters)
+    assert got.tolist() == [[1.0, 5.0, 7.0]]
+    assert cr.calculus.layer_jacobian(layer, x, parameters).tolist() == [[2.0, 3.0]]
+
+
+def test_targets_of_uint8_name_both_ways() -> None:
+    net = cr.Sequential(cr.LeakyReLU(), input_shape=(6, 6, 1))
+    with pytest.raises(TypeError, match="keeps the values, or target / np") as error:
+        net.loss_and_gradient(PIXELS, PIXELS, cr.SquaredError())
+    values, scaled = re.split(", or ", str(error.value).partition(": use ")[2])
+    assert np.array_equal(eval(values.split(", which")[0], {"target": PIXELS}), PIXELS)
+    target = eval(scaled.split(", which")[0], {"target": PIXELS, "np": np})
+    assert net.loss_and_gradient(PIXELS, target, cr.SquaredError())[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("labels", "hint"),
+    [
+        (np.array([0, 1, 1, 0, 1]), r"use BinaryCrossEntropy\(\), .* or end it with Linear\(2\)$"),
+        (LABELS > 0, r"use BinaryCrossEntropy\(\), .* or end it with Linear\(2\)$"),
+        (np.array([[0.0], [1], [1], [0], [1]]), r"use BinaryCrossEntropy\(\)"),
+        (LABELS, r"end it with Linear\(3\) if labels are classes, or use SquaredError\(\)"),
+        (np.array([0.5, 1, 2, 3, 4]), r"use SquaredError\(\), which reads numbers$"),
+        (np.array([-1, 1, 1, -1, 1]), r"use SquaredError\(\), which reads numbers$"),
+        (np.array(list("abcab")), "at least 2, got 1$"),
+    ],
+)
+def test_cross_entropy_of_one_output_is_refused(labels: Any, hint: str) -> None:
+    for net in (dense(1), cr.Sequential(cr.Linear(1), cr.Softmax(), input_shape=(4,))):
+        message = f"CrossEntropy: the network must have one output per class.*{hint}"
+        with pytest.raises(ValueError, match=message):
+            net.loss_and_gradient(X, labels, cr.CrossEntropy())
+        with pytest.raises(ValueError, match=message):
+            cr.fit(net, (X, labels), loss=cr.CrossEntropy(), optimizer=cr.SGD(0.1), epochs=1)
+        with pytest.raises(ValueError, match=message):
+            cr.evaluate(net, (X, labels), cr.CrossEntropy())

@@ -51,6 +51,15 @@ def both(text: str) -> bytes:
     return known.encode()
 
 
+def notes(text: str, layers: list[Any] | None = None) -> bytes:
+    document = {
+        **EMPTY,
+        "layers": layers or [{"kind": "ReLU"}],
+        "metadata": text.encode("utf-7").decode(),
+    }
+    return metadata(json.dumps(document))
+
+
 HOSTILE = {
     "lists": metadata(joined(["[]"] * 44_000)),
     "more lists": metadata(joined(["[]"] * 600_000)),
@@ -85,6 +94,11 @@ HOSTILE = {
     "spaces": b"{" + b" " * 2_000_000 + b"}",
     "layers": metadata(json.dumps({**EMPTY, "layers": [{"kind": "Softmax"}] * MAX_LAYERS})),
     "more layers": metadata(json.dumps({**EMPTY, "layers": [{"kind": "Softmax"}] * 10_000})),
+    "notes": notes(joined(["[]"] * 80_000)),
+    "wide notes": notes(json.dumps("\U0001f989" * 45_000, ensure_ascii=False)),
+    "many wide notes": notes(joined(['"\U0001f989"'] * 15_000)),
+    "notes and layers": notes(joined(["{}"] * 29_000), [{"kind": "Softmax"}] * MAX_LAYERS),
+    "longer notes": notes(" " * 1_900_000),
     "90 MB": b"{" + b" " * 90_000_000 + b"}",
 }
 

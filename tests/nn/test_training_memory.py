@@ -82,7 +82,7 @@ def test_the_prediction_is_the_size_of_the_arrays(dtype: str, momentum: float) -
     assert found.parameters == net.vector.nbytes
     assert found.gradients == net.dvector.nbytes
     moving = sum(array.nbytes for array in state.arrays.get("velocity", {}).values())
-    assert moving <= found.velocities <= moving + 64 * len(net.parameters)
+    assert moving <= found.optimizer_state <= moving + 64 * len(net.parameters)
     arena: list[int] = []
     cr.fit(
         net, (np.ones((32, 9, 7, 2), dtype), np.zeros(32, np.int64)), loss=cr.CrossEntropy(),
@@ -106,8 +106,8 @@ def test_targets_and_momentum_are_included() -> None:
     plain = net.summary(64)
     assert net.summary(64, loss=cr.CrossEntropy()).memory == plain.memory
     moving = net.summary(64, cr.SGD(0.1, momentum=0.5))
-    assert moving.memory.velocities == moving.memory.parameters
-    assert moving.nbytes == plain.nbytes + moving.memory.velocities
+    assert moving.memory.optimizer_state == moving.memory.parameters
+    assert moving.nbytes == plain.nbytes + moving.memory.optimizer_state
     squared = net.summary(64, loss=cr.SquaredError()).memory.activations
     assert squared - plain.memory.activations == 64 * (1000 * 4 - 8)
 
@@ -188,7 +188,7 @@ def test_training_that_does_not_fit_raises_with_the_numbers(
     )
     message = (
         rf"^fit: training on batches of 8 needs {in_bytes(predicted.total)} of memory \(8\.0 MiB "
-        r"parameters, 8\.0 MiB gradients, 8\.0 MiB velocities, .* workspace\), but "
+        r"parameters, 8\.0 MiB gradients, 8\.0 MiB optimizer state, .* workspace\), but "
         rf"{in_bytes(predicted.total - 1)} are available \(a test\)\. The environment variable "
         r"CHAINRULE_MEMORY replaces this limit: the most memory of the process, such as "
         r'"64GiB", or "unlimited"$'
@@ -201,7 +201,7 @@ def test_training_that_does_not_fit_raises_with_the_numbers(
     # Weights and gradients are allocated now. The other parts would be new.
     left = predicted.total - predicted.parameters - predicted.gradients
     monkeypatch.setattr(available_memory, "available", lambda: Available(left - 1, "a test"))
-    with pytest.raises(MemoryError, match=rf"needs {in_bytes(left)} of more memory \(8.0 MiB vel"):
+    with pytest.raises(MemoryError, match=rf"needs {in_bytes(left)} of more memory \(8.0 MiB opt"):
         fit(net, optimizer=optimizer)
     monkeypatch.setattr(available_memory, "available", lambda: Available(left, "a test"))
     fit(net, optimizer=optimizer)

@@ -54,6 +54,12 @@ class BackwardAssigns(Double):
         context.dx = context.dy * 2
 
 
+class AssignsGradient(cr.Linear):
+    def backward(self, context: Any) -> None:
+        context.gradients["weight"] = context.dy.T @ context.x
+        context.gradients["bias"][...] = context.dy.sum(axis=0)
+
+
 class ForgetsGradient(cr.Linear):
     def backward(self, context: Any) -> None:
         np.matmul(context.dy.T, context.x, out=context.gradients["weight"])
@@ -79,6 +85,11 @@ FORWARD = [
 BACKWARD = [
     (BackwardReturns(), r"BackwardReturns: backward must write into .* None, got ndarray"),
     (BackwardAssigns(), r"BackwardAssigns: backward must .* assignment of another array"),
+    (
+        AssignsGradient(3),
+        r'AssignsGradient: backward must write into the array context\.gradients\["weight"\].* got '
+        r"an assignment",
+    ),
     (ForgetsGradient(3), r'ForgetsGradient: backward must .* context\.gradients\["bias"\], got 3'),
     (AddsGradient(3), r'AddsGradient: backward must .* context\.gradients\["weight"\], got 9'),
 ]
@@ -123,6 +134,50 @@ def test_a_layer_without_a_mistake_computes_as_before() -> None:
             return np.multiply(context.x, 2, out=context.y)
 
     np.testing.assert_allclose(network(ReturnsItsBuffer()).predict(X), want, rtol=1e-13)
+
+
+class Scale(cr.Layer):
+    """A layer whose parameter is no weight with a bias."""
+
+    def parameter_shapes(self, input_shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+        return {"scale": input_shape}
+
+    def forward(self, context: Any) -> None:
+        np.multiply(context.x, context.parameters["scale"], out=context.y)
+
+    def backward(self, context: Any) -> None:
+        np.sum(context.dy * context.x, axis=0, out=context.gradients["scale"])
+        if context.dx is not None:
+            np.multiply(context.dy, context.parameters["scale"], out=context.dx)
+
+
+def test_the_parameter_vector_has_every_parameter() -> None:
+    net = cr.Sequential(Scale(), cr.Linear(2), Scale(), input_shape=(3,), dtype="float64")
+    values = np.arange(1.0, 14.0)
+    net.parameter_vector = values
+    assert np.array_equal(net.parameter_vector, values)
+    assert net.parameters["0.scale"].tolist() == [1, 2, 3]
+    assert net.parameters["1.bias"].tolist() == [4, 8]
+    assert net.parameters["1.weight"].tolist() == [[5, 6, 7], [9, 10, 11]]
+    assert net.parameters["2.scale"].tolist() == [12, 13]
+    net.loss_and_gradient(X, Y, cr.CrossEntropy())
+    # The gradient in this order is the derivative of the loss.
+    direction = np.random.default_rng(0).normal(size=13)
+    losses = []
+    for step in (1e-6, -1e-6):
+        net.parameter_vector = values + step * direction
+        losses.append(net.loss_and_gradient(X, Y, cr.CrossEntropy())[0])
+    net.parameter_vector = values
+    net.loss_and_gradient(X, Y, cr.CrossEntropy())
+    slope = (losses[0] - losses[1]) / 2e-6
+    assert slope == pytest.approx(direction @ net.gradient_vector, rel=1e-6)
+    assert cr.calculus.parameter_jacobian(net, X[0]).shape == (2, 13)
+    assert cr.calculus.check_gradient(net, X, Y, cr.CrossEntropy()).passed
+    with pytest.raises(ValueError, match=r"must be a weight and a bias .*, got scale"):
+        cr.calculus.trace(net, X, Y, cr.CrossEntropy())
+    empty = cr.Sequential(cr.ReLU(), input_shape=(3,))
+    empty.parameter_vector = empty.parameter_vector
+    assert empty.parameter_vector.shape == (0,)
 
 
 def test_a_missing_method_is_named() -> None:

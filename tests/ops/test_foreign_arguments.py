@@ -45,7 +45,9 @@ ARRAYS: dict[str, tuple[dict[str, np.ndarray], dict[str, Any]]] = {
     "log_softmax": ({"x": X}, {}),
     "softmax_backward": ({"dy": X, "y": X}, {}),
     "softmax_cross_entropy": ({"logits": ones(2, 3), "labels": LABELS}, {}),
-    "squared_error": ({"prediction": X, "target": X}, {}),
+    "binary_cross_entropy": ({"logits": X, "target": X}, {}),
+    "squared_error": ({"prediction": X, "target": X, "weight": ones(2)}, {}),
+    "huber": ({"prediction": X, "target": X}, {}),
     "gather": ({"source": X, "indices": LABELS}, {}),
     "dropout": ({"x": X}, {"rate": 0.5, "seed": 1}),
     "dropout_backward": ({"dy": X}, {"rate": 0.5, "seed": 1}),
@@ -67,6 +69,10 @@ ARRAYS: dict[str, tuple[dict[str, np.ndarray], dict[str, Any]]] = {
         {"kernel_size": 2, "window": 2},
     ),
     "sgd": ({"parameters": X, "gradient": X, "velocity": X}, {"learning_rate": 0.1}),
+    "adam": (
+        {"parameters": X, "gradient": X, "first_moment": X, "second_moment": X},
+        {"learning_rate": 0.1, "step": 1},
+    ),
 }
 EACH = pytest.mark.parametrize(
     ("op", "name"), [(op, name) for op, (arrays, _) in ARRAYS.items() for name in arrays]
@@ -160,7 +166,7 @@ def test_other_types_of_arrays(op: str, name: str, kind: str) -> None:
 @EACH
 def test_read_only_and_subclasses(op: str, name: str) -> None:
     array = ARRAYS[op][0][name]
-    if op != "sgd" or name == "gradient":
+    if op not in ("sgd", "adam") or name == "gradient":
         frozen = array.copy()
         frozen.flags.writeable = False
         call_with(op, name, frozen)
@@ -168,14 +174,27 @@ def test_read_only_and_subclasses(op: str, name: str) -> None:
 
 
 # Options -> a call, and the value as Python's own type
+
+
+def adam(**options: Any) -> None:
+    arrays = (X.copy(), X, X.copy(), X.copy())
+    ops.adam(*arrays, **({"learning_rate": 1, "step": 1} | options))
+
+
 NUMBERS: dict[str, tuple[Callable[[Any], Any], float]] = {
     "leaky_relu: slope": (lambda v: ops.leaky_relu(-X, v), 0.5),
+    "huber: delta": (lambda v: ops.huber(X, X, v), 0.5),
     "dropout: rate": (lambda v: ops.dropout(X, v, seed=1), 0.5),
     "sgd: momentum": (lambda v: ops.sgd(X.copy(), X, X.copy(), learning_rate=1, momentum=v), 0.5),
     "sgd: l2": (lambda v: ops.sgd(X.copy(), X, learning_rate=1, l2=v), 0.5),
     "sgd: learning_rate": (lambda v: ops.sgd(X.copy(), X, learning_rate=v), 0.5),
+    **{
+        f"adam: {name}": (lambda v, name=name: adam(**{name: v}), 0.5)
+        for name in ("learning_rate", "beta1", "beta2", "eps", "l2", "weight_decay")
+    },
 }
 INTEGERS: dict[str, Callable[[Any], Any]] = {
+    "adam: step": lambda v: adam(step=v),
     "dropout: seed": lambda v: ops.dropout(X, 0.5, seed=v),
     "dropout: offset": lambda v: ops.dropout(X, 0.5, seed=1, offset=v),
     "conv2d: stride": lambda v: ops.conv2d(X, W, stride=v),

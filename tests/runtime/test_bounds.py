@@ -41,9 +41,13 @@ def elementwise(dtype: Any) -> Iterator[Case]:
             yield name, {"x": x}, {}
             yield f"{name}_backward", {"dy": x, saved: y}, {}
         yield "dropout", {"x": x}, {"rate": 0.3, "seed": 1}
-        yield "squared_error", {"prediction": x, "target": y}, {}
+        yield "squared_error", {"prediction": x, "target": y, "weight": z}, {"instances": 1}
+        yield "huber", {"prediction": x, "target": y}, {"delta": 0.5}
+        yield "binary_cross_entropy", {"logits": x, "target": y, "weight": z}, {"instances": 1}
         arrays = {"parameters": x, "gradient": y, "velocity": z}
         yield "sgd", arrays, {"learning_rate": 0.1, "momentum": 0.9, "l2": 0.1}
+        arrays = {"parameters": x, "gradient": y, "first_moment": z, "second_moment": z**2}
+        yield "adam", arrays, {"learning_rate": 0.1, "step": 3, "l2": 0.1, "weight_decay": 0.1}
 
 
 def rows(dtype: Any) -> Iterator[Case]:
@@ -53,7 +57,9 @@ def rows(dtype: Any) -> Iterator[Case]:
         yield "log_softmax", {"x": x}, {}
         yield "softmax_backward", {"dy": x, "y": y}, {}
         yield "softmax_cross_entropy", {"logits": x, "labels": np.array([0, n - 1, n // 2])}, {}
-        yield "squared_error", {"prediction": x, "target": y}, {}
+        for op, name in (("squared_error", "prediction"), ("binary_cross_entropy", "logits")):
+            yield op, {name: x, "target": y, "weight": y[:, 0].copy()}, {"instances": 1}
+        yield "huber", {"prediction": x, "target": y}, {}
         indices = np.array([2, 0, 1, 2])
         yield "gather", {"source": x, "indices": indices}, {}
         yield "gather", {"source": (x * 50).astype(np.int8).view(np.uint8), "indices": indices}, {}
@@ -195,10 +201,10 @@ def perform(case: Case, *, at_end: bool) -> None:
     op, arrays, options = case
     chainrule.set_num_threads(1 if at_end else 2)
     fenced = {name: copy_guarded(a, at_end=at_end) for name, a in arrays.items()}
-    if op == "sgd":
+    if op in ("sgd", "adam"):
         plain = {name: a.copy() for name, a in arrays.items()}
-        ops.sgd(**plain, **options)
-        ops.sgd(**fenced, **options)
+        getattr(ops, op)(**plain, **options)
+        getattr(ops, op)(**fenced, **options)
         pairs = [(fenced[name], plain[name]) for name in arrays]
     else:
         call = getattr(ops, op)

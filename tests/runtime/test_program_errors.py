@@ -38,6 +38,7 @@ def calls_of_full_step(dtype: np.dtype[Any]) -> dict[tuple[str, str], Callable[[
         ("gather", "source"): lambda s: ops.gather(s, labels),
         ("sgd", "gradient"): lambda g: ops.sgd(x.copy(), g, learning_rate=1),
         ("squared_error", "target"): lambda t: ops.squared_error(x, t),
+        ("huber", "weight"): lambda w: ops.huber(x, x, weight=w[:, 0], instances=4),
         ("softmax_cross_entropy", "logits"): lambda z: ops.softmax_cross_entropy(z, labels),
         ("dropout_backward", "dy"): lambda g: ops.dropout_backward(g, 0.5, seed=1),
         ("conv2d", "x"): lambda i: ops.conv2d(i[:, :, None, None], filters[:, :1, :1, :1]),

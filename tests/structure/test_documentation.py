@@ -31,7 +31,13 @@ READMES = sorted(
 )
 BLOCK = re.compile(r"^(?:<!-- requires: ([\w, ]+) -->\n)?```python\n(.*?)^```$", re.M | re.S)
 # Modules that need an extra of the package, and what else their examples need.
-OPTIONAL = {"cli": "click", "plots": "matplotlib", "tutorial": "matplotlib"}
+OPTIONAL = {
+    "cli": "click",
+    "data.images": "PIL",
+    "data.table": "sklearn",
+    "plots": "matplotlib",
+    "tutorial": "matplotlib",
+}
 
 needs_sources = pytest.mark.skipif(not READMES, reason="README.md is not beside tests/")
 
@@ -108,8 +114,9 @@ def test_the_examples_of_docstrings_run(
     module: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     part = module.split(".")[1] if "." in module else ""
-    if part in OPTIONAL:
-        pytest.importorskip(OPTIONAL[part])
+    for name in (part, module.removeprefix("chainrule.")):
+        if name in OPTIONAL:
+            pytest.importorskip(OPTIONAL[name])
     monkeypatch.chdir(tmp_path)
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     runner = doctest.DocTestRunner(optionflags=flags, verbose=False)

@@ -52,10 +52,11 @@ def distinct(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def test_never_imports_the_package() -> None:
-    tree = ast.parse(Path(reference.__file__).read_text())
+    path = Path(reference.__file__)
     imported = {
         name.split(".")[0]
-        for node in ast.walk(tree)
+        for file in (path, path.with_name("reference_images.py"))
+        for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.Import | ast.ImportFrom)
         for name in (
             [alias.name for alias in node.names]
@@ -63,7 +64,7 @@ def test_never_imports_the_package() -> None:
             else [node.module or "."]
         )
     }
-    assert imported == {"__future__", "math", "typing", "numpy"}
+    assert imported == {"__future__", "math", "typing", "numpy", "reference_images"}
 
 
 def test_matmul_by_hand() -> None:
@@ -171,6 +172,50 @@ def test_squared_error(rng: np.random.Generator) -> None:
         prediction,
         np.array(1.0),
     )
+
+
+def test_binary_cross_entropy(rng: np.random.Generator) -> None:
+    logits, target = rng.normal(size=(4, 3, 2)), rng.uniform(size=(4, 3, 2))
+    target[0], target[1] = 0, 1
+    losses, dlogits = reference.binary_cross_entropy(logits, target)
+    probability = 1 / (1 + np.exp(-logits))
+    terms = target * np.log(probability) + (1 - target) * np.log(1 - probability)
+    np.testing.assert_allclose(losses, -terms.sum(axis=(1, 2)), rtol=ACCURACY)
+    assert_gradient(
+        dlogits,
+        lambda t: reference.binary_cross_entropy(t, target)[0].mean(),
+        logits,
+        np.array(1.0),
+    )
+
+
+def test_huber(rng: np.random.Generator) -> None:
+    prediction, target = 2 * rng.normal(size=(4, 3, 2)), rng.normal(size=(4, 3, 2))
+    for delta in (0.5, 2.0):
+        losses, dprediction = reference.huber(prediction, target, delta)
+        want = np.zeros(4)
+        for n, i, j in np.ndindex(prediction.shape):
+            size = abs(prediction[n, i, j] - target[n, i, j])
+            want[n] += size**2 / 2 if size <= delta else delta * (size - delta / 2)
+        np.testing.assert_allclose(losses, want, rtol=ACCURACY)
+        assert_gradient(
+            dprediction,
+            lambda t, delta=delta: reference.huber(t, target, delta)[0].mean(),
+            prediction,
+            np.array(1.0),
+        )
+
+
+def test_weights_of_losses_are_copies(rng: np.random.Generator) -> None:
+    prediction, target = rng.normal(size=(4, 3)), rng.normal(size=(4, 3))
+    counts = np.array([3, 1, 0, 2])
+    weighted = reference.squared_error(prediction, target, weight=counts)
+    copies = [np.repeat(array, counts, axis=0) for array in (prediction, target)]
+    losses, gradient = reference.squared_error(*copies)
+    assert weighted[0].sum() == pytest.approx(losses.sum(), rel=ACCURACY)
+    np.testing.assert_allclose(weighted[1].sum(axis=0), gradient.sum(axis=0), rtol=ACCURACY)
+    halved = reference.squared_error(prediction, target, weight=counts, instances=12)
+    np.testing.assert_allclose(2 * halved[1], weighted[1], rtol=ACCURACY)
 
 
 def test_conv2d_by_hand() -> None:
@@ -340,3 +385,23 @@ def test_sgd_step_by_step() -> None:
     assert (p2[0], v2[0]) == pytest.approx((p1[0] - rate * (g2 + momentum * v), v))
     plain, _ = reference.sgd([p], [g], None, learning_rate=rate)
     assert plain[0] == pytest.approx(p - rate * g)
+
+
+def test_adam_step_by_step() -> None:
+    """Two steps by hand: Algorithm 1 of Kingma and Ba, with both kinds of decay."""
+    p, g, rate, beta1, beta2, eps, l2, decay = 1.0, 0.5, 0.1, 0.8, 0.99, 0.01, 0.02, 0.3
+    options: dict[str, float] = {"learning_rate": rate, "beta1": beta1, "beta2": beta2}
+    options |= {"eps": eps, "l2": l2, "weight_decay": decay}
+    g1 = g + 2 * l2 * p
+    p1, m1, v1 = reference.adam([p], [g], [0.0], [0.0], step=1, **options)
+    # Bias correction makes the first moments the gradient and its square.
+    assert (m1[0], v1[0]) == pytest.approx((0.2 * g1, 0.01 * g1**2))
+    assert p1[0] == pytest.approx(p - rate * decay * p - rate * g1 / (g1 + eps))
+    g2 = g + 2 * l2 * p1[0]
+    p2, m2, v2 = reference.adam(p1, [g], m1, v1, step=2, **options)
+    m, v = (0.16 * g1 + 0.2 * g2) / 0.36, (0.0099 * g1**2 + 0.01 * g2**2) / 0.0199
+    assert (m2[0], v2[0]) == pytest.approx((0.36 * m, 0.0199 * v))
+    want = p1[0] - rate * decay * p1[0] - rate * m / (v**0.5 + eps)
+    assert p2[0] == pytest.approx(want)
+    plain, _, _ = reference.adam([p], [g], [0.0], [0.0], learning_rate=rate, step=1)
+    assert plain[0] == pytest.approx(p - rate)

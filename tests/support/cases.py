@@ -314,6 +314,49 @@ SGD_STEPS: dict[str, dict[str, Any]] = {
 # Six products and four sums, of parameters that are rounded to the dtype.
 SGD_TERMS = 16
 
+# Parameters of each kind of Adam's step.
+ADAM_STEPS: dict[str, dict[str, Any]] = {
+    "first": {"learning_rate": 0.1, "step": 1},
+    "later": {"learning_rate": 0.1, "step": 1000, "beta1": 0.8, "beta2": 0.99, "eps": 0.5},
+    "l2": {"learning_rate": 0.1, "step": 7, "l2": 0.01},
+    "decoupled": {"learning_rate": 0.1, "step": 7, "weight_decay": 0.25},
+    "no memory": {"learning_rate": 0.1, "step": 3, "beta1": 0.0, "beta2": 0.0},
+    "no step": {"learning_rate": 0.0, "step": 2},
+    "uphill": {"learning_rate": -0.5, "step": 2},
+}
+# Rounding of g, both moments, root, quotients and sums, and of parameters.
+ADAM_TERMS = 32
+
+
+def adam_magnitudes(
+    arrays: dict[str, np.ndarray], options: dict[str, Any]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the magnitudes that bound the rounding of Adam's results, in their order.
+
+    The L2 term can cancel in g. Its rounding reaches the step through both moments. A moment that
+    is flushed to zero is an error of the smallest normal number.
+    """
+    information = np.finfo(arrays["gradient"].dtype)
+    parameters, gradient, first, second = (
+        arrays[name].astype(np.float64)
+        for name in ("parameters", "gradient", "first_moment", "second_moment")
+    )
+    rate, step = abs(options["learning_rate"]), options["step"]
+    beta1, beta2 = options.get("beta1", 0.9), options.get("beta2", 0.999)
+    l2 = 2 * options.get("l2", 0)
+    size = np.abs(gradient) + l2 * np.abs(parameters)
+    g = np.abs(gradient + l2 * parameters)
+    m = beta1 * np.abs(first) + (1 - beta1) * size
+    v = beta2 * second + (1 - beta2) * g**2
+    divisor = (1 - beta1**step) * (np.sqrt(v / (1 - beta2**step)) + options.get("eps", 1e-8))
+    error = m * (1 - beta2) * g * size / np.where(v > 0, v, 1)
+    flushed = float(information.tiny) / float(information.eps)
+    decay = 1 + rate * options.get("weight_decay", 0)
+    moved = rate * (m + error + flushed) / divisor
+    second_size = beta2 * second + (1 - beta2) * size**2
+    return decay * np.abs(parameters) + moved, m, second_size
+
+
 # Rounding of the exponential, the logarithm and the divisions, in addition to the sum over a row.
 EXP_TERMS = 8
 

@@ -17,7 +17,7 @@ from chainrule import _core, cuda, ops
 
 TYPES = [np.dtype(name) for name in ("f4", "f8", "u1", "u2", "i8", "u8")]
 # Arguments that operations write.
-WRITTEN = {"out", "parameters", "velocity"}
+WRITTEN = {"out", "parameters", "velocity", "first_moment", "second_moment"}
 INTEGERS = {"labels", "indices"}
 
 

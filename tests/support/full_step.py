@@ -52,6 +52,10 @@ class FullStep:
         self.logits, self.dlogits, self.losses = zeros(batch, 5), zeros(batch, 5), zeros(batch)
         self.soft = [zeros(batch, 5) for _ in range(3)]
         self.squared = zeros(batch), zeros(batch, 5)
+        self.binary, self.hubers = (zeros(batch), zeros(batch, 5)), (zeros(batch), zeros(batch, 5))
+        # Far below the rate of SGD: large logits have subnormal gradients, which a program flushes.
+        self.adam_rate, self.count = np.array(1e-3), np.array(1, np.uint64)
+        self.moments = [(np.zeros_like(p), np.zeros_like(p)) for p in self.parameters]
 
     def change(self, step: int) -> None:
         rng = seeded("step", step)
@@ -59,6 +63,8 @@ class FullStep:
         self.labels[...] = rng.integers(0, 5, self.batch)
         self.rate[...] = 0.2 / (step + 1)
         self.offset[...] = step
+        self.count[...] = step + 1
+        self.adam_rate[...] = 1e-3 / (step + 1)
 
     def step(self) -> None:
         flat, dflat = self.pooled.reshape(-1, 36), self.dpooled.reshape(-1, 36)
@@ -82,6 +88,8 @@ class FullStep:
         ops.log_softmax(self.logits, out=self.soft[1])
         ops.softmax_backward(self.dlogits, self.soft[0], out=self.soft[2])
         ops.squared_error(self.soft[0], self.soft[1], out=self.squared)
+        ops.binary_cross_entropy(self.logits, self.soft[0], out=self.binary)
+        ops.huber(self.soft[0], self.soft[1], out=self.hubers)
 
         ops.linear_backward(self.dlogits, hidden[2], self.weight, out=(dhidden[2], dweight, dbias))
         ops.dropout_backward(dhidden[2], **dropped, out=dhidden[1])
@@ -104,14 +112,19 @@ class FullStep:
                 parameter, gradient, velocity, learning_rate=self.rate, momentum=0.9,
                 nesterov=True, l2=0.01,
             )  # fmt: skip
+        for parameter, gradient, moments in zip(
+            self.parameters, self.gradients, self.moments, strict=True
+        ):
+            ops.adam(parameter, gradient, *moments, learning_rate=self.adam_rate, step=self.count)
 
     def all_arrays(self) -> dict[str, np.ndarray]:
         """Return every array that a step reads or writes, by name."""
         found: dict[str, np.ndarray] = {}
         for name, value in vars(self).items():
             for i, array in enumerate(value if isinstance(value, list | tuple) else [value]):
-                if isinstance(array, np.ndarray):
-                    found[f"{name}[{i}]"] = array
+                for j, one in enumerate(array if isinstance(array, tuple) else [array]):
+                    if isinstance(one, np.ndarray):
+                        found[f"{name}[{i}][{j}]"] = one
         return found
 
 

@@ -182,7 +182,8 @@ def check_types(call: Call) -> None:
             ("text", "str"),
             (1.5, "float"),
         ]
-        if name != "bias" and name != "velocity":
+        weighted_loss = name == "weight" and not {"labels", "target"}.isdisjoint(call.arrays)
+        if name not in ("bias", "velocity") and not weighted_loss:
             bad.append((None, "NoneType"))
         kinds = "float32, float64 or uint8" if name == "source" else "float32 or float64"
         for value, what in bad:

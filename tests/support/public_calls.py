@@ -74,6 +74,15 @@ def fitted(count: int) -> np.ndarray:
     return new.parameter_vector
 
 
+def tested_rates(count: int) -> np.ndarray:
+    """Return the losses of a range test of a new network."""
+    found = cr.lr_find(
+        network(), instances(count), loss=cr.CrossEntropy(), optimizer=cr.SGD(0.01, momentum=0.9),
+        batch_size=count // 2 + 1, steps=10,
+    )  # fmt: skip
+    return np.array(found.losses)
+
+
 def instances(count: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(count)
     return rng.integers(0, 256, (count, 12, 12, 1), dtype=np.uint8), np.arange(count) % 10
@@ -101,6 +110,7 @@ def networks(count: int) -> dict[str, PublicCall]:
         "summary": lambda: str(net.summary(7)),
         "evaluate": lambda: str(cr.evaluate(net, (images, labels), loss=loss)),
         "fit": lambda: fitted(count),
+        "lr_find": lambda: tested_rates(count),
         "dead_units": lambda: str(calculus.dead_units(net, images)),
         "prune": lambda: str(calculus.prune(network(16 * count), 0.05)),
         "Program": replayed,

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from cases import (
+    ADAM_STEPS,
+    ADAM_TERMS,
     DROPOUT_RATES,
     EVERY,
     EXP_TERMS,
@@ -22,6 +24,7 @@ from cases import (
     Conv,
     ConvPool,
     Pool,
+    adam_magnitudes,
     distance_to_maximum,
     mostly_zero,
     normal,
@@ -43,10 +46,16 @@ def absolute(call: Call) -> Call:
     return replace(call, arrays=call.arrays | {n: np.abs(a) for n, a in call.floats().items()})
 
 
+# Arrays that an operation changes, in the order of the reference's results.
+UPDATED = {
+    "sgd": ("parameters", "velocity"),
+    "adam": ("parameters", "first_moment", "second_moment"),
+}
+
+
 def written(call: Call, arrays: dict[str, Any]) -> tuple[Any, ...]:
     """Return the arrays that the call changes."""
-    names = ("parameters", "velocity") if call.op == "sgd" else ()
-    return tuple(arrays[name] for name in names if name in arrays)
+    return tuple(arrays[name] for name in UPDATED.get(call.op, ()) if name in arrays)
 
 
 def on_cpu(call: Call) -> Results:
@@ -303,19 +312,51 @@ def softmax_cross_entropy(draw: Draw) -> Case:
         distance, at = distance_to_maximum(logits), (np.arange(rows), labels)
         size = ops.softmax(logits) * (1 + distance)
         size[at] += 1
-        return distance[at] + np.log(columns) + 1, size / max(rows, 1)
+        weight = np.abs(call.arrays.get("weight", np.ones(rows)))
+        size *= weight[:, None] / call.options.get("instances", max(rows, 1))
+        return weight * (distance[at] + np.log(columns) + 1), size
 
     *batch, columns = rows_of(draw)
     rows, columns = prod(batch), columns + 1
     labels = draw.rng.integers(0, columns, rows)
     call = Call("softmax_cross_entropy", draw.arrays(logits=(rows, columns)) | {"labels": labels})
+    call = weighted(draw, call, rows)
     return Case(call, (columns + EXP_TERMS,) * 2, magnitudes, underflows=True)
+
+
+def weighted(draw: Draw, call: Call, rows: int) -> Call:
+    """Return a call of a loss with weights and a divisor, or without."""
+    if draw.one_of(False, True):
+        return call
+    arrays = call.arrays | draw.arrays(weight=(rows,))
+    return replace(call, arrays=arrays, options=call.options | {"instances": draw.one_of(1, 7.5)})
 
 
 def squared_error(draw: Draw) -> Case:
     shape = draw.one_of(draw.shape(), rows_of(draw))
     call = Call("squared_error", draw.arrays(prediction=shape, target=shape))
-    return Case(call, (prod(shape[1:]) + 2, 3), of_results)
+    return Case(weighted(draw, call, shape[0]), (prod(shape[1:]) + 4, 5), of_results)
+
+
+def huber(draw: Draw) -> Case:
+    shape, delta = draw.one_of(draw.shape(), rows_of(draw)), draw.one_of(0.25, 1.0, 10.0)
+    call = Call("huber", draw.arrays(prediction=shape, target=shape), {"delta": delta})
+    return Case(weighted(draw, call, shape[0]), (prod(shape[1:]) + 6, 5), of_results)
+
+
+def binary_cross_entropy(draw: Draw) -> Case:
+    def magnitudes(call: Call, _: Results) -> Results:
+        z, t = np.abs(call.arrays["logits"]), call.arrays["target"]
+        weight = np.abs(call.arrays.get("weight", np.ones(len(z))))
+        size = 1 + np.abs(t) + (1 + np.abs(t)) * z
+        each = weight.reshape(-1, *[1] * (z.ndim - 1)) * size
+        divisor = call.options.get("instances", max(len(z), 1))
+        return each.reshape(len(z), -1).sum(axis=1) if each.size else weight, each / divisor
+
+    shape = draw.one_of(draw.shape(), rows_of(draw))
+    call = Call("binary_cross_entropy", draw.arrays(logits=shape, target=shape))
+    terms = (prod(shape[1:]) + EXP_TERMS, EXP_TERMS)
+    return Case(weighted(draw, call, shape[0]), terms, magnitudes, underflows=True)
 
 
 def filtered(draw: Draw, case: Conv) -> Call:
@@ -415,11 +456,23 @@ def sgd(draw: Draw) -> Case:
     return Case(Call("sgd", arrays, options), (SGD_TERMS, SGD_TERMS), magnitudes)
 
 
+def adam(draw: Draw) -> Case:
+    shape, options = draw.shape(), draw.one_of(*ADAM_STEPS.values())
+    arrays = draw.arrays(parameters=shape, gradient=shape, first_moment=shape, second_moment=shape)
+    arrays["second_moment"] = np.abs(arrays["second_moment"])
+    return Case(
+        Call("adam", arrays, options),
+        (ADAM_TERMS, ADAM_TERMS, ADAM_TERMS),
+        lambda call, _: adam_magnitudes(call.arrays, call.options),
+    )
+
+
 CASES: list[Callable[[Draw], Case]] = [
     *(matmul, linear, linear_backward, gather, relu, relu_backward),
     *(case for op in SMOOTH_ACTIVATIONS for case in smooth_activation(op)),
     *(leaky_relu, leaky_relu_backward, softmax, log_softmax, softmax_backward),
-    *(softmax_cross_entropy, squared_error, conv2d, conv2d_backward_input, conv2d_backward_weight),
+    *(softmax_cross_entropy, binary_cross_entropy, squared_error, huber),
+    *(conv2d, conv2d_backward_input, conv2d_backward_weight),
     *(conv2d_pooled, conv2d_pooled_backward_input, conv2d_pooled_backward_weight),
-    *(max_pool2d, max_pool2d_backward, dropout, dropout_backward, sgd),
+    *(max_pool2d, max_pool2d_backward, dropout, dropout_backward, sgd, adam),
 ]

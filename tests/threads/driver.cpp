@@ -230,6 +230,20 @@ void Recording<T>::record() {
                   .l2 = 0,
                   .nesterov = false});
   });
+  T* const first_moment = normal(16 * 3 * 3 * 8);
+  T* const second_moment = normal(16 * 3 * 3 * 8);
+  std::fill_n(second_moment, 16 * 3 * 3 * 8, T(1));
+  add(0, [=](const Workspace&) {
+    ops().adam(filters, dfilters, first_moment, second_moment,
+               Adam{.size = 16 * 3 * 3 * 8,
+                    .step = 1,
+                    .learning_rate = 1e-6,
+                    .beta1 = 0.9,
+                    .beta2 = 0.999,
+                    .eps = 1e-8,
+                    .l2 = 0,
+                    .weight_decay = 0});
+  });
 
   // Dense layers, one of which is a long sum that is split, and a loss.
   const Linear dense{24, 576, 96}, deep{3, 2100, 20};
@@ -245,7 +259,7 @@ void Recording<T>::record() {
   });
   labels_.assign(24, 5);
   add(0, [=, labels = labels_.data()](const Workspace&) {
-    ops().softmax_cross_entropy(hidden, labels, losses, soft, Rows{24, 96});
+    ops().softmax_cross_entropy(hidden, labels, nullptr, losses, soft, 24, Rows{24, 96});
   });
   add(ops().linear_backward_workspace(dense, w), [=](const Workspace& workspace) {
     ops().linear_backward(soft, flat, weight, nullptr, dweight, units, dense, workspace);

@@ -10,8 +10,8 @@ import pytest
 
 import chainrule as cr
 from chainrule import ops
-from chainrule.training import optimizers
-from chainrule.training.optimizers import norm
+from chainrule.training import gradient_norm
+from chainrule.training.gradient_norm import norm
 
 
 def network(dtype: str = "float64") -> cr.Sequential:
@@ -30,7 +30,7 @@ def gradients_of(net: cr.Sequential, seed: int) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("size", [0, 1, 7, 1000])
 def test_norm(dtype: Any, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(optimizers, "CHUNK", 64)
+    monkeypatch.setattr(gradient_norm, "CHUNK", 64)
     vector = np.random.default_rng(size).normal(size=size).astype(dtype)
     exact = math.sqrt(math.fsum(float(value) ** 2 for value in vector))
     assert norm(vector) == pytest.approx(exact, rel=(size + 2) * np.finfo(np.float64).eps)

@@ -35,7 +35,7 @@ def test_evaluate_from_the_definition(batch_size: int | None) -> None:
             assert result.confusion[true, guess] == count
     text = str(result)
     assert text.startswith(f"loss {result.loss:.4f}, accuracy {result.accuracy:.2%}")
-    assert len(text.splitlines()) == 6
+    assert len(text.splitlines()) == 6 + 5  # the confusion matrix, and the table of classes
 
 
 def test_history_as_table_and_text(tmp_path: Path) -> None:
@@ -76,6 +76,6 @@ def test_progress_is_a_bar_in_a_terminal(
     err = capsys.readouterr().err
     assert "epoch 1/2   0%|" in err
     assert err.rstrip().splitlines()[-1].startswith("epoch 2/2 (")
-    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    monkeypatch.setitem(sys.modules, "tqdm.std", None)
     train(network(), progress=True)
     assert capsys.readouterr().err.startswith("epoch 1/2 (")

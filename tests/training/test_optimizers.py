@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import chainrule as cr
-from chainrule.training import optimizers
 from chainrule.training.optimizers import Optimizer
 
 
@@ -110,7 +109,7 @@ class SignDescent(Optimizer):
         return ("mean",)
 
     def update(
-        self, parameters: Any, gradient: Any, state: Any, learning_rate: Any, l2: float
+        self, parameters: Any, gradient: Any, state: Any, learning_rate: Any, regularize: bool
     ) -> None:
         state["mean"] *= 0.5
         state["mean"] += 0.5 * gradient
@@ -125,7 +124,7 @@ def test_a_user_defined_optimizer() -> None:
     options: dict[str, Any] = {"batch_size": None, "epochs": 4, "progress": False}
     cr.fit(net, (x, 8 * x), loss=cr.SquaredError(), optimizer=SignDescent(0.25), **options)
     assert net.parameter_vector.tolist() == [1.0, 1.0]
-    assert net.summary(optimizer=SignDescent(0.25)).memory.velocities == net.vector.nbytes
+    assert net.summary(optimizer=SignDescent(0.25)).memory.optimizer_state == net.vector.nbytes
 
 
 def test_the_optimizers_memory_error_names_its_state(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +141,7 @@ class InNumPy(Optimizer):
 
     learning_rate: float
 
-    def update(self, parameters: Any, gradient: Any, state: Any, rate: Any, l2: float) -> None:
+    def update(self, parameters: Any, gradient: Any, state: Any, rate: Any, _: bool) -> None:
         parameters -= rate * gradient
 
 
@@ -152,7 +151,7 @@ class PartlyInNumPy(InNumPy):
 
     state_names = ("mean",)
 
-    def update(self, parameters: Any, gradient: Any, state: Any, rate: Any, l2: float) -> None:
+    def update(self, parameters: Any, gradient: Any, state: Any, rate: Any, _: bool) -> None:
         state["mean"] *= 0.5
         state["mean"] += gradient
         cr.ops.sgd(parameters, state["mean"], learning_rate=rate)
@@ -160,11 +159,11 @@ class PartlyInNumPy(InNumPy):
 
 @dataclass(frozen=True)
 class WithOperations(InNumPy):
-    """Computes with operations only, as an optimizer in OPTIMIZERS must."""
+    """Computes with operations only, as an optimizer that is recorded must."""
 
     state_names = ("velocity",)
 
-    def update(self, parameters: Any, gradient: Any, state: Any, rate: Any, l2: float) -> None:
+    def update(self, parameters: Any, gradient: Any, state: Any, rate: Any, _: bool) -> None:
         cr.ops.sgd(parameters, gradient, state["velocity"], learning_rate=rate, momentum=0.5)
 
 
@@ -182,10 +181,10 @@ def test_an_optimizer_in_numpy_must_not_be_recorded(
     kind: type[InNumPy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained = _fitted(kind(0.1))
-    monkeypatch.setattr(optimizers, "OPTIMIZERS", (cr.SGD, kind))
+    monkeypatch.setattr(kind, "records", True, raising=False)
     with pytest.raises(TypeError, match=rf"{kind.__name__}: update must compute with chainrule\."):
         _fitted(kind(0.1))
-    # The hint: without its entry in OPTIMIZERS it trains.
+    # The hint: without recording it trains.
     monkeypatch.undo()
     assert np.array_equal(_fitted(kind(0.1)), trained)
 
@@ -193,7 +192,7 @@ def test_an_optimizer_in_numpy_must_not_be_recorded(
 def test_an_optimizer_must_change_the_parameters_in_place() -> None:
     @dataclass(frozen=True)
     class Returns(InNumPy):
-        def update(self, parameters: Any, gradient: Any, state: Any, rate: Any, l2: float) -> Any:
+        def update(self, parameters: Any, gradient: Any, state: Any, rate: Any, _: bool) -> Any:
             return parameters - rate * gradient
 
     with pytest.raises(TypeError, match=r"Returns: update must change .* in place, .*got ndarray"):
@@ -203,5 +202,5 @@ def test_an_optimizer_must_change_the_parameters_in_place() -> None:
 def test_an_optimizer_of_operations_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     trained = _fitted(WithOperations(0.1))
     assert np.array_equal(trained, _fitted(cr.SGD(0.1, momentum=0.5)))
-    monkeypatch.setattr(optimizers, "OPTIMIZERS", (cr.SGD, WithOperations))
+    monkeypatch.setattr(WithOperations, "records", True)
     assert np.array_equal(_fitted(WithOperations(0.1)), trained)

@@ -127,6 +127,29 @@ def test_a_bar_that_fails_is_dropped(fails: str, monkeypatch: pytest.MonkeyPatch
     assert "epoch 2/2 (1.0 s): loss 1.0000, accuracy 50.00%\n" in stream.getvalue()
 
 
+class OutStream(io.StringIO):
+    """A stream of a Jupyter kernel, as its class is named there."""
+
+
+OutStream.__module__ = "ipykernel.iostream"
+
+
+def test_a_notebook_gets_the_lines_on_stdout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A notebook shows stderr in a red box, as an error."""
+    out, error, redirected = OutStream(), OutStream(), io.StringIO()
+    monkeypatch.setitem(sys.modules, "tqdm.std", None)
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", error)
+    train(network(), epochs=2, progress=True)
+    # The output of a block that the user redirects is the user's own.
+    monkeypatch.setattr(sys, "stdout", redirected)
+    train(network(), epochs=1, progress=True)
+    monkeypatch.undo()
+    assert [line.split(" ")[1] for line in out.getvalue().splitlines()] == ["1/2", "2/2"]
+    assert redirected.getvalue() == ""
+    assert error.getvalue().startswith("epoch 1/1 (")
+
+
 PROGRAM = """
 import sys
 import numpy as np

@@ -106,7 +106,7 @@ def test_shuffling_visits_every_instance_once() -> None:
 
 
 def test_every_kind_of_data_gives_the_same_training() -> None:
-    images = rng.integers(0, 256, (12, 4), np.uint8)
+    images = rng.integers(0, 256, (12, 2, 2, 1), np.uint8)
     labels = np.arange(12, dtype=np.uint8) % 2
     results = []
     for data in (
@@ -116,7 +116,7 @@ def test_every_kind_of_data_gives_the_same_training() -> None:
         (np.asfortranarray(images), np.stack([labels, labels])[0]),
         (images / 255, labels.astype(np.int32)),
     ):
-        net = network()
+        net = cr.Sequential(cr.Flatten(), cr.Linear(2), input_shape=(2, 2, 1), dtype="float64")
         train(net, data, batch_size=5)
         results.append(net.parameter_vector)
     assert all(np.array_equal(results[0], other) for other in results[1:])
@@ -154,7 +154,7 @@ def test_squared_error_measures_accuracy_for_classes_only() -> None:
     assert regression.epochs[-1].validation_accuracy is None
     plain = cr.evaluate(network(), (X, one_hot * 0.7))
     assert (plain.accuracy, plain.confusion) == (None, None)
-    assert str(plain) == f"loss {plain.loss:.4f}"
+    assert str(plain).startswith(f"loss {plain.loss:.4f}\n")
 
 
 def test_learning_rate_schedules_run_over_all_steps() -> None:
@@ -303,7 +303,7 @@ def test_two_trainings_of_one_network_at_once_raise() -> None:
         ),
         ({"data": (X[:0], LABELS[:0])}, ValueError, "fit: data must have at least one instance"),
         ({"data": (X.astype(np.float32), LABELS)}, TypeError, "fit: x must be float64"),
-        ({"loss": "mse"}, TypeError, r"fit: loss must be CrossEntropy\(\) or .*, got 'mse'"),
+        ({"loss": "mse"}, TypeError, r"fit: loss must be a loss such as .*, got 'mse'"),
         (
             {"optimizer": 0.1},
             TypeError,
@@ -363,7 +363,7 @@ def test_invalid_arguments_of_rules_and_evaluate() -> None:
         cr.GradientBelow(-1)
     with pytest.raises(ValueError, match=r"EarlyStopping: patience must be at least 1, got 0"):
         cr.EarlyStopping(0)
-    with pytest.raises(TypeError, match="evaluate: loss must be CrossEntropy"):
+    with pytest.raises(TypeError, match="evaluate: loss must be a loss such as CrossEntropy"):
         cr.evaluate(network(), (X, LABELS), loss="mse")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="evaluate: data must have at least one instance, got 0"):
         cr.evaluate(network(), (X[:0], LABELS[:0]))

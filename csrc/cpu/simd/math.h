@@ -1,4 +1,4 @@
-// exp and expm1 of a vector, for float and double, and log of a scalar.
+// exp, expm1 and log1p of a vector, for float and double, and log of a scalar.
 #pragma once
 
 #include "cpu/simd/vec.h"
@@ -107,6 +107,21 @@ CR_INLINE Vec<T> expm1(Vec<T> x) {
   const V scale = factors.half * factors.rest;
   const V fraction = fma(e.r * e.r, exp_series<2>(e.r), e.r);
   return fma(scale, fraction, scale - V::set(T(1)));
+}
+
+// log(1 + x) for x in [0, 1] = 2 atanh(s) with s = x / (2 + x) <= 1/3. All terms of the series
+// 2 s (1 + s²/3 + s⁴/5 + ...) are positive, so the relative error is a few roundings, also for tiny
+// x. The first omitted term is below a rounding error.
+template <class T>
+CR_INLINE Vec<T> log1p_of_unit(Vec<T> x) {
+  using V = Vec<T>;
+  constexpr int terms = sizeof(T) == 4 ? 7 : 15;
+  const V s = x / (V::set(T(2)) + x);
+  const V square = s * s, twice = s + s;
+  V p = V::set(T(1) / static_cast<T>(2 * terms + 1));
+#pragma GCC unroll 16
+  for (int i = terms - 1; i >= 1; --i) p = fma(p, square, V::set(T(1) / static_cast<T>(2 * i + 1)));
+  return fma(twice * square, p, twice);
 }
 
 CR_INLINE float log(float x) { return __builtin_logf(x); }

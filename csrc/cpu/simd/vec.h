@@ -17,6 +17,8 @@
 #include <immintrin.h>
 #elif defined(CR_ISA_sse2)
 #include <emmintrin.h>
+#elif defined(CR_ISA_neon)
+#include <arm_neon.h>
 #endif
 
 namespace chainrule::CR_ISA {
@@ -97,6 +99,38 @@ template <class T>
 CR_INLINE Vec<T> min(Vec<T> a, Vec<T> b) {
   return {a.v < b.v ? a.v : b.v};
 }
+
+// Correctly rounded, as IEEE 754 requires.
+#if defined(CR_ISA_avx512)  // with a mask, because GCC 12 warns of the other form's undefined value
+CR_INLINE Vec<float> sqrt(Vec<float> a) {
+  return {(Vec<float>::Register)_mm512_maskz_sqrt_ps(0xffff, (__m512)a.v)};
+}
+CR_INLINE Vec<double> sqrt(Vec<double> a) {
+  return {(Vec<double>::Register)_mm512_maskz_sqrt_pd(0xff, (__m512d)a.v)};
+}
+#elif defined(CR_ISA_avx2)
+CR_INLINE Vec<float> sqrt(Vec<float> a) {
+  return {(Vec<float>::Register)_mm256_sqrt_ps((__m256)a.v)};
+}
+CR_INLINE Vec<double> sqrt(Vec<double> a) {
+  return {(Vec<double>::Register)_mm256_sqrt_pd((__m256d)a.v)};
+}
+#elif defined(CR_ISA_sse2)
+CR_INLINE Vec<float> sqrt(Vec<float> a) { return {(Vec<float>::Register)_mm_sqrt_ps((__m128)a.v)}; }
+CR_INLINE Vec<double> sqrt(Vec<double> a) {
+  return {(Vec<double>::Register)_mm_sqrt_pd((__m128d)a.v)};
+}
+#elif defined(CR_ISA_neon)
+CR_INLINE Vec<float> sqrt(Vec<float> a) {
+  return {(Vec<float>::Register)vsqrtq_f32((float32x4_t)a.v)};
+}
+CR_INLINE Vec<double> sqrt(Vec<double> a) {
+  return {(Vec<double>::Register)vsqrtq_f64((float64x2_t)a.v)};
+}
+#else
+CR_INLINE Vec<float> sqrt(Vec<float> a) { return {__builtin_sqrtf(a.v)}; }
+CR_INLINE Vec<double> sqrt(Vec<double> a) { return {__builtin_sqrt(a.v)}; }
+#endif
 
 template <class T>
 CR_INLINE typename Vec<T>::Bits bits(Vec<T> a) {

@@ -6,7 +6,7 @@ central differences. `weight_matrices` and `gradient_matrices` are W^(l) and G^(
 joins into one vector. `EQUATIONS` maps each of the 67 equations to the names that compute it.
 
 All computations run on the kernels in float64, for a network of any dtype. Inputs are real numbers,
-and uint8 means value / 255. Only `prune` changes the network.
+and images of uint8 mean value / 255. Only `prune` changes the network.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from .._types import Array
 from .._validation import imported, require_unmasked
 from ..nn import user_defined
 from ..nn.layers import Layer, LayerContext
-from ..nn.losses import CrossEntropy, Loss, checked_loss
+from ..nn.losses import BinaryCrossEntropy, CrossEntropy, Loss, checked_loss
 from ..nn.network import Sequential
 
 FLOAT64: np.dtype[Any] = np.dtype(np.float64)
@@ -41,10 +41,10 @@ def real_array(operation: str, name: str, value: object) -> Array:
     return array
 
 
-def float64_array(operation: str, name: str, value: object) -> Array:
-    """Return `real_array` in float64. uint8 values are divided by 255."""
+def float64_array(operation: str, name: str, value: object, image: bool = False) -> Array:
+    """Return `real_array` in float64. In an image, uint8 values are divided by 255."""
     array = real_array(operation, name, value)
-    return array / 255 if array.dtype == np.uint8 else array.astype(FLOAT64)
+    return array / 255 if image and array.dtype == np.uint8 else array.astype(FLOAT64)
 
 
 def float64_parameter(array: Any) -> Array:
@@ -54,12 +54,14 @@ def float64_parameter(array: Any) -> Array:
 
 def checked_batch(operation: str, network: Sequential, x: object) -> tuple[Array, bool]:
     """Return ``x`` as a float64 batch, and True if it was a single instance."""
-    array = float64_array(operation, "x", x)
+    given = real_array(operation, "x", x)
+    array = float64_array(operation, "x", given, network.architecture.reads_images)
     single = array.shape == network.input_shape
     if single:
         array = array[None]
-    # The network checks the shape. A network of any dtype accepts uint8.
-    network.checked(operation, np.broadcast_to(np.uint8(0), array.shape))
+    # The network checks the shape, and that uint8 values are images. It accepts its own dtype.
+    kind = given.dtype if given.dtype == np.uint8 else network.dtype
+    network.checked(operation, np.broadcast_to(kind.type(1), array.shape))
     if len(array) == 0:
         raise ValueError(f"{operation}: x must have at least one instance, got 0")
     return np.ascontiguousarray(array), single
@@ -235,12 +237,13 @@ class LossHead:
     doutput : ndarray
         The gradient of each instance's own loss with respect to ``output``. It is not divided by N.
     y_hat : ndarray
-        The network's output. Under `CrossEntropy` it is the output of the softmax.
+        The network's output. Under `CrossEntropy` it is the output of the softmax, and under
+        `BinaryCrossEntropy` that of the sigmoid.
     dy_hat : ndarray or None
         The gradient of each instance's loss with respect to ``y_hat``. None if only ``doutput`` is
         known.
-    has_softmax : bool
-        True if the loss is `CrossEntropy`.
+    has_softmax, has_sigmoid : bool
+        True if the loss is `CrossEntropy`, or `BinaryCrossEntropy`.
     """
 
     def __init__(self, forward: ForwardPass, target: Array, loss: Loss) -> None:
@@ -262,11 +265,19 @@ class LossHead:
         self.y_hat = output
         self.dy_hat: Array | None = None
         self.has_softmax = isinstance(loss, CrossEntropy)
+        self.has_sigmoid = isinstance(loss, BinaryCrossEntropy)
         if self.has_softmax:
             self.y_hat = ops.softmax(output)
             rows = np.arange(len(output))
             self.dy_hat = np.zeros_like(output)
             with np.errstate(divide="ignore"):
                 self.dy_hat[rows, target] = -1 / self.y_hat[rows, target]
+        elif self.has_sigmoid:
+            # The softmax of 0 and z is 1 - σ(z) and σ(z), both accurate for any z.
+            both = ops.softmax(np.stack([np.zeros_like(output), output], axis=-1))
+            no, self.y_hat = both[..., 0], both[..., 1]
+            with np.errstate(divide="ignore", invalid="ignore"):
+                self.dy_hat = np.where(target == 1, 0, (1 - target) / no)
+                self.dy_hat -= np.where(target == 0, 0, target / self.y_hat)
         elif self.depth == len(architecture.layers):
             self.dy_hat = self.doutput

@@ -22,6 +22,7 @@ from ._passes import (
     float64_copy,
 )
 from .jacobians import input_jacobian_of, layer_jacobian, parameter_jacobian_of
+from .loss_notation import loss_notation
 from .matrices import gradient_matrices, layers_with_weights
 from .symbols import NetworkSymbols, Symbol, notation
 
@@ -64,7 +65,8 @@ class Factor:
 
     def __str__(self) -> str:
         rows, columns = self.matrix.shape
-        return f"{self.name:20} {rows} x {columns}, eq. {self.equation}"
+        source = f", eq. {self.equation}" if self.equation else ""
+        return f"{self.name:20} {rows} x {columns}{source}"
 
 
 class Factors(Sequence[Factor]):
@@ -182,7 +184,7 @@ def jacobian_factors(
     first = indices[layer - 1]
     forward, symbols = ForwardPass(network, batch), NetworkSymbols(network)
     head = LossHead(forward, target, loss)
-    factors = _loss_factors(head, symbols)
+    factors = _loss_factors(head, symbols, loss_notation(loss).factor_equation)
     for i in range(head.depth - 1, first, -1):
         context = forward.contexts[i]
         if not reshapes_only(context.layer, False):
@@ -208,7 +210,7 @@ def jacobian_factors(
     return result
 
 
-def _loss_factors(head: LossHead, symbols: NetworkSymbols) -> list[Factor]:
+def _loss_factors(head: LossHead, symbols: NetworkSymbols, equation: str) -> list[Factor]:
     """Return J_phi(a^(L)) and the Jacobian of the loss's own softmax, or their product."""
     value = symbols.without_reshapes[head.depth]
     if head.has_softmax and head.dy_hat is not None and np.isfinite(head.dy_hat).all():
@@ -218,7 +220,6 @@ def _loss_factors(head: LossHead, symbols: NetworkSymbols) -> list[Factor]:
         return [loss, _factor(a, value, notation(Softmax()).jacobian, softmax)]
     # If the probability of the true class is 0 in float64, the two factors are 1/0 and 0. Their
     # product is finite, so they are one factor.
-    equation = "(67)" if head.has_softmax else "(22)"
     return [_factor(Symbol("phi"), value, equation, head.doutput.reshape(1, -1))]
 
 

@@ -13,15 +13,16 @@ from .. import available_memory
 from .._types import Array
 from ..nn.layers import Layer, LayerContext
 from ..nn.network import Sequential, checked_network
+from ..nn.parameters import layer_in_order
 from ._passes import (
     ForwardPass,
     checked_batch,
     float64_array,
+    real_array,
     repeat_instance,
     run_backward,
     run_forward,
 )
-from .matrices import stacked
 
 # The largest dense Jacobian: 2**27 float64 values take 1 GiB.
 MAX_VALUES = 2**27
@@ -150,7 +151,7 @@ def parameter_jacobian_of(operation: str, context: LayerContext) -> Array:
     for row in range(len(matrix)):
         dy = _unit_gradients(slice(row, row + 1), context.y.shape[1:])
         _, gradients = run_backward(context, dy)
-        matrix[row] = stacked(gradients).ravel()
+        matrix[row] = layer_in_order(gradients)
     return matrix
 
 
@@ -164,7 +165,8 @@ def jacobian(network: Sequential, x: object) -> Array:
     network : Sequential
         The network. Dropout is inactive.
     x : array_like, (*input_shape) or (N, *input_shape)
-        One instance or a batch of real numbers, computed in float64. uint8 means value / 255.
+        One instance or a batch of real numbers, computed in float64. uint8 means
+        value / 255, and must be an image.
 
     Returns
     -------
@@ -248,7 +250,7 @@ def parameter_jacobian(network: Sequential, x: object) -> Array:
             for context in reversed(forward.contexts):
                 dy, gradients = run_backward(context, dy)
                 if gradients:
-                    blocks.append(stacked(gradients).ravel())
+                    blocks.append(layer_in_order(gradients))
             result[i, row] = np.concatenate(blocks[::-1]) if blocks else ()
     return result[0] if single else result
 
@@ -377,7 +379,8 @@ def _layer_context(
     """Return the context of a forward pass of one layer on one instance."""
     if not isinstance(layer, Layer):
         raise TypeError(f"{operation}: layer must be a layer such as ReLU(), got {layer!r}")
-    array = float64_array(operation, "x", x)
+    array = real_array(operation, "x", x)
+    array = float64_array(operation, "x", array, image=array.ndim == 3)
     try:
         required = layer.parameter_shapes(array.shape)
         layer.build(array.shape)

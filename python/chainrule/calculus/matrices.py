@@ -9,11 +9,17 @@ import numpy as np
 
 from .._types import Array
 from ..nn.network import Sequential, checked_network
+from ..nn.parameters import is_matrix
 from ._passes import real_array
 
 
 def stacked(arrays: Mapping[str, Array]) -> Array:
     """Return one layer's bias and weight as a matrix (rows, 1 + inputs of a neuron or filter)."""
+    if not is_matrix(dict(arrays)):
+        raise ValueError(
+            f"calculus: a layer's parameters must be a weight and a bias for each of its rows, got "
+            f"{', '.join(arrays)}: check_gradient and parameter_jacobian read any"
+        )
     bias, weight = arrays["bias"], arrays["weight"]
     return np.concatenate([bias[:, None], weight.reshape(len(bias), -1)], axis=1)
 

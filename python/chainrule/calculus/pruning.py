@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .._optional import importing
 from .._types import Array
 from .._validation import number
 from ..nn.layers import ReLU
@@ -118,7 +119,9 @@ def prune(network: Sequential, threshold: float) -> Pruned:
 
 @dataclass(frozen=True, eq=False)
 class DeadUnits:
-    """The result of `dead_units`: the dead units of each ReLU layer. ``print`` shows a list.
+    """The result of `dead_units`: the dead units of each ReLU layer.
+
+    ``print`` shows a list, and a notebook a table.
 
     Attributes
     ----------
@@ -157,10 +160,27 @@ class DeadUnits:
         for i, dead in self.units.items():
             if not dead.any():
                 continue
-            indices = np.flatnonzero(dead).tolist()
-            shown = ", ".join(map(str, indices[:12])) + (", ..." if len(indices) > 12 else "")
-            lines.append(f"  layer {i}: {len(indices):,} of {dead.size:,}: {shown}")
+            lines.append(f"  layer {i}: {int(dead.sum()):,} of {dead.size:,}: {_first(dead)}")
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        with importing:
+            from ..plots import html
+
+        rows = [
+            [str(i), f"{dead.size:,}", f"{int(dead.sum()):,}", _first(dead)]
+            for i, dead in self.units.items()
+        ]
+        head = str(self).partition("\n")[0]
+        return html.paragraph(head) + html.table(
+            ["layer", "ReLU units", "dead", "indices"], rows, text_columns=(3,)
+        )
+
+
+def _first(dead: Array) -> str:
+    """Return the indices of the first dead units as text."""
+    indices = np.flatnonzero(dead).tolist()
+    return ", ".join(map(str, indices[:12])) + (", ..." if len(indices) > 12 else "")
 
 
 def dead_units(network: Sequential, data: Any) -> DeadUnits:

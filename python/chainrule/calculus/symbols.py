@@ -250,13 +250,14 @@ _LATEX_SIGNS = {
     "²": "^2",
     "ᵀ": r"^\top",
     "Σ": r"\sum ",
+    "σ": r"\sigma ",
     "{": r"\{",
     "}": r"\}",
     "×": r" \times ",
     "Φ": r"\Phi ",
     "′": "'",
 }
-_LATEX_FUNCTIONS = {name: rf"\{name}" for name in ("max", "log", "exp", "tanh")}
+_LATEX_FUNCTIONS = {name: rf"\{name}" for name in ("max", "min", "log", "exp", "tanh")}
 # Consecutive words with the spaces around them. LaTeX drops these spaces outside \text.
 _WORDS = re.compile(r"( ?[^\W\d_ᵀ]{2,}(?:,? [^\W\d_ᵀ]{2,})* ?)")
 

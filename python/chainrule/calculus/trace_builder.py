@@ -29,13 +29,12 @@ from ..nn.losses import CrossEntropy, Loss, SquaredError
 from ..nn.network import Sequential
 from ..nn.user_defined import is_built_in
 from ._passes import ForwardPass, LossHead, run_backward
+from .loss_notation import Y_HAT, Y, loss_notation
 from .matrices import stacked
 from .symbols import MAX_ELEMENTS, Entry, Formula, NetworkSymbols, Symbol, formula, notation
 
 Details: TypeAlias = dict[tuple[int, ...], Formula]
 
-Y = Symbol("y")
-Y_HAT = Symbol("y_hat")
 LOSS = Symbol("l")
 MEAN = Symbol("L")
 X = Symbol("x")
@@ -189,7 +188,8 @@ class TraceBuilder:
         # ŷ is an alias of the last value if that is an activation, or the probabilities that the
         # loss reads. Otherwise ŷ is a separate quantity.
         self.y_hat_is_alias = self.head.depth < len(forward.network.layers)
-        if not self.head.has_softmax:
+        self.notation = loss_notation(loss)
+        if not self.notation.link:
             last_layer = forward.network.layers[-1]
             self.y_hat_is_alias = isinstance(last_layer, Activation | Softmax)
         self.last = self.symbols[-1]
@@ -232,7 +232,8 @@ class TraceBuilder:
             right = formula("the correct class, counted from 0")
             self._add(Y, self.target.astype(np.float64), "(64)", "Given", right)
         else:
-            self._add(Y, self.target.astype(np.float64), "(35)", "Given", formula())
+            equation = "(35)" if isinstance(self.loss, SquaredError) else ""
+            self._add(Y, self.target.astype(np.float64), equation, "Given", formula())
 
     # Forward
 
@@ -248,18 +249,14 @@ class TraceBuilder:
             self._add(name, context.y, equation, step, right, *aliases, details=details)
         if not self.y_hat_is_alias:
             source = self.symbols[self.head.depth]
-            if self.head.has_softmax:
-                right, equation = formula("softmax(", source, ")"), "(55)"
-            else:
-                right, equation = formula(source), "(34)"
+            right, equation = formula(source), "(34)"
+            if link := self.notation.link:
+                right, equation = formula(link, "(", source, ")"), self.notation.link_equation
             self._add(Y_HAT, self.head.y_hat, equation, step, right)
-        if not isinstance(self.loss, CrossEntropy):
-            right, equation = formula("‖", Y_HAT, " − ", Y, "‖²"), "(35)"
-        elif self.single:
+        right, equation = self.notation.loss, self.notation.loss_equation
+        if isinstance(self.loss, CrossEntropy) and self.single:
             correct = Y_HAT.at(int(self.target[0]) + 1)
             right, equation = formula("−log ", correct), "(67)"
-        else:
-            right, equation = formula("−Σ ", Y, " log ", Y_HAT), "(66)"
         self._add(LOSS, self.head.losses, equation, step, right)
         if not self.single:
             mean = np.array(self.head.losses.mean())
@@ -298,20 +295,16 @@ class TraceBuilder:
         return f"Step {self.step_count}: {title}"
 
     def _add_backward(self) -> None:
-        head, dy = self.head, self.head.doutput
+        head, dy, notes = self.head, self.head.doutput, self.notation
         top = self.symbols[head.depth]
         if head.dy_hat is not None:
-            if head.has_softmax:
-                right, equation = formula("−", Y, " / ", Y_HAT), "(66)"
-            else:
-                right, equation = formula("2 (", Y_HAT, " − ", Y, ")"), "(22)"
             step = self._next_step("the top derivative")
             aliases = [self.last.gradient()] if self.y_hat_is_alias else []
-            self._add(Y_HAT.gradient(), head.dy_hat, equation, step, right, *aliases)
-        if top != Y_HAT and head.has_softmax:
-            step, right = self._next_step("through the softmax"), formula(Y_HAT, " − ", Y)
+            self._add(Y_HAT.gradient(), head.dy_hat, notes.top_equation, step, notes.top, *aliases)
+        if top != Y_HAT and notes.link:
+            step = self._next_step(f"through the {'softmax' if head.has_softmax else 'sigmoid'}")
             dy = dy.reshape(self.forward.values[head.depth].shape)
-            self._add(top.gradient(), dy, "(56), (57)", step, right)
+            self._add(top.gradient(), dy, notes.through_equation, step, notes.through)
         elif top != Y_HAT:
             step = self._next_step(f"to the {_value_name(top)} of layer {top.layer}")
             self._add(top.gradient(), dy, "(36)", step, formula(Y_HAT.gradient()))

@@ -119,7 +119,8 @@ def trace(network: Sequential, x: object, y: object, loss: Loss, training: bool 
     network : Sequential
         The network. Its parameters are not changed.
     x : array_like, (*input_shape) or (N, *input_shape)
-        One instance or a batch of real numbers, computed in float64. uint8 means value / 255.
+        One instance or a batch of real numbers, computed in float64. uint8 means
+        value / 255, and must be an image.
     y : array_like
         The target or targets: labels for `CrossEntropy`, values for `SquaredError`.
     loss : Loss

@@ -1,6 +1,7 @@
-"""The command `chainrule`: `chainrule mnist`, `predict`, `tutorial` and `info`.
+"""The command `chainrule`: `train`, `evaluate`, `predict`, `mnist`, `tutorial` and `info`.
 
-The commands are in `chainrule.cli.commands`, and their exit codes in `chainrule.cli.exit_codes`.
+Each command is in a module of its name, and the group of them in `chainrule.cli.commands`. Exit
+codes are in `chainrule.cli.exit_codes`, and options of several commands in `chainrule.cli.options`.
 This module imports neither click nor the commands before `main` runs.
 """
 

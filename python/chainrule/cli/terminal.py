@@ -26,6 +26,7 @@ __all__ = [
     "heading",
     "key_value_table",
     "pluralize",
+    "shell_command",
     "width",
     "wrapped",
 ]
@@ -131,3 +132,9 @@ def ascii_image(image: Array) -> list[str]:
     shades = SHADES if _encodable(SHADES) else " .+x#"
     levels = np.minimum(image.astype(int) * len(shades) // 256, len(shades) - 1)
     return ["  " + line.rstrip() for line in shaded_rows(levels, shades, width=2)]
+
+
+def shell_command(*parts: str) -> None:
+    """Print a command to copy, in one line if it fits."""
+    fits = len(" ".join(parts)) + 2 <= width()
+    click.echo(click.style("  " + (" " if fits else " \\\n    ").join(parts), bold=True))

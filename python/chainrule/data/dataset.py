@@ -24,14 +24,18 @@ class Dataset:
     Parameters
     ----------
     images : ndarray (N, H, W, C)
-        Usually uint8. A network reads uint8 as value / 255. Not copied.
+        Usually uint8. A network of images reads uint8 as value / 255. Not copied.
     labels : ndarray (N,) or (N, ...)
         Class indices (N,), or targets (N, ...). Not copied.
+    classes : sequence of str, optional
+        The name of each class, by its index. A part of the data has the same names.
 
     Raises
     ------
+    TypeError
+        If a name of a class is not a str.
     ValueError
-        If the lengths differ, or an array is a scalar.
+        If the lengths differ, an array is a scalar, or a label has no name in `classes`.
 
     Examples
     --------
@@ -47,6 +51,7 @@ class Dataset:
 
     images: Array
     labels: Array
+    classes: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         for name in ("images", "labels"):
@@ -61,6 +66,32 @@ class Dataset:
                 f"Dataset: images and labels must have the same length, got {len(self.images)} "
                 f"images and {len(self.labels)} labels"
             )
+        if self.classes is not None:
+            object.__setattr__(self, "classes", self._checked_classes(self.classes))
+
+    def _checked_classes(self, names: Any) -> tuple[str, ...]:
+        if isinstance(names, str) or not isinstance(names, Sequence):
+            raise TypeError(f"Dataset: classes must be a sequence of str, got {names!r}")
+        for name in names:
+            if not isinstance(name, str):
+                raise TypeError(f"Dataset: classes must contain str, got {name!r}")
+        if self.labels.ndim != 1 or self.labels.dtype.kind not in "iu":
+            raise ValueError(
+                f"Dataset: classes must be None unless labels are integers (N,), got labels "
+                f"{self.labels.dtype} {self.labels.shape}"
+            )
+        if len(self) and not (self.labels.min() >= 0 and self.labels.max() < len(names)):
+            raise ValueError(
+                f"Dataset: classes must have a name for each label, got {len(names)} names and "
+                f"labels from {self.labels.min()} to {self.labels.max()}"
+            )
+        return tuple(names)
+
+    def _part(self, index: Any) -> Dataset:
+        # The labels were checked: a part of them has names, too.
+        part = Dataset(self.images[index], self.labels[index])
+        object.__setattr__(part, "classes", self.classes)
+        return part
 
     def __len__(self) -> int:
         return len(self.images)
@@ -71,7 +102,7 @@ class Dataset:
     def __getitem__(self, index: slice | Sequence[int] | Array) -> Dataset: ...
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
-            return Dataset(self.images[index], self.labels[index])
+            return self._part(index)
         if isinstance(index, tuple):
             raise TypeError("Dataset: index must be an integer, a slice or one array, got a tuple")
         positions = imported("Dataset", "index", index)
@@ -83,7 +114,7 @@ class Dataset:
             raise ValueError(f"Dataset: index array must have 1 dimension, got {positions.ndim}")
         if positions.ndim == 0:
             return self.images[int(positions)], self.labels[int(positions)]
-        return Dataset(self.images[positions], self.labels[positions])
+        return self._part(positions)
 
     def __iter__(self) -> Iterator[tuple[Array, Any]]:
         return zip(self.images, self.labels, strict=True)

@@ -8,7 +8,7 @@ applies the same steps.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from .._optional import require
 from .._validation import imported
 from .image_file import gray_levels
 
-__all__ = ["read_digit", "to_digit"]
+__all__ = ["FoundDigit", "find_digit", "read_digit", "to_digit"]
 
 SIDE = 28
 BOX = 20
@@ -26,9 +26,73 @@ BOX = 20
 # one pixel, which a network trained on MNIST hardly detects. Such strokes are widened to this share
 # of the digit's longer side.
 STROKE = 0.1
+# The background is estimated in a copy whose longer side has this number of pixels.
+REDUCED = 160
+# Radius of the window that ink must not fill: strokes may take 30 % of the longer side.
+WINDOW = 24
+# Uncertainty of the edge of a shadow, in pixels of the copy.
+MARGIN = 1
 BLANK = "image must show a digit, got a blank image"
 
 Floats = npt.NDArray[np.float64]
+
+
+class FoundDigit(NamedTuple):
+    """Describe the digit that was found in a picture.
+
+    Parameters
+    ----------
+    image : ndarray of uint8 (28, 28, 1)
+        The largest digit, in the format of MNIST.
+    digits : int
+        Number of parts of the picture that are about as large as the digit, itself included. If it
+        exceeds 1, the picture probably shows several digits, of which only the largest was read.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from chainrule.data.digit_image import FoundDigit
+    >>> FoundDigit(np.zeros((28, 28, 1), np.uint8), digits=2).digits
+    2
+    """
+
+    image: npt.NDArray[np.uint8]
+    digits: int
+
+
+def find_digit(path: PathLike) -> FoundDigit:
+    """Find the largest digit in an image file, and count the digits.
+
+    Parameters
+    ----------
+    path : path-like
+        As in `read_digit`, with the same errors.
+
+    Returns
+    -------
+    FoundDigit
+        The image that `read_digit` returns, and the number of digit-like parts.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> import numpy as np
+    >>> from PIL import Image
+    >>> from chainrule.data.digit_image import find_digit
+    >>> paper = np.full((300, 400), 240, np.uint8)
+    >>> paper[50:200, 80:100] = paper[70:210, 280:300] = 20  # two vertical strokes
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "eleven.png")
+    ...     Image.fromarray(paper).save(path)
+    ...     find_digit(path).digits
+    2
+    """
+    levels, name = gray_levels(path), shown(path)
+    with explained_memory_errors(f"{name}: memory must suffice to read the digit, got too little"):
+        try:
+            return _found(levels)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
 
 
 def read_digit(path: PathLike) -> npt.NDArray[np.uint8]:
@@ -42,7 +106,8 @@ def read_digit(path: PathLike) -> npt.NDArray[np.uint8]:
     Returns
     -------
     ndarray of uint8 (28, 28, 1)
-        The digit in the format of MNIST. See `to_digit`.
+        The digit in the format of MNIST. See `to_digit`. Of several digits, the largest is read.
+        `find_digit` also returns their number.
 
     Raises
     ------
@@ -67,12 +132,7 @@ def read_digit(path: PathLike) -> npt.NDArray[np.uint8]:
     ...     read_digit(path).shape
     (28, 28, 1)
     """
-    levels, name = gray_levels(path), shown(path)
-    with explained_memory_errors(f"{name}: memory must suffice to read the digit, got too little"):
-        try:
-            return to_digit(levels)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
+    return find_digit(path).image
 
 
 def to_digit(gray: npt.ArrayLike) -> npt.NDArray[np.uint8]:
@@ -81,7 +141,8 @@ def to_digit(gray: npt.ArrayLike) -> npt.NDArray[np.uint8]:
     An array of 28 × 28 with a black edge is an image of MNIST and is returned unchanged. With a
     white edge, it is inverted. Any other image is converted in four steps:
 
-    1. The local background is subtracted, which corrects uneven lighting.
+    1. Ink is measured relative to the local background, which corrects uneven lighting. A shadow
+       with a straight edge may cross the digit.
     2. Otsu's threshold [1]_ separates ink from background.
     3. The largest connected component of ink is the digit.
     4. The digit is scaled to 20 pixels, and its center of mass is moved to the center.
@@ -121,6 +182,10 @@ def to_digit(gray: npt.ArrayLike) -> npt.NDArray[np.uint8]:
     >>> int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1
     (20, 4)
     """
+    return _found(gray).image
+
+
+def _found(gray: npt.ArrayLike) -> FoundDigit:
     values = imported("to_digit", "image", gray)
     if values.dtype.kind not in "fiub":
         raise TypeError(f"to_digit: image must contain real numbers, got {values.dtype}")
@@ -135,9 +200,10 @@ def to_digit(gray: npt.ArrayLike) -> npt.NDArray[np.uint8]:
         if edge >= 223.0:
             levels, edge = 255.0 - levels, 255.0 - edge
         if edge <= 32.0 and levels.max() >= 128.0:
-            return np.clip(np.rint(levels), 0, 255).astype(np.uint8)[:, :, None]
-    ink = _largest_component(_ink(levels))
-    return _centered(_scaled(_widened(ink)))
+            digit = np.clip(np.rint(levels), 0, 255).astype(np.uint8)
+            return FoundDigit(digit[:, :, None], digits=1)
+    ink, digits = _largest_component(_ink(levels))
+    return FoundDigit(_centered(_scaled(_widened(ink))), digits)
 
 
 def _edge(levels: Floats) -> Floats:
@@ -161,44 +227,76 @@ def _resized(levels: Floats, size: tuple[int, int], method: str) -> Floats:
     return np.asarray(_to_pillow(levels).resize(size, how), dtype=np.float64)
 
 
-def _background(levels: Floats, dark_ink: bool) -> Floats:
-    """Return the background: a gray-scale closing of a reduced copy, smoothed."""
-    filters = require("PIL.ImageFilter")
+def _background(levels: Floats) -> Floats:
+    """Return the paper around dark ink, in a copy of `REDUCED` pixels: a gray-scale closing.
+
+    A closing removes what is narrower than its window. The edge of a shadow remains where it is if
+    it is straight, in any direction.
+    """
     rows, columns = levels.shape
-    scale = 64.0 / max(rows, columns)
-    size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
-    small = _resized(levels, size, "BOX")
-    pad = 16  # larger than the filters' reach, so that the border needs no special case
+    scale = REDUCED / max(rows, columns)
+    small = _resized(levels, (max(1, round(columns * scale)), max(1, round(rows * scale))), "BOX")
+    # Noise would raise the maximum. A median filter reduces it and preserves edges.
+    small = _filtered(small, require("PIL.ImageFilter").MedianFilter(5))
+    pad = 2 * WINDOW  # the filters' reach, so that the border needs no special case
     small = np.pad(small, pad, mode="edge")
-    first, then = filters.MaxFilter(15), filters.MinFilter(15)
-    if not dark_ink:
-        first, then = then, first
-    smooth = _filtered(small, first, then, filters.GaussianBlur(3))[pad:-pad, pad:-pad]
-    return _resized(smooth, (columns, rows), "BICUBIC")
+    return _eroded(_dilated(small, WINDOW), WINDOW)[pad:-pad, pad:-pad]
+
+
+def _eroded(levels: Floats, reach: int) -> Floats:
+    """Return the minimum filter with radius ``reach`` (a gray-scale erosion)."""
+    return np.subtract(255.0, _dilated(255.0 - levels, reach))
+
+
+def _variation(levels: Floats) -> float:
+    return sum(float(np.abs(np.diff(levels, axis=axis)).sum()) for axis in (0, 1))
 
 
 def _ink(levels: Floats) -> Floats:
     """Return the amount of ink per pixel, from 0 (background) to 1, with soft edges."""
     # Remove the noise of a photograph. For 28 pixels the radius is too small to have an effect.
     levels = _filtered(levels, require("PIL.ImageFilter").GaussianBlur(max(levels.shape) / 600))
-    pad = max(2, max(levels.shape) // 20)
-    # Ink is the minority of pixels, on one side of the background. The sign of the third moment is
-    # therefore the side of the ink.
-    wide = require("PIL.ImageFilter").GaussianBlur(max(levels.shape) / 4)
-    around = _filtered(np.pad(levels, pad, mode="edge"), wide)[pad:-pad, pad:-pad]
-    residual = levels - around
-    dark_ink = float(np.mean(residual**3)) < 0.0
-    depth = _background(levels, dark_ink) - levels
-    depth = np.maximum(depth if dark_ink else -depth, 0.0)
+    background, inverted = _background(levels), _background(255.0 - levels)
+    # Paper alone varies less than paper with ink. So the background that varies less is paper.
+    dark_ink = _variation(background) <= _variation(inverted)
+    if not dark_ink:
+        levels, background = 255.0 - levels, inverted
+    # On the shadow's side of the edge, lighter paper would turn the shadow to ink.
+    background = _eroded(background, MARGIN)
+    paper = _resized(background, levels.shape[::-1], "BILINEAR")
+    difference = np.maximum(paper - levels, 0.0)
+    # Light multiplies the levels of paper and ink, so that ink differs less in a shadow. The
+    # constant limits the noise of black paper.
+    depth = difference / (paper + 10.0 if dark_ink else _contrast(difference, paper))
     threshold = _otsu(depth)
     inked = depth > threshold
     # The noise is estimated by the median absolute deviation. JPEG compression alone changes white
     # paper by up to 12 gray levels.
-    contrast = float(depth[inked].mean()) - float(np.median(depth)) if inked.any() else 0.0
-    noise = 1.4826 * float(np.median(np.abs(depth - np.median(depth))))
+    middle = float(np.median(difference))
+    contrast = float(difference[inked].mean()) - middle if inked.any() else 0.0
+    noise = 1.4826 * float(np.median(np.abs(difference - middle)))
     if contrast < max(12.0, 4.0 * noise):
         raise ValueError(BLANK)
     return np.clip((depth / threshold - 0.6) / 0.8, 0.0, 1.0)
+
+
+def _contrast(difference: Floats, paper: Floats) -> Floats:
+    """Return how much light ink differs from paper, by the level of the paper.
+
+    Dark paper has too little light to measure the shadow. The ink itself shows it: pixels that are
+    probably ink are split by the level of their paper.
+    """
+    inked = difference > 0.5 * _otsu(difference)
+    high = paper > (paper.min() + paper.max()) / 2.0
+    levels, contrasts = [], []
+    for part in (inked & ~high, inked & high):
+        if np.count_nonzero(part) < 0.02 * np.count_nonzero(inked):
+            return np.ones_like(paper)
+        levels.append(float(np.median(paper[part])))
+        contrasts.append(float(np.median(difference[part])))
+    if min(contrasts) < 0.4 * max(contrasts):  # one of the parts is noise
+        return np.ones_like(paper)
+    return np.interp(paper, levels, contrasts)
 
 
 def _otsu(depth: Floats) -> float:
@@ -217,8 +315,11 @@ def _otsu(depth: Floats) -> float:
     return max(float(centers[best].mean()), 1e-6)
 
 
-def _largest_component(ink: Floats) -> Floats:
-    """Crop to the largest connected component of ink, with the strokes near it."""
+def _largest_component(ink: Floats) -> tuple[Floats, int]:
+    """Crop to the largest connected component of ink, with the strokes near it.
+
+    Also return the number of such digits.
+    """
     filters = require("PIL.ImageFilter")
     rows, columns = ink.shape
     scale = min(1.0, 160.0 / max(rows, columns))
@@ -226,7 +327,8 @@ def _largest_component(ink: Floats) -> Floats:
     # A maximum filter before the reduction preserves thin strokes.
     small = _resized(_filtered(ink * 255.0, filters.MaxFilter(3)), size, "BOX")
     small = np.where(small > 64.0, small, 0.0)
-    labels = _components(_dilated(small, round(max(size) / 64)) > 0.0)
+    bridged = round(max(size) / 64)
+    labels = _components(_dilated(small, bridged) > 0.0)
     weights = np.bincount(labels.ravel(), weights=small.ravel()).astype(np.float64)
     # Shadows, table edges and thumbs touch the border. A digit seldom does.
     touching = np.unique(_edge(labels.astype(np.float64)).astype(np.int64))
@@ -235,7 +337,8 @@ def _largest_component(ink: Floats) -> Floats:
     largest = int(weights.argmax())
     # The bar of a 5 is often a separate stroke: add nearby components, except specks.
     where = np.nonzero(labels == largest)
-    reach = max(1, round(0.08 * max(np.ptp(where[0]), np.ptp(where[1]))))
+    side = max(np.ptp(where[0]), np.ptp(where[1]))
+    reach = max(1, round(0.1 * side))
     near = np.unique(labels[_dilated(np.where(labels == largest, 255.0, 0.0), reach) > 0.0])
     near = near[weights[near] >= 0.05 * weights[largest]]
     mask = _resized(np.where(np.isin(labels, near), 255.0, 0.0), (columns, rows), "NEAREST")
@@ -244,7 +347,25 @@ def _largest_component(ink: Floats) -> Floats:
     column = np.flatnonzero(kept.max(axis=0) >= 0.5)
     if row.size == 0 or column.size == 0:
         raise ValueError(BLANK)
-    return kept[row[0] : row[-1] + 1, column[0] : column[-1] + 1]
+    others = np.where(np.isin(labels, [*touching, *near]), 0.0, small)
+    least = 0.1 * float(weights[near].sum())
+    count = 1 + _count_digits(others, bridged + (reach + 1) // 2, least, side / 2.0)
+    return kept[row[0] : row[-1] + 1, column[0] : column[-1] + 1], count
+
+
+def _count_digits(ink: Floats, reach: int, least: float, side: float) -> int:
+    """Return the number of parts with at least this much ink and this longer side.
+
+    Strokes that are at most twice ``reach`` apart are one part.
+    """
+    labels = _components(_dilated(ink, reach) > 0.0)
+    labels = np.where(ink > 0.0, labels, 0)
+    weights = np.bincount(labels.ravel(), weights=ink.ravel())
+    count = 0
+    for label in np.flatnonzero(weights >= max(least, 1.0)):
+        where = np.nonzero(labels == label)
+        count += bool(max(np.ptp(where[0]), np.ptp(where[1])) >= side)
+    return count
 
 
 def _dilated(levels: Floats, reach: int) -> Floats:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 import numpy as np
@@ -43,6 +43,29 @@ def gray_levels(path: PathLike) -> Floats:
 
     Raises
     ------
+    ValueError, OSError, ImportError, MemoryError
+        As `decoded`.
+    """
+    image = decoded(path, _reduced, ("L", 2 * WORKING))
+    return np.asarray(image, dtype=np.float64)
+
+
+def decoded(
+    path: PathLike, convert: Callable[[Image], Image], draft: tuple[str, int] | None = None
+) -> Image:
+    """Return the first frame of an image file, converted and upright.
+
+    Parameters
+    ----------
+    path : path-like
+    convert : callable
+        Convert the decoded image, before it is rotated.
+    draft : (mode, pixels), optional
+        A JPEG may be decoded in this mode, at an eighth of its size or more, if no side falls below
+        this number of pixels.
+
+    Raises
+    ------
     ValueError
         If the file is not an image, is damaged, or needs too much memory. The message starts with
         the file's name.
@@ -57,7 +80,7 @@ def gray_levels(path: PathLike) -> Floats:
     text = f"{name}: memory must suffice to read the image, got too little"
     with explained_memory_errors(text), open_regular("", path) as file:
         try:
-            return _decoded(name, file)
+            return _decoded(name, file, convert, draft)
         except RefusedError as error:
             raise ValueError(f"{name}: {error}") from None
         except (MemoryError, ImportError):
@@ -72,7 +95,12 @@ def gray_levels(path: PathLike) -> Floats:
             raise ValueError(f"{name}: image must be complete and undamaged, got: {text}") from None
 
 
-def _decoded(name: str, file: BinaryIO) -> Floats:
+def _decoded(
+    name: str,
+    file: BinaryIO,
+    convert: Callable[[Image], Image],
+    draft: tuple[str, int] | None,
+) -> Image:
     image_module = require("PIL.Image")
     size = os.fstat(file.fileno()).st_size
     if size > MAX_FILE:
@@ -90,8 +118,8 @@ def _decoded(name: str, file: BinaryIO) -> Floats:
             if count > MAX_PIXELS or max(image.size) > MAX_SIDE:
                 raise RefusedError(_too_many_pixels(f"{image.width:,} x {image.height:,}"))
             extra = pixels.extra(count)
-            # Decode a large JPEG at a reduced size, at least an eighth.
-            image.draft("L", (2 * WORKING, 2 * WORKING))
+            if draft is not None:
+                image.draft(draft[0], (draft[1], draft[1]))
             limit = max(MAX_DECODED, 2 * size)
             needed = int(image.width * image.height * _pixel_bytes(image.mode) + extra)
             if needed > limit:
@@ -101,8 +129,8 @@ def _decoded(name: str, file: BinaryIO) -> Floats:
                 )
             available_memory.require(f"{name}: decoding needs", needed)
             image.load()
-            small = _reduced(image)
-    return np.asarray(_upright(small, pixels.orientation), dtype=np.float64)
+            converted = convert(image)
+    return _upright(converted, pixels.orientation)
 
 
 def _too_many_pixels(got: str) -> str:

@@ -21,6 +21,8 @@ MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
 
+MAX_NAMES = 10_000  # of classes: a label above it is no class
+
 TIMEOUT = 30  # seconds without data, after which the next mirror is tried
 
 # SHA-256 of the .gz file on the mirrors, and of the uncompressed file. Local copies are often
@@ -132,7 +134,7 @@ def mnist(
         _dataset(found, arrays, f"{half}-images-idx3-ubyte", f"{half}-labels-idx1-ubyte")
         for half in ("train", "t10k")
     )
-    return train, test
+    return _named(train, test)
 
 
 def _search_folders(root: PathLike | None) -> dict[str, Path]:
@@ -270,7 +272,8 @@ def idx_folder(path: PathLike, *, prefix: str | None = None) -> tuple[Dataset, D
     Returns
     -------
     train, test : Dataset
-        Images uint8 (N, H, W, 1), and the integer labels (N,) of the file.
+        Images uint8 (N, H, W, 1), and the integer labels (N,) of the file. `Dataset.classes` are
+        the labels as text, "0" to that of the largest label.
 
     Raises
     ------
@@ -327,7 +330,18 @@ def _idx_folder(folder: Path, prefix: str | None) -> tuple[Dataset, Dataset]:
     train, test = (
         _dataset(files, arrays, f"{half} images", f"{half} labels") for half in ("train", "test")
     )
-    return train, test
+    return _named(train, test)
+
+
+def _named(*parts: Dataset) -> tuple[Dataset, Dataset]:
+    """Return the two parts with their labels as names of classes, if these are few."""
+    labels = [part.labels for part in parts if len(part)]
+    largest = max((int(each.max()) for each in labels), default=-1)
+    if largest < MAX_NAMES and all(int(each.min()) >= 0 for each in labels):
+        names = tuple(map(str, range(largest + 1)))
+        parts = tuple(Dataset(part.images, part.labels, names) for part in parts)
+    first, second = parts
+    return first, second
 
 
 def _sets(folder: Path) -> dict[str, dict[str, Path]]:

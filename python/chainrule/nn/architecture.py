@@ -23,7 +23,7 @@ from .._validation import (
 from ..devices import ALIGNMENT
 from . import final_softmax, hints
 from .layers import KINDS, Conv2d, Layer, MaxPool2d, ReLU
-from .losses import Loss
+from .losses import BinaryCrossEntropy, Loss
 from .user_defined import fuses_relu, in_place_backward, reshapes_only
 
 MAX_DIMENSIONS = 8
@@ -198,6 +198,11 @@ class Architecture:
             tuple(layers), infer_shapes(layers, input_shape), float_dtype("Sequential", dtype)
         )
 
+    @property
+    def reads_images(self) -> bool:
+        """True if the input has three axes. Only then uint8 is accepted and means value / 255."""
+        return len(self.shapes[0]) == 3
+
     def passes_through(self, index: int, mode: Mode) -> bool:
         """Return whether layer ``index`` runs no kernel: its output is its input, reshaped.
 
@@ -226,13 +231,19 @@ class Architecture:
         final_softmax.check_probabilities(operation, self.layers, self.shapes, dropout)
 
     def check_loss(self, loss: Loss, dropout: bool) -> None:
-        """Check that ``loss``, if it reads logits, can leave out the final softmax.
+        """Check that ``loss`` finds the logits that it reads, also before a final softmax.
 
         Raises
         ------
         ValueError
-            As `check_output`. Also if a subclass of `Softmax` has its own passes.
+            As `check_output`. Also if a subclass of `Softmax` has its own passes, or if
+            `BinaryCrossEntropy` would read a softmax.
         """
+        if isinstance(loss, BinaryCrossEntropy) and self.final_softmax is not None:
+            raise ValueError(
+                f"BinaryCrossEntropy: the network must end in logits, got "
+                f"{self.layers[self.final_softmax]!r} as layer {self.final_softmax}: remove it"
+            )
         if not loss.takes_logits:
             return
         self.check_output(type(loss).__name__, dropout)
@@ -296,11 +307,14 @@ class Architecture:
             if not hasattr(x, "__dlpack__"):
                 raise TypeError(f"{operation}: x must be an array, got {type(x).__name__}")
             x = imported(operation, "x", x, np.from_dlpack)
-        if x.dtype != self.dtype and x.dtype != np.uint8:
-            raise TypeError(
-                f"{operation}: x must be {self.dtype} as the network is, or uint8 (which means "
-                f"value / 255), got {x.dtype}{hints.for_dtype('x', x, self.dtype)}"
-            )
+        if x.dtype != self.dtype and not (x.dtype == np.uint8 and self.reads_images):
+            rule = f"{operation}: x must be {self.dtype} as the network is"
+            if self.reads_images:
+                rule += ", or uint8 (which means value / 255)"
+            elif x.dtype == np.uint8:
+                rule += f", unless input_shape is an image (three axes), not {self.shapes[0]}"
+            hint = hints.for_input_dtype(x, self.dtype, self.reads_images)
+            raise TypeError(f"{rule}, got {x.dtype}{hint}")
         if x.ndim == 0 or x.shape[1:] != self.shapes[0]:
             hint = hints.for_input(x.shape, self.shapes[0])
             expected = ", ".join(["N", *map(str, self.shapes[0])])

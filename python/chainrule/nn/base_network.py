@@ -42,11 +42,14 @@ class BaseNetwork:
         The memory of weights and gradients.
     init : str
         Rule for the initial weights.
+    metadata : dict
+        Notes that are saved with the network.
     """
 
     architecture: Architecture
     storage: Parameters
     init: str
+    metadata: dict[str, Any]
 
     def _build(self, architecture: Architecture, seed: int, init: str | None) -> None:
         seed = integer("Sequential", "seed", seed, 0, 2**64 - 1)
@@ -54,6 +57,7 @@ class BaseNetwork:
         self.architecture = architecture
         self.init = "he" if init is None else init
         self.storage = Parameters(architecture, seed, fill)
+        self.metadata = {}
         self._count = 0
         self._reset_locks()
         _networks.add(self)
@@ -115,8 +119,8 @@ class BaseNetwork:
         ----------
         batch_size : int
             Instances per training step, at least 1.
-        optimizer : SGD
-            Its momentum needs memory. None means no momentum.
+        optimizer : Optimizer
+            Its state needs memory. None means no state.
         loss : Loss
             Its targets need memory. None means `CrossEntropy`.
 

@@ -16,19 +16,46 @@ from .._types import Array, Shape
 NUMBERS = "fiub"
 
 
-def for_dtype(name: str, array: Array, dtype: np.dtype[Any]) -> str:
-    """Return how to convert numbers to ``dtype``, or pixels to uint8, which means value / 255."""
+def for_input_dtype(x: Array, dtype: np.dtype[Any], images: bool) -> str:
+    """Return how to convert ``x`` to ``dtype``.
+
+    If ``images``, the network reads uint8 as value / 255. Otherwise it does not read uint8, because
+    a column of 0 and 1 would become 0 and 1 / 255.
+    """
+    if x.dtype.kind in "iu" and x.size:
+        least, largest = int(x.min()), int(x.max())
+        scaled = f"x / np.{dtype}(255)" if x.dtype == np.uint8 else f'(x / 255).astype("{dtype}")'
+        if images and x.dtype == np.uint16 and largest > 255:
+            return f': use x.astype("{dtype}") / 65535 if x are pixels of 16 bits'
+        if images and least >= 0 and 1 < largest <= 255:
+            other = f'x.astype("{dtype}")'
+            return (
+                f": use x.astype(np.uint8), which means value / 255, if x are pixels, else {other}"
+            )
+        if x.dtype == np.uint8 or (least >= 0 and largest == 255):
+            image = f", or images (input_shape={x.shape[1:]}, Flatten())" if x.ndim == 4 else ""
+            return (
+                f': use x.astype("{dtype}"), which keeps the values, or {scaled}, which scales '
+                f"pixels to [0, 1]{image}"
+            )
+    return _astype("x", x, dtype)
+
+
+def for_target_dtype(target: Array, dtype: np.dtype[Any]) -> str:
+    """Return how to convert targets to ``dtype``."""
+    if target.dtype == np.uint8 and target.size and target.max() > 1:
+        # The network's input may be the same array, which it reads as value / 255.
+        return (
+            f': use target.astype("{dtype}"), which keeps the values, or target / '
+            f"np.{dtype}(255), which scales pixels to [0, 1]"
+        )
+    return _astype("target", target, dtype)
+
+
+def _astype(name: str, array: Array, dtype: np.dtype[Any]) -> str:
     kind = array.dtype.kind
     if kind not in NUMBERS:
         return ""
-    if kind in "iu" and name == "x" and array.size:
-        least, largest = int(array.min()), int(array.max())
-        image = array.ndim >= 3
-        if array.dtype == np.uint16 and largest > 255 and image:
-            return f': use x.astype("{dtype}") / 65535 if x are pixels of 16 bits'
-        if least >= 0 and largest <= 255 and (largest == 255 or (image and largest > 1)):
-            other = "" if image else f', else x.astype("{dtype}")'
-            return f": use x.astype(np.uint8), which means value / 255, if x are pixels{other}"
     if kind == "f" and array.size and array.dtype.itemsize > dtype.itemsize:
         with np.errstate(over="ignore", invalid="ignore"):
             # NaN hides no overflow: fmin and fmax ignore it.
@@ -73,6 +100,8 @@ def for_labels(labels: Array, count: int, classes: int) -> str:
     if len(shape) == 2 and shape[0] == count and shape[1] > 1:
         if shape[1] == classes and is_one_hot(labels):
             return ": use labels.argmax(axis=1)"
+        if shape[1] == classes and bool(((labels == 0) | (labels == 1)).all()):
+            return ": use BinaryCrossEntropy() if an instance can be of several classes"
         return ": CrossEntropy reads one class per instance, not one number per class"
     # A row of one-hot labels is one instance, also if there are ``count`` elements.
     if labels.size != count or (labels.ndim > 1 and is_one_hot(labels.reshape(-1, shape[-1]))):
@@ -89,6 +118,20 @@ def for_labels(labels: Array, count: int, classes: int) -> str:
     elif shape != (count,):
         expression = "labels.reshape(-1)"
     return f": use {expression}" if kind in "iu" else f": use {expression}.astype(np.int64)"
+
+
+def for_one_output(target: Array) -> str:
+    """Return the loss, or the network, that fits ``target``. `CrossEntropy` has one output."""
+    if target.dtype.kind not in NUMBERS or not target.size:
+        return ""
+    if bool(((target == 0) | (target == 1)).all()):
+        return ": use BinaryCrossEntropy(), which reads labels 0 and 1, or end it with Linear(2)"
+    if target.dtype.kind in "iu" and target.min() >= 0:
+        return (
+            f": end it with Linear({int(target.max()) + 1}) if labels are classes, or use "
+            f"SquaredError() if they are numbers"
+        )
+    return ": use SquaredError(), which reads numbers"
 
 
 def for_targets(targets: Array, count: int, output_shape: Shape, dtype: np.dtype[Any]) -> str:
@@ -121,6 +164,27 @@ def for_targets(targets: Array, count: int, output_shape: Shape, dtype: np.dtype
     if expression and targets.dtype != dtype:
         expression += f'.astype("{dtype}")'
     return f": use {expression}" if expression else ""
+
+
+def for_answers(targets: Array, count: int, output_shape: Shape) -> str:
+    """Return how to make answers (count, *output_shape) from ``targets``."""
+    if targets.dtype.kind not in NUMBERS:
+        return ""
+    if targets.shape == (count,) and len(output_shape) == 1 and targets.dtype.kind in "biu":
+        return ": use CrossEntropy() if labels are classes, one per instance"
+    if targets.shape == (count, 2) and output_shape == (1,) and is_one_hot(targets):
+        return ": use target[:, 1]"
+    return for_targets(targets, count, output_shape, targets.dtype)
+
+
+def for_two_values(targets: Array) -> str:
+    """Return how to make 0 and 1 from -1 and 1, or the loss for more classes."""
+    if bool(((targets == -1) | (targets == 1)).all()):
+        return ": use target > 0"
+    if targets.dtype.kind in "iu" and targets.shape[1:] == (1,) and targets.min() >= 0:
+        classes = int(targets.max()) + 1
+        return f": use CrossEntropy() and end the network with Linear({classes}) if it is a class"
+    return ""
 
 
 def is_one_hot(values: Array) -> bool:

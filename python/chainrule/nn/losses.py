@@ -11,15 +11,19 @@ import numpy as np
 
 from .. import ops
 from .._types import Array, Shape
-from .._validation import imported
+from .._validation import imported, number, set_fields
 from . import hints
+
+# In float32 a smaller delta would be 0, and a larger one infinite.
+SMALLEST_DELTA, LARGEST_DELTA = (float(x) for x in (np.finfo("f4").tiny, np.finfo("f4").max))
 
 
 @dataclass(frozen=True)
 class Loss(ABC):
     """Base of the losses: the distance of eq. (1), summed over the data.
 
-    A user-defined loss implements the three methods. On a GPU only `LOSSES` run.
+    A user-defined loss implements the three methods. On a GPU only `LOSSES` run. A loss that
+    supports ``sample_weight`` and ``class_weight`` reads two more arguments, as `compare` says.
 
     Examples
     --------
@@ -66,7 +70,24 @@ class Loss(ABC):
 
     @abstractmethod
     def compare(self, output: Array, target: Array, losses: Array, doutput: Array) -> None:
-        """Write the loss per instance, and the gradient of the mean with respect to ``output``."""
+        """Write the loss per instance, and the gradient of the mean with respect to ``output``.
+
+        Parameters
+        ----------
+        output : ndarray (N, *output_shape)
+            Of the network. Must not be changed.
+        target : ndarray (N, ...)
+            As `check` returned it.
+        losses : ndarray (N,)
+            Receives one loss per instance.
+        doutput : ndarray like ``output``
+            Receives the gradient of ``losses.sum() / N``.
+        weight : ndarray (N,), or None
+            Only for a loss that has this parameter and the next, as those of this package do. Such
+            a loss multiplies ``losses`` and ``doutput`` by the weight of each instance.
+        instances : float, or None
+            The divisor of ``doutput`` in place of N.
+        """
 
     @abstractmethod
     def classes(self, target: Array) -> Array | None:
@@ -102,6 +123,11 @@ class CrossEntropy(Loss):
                 f"{'' if math.prod(output_shape[:-1]) == 1 else ' and Linear(classes)'}"
             )
         labels = imported("CrossEntropy", "labels", target)
+        if output_shape == (1,):
+            raise ValueError(
+                f"CrossEntropy: the network must have one output per class, at least 2, got 1"
+                f"{hints.for_one_output(labels)}"
+            )
         if labels.ndim != 1 or labels.dtype.kind not in "iu":
             hint = hints.for_labels(labels, count, output_shape[0])
             raise (ValueError if labels.dtype.kind in "iu" else TypeError)(
@@ -118,11 +144,89 @@ class CrossEntropy(Loss):
             )
         return np.ascontiguousarray(labels, dtype=np.int64)
 
-    def compare(self, output: Array, target: Array, losses: Array, doutput: Array) -> None:
-        ops.softmax_cross_entropy(output, target, out=(losses, doutput))
+    def compare(
+        self,
+        output: Array,
+        target: Array,
+        losses: Array,
+        doutput: Array,
+        weight: Array | None = None,
+        instances: float | None = None,
+    ) -> None:
+        ops.softmax_cross_entropy(
+            output, target, weight=weight, instances=instances, out=(losses, doutput)
+        )
 
     def classes(self, target: Array) -> Array | None:
         return target
+
+
+@dataclass(frozen=True)
+class BinaryCrossEntropy(Loss):
+    """l = -y log σ(z) - (1 - y) log(1 - σ(z)), a sum over outputs, from logits z.
+
+    Each output z answers one question by yes with probability σ(z) = 1 / (1 + e^-z). One output
+    distinguishes two classes: it is eq. (64)-(67) with the logits 0 and z. Several outputs are
+    labels of which an instance can have any number. The network ends in logits.
+
+    Targets are 0 and 1, of any dtype, or probabilities. Their shape is (N,) or (N, 1) for one
+    output, and (N, outputs) for several. Accuracy is measured for one output.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import chainrule as cr
+    >>> net, x = cr.Sequential(cr.Linear(1), input_shape=(1,)), np.zeros((3, 1), np.float32)
+    >>> loss, _ = net.loss_and_gradient(x, np.array([0, 1, 1]), cr.BinaryCrossEntropy())
+    >>> round(loss, 4)  # log 2: both answers have probability 1/2
+    0.6931
+    """
+
+    def check(self, target: object, count: int, output_shape: Shape, dtype: np.dtype[Any]) -> Array:
+        targets = imported("BinaryCrossEntropy", "target", target)
+        if output_shape == (1,) and targets.ndim == 1:
+            targets = targets[:, None]
+        if targets.shape[1:] != output_shape or targets.ndim == 0:
+            one = " or (N,)" if output_shape == (1,) else ""
+            raise ValueError(
+                f"BinaryCrossEntropy: target must have shape {_shape(output_shape)}{one}, got "
+                f"{targets.shape}{hints.for_answers(targets, count, output_shape)}"
+            )
+        if targets.dtype.kind not in hints.NUMBERS:
+            raise TypeError(
+                f"BinaryCrossEntropy: target must be numbers or booleans, got {targets.dtype}"
+            )
+        _count("BinaryCrossEntropy", "target", targets, count)
+        if targets.size and not (targets.min() >= 0 and targets.max() <= 1):
+            index = np.unravel_index(int(np.argmin((targets >= 0) & (targets <= 1))), targets.shape)
+            raise ValueError(
+                f"BinaryCrossEntropy: target must be in [0, 1], got {targets[index]} in instance "
+                f"{index[0]}{hints.for_two_values(targets)}"
+            )
+        converted = np.ascontiguousarray(targets, dtype)
+        if targets.dtype.itemsize > dtype.itemsize and not np.array_equal(converted, targets):
+            raise TypeError(
+                f"BinaryCrossEntropy: target must be {dtype} as the network is, got "
+                f"{targets.dtype}{hints.for_target_dtype(targets, dtype)}"
+            )
+        return converted
+
+    def compare(
+        self,
+        output: Array,
+        target: Array,
+        losses: Array,
+        doutput: Array,
+        weight: Array | None = None,
+        instances: float | None = None,
+    ) -> None:
+        ops.binary_cross_entropy(
+            output, target, weight=weight, instances=instances, out=(losses, doutput)
+        )
+
+    def classes(self, target: Array) -> Array | None:
+        certain = target.shape[1:] == (1,) and bool(((target == 0) | (target == 1)).all())
+        return target[:, 0].astype(np.int64) if certain else None
 
 
 @dataclass(frozen=True)
@@ -143,37 +247,134 @@ class SquaredError(Loss):
     """
 
     def check(self, target: object, count: int, output_shape: Shape, dtype: np.dtype[Any]) -> Array:
-        targets = imported("SquaredError", "target", target)
-        if targets.shape[1:] != output_shape or targets.ndim == 0:
-            labels = targets.ndim == 1 and targets.dtype.kind in "iu"
-            raise ValueError(
-                f"SquaredError: target must have shape {_shape(output_shape)}, got "
-                f"{'integer labels of shape ' if labels else ''}{targets.shape}"
-                f"{hints.for_targets(targets, count, output_shape, dtype)}"
-            )
-        if targets.dtype != dtype:
-            raise TypeError(
-                f"SquaredError: target must be {dtype} as the network is, got {targets.dtype}"
-                f"{hints.for_dtype('target', targets, dtype)}"
-            )
-        _count("SquaredError", "target", targets, count)
-        return np.ascontiguousarray(targets)
+        return _check_numbers("SquaredError", target, count, output_shape, dtype)
 
-    def compare(self, output: Array, target: Array, losses: Array, doutput: Array) -> None:
-        ops.squared_error(output, target, out=(losses, doutput))
+    def compare(
+        self,
+        output: Array,
+        target: Array,
+        losses: Array,
+        doutput: Array,
+        weight: Array | None = None,
+        instances: float | None = None,
+    ) -> None:
+        ops.squared_error(output, target, weight=weight, instances=instances, out=(losses, doutput))
 
     def classes(self, target: Array) -> Array | None:
         return target.argmax(axis=1).astype(np.int64) if hints.is_one_hot(target) else None
 
 
+@dataclass(frozen=True)
+class Huber(Loss):
+    """l = r^2 / 2 for a small error r = a - y, and delta (|r| - delta / 2) for a large one.
+
+    It is a sum over outputs. The gradient of an output is at most delta, so outliers have less
+    influence than with `SquaredError`. (P. J. Huber, "Robust Estimation of a Location Parameter",
+    1964.) Targets have the dtype and shape of the network's output.
+
+    Parameters
+    ----------
+    delta : float
+        The size of an error at which the loss becomes linear, positive.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import chainrule as cr
+    >>> net = cr.Sequential(cr.LeakyReLU(), input_shape=(2,))
+    >>> x, y = np.array([[1, 2]], np.float32), np.array([[1, 5]], np.float32)
+    >>> net.loss_and_gradient(x, y, cr.Huber())[0]
+    2.5
+    """
+
+    delta: float = 1.0
+
+    def __post_init__(self) -> None:
+        delta = number("Huber", "delta", self.delta)
+        if not SMALLEST_DELTA <= delta <= LARGEST_DELTA:
+            raise ValueError(
+                f"Huber: delta must be positive, from {SMALLEST_DELTA:.2g} to "
+                f"{LARGEST_DELTA:.2g}, got {delta}"
+            )
+        set_fields(self, delta=delta)
+
+    def check(self, target: object, count: int, output_shape: Shape, dtype: np.dtype[Any]) -> Array:
+        return _check_numbers("Huber", target, count, output_shape, dtype)
+
+    def compare(
+        self,
+        output: Array,
+        target: Array,
+        losses: Array,
+        doutput: Array,
+        weight: Array | None = None,
+        instances: float | None = None,
+    ) -> None:
+        ops.huber(
+            output,
+            target,
+            self.delta,
+            weight=weight,
+            instances=instances,
+            out=(losses, doutput),
+        )
+
+    def classes(self, target: Array) -> Array | None:
+        return None
+
+
 def checked_loss(operation: str, loss: object) -> Loss:
     """Return ``loss``. Raise TypeError if it is not a `Loss`."""
     if not isinstance(loss, Loss):
-        raise TypeError(f"{operation}: loss must be CrossEntropy() or SquaredError(), got {loss!r}")
+        names = ", ".join(kind.__name__ + "()" for kind in LOSSES)
+        hint = ""
+        if isinstance(loss, type) and issubclass(loss, Loss):
+            hint = f": write {loss.__name__}()"
+        raise TypeError(f"{operation}: loss must be a loss such as {names}, got {loss!r}{hint}")
     return loss
 
 
-LOSSES: tuple[type[Loss], ...] = (CrossEntropy, SquaredError)
+def default_loss(target: Array, output_shape: Shape) -> Loss:
+    """Return the loss that ``target`` suggests, for a network with this output.
+
+    Integers are classes: `CrossEntropy`. With one output, 0 and 1 are the two classes of
+    `BinaryCrossEntropy`. Other targets are numbers: `SquaredError`.
+    """
+    kind = target.dtype.kind
+    if output_shape == (1,):
+        answers = kind in "biu" and target.size and bool(((target == 0) | (target == 1)).all())
+        return BinaryCrossEntropy() if answers else SquaredError()
+    return CrossEntropy() if kind in "iu" else SquaredError()
+
+
+def predicted_classes(output: Array) -> Array:
+    """Return the class of each row: the first maximum. One output is the logit of class 1."""
+    if output.shape[-1] == 1:
+        return (output[..., 0] > 0).astype(np.int64)
+    return np.asarray(output.argmax(axis=-1))
+
+
+LOSSES: tuple[type[Loss], ...] = (CrossEntropy, BinaryCrossEntropy, SquaredError, Huber)
+
+
+def _check_numbers(
+    owner: str, target: object, count: int, output_shape: Shape, dtype: np.dtype[Any]
+) -> Array:
+    targets = imported(owner, "target", target)
+    if targets.shape[1:] != output_shape or targets.ndim == 0:
+        labels = targets.ndim == 1 and targets.dtype.kind in "iu"
+        raise ValueError(
+            f"{owner}: target must have shape {_shape(output_shape)}, got "
+            f"{'integer labels of shape ' if labels else ''}{targets.shape}"
+            f"{hints.for_targets(targets, count, output_shape, dtype)}"
+        )
+    if targets.dtype != dtype:
+        raise TypeError(
+            f"{owner}: target must be {dtype} as the network is, got {targets.dtype}"
+            f"{hints.for_target_dtype(targets, dtype)}"
+        )
+    _count(owner, "target", targets, count)
+    return np.ascontiguousarray(targets)
 
 
 def _shape(output_shape: Shape) -> str:

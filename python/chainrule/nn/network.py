@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from .. import devices, ops
 from .._files import PathLike
 from .._optional import importing
 from .._types import Array, Shape
+from .._validation import boolean
 from . import user_defined
 from .architecture import Architecture, Mode
 from .base_network import PREDICT, BaseNetwork
@@ -44,6 +47,9 @@ class Sequential(BaseNetwork):
         The memory of weights and gradients.
     init : str
         As given.
+    metadata : dict
+        Notes that `save` writes and `load` reads, such as the names of the classes. Keys are
+        strings, and values are those of JSON. Empty at first.
 
     Raises
     ------
@@ -86,7 +92,8 @@ class Sequential(BaseNetwork):
         Parameters
         ----------
         x : ndarray (N, *input_shape)
-            Of the network's dtype, or uint8, which means value / 255.
+            Of the network's dtype. Images, with three axes per instance, may also be uint8, which
+            means value / 255.
         training : bool
             Whether dropout is active.
 
@@ -149,28 +156,38 @@ class Sequential(BaseNetwork):
         """
         return self._predict("predict", x, batch_size)
 
-    def predict_proba(self, x: Array, batch_size: int | None = None) -> Array:
+    def predict_proba(
+        self, x: Array, batch_size: int | None = None, multilabel: bool = False
+    ) -> Array:
         """Return the probability of each class, eq. (55), computed batch by batch.
 
         If the network ends in a `Softmax`, this is its output. Layers that only reshape may follow
         the softmax, and dropout, which is inactive. Otherwise softmax is applied to the output.
 
+        The output of a network with one output is the logit z of class 1, as `BinaryCrossEntropy`
+        reads it. The two classes then have the probabilities 1 - σ(z) and σ(z), where
+        σ(z) = 1 / (1 + e^-z).
+
         Parameters
         ----------
         x, batch_size
             As in `predict`.
+        multilabel : bool
+            If True, each output is the logit of a label of its own, as `BinaryCrossEntropy` reads
+            several outputs. The probability of each label is then σ of its output.
 
         Returns
         -------
         ndarray (N, *output_shape)
-            Each row sums to 1.
+            Each row sums to 1, except with ``multilabel``. With one output the shape is (N, 2).
 
         Raises
         ------
         TypeError, ValueError
             As in `predict`. Also if the final softmax is computed at several positions that are
             flattened later: the rows then do not sum to 1. Also if only layers without parameters
-            follow the last softmax, and one of them is not known to keep its probabilities.
+            follow the last softmax, and one of them is not known to keep its probabilities. Also if
+            a softmax ends a network with one output, or is used with ``multilabel``.
 
         Examples
         --------
@@ -179,10 +196,75 @@ class Sequential(BaseNetwork):
         >>> net = cr.Sequential(cr.Linear(4), input_shape=(2,))
         >>> net.predict_proba(np.zeros((1, 2), np.float32)).tolist()
         [[0.25, 0.25, 0.25, 0.25]]
+        >>> net.predict_proba(np.zeros((1, 2), np.float32), multilabel=True).tolist()
+        [[0.5, 0.5, 0.5, 0.5]]
+        >>> cr.Sequential(cr.Linear(1), input_shape=(2,)).predict_proba(np.zeros((1, 2), "f4"))
+        array([[0.5, 0.5]], dtype=float32)
         """
+        multilabel = boolean("predict_proba", "multilabel", multilabel)
         self.architecture.check_output("predict_proba", dropout=False)
+        has_softmax = self.architecture.final_softmax is not None
+        binary = self.output_shape[-1] == 1
+        if has_softmax and (multilabel or binary):
+            rule = "with multilabel=True" if multilabel else "with one output"
+            raise ValueError(
+                f"predict_proba: a network {rule} must end in logits, got a softmax, whose outputs "
+                f"sum to 1: remove it, and train with BinaryCrossEntropy()"
+            )
         output = self._predict("predict_proba", x, batch_size)
-        return output if self.architecture.final_softmax is not None else ops.softmax(output)
+        if has_softmax:
+            return output
+        if not (multilabel or binary):
+            return ops.softmax(output)
+        # The softmax of the logits 0 and z is 1 - σ(z) and σ(z), and accurate for any z.
+        both = ops.softmax(np.stack([np.zeros_like(output), output], axis=-1))
+        return both[..., 1].copy() if multilabel else both[..., 0, :].copy()
+
+    def predict_class(self, x: Array, batch_size: int | None = None) -> Array:
+        """Return the class of each instance: the index of the largest output.
+
+        A network with one output is a binary classifier. Its class is 1 if the output, a logit, is
+        positive, which means a probability above one half.
+
+        Parameters
+        ----------
+        x, batch_size
+            As in `predict`.
+
+        Returns
+        -------
+        ndarray of int64 (N, *output_shape[:-1])
+            Class indices. For outputs of one axis the shape is (N,).
+
+        Raises
+        ------
+        TypeError, ValueError
+            As in `predict`. Also if an output is NaN, and if the only output is a softmax, which is
+            always 1.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import chainrule as cr
+        >>> net = cr.Sequential(cr.Linear(3), input_shape=(3,))
+        >>> net.parameters["0.weight"][...] = np.eye(3)
+        >>> net.predict_class(np.eye(3, dtype=np.float32)[[2, 0]]).tolist()
+        [2, 0]
+        """
+        output = self._predict("predict_class", x, batch_size)
+        wrong = np.argwhere(np.isnan(output))
+        if wrong.size:
+            raise ValueError(
+                f"predict_class: outputs must not be NaN, got NaN for instance {wrong[0][0]}"
+            )
+        if self.output_shape[-1] > 1:
+            return np.asarray(output.argmax(axis=-1))
+        if self.architecture.final_softmax is not None:
+            raise ValueError(
+                "predict_class: a network with one output must not end in a Softmax, which is "
+                "always 1, got one: remove the Softmax"
+            )
+        return (output[..., 0] > 0).astype(np.int64)
 
     def _predict(self, operation: str, x: Array, batch_size: int | None) -> Array:
         x = self.checked(operation, x)
@@ -254,7 +336,10 @@ class Sequential(BaseNetwork):
     # Files
 
     def save(self, path: PathLike) -> None:
-        """Write weights and architecture to a safetensors file, atomically.
+        """Write weights, architecture and `metadata` to a safetensors file, atomically.
+
+        What `load` could not read back is refused. `load` reads a layer of your own if its class is
+        a frozen dataclass whose fields are its arguments: ``load(path, layers=[MyLayer])``.
 
         Parameters
         ----------
@@ -266,7 +351,11 @@ class Sequential(BaseNetwork):
         OSError
             If writing fails. An existing file is then unchanged.
         ValueError
-            If the name ends like another format, such as "net.pt".
+            If the name ends like another format, such as "net.pt". Also if `load` could not read
+            the file: a layer has attributes that are not its fields, `metadata` has more than
+            256 KiB, or the network has more than 4096 layers.
+        TypeError
+            If `metadata` contains a value that JSON lacks.
 
         Examples
         --------
@@ -283,22 +372,32 @@ class Sequential(BaseNetwork):
         with importing:
             from . import serialization
 
-        stored = serialization.Stored(self.architecture, self.seed)
+        stored = serialization.Stored(self.architecture, self.seed, self.metadata)
         arrays = {name: devices.to_numpy(array) for name, array in self.parameters.items()}
         serialization.write(path, stored, arrays)
 
     @classmethod
-    def load(cls, path: PathLike) -> Sequential:
+    def load(cls, path: PathLike, layers: Iterable[type[Layer]] = ()) -> Sequential:
         """Read a network that `save` wrote.
 
-        The network is on the CPU, whatever device it was saved from.
+        The network is on the CPU, whatever device it was saved from. A file is untrusted data: it
+        runs no code except that of the classes in `layers`.
+
+        Parameters
+        ----------
+        path : path-like
+        layers : iterable of type[Layer]
+            The classes of your own that the network uses. Each has the name that it had in `save`.
 
         Raises
         ------
         OSError
             If the file cannot be read.
         ValueError
-            If the file is not a network of this library. The message starts with ``load:``.
+            If the file is not a network of this library, or names a layer that is neither of this
+            library nor in `layers`. The message starts with ``load:``.
+        TypeError
+            If `layers` are not classes of layers.
 
         Examples
         --------
@@ -310,13 +409,31 @@ class Sequential(BaseNetwork):
         ...     net = cr.load(path)
         >>> net.layers, net.seed
         ((Linear(3),), 5)
+
+        Notes, and a layer of your own:
+
+        >>> from dataclasses import dataclass
+        >>> import numpy as np
+        >>> @dataclass(frozen=True, repr=False)
+        ... class Scale(cr.Layer):
+        ...     factor: float = 2.0
+        ...     def forward(self, context):
+        ...         np.multiply(context.x, self.factor, out=context.y)
+        >>> net = cr.Sequential(Scale(3.0), input_shape=(1,))
+        >>> net.metadata["classes"] = ["cat", "dog"]
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     net.save(pathlib.Path(folder, "net.safetensors"))
+        ...     net = cr.load(pathlib.Path(folder, "net.safetensors"), layers=[Scale])
+        >>> net.layers, net.metadata
+        ((Scale(factor=3.0),), {'classes': ['cat', 'dog']})
         """
         with importing:
             from . import serialization
 
-        stored, arrays = serialization.read(path)
+        stored, arrays = serialization.read(path, layers)
         network = cls.__new__(cls)
         network._build(stored.architecture, stored.seed, None)
+        network.metadata = stored.notes
         for name, array in network.parameters.items():
             np.copyto(array, arrays.pop(name))
         return network

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from itertools import groupby
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,6 +16,24 @@ from .._validation import require_unmasked
 from .architecture import Architecture, layout_parameters
 
 Named: TypeAlias = dict[str, Array]
+
+
+def is_matrix(arrays: Named) -> bool:
+    """Return whether a layer's parameters form a matrix W: a weight, and a bias for each row."""
+    return (
+        arrays.keys() == {"weight", "bias"} and arrays["bias"].shape == (arrays["weight"].shape[:1])
+    )
+
+
+def layer_in_order(arrays: Named) -> Array:
+    """Return one layer's parameters in the order of eq. (43): each neuron's bias, then its weights.
+
+    The parameters of a user-defined layer that are no such matrix follow one another as declared.
+    """
+    if not is_matrix(arrays):
+        return np.concatenate([array.ravel() for array in arrays.values()])
+    bias, weight = arrays["bias"], arrays["weight"]
+    return np.concatenate([bias[:, None], weight.reshape(len(bias), -1)], axis=1).ravel()
 
 
 class ParameterVector:
@@ -114,11 +133,11 @@ class ParameterVector:
 
     def in_order(self) -> Array:
         """Return a copy of all values in the tutorial's order."""
-        rows = [
-            np.concatenate([bias[:, None], weight.reshape(len(bias), -1)], axis=1).ravel()
-            for bias, weight in (map(devices.to_numpy, pair) for pair in self._pairs())
+        vectors = [
+            layer_in_order({name: devices.to_numpy(array) for name, array in arrays.items()})
+            for arrays in self._by_layer()
         ]
-        return np.concatenate(rows) if rows else np.empty(0, self._dtype)
+        return np.concatenate(vectors) if vectors else np.empty(0, self._dtype)
 
     def set_in_order(self, value: Array) -> None:
         """Copy all values from a vector in the tutorial's order."""
@@ -130,16 +149,23 @@ class ParameterVector:
         if value.shape != (size,):
             raise ValueError(f"parameter_vector: must have shape ({size},), got {value.shape}")
         start = 0
-        for bias, weight in self._pairs():
-            rows = value[start : start + bias.size + weight.size].reshape(len(bias), -1)
-            devices.write(bias, rows[:, 0])
-            devices.write(weight, rows[:, 1:].reshape(weight.shape))
-            start += rows.size
+        for arrays in self._by_layer():
+            size = sum(array.size for array in arrays.values())
+            part = value[start : start + size]
+            start += size
+            if is_matrix(arrays):
+                rows = part.reshape(len(arrays["bias"]), -1)
+                devices.write(arrays["bias"], rows[:, 0])
+                devices.write(arrays["weight"], rows[:, 1:].reshape(arrays["weight"].shape))
+                continue
+            for array in arrays.values():
+                devices.write(array, part[: array.size].reshape(array.shape))
+                part = part[array.size :]
 
-    def _pairs(self) -> Iterator[tuple[Array, Array]]:
-        for name, array in self.arrays.items():
-            if name.endswith(".weight"):
-                yield self.arrays[name.removesuffix("weight") + "bias"], array
+    def _by_layer(self) -> Iterator[Named]:
+        """Yield the arrays of each layer by the layer's own names."""
+        for _, group in groupby(self.arrays, key=lambda name: name.partition(".")[0]):
+            yield {name.partition(".")[2]: self.arrays[name] for name in group}
 
 
 class Parameters:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, field, fields
 from io import BufferedReader
 from typing import Any, NamedTuple, NoReturn
 
@@ -22,18 +21,16 @@ from .._files import PathLike, explained_memory_errors, open_regular, replace_fi
 from .._types import Array
 from .._validation import integer
 from .architecture import Architecture
+from .bounded_json import decode_notes, encode_notes, parse
 from .layers import KINDS, Layer
+from .user_defined import is_built_in
 
 FORMAT_VERSION = 1
 KEY = "chainrule"
 MAX_LAYERS = 4096
-# Bounds of the two JSON texts, checked before they are parsed. A network of MAX_LAYERS convolutions
-# stays below them, and no other text needs more than 8 MB when parsed.
+# Bound of the header, checked before it is parsed. A network of MAX_LAYERS convolutions stays below
+# it, and so do its notes.
 MAX_HEADER = 2 << 20  # bytes
-MAX_VALUES = 90_000  # an object counts as three
-MAX_KEYS = 2 * MAX_LAYERS + 16  # different ones
-MAX_DEPTH = 8
-MAX_DIGITS = 40  # of a number: an integer of 64 bits has 20, a float64 at most 24
 MAX_MESSAGE = 500  # characters
 DTYPES = {"float32": "F32", "float64": "F64"}
 # Formats whose readers can run code or unpack without bound.
@@ -45,11 +42,6 @@ FOREIGN = {
     ".npz": "NumPy",
     ".npy": "NumPy",
 }
-WEIGHTS = {",": 1, "[": 1, "{": 3}
-LEVELS = {"[": 1, "{": 1, "]": -1, "}": -1}
-# A string, or a character that begins or ends a value. The end of a string is optional, so that no
-# text is scanned twice. Possessive, because a state for backtracking takes 90 bytes per escape.
-_TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?(\s*+:)?|[\[\]{},]', re.DOTALL)
 
 
 class Tensor(NamedTuple):
@@ -67,6 +59,7 @@ class Stored:
 
     architecture: Architecture
     seed: int
+    notes: dict[str, Any] = field(default_factory=dict)
 
 
 def write(path: PathLike, stored: Stored, arrays: Mapping[str, Array]) -> None:
@@ -89,7 +82,9 @@ def write(path: PathLike, stored: Stored, arrays: Mapping[str, Array]) -> None:
         If writing fails. An existing file is then unchanged.
     ValueError
         If the path is a folder, a pipe or a device, if the name ends like another format, such as
-        ``net.pt``, or if the network has more layers than `read` accepts.
+        ``net.pt``, or if `read` could not read the network.
+    TypeError
+        If the notes contain a value that JSON lacks.
     MemoryError
         If memory is short. An existing file is then unchanged.
     """
@@ -101,26 +96,85 @@ def write(path: PathLike, stored: Stored, arrays: Mapping[str, Array]) -> None:
     layers = len(stored.architecture.layers)
     if layers > MAX_LAYERS:
         raise ValueError(f"save: network must have at most {MAX_LAYERS} layers, got {layers}")
+    document = _document(stored)
     text = f"save: {shown(path)}: memory must suffice to write, got too little"
     with explained_memory_errors(text):
-        replace_file("save", path, _content(stored, arrays))
+        replace_file("save", path, _content(document, arrays))
 
 
-def _content(stored: Stored, arrays: Mapping[str, Array]) -> Iterator[bytes | memoryview]:
-    """Yield the parts of the file: the header's length, the header, and each array by its name."""
+def _document(stored: Stored) -> str:
+    """Return the JSON text of everything but the weights, which `_stored` can read back."""
     architecture = stored.architecture
+    own: dict[str, type[Layer]] = {}
+    for index, layer in enumerate(architecture.layers):
+        if not is_built_in(layer):
+            _require_readable(index, layer)
+            name = type(layer).__name__
+            if own.setdefault(name, type(layer)) is not type(layer):
+                raise ValueError(f"save: layers must have one class of the name {name}, got two")
     document = {
         "version": FORMAT_VERSION,
         "input_shape": architecture.shapes[0],
         "seed": stored.seed,
         "dtype": str(architecture.dtype),
-        "layers": [
-            {"kind": type(layer).__name__}
-            | {item.name: getattr(layer, item.name) for item in fields(layer)}
-            for layer in architecture.layers
-        ],
+        "layers": list(map(_described, architecture.layers)),
     }
-    header: dict[str, Any] = {"__metadata__": {KEY: json.dumps(document)}}
+    if stored.notes:
+        document["metadata"] = encode_notes(stored.notes)
+    return json.dumps(document)
+
+
+def _described(layer: Layer) -> dict[str, Any]:
+    arguments = {item.name: getattr(layer, item.name) for item in fields(layer) if item.init}
+    return {"kind": type(layer).__name__} | arguments
+
+
+def _require_readable(index: int, layer: Layer) -> None:
+    """Raise ValueError unless `read` makes an equal layer from the fields of a user-defined one."""
+    kind = type(layer)
+    try:
+        text = json.dumps(_described(layer))
+        if not text.isascii() or "\\u" in text:
+            raise ValueError("names and texts must be ASCII")
+        again = _layer(index, parse("fields", text), {**KINDS, **_own_kinds("save", [kind])})
+        if vars(again) != vars(layer) or _described(again) != _described(layer):
+            raise ValueError(f"the fields give {again!r}, which has other attributes")
+    except Exception as error:  # also of the user's own __init__
+        raise ValueError(
+            f"save: layer {index}, {layer!r}, must be a frozen dataclass whose fields are its "
+            f"arguments: numbers, strings, None and tuples of these, got: {error}. Only then can "
+            f"load(path, layers=[{kind.__name__}]) read the file"
+        ) from None
+
+
+def _own_kinds(operation: str, classes: object) -> dict[str, type[Layer]]:
+    """Return the user-defined classes of layers by their names.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `classes` are not classes of layers with different names.
+    """
+    rule = f"{operation}: layers must be a list of classes of layers, such as [MyLayer]"
+    if isinstance(classes, type | str | Layer) or not isinstance(classes, Iterable):
+        raise TypeError(f"{rule}, got {classes!r}")
+    own: dict[str, type[Layer]] = {}
+    for kind in classes:
+        if not (isinstance(kind, type) and issubclass(kind, Layer)):
+            raise TypeError(f"{rule}, got {kind!r}")
+        name = kind.__name__
+        if KINDS.get(name, kind) is not kind:
+            raise ValueError(
+                f"{operation}: layers must have other names than those of chainrule, got {name}"
+            )
+        if own.setdefault(name, kind) is not kind:
+            raise ValueError(f"{operation}: layers must have different names, got {name} twice")
+    return own
+
+
+def _content(document: str, arrays: Mapping[str, Array]) -> Iterator[bytes | memoryview]:
+    """Yield the parts of the file: the header's length, the header, and each array by its name."""
+    header: dict[str, Any] = {"__metadata__": {KEY: document}}
     end = 0
     for name, array in sorted(arrays.items()):
         start, end = end, end + array.nbytes
@@ -131,13 +185,21 @@ def _content(stored: Stored, arrays: Mapping[str, Array]) -> Iterator[bytes | me
         }
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # the arrays are aligned
+    if len(text) > MAX_HEADER:
+        raise ValueError(f"save: header must have at most {MAX_HEADER} bytes, got {len(text)}")
     yield len(text).to_bytes(8, "little") + text
     for _, array in sorted(arrays.items()):
         yield np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data
 
 
-def read(path: PathLike) -> tuple[Stored, dict[str, Array]]:
+def read(path: PathLike, layers: object = ()) -> tuple[Stored, dict[str, Array]]:
     """Return the content of a file that `write` wrote.
+
+    Parameters
+    ----------
+    path : path
+    layers : iterable of type[Layer]
+        The user-defined classes that the file may name. No other code runs.
 
     The arrays own their memory. The file is not mapped: if a mapped file is overwritten, its reader
     sees changed data or is killed. Memory beyond the arrays stays below 10 MB, whatever the file
@@ -149,11 +211,14 @@ def read(path: PathLike) -> tuple[Stored, dict[str, Array]]:
     OSError
         If the file cannot be read.
     ValueError
-        If the file is not a network of this library. The message starts with ``load:`` and names
-        the file.
+        If the file is not a network of this library, or names a layer that is neither of this
+        library nor in `layers`. The message starts with ``load:`` and names the file.
+    TypeError
+        If `layers` are not classes of layers.
     MemoryError
         If memory is short.
     """
+    kinds = {**KINDS, **_own_kinds("load", layers)}
     name = shown(path)
     kind = FOREIGN.get(os.path.splitext(shown(path))[1])
     if kind is not None:
@@ -171,7 +236,7 @@ def read(path: PathLike) -> tuple[Stored, dict[str, Array]]:
             with open_regular("load", path) as file:
                 tensors, text, nbytes = _header(name, file)
                 try:
-                    stored = _stored(_json("the architecture", text))
+                    stored = _stored(parse("the architecture", text), kinds)
                 except (TypeError, ValueError) as error:
                     _invalid(str(error).removeprefix("load: "))
                 _check_tensors(name, tensors, nbytes, stored.architecture)
@@ -207,7 +272,7 @@ def _header(name: str, file: BufferedReader) -> tuple[dict[str, Tensor], str, in
     text = encoded.decode("ascii")
     del encoded
     try:
-        header = _json("its header", text)
+        header = parse("its header", text)
     except ValueError as error:
         _invalid(f"{rule}: {error}")
     if not isinstance(header, dict):
@@ -231,57 +296,6 @@ def _tensor(name: str, entry: object) -> Tensor:
 
 def _is_integers(value: object) -> bool:
     return isinstance(value, list) and all(type(item) is int for item in value)
-
-
-def _json(owner: str, text: str) -> Any:
-    """Parse JSON after checking that it is small. A value can need 30 times its text.
-
-    Raises
-    ------
-    ValueError
-        If the text is not JSON, has more than `MAX_VALUES` values, `MAX_KEYS` keys or
-        `MAX_DEPTH` levels, a number of more than `MAX_DIGITS` characters, or a key twice in one
-        object.
-    """
-    values = depth = 0
-    keys = set()
-    for token in _TOKEN.finditer(text):
-        character = text[token.start()]
-        values += WEIGHTS.get(character, 0)
-        depth += LEVELS.get(character, 0)
-        if token[1]:
-            keys.add(hash(token[0]))
-        # The parser is recursive: with a high limit of recursion, depth could end the process.
-        if values > MAX_VALUES or len(keys) > MAX_KEYS or depth > MAX_DEPTH:
-            raise ValueError(
-                f"{owner} must have at most {MAX_VALUES} values, {MAX_KEYS} different keys and "
-                f"{MAX_DEPTH} levels, got more"
-            )
-    return json.loads(
-        text, object_pairs_hook=_unique_keys, parse_int=_short_int, parse_float=_short_float
-    )
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a key of a JSON object must be unique, got one twice")
-    return found
-
-
-def _short_int(text: str) -> int:
-    return int(_short(text))
-
-
-def _short_float(text: str) -> float:
-    return float(_short(text))
-
-
-def _short(text: str) -> str:
-    # Reading a number takes a time that is quadratic in its digits.
-    if len(text) > MAX_DIGITS:
-        raise ValueError(f"a number must have at most {MAX_DIGITS} characters, got {len(text)}")
-    return text
 
 
 def _check_tensors(
@@ -327,7 +341,7 @@ def _arrays(
     return arrays
 
 
-def _stored(document: object) -> Stored:
+def _stored(document: object, kinds: Mapping[str, type[Layer]]) -> Stored:
     if not isinstance(document, dict):
         raise ValueError(f"the architecture must be a JSON object, got {type(document).__name__}")
     version = document.get("version")
@@ -337,35 +351,52 @@ def _stored(document: object) -> Stored:
             f"this version of chainrule reads no other format"
         )
     known = {"version", "input_shape", "seed", "dtype", "layers"}
-    _keys("the architecture", document, known, set())
+    _keys("the architecture", document, known | {"metadata"}, {"metadata"})
     listed, shape, dtype = document["layers"], document["input_shape"], document["dtype"]
     if not isinstance(listed, list) or not 0 < len(listed) <= MAX_LAYERS:
         got = len(listed) if isinstance(listed, list) else type(listed).__name__
         raise ValueError(f"layers must be a list of 1 to {MAX_LAYERS} layers, got {got}")
     if not isinstance(dtype, str) or dtype not in DTYPES:
         raise ValueError(f'dtype must be "float32" or "float64", got {dtype!r}')
-    layers = tuple(_layer(i, item) for i, item in enumerate(listed))
+    layers = tuple(_layer(i, item, kinds) for i, item in enumerate(listed))
     architecture = Architecture.build(layers, shape, dtype)
     seed = integer("Sequential", "seed", document["seed"], 0, 2**64 - 1)
     count = sum(map(math.prod, architecture.parameter_shapes.values()))
     if count * architecture.dtype.itemsize > 2**63:
         raise ValueError("the architecture has more parameters than any file can hold")
-    return Stored(architecture, seed)
+    # The notes are parsed last, when the parsed layers are gone: the peak of memory is bounded.
+    text = document.get("metadata")
+    document.clear()
+    del listed
+    return Stored(architecture, seed, {} if text is None else decode_notes(text))
 
 
-def _layer(index: int, item: object) -> Layer:
-    if not isinstance(item, dict) or item.get("kind") not in tuple(KINDS):
+def _layer(index: int, item: object, kinds: Mapping[str, type[Layer]]) -> Layer:
+    if not isinstance(item, dict) or item.get("kind") not in tuple(kinds):
         got = item.get("kind") if isinstance(item, dict) else item
-        raise ValueError(f"layer {index} must be one of {', '.join(KINDS)}, got {got!r}")
-    kind = KINDS[item["kind"]]
-    arguments = {name: value for name, value in item.items() if name != "kind"}
-    names = {f.name for f in fields(kind)}
-    optional = {f.name for f in fields(kind) if f.default is not MISSING}
+        hint = ""
+        if isinstance(got, str) and got.isidentifier() and got != "Layer":
+            hint = f": a class of your own must be given, load(path, layers=[{got}])"
+        raise ValueError(f"layer {index} must be one of {', '.join(kinds)}, got {got!r}{hint}")
+    kind = kinds[item["kind"]]
+    own = kind not in KINDS.values()
+    arguments = {
+        name: _tuples(value) if own else value for name, value in item.items() if name != "kind"
+    }
+    names = {f.name for f in fields(kind) if f.init}
+    optional = {
+        f.name for f in fields(kind) if f.default is not MISSING or f.default_factory is not MISSING
+    }
     _keys(f"layer {index}, {kind.__name__},", arguments, names, optional)
     try:
         return kind(**arguments)
     except (TypeError, ValueError) as error:
         raise ValueError(f"layer {index}: {error}") from None
+
+
+def _tuples(value: object) -> object:
+    """Return the value with tuples for lists, as the fields of a frozen dataclass have."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _keys(owner: str, document: dict[str, Any], known: set[str], optional: set[str]) -> None:

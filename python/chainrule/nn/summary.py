@@ -10,7 +10,7 @@ import numpy as np
 from .._optional import importing
 from ..available_memory import in_bytes
 from .architecture import Architecture, Extras, Mode, step_extras
-from .losses import Loss, SquaredError
+from .losses import CrossEntropy, Loss
 from .parameters import Parameters
 from .training_memory import HasState, Memory, training_memory
 from .user_defined import reshapes_only
@@ -154,7 +154,7 @@ def summarize(
         batch_size,
         optimizer,
         loss is None or loss.takes_logits,
-        like_output if isinstance(loss, SquaredError) else label,
+        label if loss is None or isinstance(loss, CrossEntropy) else like_output,
     )
     layout = architecture.layout(1, Mode(backward=True, dropout=True))
     fused, first = architecture.fused_relus, architecture.first_with_parameters

@@ -33,8 +33,8 @@ class Memory:
     ----------
     parameters, gradients : int
         The vectors of all weights and biases, padding included.
-    velocities : int
-        0 without momentum.
+    optimizer_state : int
+        The arrays that the optimizer keeps from step to step.
     activations : int
         All buffers of a step: inputs, outputs, gradients of the backward pass, targets.
     workspace : int
@@ -45,7 +45,7 @@ class Memory:
 
     parameters: int = 0
     gradients: int = 0
-    velocities: int = 0
+    optimizer_state: int = 0
     activations: int = 0
     workspace: int = 0
     copies: int = 0
@@ -57,7 +57,7 @@ class Memory:
 
     def parts(self) -> str:
         """Return each part that is not 0, as "4.0 MiB parameters, 4.0 MiB gradients"."""
-        sizes = [(getattr(self, item.name), item.name) for item in fields(self)]
+        sizes = [(getattr(self, item.name), item.name.replace("_", " ")) for item in fields(self)]
         return ", ".join(f"{in_bytes(size)} {name}" for size, name in sizes if size)
 
 
@@ -107,7 +107,7 @@ def training_memory(
         They need not be allocated.
     batch : int
         Instances per step.
-    optimizer : SGD
+    optimizer : Optimizer
         None means no state.
     logits : bool
         Whether the loss includes a final softmax.
@@ -119,7 +119,7 @@ def training_memory(
     return Memory(
         parameters=vector,
         gradients=vector,
-        velocities=vector * len(optimizer.state_names) if optimizer is not None else 0,
+        optimizer_state=vector * len(optimizer.state_names) if optimizer is not None else 0,
         activations=architecture.layout(batch, mode, extras).nbytes,
         # A program has its own workspace, in addition to that of the thread that recorded it.
         workspace=2 * step_workspace(architecture, batch, parameters.device),

@@ -8,7 +8,9 @@ be lost, or the subclass's own method would not run.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -70,8 +72,9 @@ def forward(context: LayerContext) -> None:
     _mark(y)
     call: Callable[[LayerContext], object] = context.layer.forward
     result = call(context)
+    assigned, context.y = context.y, y
     name = f"{type(context.layer).__name__}: forward must"
-    _check_result(name, "y", result, y, context.y)
+    _check_result(name, "y", result, y, assigned)
     _check_written(name, {"context.y": y})
 
 
@@ -84,36 +87,64 @@ def backward(context: LayerContext) -> None:
         If the layer returns its gradient, assigns ``context.dx``, or leaves elements unwritten.
     """
     dy, dx = context.dy, context.dx
-    written = {f'context.gradients["{name}"]': array for name, array in context.gradients.items()}
+    gradients = dict(context.gradients)
+    written = {f'context.gradients["{name}"]': array for name, array in gradients.items()}
     if dx is not None:
         written["context.dx"] = dx
     for array in written.values():
         _mark(array)
     call: Callable[[LayerContext], object] = context.layer.backward
     result = call(context)
+    assigned = replace(context)
+    context.dy, context.dx, context.gradients = dy, dx, gradients
     name = f"{type(context.layer).__name__}: backward must"
     if in_place_backward(context.layer):
-        _check_result(name, "dy", result, dy, context.dy)
+        _check_result(name, "dy", result, dy, assigned.dy)
     else:
-        _check_result(name, "dx", result, dx, context.dx)
+        _check_result(name, "dx", result, dx, assigned.dx)
+    for key, array in gradients.items():
+        _check_result(name, f'gradients["{key}"]', None, array, assigned.gradients.get(key))
     _check_written(name, written)
 
 
-def compare(loss: Loss, output: Array, target: Array, losses: Array, doutput: Array) -> None:
+def takes_weights(loss: Loss) -> bool:
+    """Return whether ``loss.compare`` has the parameters ``weight`` and ``instances``."""
+    parameters = inspect.signature(loss.compare).parameters
+    named = {"weight", "instances"} <= parameters.keys()
+    return named or any(item.kind is item.VAR_KEYWORD for item in parameters.values())
+
+
+def compare(
+    loss: Loss,
+    output: Array,
+    target: Array,
+    losses: Array,
+    doutput: Array,
+    weight: Array | None = None,
+) -> None:
     """Call ``loss.compare``. Check that a user-defined loss writes its two results.
+
+    Parameters
+    ----------
+    loss, output, target, losses, doutput
+        As in `Loss.compare`.
+    weight : ndarray (N,)
+        Weights whose mean over all training data is 1, so that the divisor is the number of
+        instances. None means 1.
 
     Raises
     ------
     TypeError
         If the loss returns its results, or leaves elements unwritten.
     """
+    call: Callable[..., object] = loss.compare
+    options = {} if weight is None else {"weight": weight, "instances": len(output)}
     if type(loss) in LOSSES:
-        loss.compare(output, target, losses, doutput)
+        call(output, target, losses, doutput, **options)
         return
     _mark(losses)
     _mark(doutput)
-    call: Callable[..., object] = loss.compare
-    result = call(output, target, losses, doutput)
+    result = call(output, target, losses, doutput, **options)
     name = f"{type(loss).__name__}: compare must"
     if result is not None:
         raise TypeError(

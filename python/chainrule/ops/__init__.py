@@ -28,8 +28,8 @@ RuntimeError
     If CUDA fails.
 KeyboardInterrupt
     Within about 250 ms of Ctrl-C, on the CPU, however long the call would take. The contents of
-    ``out``, and of the arrays that `sgd` updates, are then undefined. A signal handler that returns
-    does not disturb the call.
+    ``out``, and of the arrays that `sgd` and `adam` update, are then undefined. A signal handler
+    that returns does not disturb the call.
 
 Notes
 -----
@@ -69,10 +69,14 @@ operation                                  result
 `max_pool2d`                               NaN counts as the maximum; of equal maxima, or of
                                            several NaN, the first in row order is the argmax
 `dropout`, `dropout_backward`              a dropped element is 0, even if it was NaN
-`squared_error`, `gather`                  as IEEE arithmetic
-`sgd`                                      as IEEE arithmetic; a learning rate that is not
+`squared_error`, `huber`, `gather`         as IEEE arithmetic
+`binary_cross_entropy`                     exact for any finite logit; NaN for NaN; an infinite
+                                           logit gives the loss inf, or NaN if its target agrees
+`sgd`, `adam`                              as IEEE arithmetic; a learning rate that is not
                                            finite raises ValueError, or changes nothing if a
-                                           kernel reads it from GPU memory
+                                           kernel reads it from GPU memory; in `adam` a finite
+                                           gradient whose square overflows makes the second
+                                           moment infinite, and the step 0
 =========================================  ===================================================
 """
 
@@ -101,6 +105,8 @@ from ._convolution import (
     conv2d_output_shape as conv2d_output_shape,
 )
 from ._losses import (
+    binary_cross_entropy,
+    huber,
     softmax_cross_entropy,
     squared_error,
 )
@@ -124,13 +130,16 @@ from ._smooth_activations import (
     tanh,
     tanh_backward,
 )
-from ._training import count_correct as count_correct
 from ._training import (
+    adam,
     gather,
     sgd,
 )
+from ._training import count_correct as count_correct
 
 __all__ = [
+    "adam",
+    "binary_cross_entropy",
     "conv2d",
     "conv2d_backward_input",
     "conv2d_backward_weight",
@@ -142,6 +151,7 @@ __all__ = [
     "gather",
     "gelu",
     "gelu_backward",
+    "huber",
     "leaky_relu",
     "leaky_relu_backward",
     "linear",

@@ -103,15 +103,96 @@ def sgd(
     _core.sgd(parameters, gradient, velocity, learning_rate, momentum, nesterov, l2)
 
 
+def adam(
+    parameters: Array,
+    gradient: Array,
+    first_moment: Array,
+    second_moment: Array,
+    *,
+    learning_rate: float | Array,
+    step: int | Array,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    l2: float = 0.0,
+    weight_decay: float = 0.0,
+) -> None:
+    """Update parameters in place by one step of Adam, with bias correction.
+
+    g = gradient + 2·l2·parameters, first_moment = beta1·first_moment + (1 - beta1)·g and
+    second_moment = beta2·second_moment + (1 - beta2)·g². Then parameters -= learning_rate·m / (√v +
+    eps) + learning_rate·weight_decay·parameters, where m = first_moment / (1 - beta1^step) and v =
+    second_moment / (1 - beta2^step).
+
+    Sources: D. Kingma, J. Ba, "Adam: A Method for Stochastic Optimization", 2015, Algorithm 1, and
+    I. Loshchilov, F. Hutter, "Decoupled Weight Decay Regularization", 2019, Algorithm 2.
+
+    Parameters
+    ----------
+    parameters : array of any shape
+        Updated.
+    gradient : array of the same shape
+    first_moment, second_moment : arrays of the same shape
+        Updated. They must be 0 before the first step.
+    learning_rate : float, or float64 array without dimensions
+        A `Program` reads an array again at every run.
+    step : int, at least 1, or uint64 array without dimensions
+        The number of this step, from 1. A `Program` reads an array again at every run.
+    beta1, beta2 : float in [0, 1)
+        Decay rates of the two moments.
+    eps : float
+        Added to √v, outside the root. It must be above 0 where a gradient may stay 0.
+    l2 : float
+        λ of eq. (7) and (40).
+    weight_decay : float
+        Decoupled weight decay. The moments do not contain it.
+
+    Raises
+    ------
+    TypeError
+        If an array is not float32 or float64, if dtypes differ, or if a parameter is not a number.
+    ValueError
+        If shapes differ, if a number is not finite or out of range, or if arrays overlap.
+
+    Examples
+    --------
+    The first step has the length of the learning rate, whatever the length of the gradient.
+
+    >>> import numpy as np
+    >>> from chainrule import ops
+    >>> parameters, first_moment, second_moment = np.array([1.0, 2.0]), np.zeros(2), np.zeros(2)
+    >>> gradient = np.array([10.0, -0.1])
+    >>> ops.adam(parameters, gradient, first_moment, second_moment, learning_rate=0.5, step=1)
+    >>> parameters.round(6)
+    array([0.5, 2.5])
+    """
+    _core.adam(
+        parameters,
+        gradient,
+        first_moment,
+        second_moment,
+        learning_rate,
+        step,
+        beta1,
+        beta2,
+        eps,
+        l2,
+        weight_decay,
+    )
+
+
 def count_correct(output: Array, classes: Array) -> int:
     """Return the number of rows whose first maximum is at the row's class.
+
+    One column is the logit of class 1, as in `binary_cross_entropy`: the predicted class is 1 if it
+    is positive, else 0.
 
     Parameters
     ----------
     output : ndarray (N, C)
         Logits or probabilities. A row that contains NaN is not correct.
     classes : ndarray of int (N,)
-        A row whose class is outside [0, C) is not correct.
+        A row whose class is outside [0, C), or [0, 2) with one column, is not correct.
 
     Raises
     ------
@@ -124,5 +205,7 @@ def count_correct(output: Array, classes: Array) -> int:
     >>> from chainrule import ops
     >>> ops.count_correct(np.array([[0.0, 1.0], [2.0, 0.0]]), np.array([1, 1]))
     1
+    >>> ops.count_correct(np.array([[-3.0], [0.5]]), np.array([0, 1]))
+    2
     """
     return _core.count_correct(output, classes)

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from .. import devices
 from .._optional import require
 from .._types import Array
-from .._validation import integer
 from .style import BLUE, GRAY, INK, ORANGE, PAPER, figure_of, new_figure, style_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ..nn.network import Sequential
-
 PARTS = ("train", "validation")
 # The largest confusion matrix that is drawn: more cells than a figure has pixels are no chart.
 MAX_CLASSES = 1000
 # With more classes, names and lines between cells overlap.
 NAMED_CLASSES = 50
-# The color of a weight of 0, and of a confusion matrix cell with count 0.
-NEUTRAL_WEIGHT, NEUTRAL_CELL = "#F7F7F7", "#F6F6F6"
+# The color of a cell with count 0.
+NEUTRAL_CELL = "#F6F6F6"
 
 
 class EpochRecord(Protocol):
@@ -49,6 +45,19 @@ class HistoryLike(Protocol):
 
     @property
     def epochs(self) -> Sequence[EpochRecord]: ...
+
+
+class RateTestLike(Protocol):
+    """An object with the losses of a range of learning rates, such as `lr_find` returns."""
+
+    @property
+    def rates(self) -> Sequence[float]: ...
+    @property
+    def losses(self) -> Sequence[float]: ...
+    @property
+    def smoothed(self) -> Sequence[float]: ...
+    @property
+    def suggestion(self) -> float | None: ...
 
 
 def history(history: HistoryLike, ax: Axes | None = None) -> Figure:
@@ -159,6 +168,64 @@ def _best(epochs: Sequence[EpochRecord]) -> str:
     return f"Accuracy (validation: best {100 * measured[best]:.2f} % in epoch {best})"
 
 
+def lr_find(result: RateTestLike, ax: Axes | None = None) -> Figure:
+    """Draw the loss over the learning rate, and mark the suggestion.
+
+    Parameters
+    ----------
+    result : RateTest
+        The result of `chainrule.lr_find`.
+    ax : Axes, optional
+        The axes to draw on. By default those of a new figure.
+
+    Returns
+    -------
+    Figure
+        The figure. Losses far above the first one, where training diverges, are outside the axes.
+
+    Raises
+    ------
+    ValueError
+        If the result has no learning rate.
+    ImportError
+        If matplotlib is not installed.
+
+    Examples
+    --------
+    >>> import chainrule as cr
+    >>> from chainrule.training.lr_find import RateTest
+    >>> result = RateTest([0.1, 1.0, 10.0], [2.0, 1.0, 9.0], [2.0, 1.0, 9.0], 1.0)
+    >>> figure = cr.plots.lr_find(result)
+    >>> figure.axes[0].get_xlabel(), figure.axes[0].get_xscale()
+    ('learning rate', 'log')
+    """
+    if not len(result.rates):
+        raise ValueError("lr_find: result must have at least one learning rate, got 0")
+    if ax is None:
+        figure = new_figure(5.6, 3.8)
+        ax = figure.subplots()
+    else:
+        figure = figure_of(ax)
+    ax.set_xscale("log")
+    ax.plot(result.rates, result.losses, color=GRAY, linewidth=0.8, label="loss of the batch")
+    ax.plot(result.rates, result.smoothed, color=BLUE, linewidth=1.8, label="smoothed")
+    if result.suggestion is not None:
+        label = f"suggestion {result.suggestion:.2g}"
+        ax.axvline(result.suggestion, color=ORANGE, linestyle="--", linewidth=1.5, label=label)
+    low, high = min(result.losses), max(result.losses)
+    # The range of the losses before the minimum. Half of it more shows that they grow.
+    shown = max(result.losses[: result.losses.index(low) + 1])
+    top = min(high, shown + max(0.5 * (shown - low), 0.1 * abs(shown)))
+    if low < top:
+        margin = 0.05 * (top - low)
+        ax.set_ylim(low - margin, top + margin)
+    ax.set_xlabel("learning rate")
+    ax.set_ylabel("mean loss")
+    style_axes(ax, grid=True)
+    ax.legend(frameon=False, fontsize=9, labelcolor=INK)
+    return figure
+
+
 def confusion_matrix(
     matrix: npt.ArrayLike, ax: Axes | None = None, labels: Sequence[str] | None = None
 ) -> Figure:
@@ -241,8 +308,10 @@ def confusion_matrix(
         ax.text(classes - 0.35, row, share, ha="left", va="center", fontsize=size, color=INK)
     long = max(map(len, names)) > 3
     step = -(-classes // NAMED_CLASSES)
-    ax.set_xticks(range(0, classes, step), names[::step], rotation=90 if long else 0)
-    ax.set_yticks(range(0, classes, step), names[::step])
+    # A name may contain dollar signs, which are not mathematics.
+    turned, text = 90 if long else 0, {"parse_math": False}
+    ax.set_xticks(range(0, classes, step), names[::step], rotation=turned, **text)
+    ax.set_yticks(range(0, classes, step), names[::step], **text)
     if classes <= NAMED_CLASSES:
         ax.set_xticks(np.arange(classes + 1) - 0.5, minor=True)
         ax.set_yticks(np.arange(classes + 1) - 0.5, minor=True)
@@ -267,111 +336,6 @@ def _blend(recall: Array, shade: Array) -> Array:
     depth = np.nan_to_num(0.65 + 0.35 * recall)
     index = np.arange(len(recall))
     image[index, index] = neutral + depth[:, None] * (blue - neutral)
-    return image
-
-
-def filters(network: Sequential, ax: Axes | None = None) -> Figure:
-    """Draw the weights of the first layer with weights.
-
-    For a convolution, each image is a filter. For a dense layer that reads an image, each image is
-    the weights into one neuron, in the layout of the input. Positive weights are blue, negative
-    ones orange, and all images share one scale. Filters over three channels are drawn in color. For
-    any other number of channels, each channel is a separate image.
-
-    Parameters
-    ----------
-    network : Sequential
-        A network on images (H, W, C), or on flattened square images.
-    ax : Axes, optional
-        The axes to draw on. By default those of a new figure.
-
-    Returns
-    -------
-    Figure
-        The figure.
-
-    Raises
-    ------
-    ValueError
-        If the network has no weights, or its first layer with weights does not read an image.
-    ImportError
-        If matplotlib is not installed.
-
-    Examples
-    --------
-    >>> import chainrule as cr
-    >>> net = cr.Sequential(cr.Conv2d(6, 5), cr.ReLU(), input_shape=(28, 28, 1), seed=0)
-    >>> figure = cr.plots.filters(net)
-    >>> figure.axes[0].get_title()
-    'First layer: 6 filters of 5 × 5'
-    """
-    stack, title = _first_weights(network)
-    color = stack.shape[-1] == 3
-    if not color:
-        stack = np.moveaxis(stack, -1, 1).reshape(-1, *stack.shape[1:3])[:256]
-    count, rows, columns = stack.shape[:3]
-    # A quantile: a few of the 100,000 weights of a dense layer are much larger than the rest.
-    limit = float(np.quantile(np.abs(stack), 0.999)) or 1.0
-    if color:
-        stack = np.clip(0.5 + stack / (2.0 * limit), 0.0, 1.0)
-    across = max(1, round(float(np.sqrt(count * 1.6 * rows / columns))))
-    across = next((a for a in range(across, 2 * across) if count % a == 0), min(across, count))
-    image = _mosaic(stack, across)
-    if ax is None:
-        height, width = image.shape[:2]
-        figure = new_figure(8.0, min(10.0, max(2.4, 6.6 * height / width + 0.7)))
-        ax = figure.subplots()
-    else:
-        figure = figure_of(ax)
-    colors = require("matplotlib.colors")
-    scale = colors.LinearSegmentedColormap.from_list("weights", [ORANGE, NEUTRAL_WEIGHT, BLUE])
-    drawn = ax.imshow(image, cmap=scale, vmin=-limit, vmax=limit, interpolation="nearest")
-    ax.set_xticks([])
-    ax.set_yticks([])
-    ax.set_title(title, fontsize=11)
-    style_axes(ax, frame=False)
-    if not color:
-        bar = figure.colorbar(drawn, ax=ax, fraction=0.03, pad=0.02)
-        bar.outline.set_visible(False)
-        bar.ax.tick_params(colors=INK, labelsize=9, length=3)
-        bar.set_label("weight", color=INK)
-    return figure
-
-
-def _first_weights(network: Sequential) -> tuple[Array, str]:
-    """Return the first weights as images (count, rows, columns, channels), and a title."""
-    names = [name for name in network.parameters if name.endswith(".weight")]
-    if not names:
-        raise ValueError("filters: network must have at least one layer with weights, got 0")
-    name = min(names, key=lambda each: int(each.partition(".")[0]))
-    weight = np.array(devices.to_numpy(network.parameters[name]), dtype=np.float64)
-    layer = network.layers[int(name.partition(".")[0])]
-    if weight.ndim == 4:
-        count, rows, columns, _ = weight.shape
-        return weight, f"First layer: {count} filters of {rows} × {columns}"
-    shape = tuple(network.input_shape)
-    if len(shape) == 1 and round(shape[0] ** 0.5) ** 2 == shape[0]:
-        side = round(shape[0] ** 0.5)
-        shape = (side, side, 1)
-    if len(shape) != 3 or weight.shape[1] != int(np.prod(shape)):
-        raise ValueError(
-            f"filters: the first layer with weights must read an image, got {layer!r} with "
-            f"{weight.shape[1]} inputs in a network with input_shape {tuple(network.input_shape)}"
-        )
-    return weight.reshape(-1, *shape), f"First layer: the weights into {weight.shape[0]} neurons"
-
-
-def _mosaic(stack: Array, across: int) -> Array:
-    """Arrange images (count, rows, columns[, 3]) in a grid. Gaps are NaN, or white in color."""
-    count, rows, columns = stack.shape[:3]
-    down = -(-count // across)
-    gap = max(1, round(min(rows, columns) / 8))
-    blank = 1.0 if stack.ndim == 4 else np.nan
-    shape = (down * (rows + gap) - gap, across * (columns + gap) - gap)
-    image = np.full((*shape, *stack.shape[3:]), blank)
-    for index in range(count):
-        top, left = (index // across) * (rows + gap), (index % across) * (columns + gap)
-        image[top : top + rows, left : left + columns] = stack[index]
     return image
 
 
@@ -406,82 +370,3 @@ def most_confident_mistakes(
     wrong = np.flatnonzero(predicted != labels)
     order = np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")
     return wrong[order[:count]]
-
-
-def mistakes(
-    network: Sequential | npt.NDArray[np.floating[Any]],
-    data: Any,
-    count: int = 25,
-    labels: Sequence[str] | None = None,
-) -> Figure:
-    """Draw the misclassified images with the highest predicted probabilities.
-
-    Parameters
-    ----------
-    network : Sequential or ndarray, (N, classes)
-        The network, or the probabilities that it predicted.
-    data : dataset or pair
-        An object with ``.images`` (N, H, W, 1 or 3) and ``.labels`` (N,), or the two as a pair.
-    count : int
-        The largest number of images, at least 1.
-    labels : sequence of str, optional
-        The names of the classes. By default their numbers.
-
-    Returns
-    -------
-    Figure
-        The figure.
-
-    Raises
-    ------
-    ValueError
-        If the images have another shape, or images, labels and probabilities differ in number.
-    ImportError
-        If matplotlib is not installed.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import chainrule as cr
-    >>> images, labels = np.zeros((3, 5, 5, 1)), np.array([0, 1, 1])
-    >>> probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]])
-    >>> figure = cr.plots.mistakes(probabilities, (images, labels), labels=["cat", "dog"])
-    >>> figure.axes[0].get_title()
-    'dog read as cat\\n80.0 %'
-    """
-    images, truth = (data.images, data.labels) if hasattr(data, "images") else data
-    images, truth = np.asarray(images), np.asarray(truth)
-    if images.ndim != 4 or images.shape[-1] not in (1, 3):
-        raise ValueError(f"mistakes: images must have shape (N, H, W, 1 or 3), got {images.shape}")
-    count = integer("mistakes", "count", count, 1)
-    probabilities = network if isinstance(network, np.ndarray) else network.predict_proba(images)
-    if not len(images) == len(truth) == len(probabilities):
-        raise ValueError(
-            "mistakes: images, labels and probabilities must have the same length, got "
-            f"{len(images)}, {len(truth)} and {len(probabilities)}"
-        )
-    worst = most_confident_mistakes(probabilities, truth, count)
-    wrong = int((probabilities.argmax(axis=1) != truth).sum())
-    if worst.size == 0:
-        figure = new_figure(5.0, 1.5)
-        figure.text(0.5, 0.5, f"No mistakes in {len(images):,} images", ha="center", color=INK)
-        return figure
-    across = min(worst.size, max(4, int(np.ceil(np.sqrt(worst.size)))))
-    down = -(-worst.size // across)
-    figure = new_figure(max(1.35 * across, 4.5), 1.75 * down + 0.5)
-    title = f"The most confident of {wrong:,} mistakes in {len(images):,} images"
-    if worst.size == wrong:
-        title = f"All mistakes in {len(images):,} images, the most confident first"
-    figure.suptitle(title, color=INK, fontsize=11 if across > 4 else 9.5)
-    panels = figure.subplots(down, across, squeeze=False).ravel()
-    for ax in panels:
-        ax.set_axis_off()
-    for ax, index in zip(panels, worst, strict=False):
-        image = images[index] if images.shape[-1] == 3 else images[index, :, :, 0]
-        ax.imshow(image, cmap="gray_r", interpolation="nearest")
-        predicted = int(probabilities[index].argmax())
-        names = [str(k) if labels is None else labels[k] for k in (truth[index], predicted)]
-        # A probability below 1 must not be shown as 100 %.
-        share = min(100.0 * float(probabilities[index, predicted]), 99.9)
-        ax.set_title(f"{names[0]} read as {names[1]}\n{share:.1f} %", fontsize=9, color=INK, pad=3)
-    return figure

@@ -1,9 +1,9 @@
 """The training step on a GPU.
 
 Training data stays on the GPU, and images stay uint8. Each step is one CUDA graph. It reads its
-batch indices, learning rate and dropout counter from device memory, by a step number that it
-increments. The host queues one graph per step, and waits for the losses every `STEPS_PER_SYNC`
-steps.
+batch indices and learning rate from device memory, by a step number that it increments. The dropout
+counter and the optimizer's step number follow from it. The host queues one graph per step, and
+waits for the losses every `STEPS_PER_SYNC` steps.
 """
 
 from __future__ import annotations
@@ -80,6 +80,7 @@ class CudaTrainStep:
         self._correct = cuda.zeros(steps, np.int64)
         self._position, self._stopped = cuda.zeros((), np.int64), cuda.zeros((), np.int64)
         self._first_pass, self._pass_number = cuda.zeros((), np.uint64), cuda.zeros((), np.uint64)
+        self._steps_done = cuda.zeros((), np.uint64)
         self._norm = cuda.Norm(network.vector)
 
     @staticmethod
@@ -102,6 +103,7 @@ class CudaTrainStep:
             with self.network.gradient_lock:
                 self.queue(len(group))
                 losses, correct = self.read()
+            self.optimizer.steps += len(group)
             yield [
                 (float(losses[step]), int(correct[step]), self._batch(step), step_rates[step])
                 for step in group
@@ -112,6 +114,7 @@ class CudaTrainStep:
         self._order.fill(np.ascontiguousarray(order, np.int64))
         self._rates.fill(np.array(rates, np.float64))
         self._first_pass.fill(np.array(self.network.count_pass(len(rates)), np.uint64))
+        self._steps_done.fill(np.array(self.optimizer.steps, np.uint64))
         self._position.fill(np.zeros((), np.int64))
         self._queued = 0
 
@@ -142,6 +145,7 @@ class CudaTrainStep:
             order=self._order,
             rates=self._rates,
             first_pass=self._first_pass,
+            steps_done=self._steps_done,
             classes=self._classes,
             batch_size=self.batch_size,
             position=self._position,
@@ -149,6 +153,7 @@ class CudaTrainStep:
             batch_classes=classes,
             rate=self.optimizer.learning_rate,
             pass_number=self._pass_number,
+            step_number=self.optimizer.step_number,
             losses=self._losses,
             correct=self._correct,
             stopped=self._stopped,

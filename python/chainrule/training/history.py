@@ -1,17 +1,14 @@
-"""The results of training and evaluation."""
+"""The results of training."""
 
 from __future__ import annotations
 
 import io
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from .._files import PathLike, explained_memory_errors, replace_file, shown
 from .._optional import importing
 from .._types import Array
-from .confusion import confusion_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,6 +33,8 @@ class Epoch:
         The learning rate of the last step.
     seconds : float
         The duration of the epoch, including validation.
+    metrics : dict of str to float
+        The metrics that `fit` was called with, of the validation data. NaN means undefined.
 
     Examples
     --------
@@ -51,6 +50,7 @@ class Epoch:
     validation_accuracy: float | None
     learning_rate: float
     seconds: float
+    metrics: dict[str, float] = field(default_factory=dict)
 
     def __str__(self) -> str:
         parts = [f"loss {self.train_loss:.4f}"]
@@ -60,6 +60,7 @@ class Epoch:
             parts.append(f"validation {self.validation_loss:.4f}")
         if self.validation_accuracy is not None:
             parts.append(f"{self.validation_accuracy:.2%}")
+        parts += [f"{name} {value:.4g}" for name, value in self.metrics.items()]
         return ", ".join(parts)
 
 
@@ -73,6 +74,10 @@ class History:
         One record per finished epoch.
     stopped_by : str, or None
         The stopping rule, or "interrupt". None if all epochs ran.
+    optimizer_state : dict of name -> ndarray, or None
+        The optimizer's step count and arrays after the last step, such as "velocity.0.weight", if
+        `fit` was called with ``optimizer_state``. They take one copy of the parameters' memory with
+        momentum, and two with `Adam`, until the history is deleted. Else None.
 
     Examples
     --------
@@ -90,6 +95,7 @@ class History:
 
     epochs: list[Epoch] = field(default_factory=list)
     stopped_by: str | None = None
+    optimizer_state: dict[str, Array] | None = field(default=None, repr=False, compare=False)
 
     def to_csv(self, path: PathLike) -> None:
         """Write a CSV file atomically: a header, and one row per epoch.
@@ -97,7 +103,7 @@ class History:
         Parameters
         ----------
         path : str or path
-            A value that was not measured becomes an empty cell.
+            A value that was not measured becomes an empty cell. Metrics are the last columns.
 
         Raises
         ------
@@ -124,9 +130,13 @@ class History:
 
         with explained_memory_errors(f"to_csv: {shown(path)}: memory must suffice, got too little"):
             text = io.StringIO()
-            table = csv.DictWriter(text, [f.name for f in fields(Epoch)], lineterminator="\n")
-            table.writeheader()
-            table.writerows(asdict(record) for record in self.epochs)
+            names = [f.name for f in fields(Epoch) if f.name != "metrics"]
+            metrics = dict.fromkeys(name for record in self.epochs for name in record.metrics)
+            table = csv.writer(text, lineterminator="\n")
+            table.writerow([*names, *metrics])
+            for record in self.epochs:
+                cells = [getattr(record, name) for name in names]
+                table.writerow([*cells, *(record.metrics.get(name) for name in metrics)])
             replace_file("to_csv", path, [text.getvalue().encode()])
 
     def plot(self, ax: Axes | None = None) -> Figure:
@@ -160,41 +170,8 @@ class History:
             lines.append(f"stopped by {self.stopped_by}")
         return "\n".join(lines)
 
+    def _repr_html_(self) -> str:
+        with importing:
+            from ..plots import html
 
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """The measurements of `evaluate`. ``print`` shows them as a table.
-
-    Attributes
-    ----------
-    loss : float
-        The mean over instances.
-    accuracy : float in [0, 1], or None
-        None if the targets are not classes.
-    confusion : ndarray of int64, (classes, classes), or None
-        The number of instances per true class (row) and predicted class (column). None if the
-        targets are not classes.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import chainrule as cr
-    >>> print(cr.Evaluation(0.25, 0.75, np.array([[2, 0], [1, 1]])))
-    loss 0.2500, accuracy 75.00% (3 of 4 correct)
-            predicted
-              0  1  correct
-      true 0  2  .  100.0 %
-      true 1  1  1   50.0 %
-    """
-
-    loss: float
-    accuracy: float | None
-    confusion: Array | None
-
-    def __str__(self) -> str:
-        if self.accuracy is None or self.confusion is None:
-            return f"loss {self.loss:.4f}"
-        total, correct = int(self.confusion.sum()), int(np.trace(self.confusion))
-        counts = f"{correct:,} of {total:,} correct"
-        head = f"loss {self.loss:.4f}, accuracy {self.accuracy:.2%} ({counts})"
-        return "\n".join([head, *confusion_table(self.confusion)])
+        return html.history(self)

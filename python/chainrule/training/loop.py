@@ -5,28 +5,34 @@ from __future__ import annotations
 import math
 import numbers
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from .. import available_memory, devices
+from .._optional import lazy_import
 from .._random import generator
 from .._types import Array
 from .._validation import boolean, integer, number
 from ..nn import user_defined
 from ..nn.architecture import Mode
-from ..nn.losses import Loss, checked_loss
+from ..nn.losses import Loss, checked_loss, predicted_classes
 from ..nn.network import Sequential
 from ..nn.training_memory import require_training
 from .epoch import DivergenceError, EpochRunner, TrainStep
 from .epoch_cuda import CudaTrainStep
-from .history import Epoch, Evaluation, History
+from .evaluation import Evaluation
+from .history import Epoch, History
+from .input_scale import warn_about_scale
 from .optimizers import Optimizer
 from .progress import Interrupt, Progress
 from .stopping import StoppingRule
 from .training_data import Data, TrainingData
+
+if TYPE_CHECKING:
+    from .metrics import MetricLike, Metrics
 
 __all__ = ["Data", "DivergenceError", "evaluate", "fit"]
 
@@ -44,9 +50,11 @@ def fit(
     validation: float | Data | None = None,
     stop: StoppingRule | Sequence[StoppingRule] = (),
     callbacks: Callback | Sequence[Callback] = (),
+    metrics: MetricLike | Iterable[MetricLike] | None = (),
     shuffle: bool = True,
     seed: int | None = None,
     progress: bool = True,
+    optimizer_state: bool | Mapping[str, Array] = False,
 ) -> History:
     """Train a network on mini-batches, eq. (6) and (42).
 
@@ -58,9 +66,9 @@ def fit(
         x is an ndarray (N, *input_shape), as `Sequential.forward` reads it. y is an ndarray of
         labels (N,) or targets (N, *output_shape), as the loss reads them.
     loss : Loss
-        `CrossEntropy` or `SquaredError`.
+        `CrossEntropy`, `BinaryCrossEntropy`, `SquaredError` or `Huber`, or a user-defined one.
     optimizer : Optimizer
-        `SGD`.
+        `SGD`, `Adam`, `AdamW`.
     batch_size : int
         Instances per step. The last batch of an epoch may be smaller. Means are taken over
         instances, not batches. None means all instances in each step: the gradient is then exact.
@@ -73,14 +81,23 @@ def fit(
         `GradientBelow`, `EarlyStopping`.
     callbacks : callable, or several
         Called as ``callback(network, history)`` after each epoch.
+    metrics : str or Metric, or several, or None
+        Measured on the validation data after each epoch, into `Epoch.metrics`: "accuracy", "top5"
+        (or another number), "precision", "recall", "f1", "roc_auc", "rmse", "mae", "r2", or a
+        `Metric`. None means those that `evaluate` measures.
     shuffle : bool
         Whether to visit the instances in another order in each epoch.
     seed : int
         Seed of the order and of the split. None means the network's seed.
     progress : bool
-        Whether to print one line per epoch to stderr, and a progress bar while the epoch runs. The
-        bar requires tqdm, and a terminal or a notebook. Training continues if stderr cannot be
-        written.
+        Whether to print one line per epoch to stderr, in a notebook to stdout, and a progress bar
+        while the epoch runs. The bar requires tqdm, and a terminal or a notebook. Training
+        continues if the output cannot be written.
+    optimizer_state : bool, or ``History.optimizer_state`` of an earlier call
+        True keeps the state that the optimizer has at the end in ``History.optimizer_state``. The
+        state of an earlier call is continued: its momentum, or the moments and the step count of
+        `Adam`. It is copied, so it stays as it is. The new state is kept too. A schedule starts
+        anew in each call. False starts without momentum, and keeps nothing.
 
     Returns
     -------
@@ -125,6 +142,7 @@ def fit(
     checked_loss("fit", loss)
     training_data = TrainingData("fit", network, data, loss)
     network.architecture.check_loss(loss, dropout=True)
+    warn_about_scale(network, training_data.x)
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"fit: optimizer must be an optimizer such as SGD(0.1), got {optimizer!r}")
     rules: Sequence[StoppingRule] = _as_tuple(stop)
@@ -135,6 +153,11 @@ def fit(
             )
     seed = network.seed if seed is None else integer("fit", "seed", seed, 0, 2**64 - 1)
     order, validation_data = _split(network, training_data, validation, seed)
+    measures = None
+    if not isinstance(metrics, Sequence) or len(metrics):
+        if validation_data is None:
+            raise ValueError("fit: validation must be given for metrics, got None")
+        measures = _metrics("fit", metrics, network, validation_data)
     count = len(order)
     batch = min(count, count if batch_size is None else integer("fit", "batch_size", batch_size, 1))
     batches = -(-count // batch)
@@ -147,9 +170,19 @@ def fit(
         if not callable(callback):
             raise TypeError(f"fit: callbacks must be callable, got {callback!r}")
 
+    if optimizer_state is None:
+        raise TypeError(
+            "fit: optimizer_state must be a bool or the state that an earlier call kept, got None: "
+            "optimizer_state=True in the earlier call keeps it"
+        )
+    if not isinstance(optimizer_state, Mapping):
+        optimizer_state = boolean("fit", "optimizer_state", optimizer_state)
+
     with network.training("fit"), Interrupt() as interrupt:
         _require_memory(network, training_data, batch, optimizer, rules)
         state = optimizer.start(network)
+        if isinstance(optimizer_state, Mapping):
+            state.restore("fit: optimizer_state", optimizer_state)
         stopping = [rule.start(network, state, validation_data is not None) for rule in rules]
         step: TrainStep | CudaTrainStep
         if network.device == "cpu":
@@ -169,7 +202,7 @@ def fit(
                     train_loss, train_accuracy = runner.run(epoch, order, report)
                     measured = None
                     if validation_data is not None and not interrupt.requested:
-                        measured = _measure(network, validation_data, None, interrupt)
+                        measured = _measure(network, validation_data, None, interrupt, measures)
                     if interrupt.requested:
                         raise KeyboardInterrupt
                     _check_means(epoch, train_loss, measured)
@@ -181,6 +214,7 @@ def fit(
                         measured.accuracy if measured else None,
                         runner.learning_rate,
                         time.perf_counter() - started,
+                        measured.metrics if measured else {},
                     )
                     history.epochs.append(record)
                     report.finish_epoch(record)
@@ -219,6 +253,8 @@ def fit(
             reason = [f"stopped by {history.stopped_by}"] if history.stopped_by else []
             for note in [*reason, *notes]:
                 report.write(f"fit: {note}")
+        if optimizer_state is not False:
+            history.optimizer_state = state.export()
     if interrupt.requested:
         history.stopped_by = "interrupt"
     return history
@@ -292,18 +328,27 @@ def _split(
 
 
 def evaluate(
-    network: Sequential, data: Data, loss: Loss | None = None, batch_size: int | None = None
+    network: Sequential,
+    data: Data,
+    loss: Loss | None = None,
+    batch_size: int | None = None,
+    *,
+    metrics: MetricLike | Iterable[MetricLike] | None = None,
 ) -> Evaluation:
-    """Measure loss, accuracy and confusion matrix, without dropout and in bounded memory.
+    """Measure loss, metrics and confusion matrix, without dropout, in one pass.
 
     Parameters
     ----------
     network : Sequential
     data : as in `fit`
     loss : Loss
-        None means `CrossEntropy` for integer labels, `SquaredError` for other targets.
+        None means `CrossEntropy` for integer labels, and `SquaredError` for other targets. For a
+        network with one output, it means `BinaryCrossEntropy` for the labels 0 and 1.
     batch_size : int
         None means the choice of `Sequential.predict`.
+    metrics : str or Metric, or several
+        As in `fit`. None means those that fit the loss: accuracy, precision, recall and F1 of
+        classes, the area under the ROC curve of two classes, RMSE, MAE and R² of numbers.
 
     Returns
     -------
@@ -323,29 +368,50 @@ def evaluate(
     >>> import chainrule as cr
     >>> network = cr.Sequential(cr.Linear(2), input_shape=(1,), dtype="float64")
     >>> network.parameter_vector = np.array([0.0, -1.0, 0.0, 1.0])   # logits -x and x
-    >>> result = cr.evaluate(network, (np.array([[-2.0], [-1.0], [3.0]]), np.array([0, 1, 1])))
+    >>> data = np.array([[-2.0], [-1.0], [3.0]]), np.array([0, 1, 1])
+    >>> result = cr.evaluate(network, data)
     >>> round(result.accuracy, 3), result.confusion.tolist()
     (0.667, [[1, 0], [1, 1]])
+    >>> cr.evaluate(network, data, metrics=["recall"]).metrics
+    {'recall': 0.75}
     """
     checked = TrainingData("evaluate", network, data, loss)
-    if checked.classes is None:
-        return Evaluation(_measure(network, checked, batch_size, None).loss, None, None)
-    classes = network.output_shape[0]
-    available_memory.require(
-        f"evaluate: the confusion matrix of {classes:,} classes needs", 8 * classes**2
+    measures = _metrics("evaluate", metrics, network, checked)
+    classes, confusion = measures.task.classes, None
+    if checked.classes is not None:
+        available_memory.require(
+            f"evaluate: the confusion matrix of {classes:,} classes needs", 8 * classes**2
+        )
+    measured = _measure(network, checked, batch_size, None, measures)
+    if checked.classes is not None:
+        pairs = checked.classes * classes + measured.predicted
+        confusion = np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+        confusion = confusion.astype(np.int64, copy=False)
+    return Evaluation(
+        measured.loss, measured.accuracy, confusion, measured.metrics, measures.by_class()
     )
-    mean, accuracy, predicted = _measure(network, checked, batch_size, None)
-    pairs = np.bincount(checked.classes * classes + predicted, minlength=classes * classes)
-    confusion = pairs.reshape(classes, classes).astype(np.int64, copy=False)
-    return Evaluation(mean, accuracy, confusion)
+
+
+def _metrics(
+    operation: str,
+    metrics: MetricLike | Iterable[MetricLike] | None,
+    network: Sequential,
+    data: TrainingData,
+) -> Metrics:
+    # Imported here: most programs train without metrics.
+    selection = lazy_import("chainrule.training.metrics.selection")
+    task = selection.task_of(data, network.output_shape)
+    measures: Metrics = selection.Metrics(operation, metrics, task)
+    return measures
 
 
 class _Measurement(NamedTuple):
-    """Mean loss, accuracy and predicted classes. The last two are None without classes."""
+    """Mean loss, accuracy, predicted classes and metrics. Two are None without classes."""
 
     loss: float
     accuracy: float | None
     predicted: Array | None
+    metrics: dict[str, float]
 
 
 def _measure(
@@ -353,24 +419,29 @@ def _measure(
     data: TrainingData,
     batch_size: int | None,
     interrupt: Interrupt | None,
+    metrics: Metrics | None,
 ) -> _Measurement:
     loss = data.loss
     mode = Mode(logits=loss.takes_logits)
     batch = network.prediction_batch("evaluate", batch_size, mode)
-    predicted = np.zeros(len(data), np.int64)
+    predicted = np.zeros(len(data), np.int64) if data.classes is not None else None
     total = 0.0
+    if metrics is not None:
+        metrics.reset()
     for rows, plan in network.plans.batches(len(data), batch, mode):
         if interrupt is not None and interrupt.requested:
             break
         plan.load(data.x[rows])
         output = devices.to_numpy(plan.forward())
-        if data.classes is not None:
-            predicted[rows] = output.argmax(axis=1)
+        if predicted is not None:
+            predicted[rows] = predicted_classes(output)
+        if metrics is not None:
+            metrics.update(data, rows, output, predicted)
         target = devices.to_device(network.device, data.target[rows])
         user_defined.compare(loss, plan.output, target, plan.losses, plan.doutput)
         total += float(devices.to_numpy(plan.losses).sum(dtype=np.float64))
-    mean = total / len(data)
-    if data.classes is None:
-        return _Measurement(mean, None, None)
-    correct = int(np.count_nonzero(predicted == data.classes))
-    return _Measurement(mean, correct / len(data), predicted)
+    mean, accuracy = total / len(data), None
+    if predicted is not None:
+        accuracy = int(np.count_nonzero(predicted == data.classes)) / len(data)
+    results = metrics.results() if metrics is not None else {}
+    return _Measurement(mean, accuracy, predicted, results)

@@ -1,115 +1,21 @@
 """Optimizers: updates of the parameters, given their gradients.
 
-An optimizer is a frozen dataclass of hyperparameters with an `Optimizer.update` for one array of
-parameters. `OptimizerState` does the rest: it allocates the arrays that the optimizer keeps from
-step to step, bounds the gradient's norm, and records the step as a `Program`. To add an optimizer,
-add its kernel to `chainrule.ops`, a subclass here, and its name to `OPTIMIZERS`. An optimizer that
-computes in NumPy is only a subclass: it must not be in `OPTIMIZERS`, because a `Program` does not
-record NumPy. The first step checks this.
+To add an optimizer, add its kernel to `chainrule.ops` and a subclass of `Optimizer` here, with
+``records = True``. An optimizer that computes in NumPy leaves ``records`` False, because a
+`Program` does not record NumPy.
 """
 
 from __future__ import annotations
 
-import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
-from .. import cuda, devices, ops
+from .. import ops
 from .._types import Array
 from .._validation import boolean, number, set_fields
-from ..nn.network import Sequential
-from ..nn.parameters import ParameterVector
-from ..program import Program
+from .base_optimizer import Optimizer, OptimizerState
 
-# Number of elements whose squares are summed at once.
-CHUNK = 2**16
-
-
-class Optimizer(ABC):
-    """Base class of the optimizers.
-
-    A subclass is a frozen dataclass. Its fields are the hyperparameters. It must have
-    `learning_rate`, `l2` and `clip`, as fields or as class attributes.
-
-    Attributes
-    ----------
-    learning_rate : float, or a callable from progress in [0, 1) to a float
-    l2 : float
-        λ of eq. (40), for weights only.
-    clip : float, or None
-        The largest norm of the gradient. None means no bound.
-    state_names : tuple of str
-        One name per array that is kept from step to step. Each array has one element per parameter
-        and starts at 0.
-    """
-
-    learning_rate: float | Callable[[float], float]
-    l2: float = 0.0
-    clip: float | None = None
-
-    @property
-    def state_names(self) -> tuple[str, ...]:
-        return ()
-
-    @abstractmethod
-    def update(
-        self,
-        parameters: Array,
-        gradient: Array,
-        state: Mapping[str, Array],
-        learning_rate: Array,
-        l2: float,
-    ) -> None:
-        """Change ``parameters`` by one step, in place.
-
-        Parameters
-        ----------
-        parameters, gradient : ndarray or cuda.Array, of one shape
-            One parameter of a layer, or all parameters as one vector if ``l2`` is 0.
-        state : mapping of name -> array of that shape
-            The arrays of `state_names`, to be changed in place.
-        learning_rate : array of no dimensions, float64
-            Read by the kernel, so that a `Program` can replay the step at another learning rate.
-        l2 : float
-            λ of eq. (40). It is 0 for biases.
-        """
-
-    def rate(self, progress: float) -> float:
-        """Return the learning rate at ``progress`` in [0, 1).
-
-        Raises
-        ------
-        TypeError, ValueError
-            If a schedule returns something that is not a number, or out of range.
-        """
-        if not callable(self.learning_rate):
-            return self.learning_rate
-        name = type(self).__name__
-        return number(name, "learning_rate", self.learning_rate(progress), 0)
-
-    def start(self, network: Sequential) -> OptimizerState:
-        """Return the state of this optimizer before its first step on ``network``."""
-        return OptimizerState(self, network)
-
-    def _check(self) -> None:
-        """Check `learning_rate`, `l2` and `clip`, and store them as floats."""
-        name = type(self).__name__
-        if isinstance(self.learning_rate, type):
-            got = self.learning_rate.__name__
-            raise TypeError(
-                f"{name}: learning_rate must be a number or a schedule, got the class {got}: "
-                f"use {got}(...)"
-            )
-        if not callable(self.learning_rate):
-            set_fields(self, learning_rate=number(name, "learning_rate", self.learning_rate, 0))
-        set_fields(self, l2=number(name, "l2", self.l2, 0))
-        if self.clip is not None:
-            set_fields(self, clip=number(name, "clip", self.clip, 0))
-            if self.clip == 0:
-                raise ValueError(f"{name}: clip must be above 0, got 0")
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "OptimizerState"]
 
 
 @dataclass(frozen=True)
@@ -160,6 +66,8 @@ class SGD(Optimizer):
     nesterov: bool = False
     l2: float = 0.0
     clip: float | None = None
+    records = True
+    _is_tested = True
 
     def __post_init__(self) -> None:
         self._check()
@@ -178,7 +86,7 @@ class SGD(Optimizer):
         gradient: Array,
         state: Mapping[str, Array],
         learning_rate: Array,
-        l2: float,
+        regularize: bool,
     ) -> None:
         ops.sgd(
             parameters,
@@ -187,156 +95,165 @@ class SGD(Optimizer):
             learning_rate=learning_rate,
             momentum=self.momentum,
             nesterov=self.nesterov,
-            l2=l2,
+            l2=self.l2 if regularize else 0.0,
         )
 
 
-# The optimizers whose updates consist of operations that a `Program` records.
-OPTIMIZERS: tuple[type[Optimizer], ...] = (SGD,)
+@dataclass(frozen=True)
+class Adam(Optimizer):
+    """Adam: steps that are scaled, per parameter, by the size of its recent gradients.
 
-
-class OptimizerState:
-    """The state of an optimizer on one network: its arrays, and its recorded step.
+    g = gradient + 2 l2 θ. Its mean m and the mean v of g² are exponential averages, corrected for
+    their start at 0. Then θ -= learning_rate m / (√v + eps). Source: D. Kingma, J. Ba, "Adam: A
+    Method for Stochastic Optimization", 2015, Algorithm 1.
 
     Parameters
     ----------
-    optimizer : Optimizer
-    network : Sequential
-
-    Attributes
-    ----------
-    arrays : dict of state name -> dict of parameter name -> array
-        As ``arrays["velocity"]["0.weight"]``.
-    learning_rate : array of no dimensions, float64, on the network's device
-        The learning rate that `apply` reads.
-    is_recordable : bool
-        Whether a `Program` can replay `apply`. A user-defined optimizer may compute in Python.
+    learning_rate : float, at least 0, or a schedule
+        As in `SGD`. It bounds the change of a parameter per step, roughly.
+    beta1, beta2 : float in [0, 1)
+        Decay rates of the means of g and of g².
+    eps : float, at least 1e-30
+        Added to √v. It bounds the step where all gradients are near 0.
+    l2 : float, at least 0
+        λ of eq. (1), (7) and (40), for weights, not for biases. It is scaled as the gradient is:
+        `AdamW` has a decay that is not. PyTorch's ``Adam(weight_decay=)`` is twice this value, and
+        includes biases.
+    clip : float, above 0, or None
+        The largest norm of the gradient, as in `SGD`.
 
     Raises
     ------
-    MemoryError
-        If the arrays do not fit.
+    TypeError, ValueError
+        If an argument has another type, or is out of range.
+
+    Examples
+    --------
+    The first step of each parameter has the length of the learning rate.
+
+    >>> import numpy as np
+    >>> import chainrule as cr
+    >>> network = cr.Sequential(cr.Linear(1), input_shape=(1,), dtype="float64")
+    >>> network.parameter_vector = np.zeros(2)
+    >>> data = np.array([[2.0]]), np.array([[1.0]])
+    >>> history = cr.fit(network, data, loss=cr.SquaredError(), optimizer=cr.Adam(0.1), epochs=1,
+    ...                  progress=False)
+    >>> network.parameter_vector.round(6)
+    array([0.1, 0.1])
     """
 
-    def __init__(self, optimizer: Optimizer, network: Sequential) -> None:
-        self.optimizer = optimizer
-        self.is_recordable = type(optimizer) in OPTIMIZERS
-        self._gradient = network.dvector
-        self._norm = cuda.Norm(self._gradient) if network.device != "cpu" else None
-        self.learning_rate = devices.to_device(network.device, np.zeros(()))
-        self._program: Program | None = None
-        shapes = {name: array.shape for name, array in network.parameters.items()}
-        vectors: dict[str, Array] = {}
-        self.arrays: dict[str, dict[str, Array]] = {}
-        for state_name in optimizer.state_names:
-            error_prefix = f"{type(optimizer).__name__}: its {state_name} vector needs"
-            state = ParameterVector(error_prefix, shapes, network.dtype)
-            state.to(network.device)
-            vectors[state_name], self.arrays[state_name] = state.vector, state.arrays
-        # Without l2, all parameters are updated at once. One bias is too small to occupy all
-        # threads or a GPU.
-        self._updates = [(network.vector, self._gradient, vectors, 0.0)]
-        if optimizer.l2 != 0:
-            self._updates = [
-                (
-                    array,
-                    network.gradients[name],
-                    {state_name: arrays[name] for state_name, arrays in self.arrays.items()},
-                    self.l2_of(name),
-                )
-                for name, array in network.parameters.items()
-            ]
+    learning_rate: float | Callable[[float], float] = 1e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    l2: float = 0.0
+    clip: float | None = None
+    records = True
+    _is_tested = True
 
-    def l2_of(self, name: str) -> float:
-        """Return λ of the parameter ``name``: 0 for biases, eq. (40)."""
-        return self.optimizer.l2 if name.endswith(".weight") else 0.0
+    def __post_init__(self) -> None:
+        self._check()
+        name = type(self).__name__
+        set_fields(
+            self,
+            beta1=number(name, "beta1", self.beta1, 0, 1),
+            beta2=number(name, "beta2", self.beta2, 0, 1),
+            # Smaller values are 0 in float32, where 0 / 0 would make parameters without a gradient
+            # NaN.
+            eps=number(name, "eps", self.eps, 1e-30),
+        )
 
-    def step(self, learning_rate: float) -> None:
-        """Update the parameters once from the network's gradients, in place.
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        return ("first_moment", "second_moment")
 
-        If the optimizer has ``clip``, the gradients are first scaled in place.
-        """
-        if self.optimizer.clip is not None and self._norm is None:
-            length = norm(self._gradient)
-            # A gradient that is not finite stays as it is. It makes the parameters not finite,
-            # which `fit` reports.
-            if self.optimizer.clip < length < math.inf:
-                np.multiply(self._gradient, self.optimizer.clip / length, out=self._gradient)
-        devices.write(self.learning_rate, learning_rate)
-        if self._program is not None:
-            self._program.run()
-        elif self.is_recordable:
-            self._program = self._record()
-        else:
-            self.apply()
+    def update(
+        self,
+        parameters: Array,
+        gradient: Array,
+        state: Mapping[str, Array],
+        learning_rate: Array,
+        regularize: bool,
+    ) -> None:
+        self._step(parameters, gradient, state, learning_rate, self.l2 if regularize else 0.0, 0.0)
 
-    def _record(self) -> Program:
-        """Run the step once, and return it as a program.
-
-        Raises
-        ------
-        TypeError
-            If the program would not repeat the step, because the optimizer computes in NumPy.
-        """
-        # SGD is tested. For any other optimizer the program is compared with the step.
-        arrays = [array for update in self._updates for array in (update[0], *update[2].values())]
-        compares = type(self.optimizer) is not SGD and self._norm is None
-        before = [array.copy() for array in arrays] if compares else []
-        program = Program()
-        with program:
-            self.apply()
-        same = len(program) > 0
-        if compares and same:
-            after = [array.copy() for array in arrays]
-            for array, values in zip(arrays, before, strict=True):
-                array[...] = values
-            program.run()
-            same = all(map(np.array_equal, arrays, after, [True] * len(arrays)))
-        if not same:
-            name = type(self.optimizer).__name__
-            raise TypeError(
-                f"{name}: update must compute with chainrule.ops only, because a Program records "
-                f"nothing else, got a program of {len(program)} operations that does not repeat "
-                f"the step: an optimizer that computes in NumPy must not be in OPTIMIZERS"
-            )
-        return program
-
-    def apply(self) -> None:
-        """Update the parameters at the learning rate in `learning_rate`. A `Program` records this.
-
-        On the CPU, `step` clips the gradient before. On a GPU, clipping is part of this method.
-        """
-        if self.optimizer.clip is not None and self._norm is not None:
-            self._norm.clip(self.optimizer.clip)
-        for parameters, gradient, state, l2 in self._updates:
-            update: Callable[..., object] = self.optimizer.update
-            result = update(parameters, gradient, state, self.learning_rate, l2)
-            if result is not None and result is not parameters:
-                raise TypeError(
-                    f"{type(self.optimizer).__name__}: update must change its array parameters in "
-                    f"place, such as parameters -= ..., and return None, got "
-                    f"{type(result).__name__}"
-                )
+    def _step(
+        self,
+        parameters: Array,
+        gradient: Array,
+        state: Mapping[str, Array],
+        learning_rate: Array,
+        l2: float,
+        weight_decay: float,
+    ) -> None:
+        ops.adam(
+            parameters,
+            gradient,
+            state["first_moment"],
+            state["second_moment"],
+            learning_rate=learning_rate,
+            step=state["step"],
+            beta1=self.beta1,
+            beta2=self.beta2,
+            eps=self.eps,
+            l2=l2,
+            weight_decay=weight_decay,
+        )
 
 
-def norm(vector: Array) -> float:
-    """Return the Euclidean norm of a vector. It is not finite if an element is not.
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam with decoupled weight decay: θ -= learning_rate weight_decay θ in every step.
 
-    Chunks of fixed length are summed in a fixed order, so the bits depend on the elements alone.
+    The decay does not pass through the means, so all weights decay at one rate. Source: I.
+    Loshchilov, F. Hutter, "Decoupled Weight Decay Regularization", 2019, Algorithm 2.
+
+    Parameters
+    ----------
+    learning_rate, beta1, beta2, eps, l2, clip
+        As in `Adam`.
+    weight_decay : float, at least 0
+        For weights, not for biases. PyTorch's ``AdamW(weight_decay=)`` includes biases.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has another type, or is out of range.
+
+    Examples
+    --------
+    Without a gradient, a step of learning rate 0.1 shrinks the weights by 0.1 · 0.5.
+
+    >>> import numpy as np
+    >>> import chainrule as cr
+    >>> network = cr.Sequential(cr.Linear(1), input_shape=(1,), dtype="float64")
+    >>> network.parameter_vector = np.array([1.0, 1.0])    # the bias, then the weight
+    >>> data = np.array([[0.0]]), np.array([[1.0]])
+    >>> history = cr.fit(network, data, loss=cr.SquaredError(),
+    ...                  optimizer=cr.AdamW(0.1, weight_decay=0.5), epochs=1, progress=False)
+    >>> network.parameter_vector
+    array([1.  , 0.95])
     """
-    total = _sum_of_squares(vector, 1.0)
-    if total < math.inf:
-        return math.sqrt(total)
-    largest = max(float(vector.max()), -float(vector.min()))
-    return largest * math.sqrt(_sum_of_squares(vector, largest)) if largest < math.inf else total
 
+    weight_decay: float = 1e-2
+    records = True
+    _is_tested = True
 
-def _sum_of_squares(vector: Array, unit: float) -> float:
-    total = 0.0
-    # The squares of elements above 1e154 overflow in float64. `norm` then scales the elements.
-    with np.errstate(over="ignore"):
-        for start in range(0, vector.size, CHUNK):
-            chunk = vector[start : start + CHUNK].astype(np.float64)
-            chunk /= unit
-            total += float(np.square(chunk, out=chunk).sum())
-    return total
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        set_fields(self, weight_decay=number("AdamW", "weight_decay", self.weight_decay, 0))
+
+    @property
+    def regularizes(self) -> bool:
+        return self.l2 != 0 or self.weight_decay != 0
+
+    def update(
+        self,
+        parameters: Array,
+        gradient: Array,
+        state: Mapping[str, Array],
+        learning_rate: Array,
+        regularize: bool,
+    ) -> None:
+        l2, decay = (self.l2, self.weight_decay) if regularize else (0.0, 0.0)
+        self._step(parameters, gradient, state, learning_rate, l2, decay)

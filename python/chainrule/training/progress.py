@@ -18,8 +18,9 @@ class Progress:
     """Print one line per epoch, and a progress bar while it runs.
 
     The bar requires tqdm, and a terminal or a notebook. All output goes to stderr, because
-    stdout belongs to the user's program. Output that cannot be written is dropped: there may be no
-    stderr, a full disk, or no reader. Training continues.
+    stdout belongs to the user's program. A notebook shows stderr as an error, so it gets the output
+    on stdout. Output that cannot be written is dropped: there may be no stderr, a full disk, or no
+    reader. Training continues.
 
     Parameters
     ----------
@@ -42,7 +43,7 @@ class Progress:
                     total=self.batches,
                     desc=self._name,
                     unit="batch",
-                    file=sys.stderr,
+                    file=_stream(),
                     bar_format="{desc} {percentage:3.0f}%|{bar:20}| {elapsed}<{remaining}{postfix}",
                     leave=False,
                 )
@@ -92,19 +93,32 @@ class Progress:
 
 
 def _print(text: str) -> None:
+    stream = _stream()
     # `print` writes to stdout if its file is None.
-    if getattr(sys, "stderr", None) is not None:
+    if stream is not None:
         with contextlib.suppress(Exception):
-            print(text, file=sys.stderr, flush=True)
+            print(text, file=stream, flush=True)
+
+
+def _stream() -> Any:
+    """Return stderr, or stdout if both are streams of a notebook. None if there is no stderr."""
+    error, out = getattr(sys, "stderr", None), getattr(sys, "stdout", None)
+    return out if _is_notebook(error) and _is_notebook(out) else error
+
+
+def _is_notebook(stream: object) -> bool:
+    """Return whether a stream is that of a Jupyter kernel."""
+    return type(stream).__module__ == "ipykernel.iostream"
 
 
 def _tqdm() -> Any:
     try:
         # A bar would write a thousand lines to a log file. A notebook shows one without a terminal.
-        stream = getattr(sys, "stderr", None)
-        if not ("ipykernel" in sys.modules or (stream is not None and stream.isatty())):
+        stream = _stream()
+        if not (_is_notebook(stream) or (stream is not None and stream.isatty())):
             return None
-        return lazy_import("tqdm.auto").tqdm
+        # Not `tqdm.auto`: a notebook keeps one of its widgets per epoch, empty in the saved file.
+        return lazy_import("tqdm.std").tqdm
     # Also an object in place of stderr without `isatty`, or a closed one.
     except Exception:
         return None
@@ -112,8 +126,8 @@ def _tqdm() -> Any:
 
 def _after_fork() -> None:
     # Another thread may have held tqdm's lock at the fork. The child has no such thread.
-    if "tqdm.auto" in sys.modules:
-        sys.modules["tqdm.auto"].tqdm.set_lock(threading.RLock())
+    if "tqdm.std" in sys.modules:
+        sys.modules["tqdm.std"].tqdm.set_lock(threading.RLock())
 
 
 os.register_at_fork(after_in_child=_after_fork)

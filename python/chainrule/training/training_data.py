@@ -8,7 +8,7 @@ import numpy as np
 
 from .._types import Array
 from .._validation import imported
-from ..nn.losses import CrossEntropy, Loss, SquaredError, checked_loss
+from ..nn.losses import Loss, checked_loss, default_loss
 from ..nn.network import Sequential, checked_network
 
 # An object with `.images` and `.labels`, or a pair (x, y).
@@ -25,7 +25,7 @@ class TrainingData:
     network : Sequential
     data : object with ``.images`` and ``.labels``, or pair (x, y)
     loss : Loss
-        None means `CrossEntropy` for integer labels, `SquaredError` for other targets.
+        None means the one that the targets suggest. See `chainrule.nn.losses.default_loss`.
 
     Attributes
     ----------
@@ -48,8 +48,7 @@ class TrainingData:
         checked_network(operation, network)
         x, y = _pair(operation, data)
         if loss is None:
-            kind = imported(operation, "y", y).dtype.kind
-            loss = CrossEntropy() if kind in "iu" else SquaredError()
+            loss = default_loss(imported(operation, "y", y), network.output_shape)
         checked_loss(operation, loss)
         # `ops.gather` copies any other layout in every step.
         self.x = np.require(network.checked(operation, x), requirements=["C", "A"])

@@ -11,6 +11,7 @@ import chainrule as cr
 
 from .._types import Array
 from ..plots.style import BLUE, GRAY, INK, ORANGE, new_figure, style_axes
+from .exercises import Line, Number, Setting
 from .page import Chapter, Panel, Slider
 from .svg import frame
 
@@ -115,6 +116,7 @@ def write(chapter: Chapter, quick: bool) -> None:
         """
     )
     chapter.equations(7, 8)
+    _exercises(chapter)
 
 
 def _paths(chapter: Chapter) -> None:
@@ -153,9 +155,11 @@ def _paths(chapter: Chapter) -> None:
         ),
         Panel(curve, "Loss per step on a logarithmic scale, for the same learning rate."),
         caption=f"""Gradient descent (6) fits a line, $f(x) = \\theta_0 + \\theta_1 x$, to {len(x)}
-        points. Each point of the left plot is one line, and the contours show its loss. The loss is
-        quadratic, and its largest curvature $\\kappa$ limits the learning rate: above
-        $2/\\kappa$ = {limit:.3f}, descent diverges.""",
+        points. In the plot "contours of the loss", each point is one line, the cross is the line
+        with the least loss, and the orange path is the descent with the selected learning rate. The
+        plot "loss per step" has the loss along this path. The loss is quadratic, and its largest
+        curvature $\\kappa$ limits the learning rate: above $2/\\kappa$ = {limit:.3f}, descent
+        diverges.""",
         code=(line_data, gradient_descent),
         call=f"path, losses = gradient_descent(rate={RATES[START]:g}, steps={STEPS})",
         slider=Slider("learning rate η", [f"{rate:g}" for rate in RATES], START),
@@ -216,3 +220,56 @@ def _stopping(chapter: Chapter) -> None:
         the best weights.
         """
     )
+
+
+def gradient_step(net: cr.Sequential) -> None:
+    net.parameter_vector -= 0.1 * net.gradient_vector
+
+
+def _exercises(chapter: Chapter) -> None:
+    network = cr.Sequential(cr.Linear(1), input_shape=(1,), dtype="float64")
+    network.parameter_vector = np.array([0.0, 1.0])
+    x, y = np.array([[2.0]]), np.array([[3.0]])
+    network.loss_and_gradient(x, y, cr.SquaredError())
+    slope = float(network.gradient_vector[1])
+    gradient_step(network)
+    after = float(network.parameter_vector[1])
+    losses = [gradient_descent(rate, STEPS)[1] for rate in RATES]
+    stable = [index for index, each in enumerate(losses) if each[-1] < each[0]]
+    chapter.exercises(
+        Number(
+            """A line without a bias, $f(x) = \\theta x$, has $\\theta$ = 1. The data set is one
+            instance, $x$ = 2 with the target $y$ = 3, and there is no regularizer. Predict
+            $\\theta$ after one step of gradient descent with $\\eta$ = 0.1.""",
+            (5, 6),
+            "The derivative is twice the input, times the residual $f(x) - y$, which is negative.",
+            f"The derivative is 2 · 2 · (2 − 3) = {_signed(slope)}, so $\\theta$ becomes "
+            f"1 − 0.1 · ({_signed(slope)}) = {after:g}.",
+            answer=after,
+            within=0.001,
+        ),
+        Setting(
+            """Set the largest learning rate with which the descent of the first figure still ends
+            below its initial loss.""",
+            (6,),
+            "Compare the rates with the limit in the caption of the figure.",
+            f"With η = {RATES[stable[-1]]:g} the loss falls from {losses[stable[-1]][0]:.3f} to "
+            f"{losses[stable[-1]][-1]:.3f}. Larger rates are above the limit, and diverge.",
+            label="learning rate η",
+            names=[f"{rate:g}" for rate in RATES],
+            answers=stable[-1:],
+        ),
+        Line(
+            "Complete the line, so that it is one step of gradient descent with $\\eta$ = 0.1.",
+            (6,),
+            "The step goes against the gradient: an operator that subtracts in place.",
+            "The update subtracts $\\eta$ times the gradient from all parameters.",
+            function=gradient_step,
+            blank="-=",
+            correct=abs(after - (1.0 - 0.1 * slope)) < 1e-12,
+        ),
+    )
+
+
+def _signed(value: float) -> str:
+    return f"{value:g}".replace("-", "−")

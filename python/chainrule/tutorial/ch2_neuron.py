@@ -11,6 +11,7 @@ import chainrule as cr
 
 from .._types import Array
 from ..plots.style import BLUE, GRAY, INK, ORANGE, new_figure, style_axes
+from .exercises import Line, Number, Setting
 from .page import Chapter, Panel, Slider
 from .svg import frame
 
@@ -92,6 +93,7 @@ def write(chapter: Chapter, quick: bool) -> None:
     )
     _recovery(chapter)
     _dead_units(chapter, quick)
+    _exercises(chapter)
 
 
 def _recovery(chapter: Chapter) -> None:
@@ -130,7 +132,9 @@ def _recovery(chapter: Chapter) -> None:
             "Loss per step: the loss of the ReLU is constant after the first step, the loss of the "
             "leaky ReLU falls to nearly zero.",
         ),
-        caption=f"""Two neurons with the same initial weights. The first step makes all their sums
+        caption=f"""Two neurons with the same initial weights. The plot "output of each neuron" has
+        the instances as points, and both outputs after the selected number of steps. The plot "loss
+        per step" has both losses, with a point at this step. The first step makes all sums
         negative. The ReLU stays dead (`dead_units` finds {dead} dead unit of 1). The leaky ReLU,
         with slope {SLOPE:g}, recovers and fits the instances.""",
         code=(ramp_data, train_neuron),
@@ -187,4 +191,61 @@ def _dead_units(chapter: Chapter, quick: bool) -> None:
         rate, **{after}** are still dead. The other units learn, and the test accuracy is
         {100 * accuracy:.1f} %.
         """
+    )
+
+
+def leaky_neuron() -> cr.Sequential:
+    net = cr.Sequential(cr.Linear(1), cr.LeakyReLU(0.1), input_shape=(1,))
+    return net
+
+
+def _exercises(chapter: Chapter) -> None:
+    neuron = cr.Sequential(cr.Linear(1), cr.LeakyReLU(0.1), input_shape=(2,), dtype="float64")
+    neuron.parameter_vector = np.array([0.5, 2.0, -1.0])
+    output = float(neuron.predict(np.array([[1.0, 4.0]]))[0, 0])
+    biases = (-3.0, -2.5, -2.0, -1.5, -1.0, -0.5, 0.0)
+    unit = cr.Sequential(cr.Linear(1), cr.ReLU(), input_shape=(1,), dtype="float64")
+    dead = []
+    for index, bias in enumerate(biases):
+        unit.parameter_vector = np.array([bias, 2.0])
+        if cr.calculus.dead_units(unit, ramp_data()).count:
+            dead.append(index)
+    names = [f"{bias:g}".replace("-", "−") for bias in biases]
+    leaky = leaky_neuron()
+    leaky.parameter_vector = np.array([biases[0], 2.0], dtype=np.float32)
+    x, y = (each.astype(np.float32) for each in ramp_data())
+    leaky.loss_and_gradient(x, y, cr.SquaredError())
+    recovers = bool(leaky.gradient_vector.all())
+    chapter.exercises(
+        Number(
+            """A neuron has the bias 0.5 and the weights 2 and −1. Its activation is a leaky ReLU
+            with the slope 0.1 below zero. Predict its output for the input $x$ = (1, 4).""",
+            (9,),
+            "Compute the weighted sum first. Is it positive?",
+            "The sum is 0.5 + 2 · 1 − 1 · 4 = −1.5. It is negative, and the output is "
+            f"0.1 · (−1.5) = {_signed(output)}.",
+            answer=output,
+            within=0.001,
+        ),
+        Setting(
+            """A ReLU neuron has one input with the weight 2. The inputs are between 0 and 1. Set
+            the largest bias with which the neuron is dead.""",
+            (10, 13),
+            "The neuron is dead if the sum is at most 0 for every input, and also for the largest.",
+            f"The largest sum is bias + 2 · 1. With the bias {names[dead[-1]]} it is 0, where the "
+            "derivative is 0 too.",
+            label="bias $\\theta_0$",
+            names=names,
+            answers=dead[-1:],
+        ),
+        Line(
+            """Complete the line, so that the neuron has a gradient for negative sums too, and
+            can recover.""",
+            (13,),
+            "Its slope below zero is 0.1. The layer is in the figure above.",
+            "With `LeakyReLU(0.1)`, the derivative is 0.1 where that of the ReLU is 0.",
+            function=leaky_neuron,
+            blank="LeakyReLU",
+            correct=recovers,
+        ),
     )

@@ -10,6 +10,7 @@ import chainrule as cr
 import chainrule.examples  # so that type checkers find cr.examples
 
 from ..plots.style import BLUE, FAINT, GRAY, INK, ORANGE, PAPER, new_figure
+from .exercises import Line, Number, Setting
 from .page import Chapter, Panel, Slider
 from .svg import LAST, frame
 
@@ -81,6 +82,7 @@ def write(chapter: Chapter, quick: bool) -> None:
     chapter.equations(22, 23, 24, 25, 26, 27)
     _steps(chapter)
     _full_trace(chapter)
+    _exercises(chapter)
 
 
 def _steps(chapter: Chapter) -> None:
@@ -107,8 +109,10 @@ def _steps(chapter: Chapter) -> None:
             "adds the values that it computes: sums and outputs at the units in the forward pass, "
             "error terms at the units and gradients at the weights in the backward pass.",
         ),
-        caption="""The nine weights are at their edges. The forward pass computes the sum $z$ and
-        the output $a$ of each unit. The backward pass computes the error term $\\delta$ of each
+        caption="""The network from its inputs at the left to its output at the right. The slider
+        selects a step: what it computes is highlighted, blue in the forward pass and orange in the
+        backward pass. The nine weights are at their edges. The forward pass computes the sum $z$
+        and the output $a$ of each unit. The backward pass computes the error term $\\delta$ of each
         unit and the gradient of each weight.""",
         code=(trace_instance,),
         call=f"print(trace_instance(x={X}, y={Y}))",
@@ -320,3 +324,45 @@ def _full_trace(chapter: Chapter) -> None:
         """
     )
     chapter.output(str(report))
+
+
+def weight_derivative(trace: cr.calculus.Trace) -> float:
+    derivative = trace["delta_1^(2)"] * trace["a_2^(1)"]
+    return float(derivative)
+
+
+def _exercises(chapter: Chapter) -> None:
+    trace = trace_instance(X, (2.0,))
+    output, top = float(np.ravel(trace["y_hat"])[0]), float(np.ravel(trace["dl/dy_hat"])[0])
+    step = FIRST_STEP["dl/dW^(2)"]
+    chapter.exercises(
+        Number(
+            f"""The network and its input stay as in the figure, and the target becomes $y$ = 2. The
+            output remains {output:g}. Predict $\\partial\\ell/\\partial\\hat{{y}}$.""",
+            (22,),
+            "Twice the residual. The output is smaller than the target.",
+            f"2 · ({output:g} − 2) = {_short(top)}.",
+            answer=top,
+            within=0.005,
+        ),
+        Setting(
+            """Set the first step that computes the gradient of weights, with the numbering of the
+            slider above.""",
+            (24,),
+            "The forward pass has three steps. The gradient of a weight requires an error term.",
+            f"Step {step} of {len(STEPS) - 1}, “{STEPS[step][0]}”: the error term of the output "
+            "unit, times the outputs of the hidden units.",
+            label="step",
+            names=[f"{i} of {len(STEPS) - 1}" for i in range(len(STEPS))],
+            answers=[step],
+        ),
+        Line(
+            "Complete the line, so that it computes the derivative for the weight $w_{12}^{(2)}$.",
+            (24,),
+            "The error term, times the activation that the weight multiplies.",
+            "The weight $w_{12}^{(2)}$ multiplies the activation $a_2^{(1)}$.",
+            function=weight_derivative,
+            blank="a_2^(1)",
+            correct=weight_derivative(trace) == float(trace["dl/dw_12^(2)"]),
+        ),
+    )

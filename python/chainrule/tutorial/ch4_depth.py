@@ -12,6 +12,7 @@ import chainrule.examples  # so that type checkers find cr.examples
 
 from .._types import Array
 from ..plots.style import BLUE, GRAY, INK, ORANGE, new_figure, style_axes
+from .exercises import Line, Number, Setting
 from .heatmap import matrix_figure
 from .page import Chapter, Panel, Slider
 from .svg import frame
@@ -86,6 +87,7 @@ def write(chapter: Chapter, quick: bool) -> None:
     _matrices(chapter)
     _universal(chapter, quick)
     _deep(chapter, quick)
+    _exercises(chapter)
 
 
 def _matrices(chapter: Chapter) -> None:
@@ -107,10 +109,11 @@ def _matrices(chapter: Chapter) -> None:
     chapter.figure(
         "matrices",
         *panels,
-        caption=f"""Weights and gradients of a network of three layers, for a batch of 8. Each row
-        is a neuron. Column 0 is its bias, which is initialized to 0. {rows_of_gradients} of the
-        gradients {"is" if inactive == 1 else "are"} all zero: for every instance of the batch, an
-        inactive ReLU sets the error term of that neuron to zero.""",
+        caption=f"""The weights $W^{{(l)}}$ of a network of three layers, and their gradients
+        $G^{{(l)}}$ for a batch of 8. Blue is positive, orange negative, and each matrix has its own
+        scale. Each row is a neuron. Column 0 is its bias, which is initialized to 0.
+        {rows_of_gradients} of the gradients {"is" if inactive == 1 else "are"} all zero: for every
+        instance of the batch, an inactive ReLU sets the error term of that neuron to zero.""",
         code=(weights_and_gradients,),
         call="weights, gradients = weights_and_gradients()",
     )
@@ -162,9 +165,12 @@ def _universal(chapter: Chapter, quick: bool) -> None:
             "deep network of width 2, for the selected size.",
         ),
         Panel(errors, "Root mean square error of both networks over their number of weights."),
-        caption=f"""Blue: networks with one hidden layer of increasing width, trained by gradient
-        descent for {epochs} epochs. Orange: networks of width 2 and increasing depth, whose weights
-        are constructed directly. The error is measured at points that neither method used.""",
+        caption=f"""The plot "target and approximations" has the target in gray, and both networks
+        of the selected size. The plot "approximation error" has the errors of all sizes over the
+        number of weights. Blue: networks with one hidden layer of increasing width, trained by
+        gradient descent for {epochs} epochs. Orange: networks of width 2 and increasing depth,
+        whose weights are constructed directly. The error is measured at points that neither method
+        used.""",
         code=(wide_networks, deep_networks),
         call=f"wide, deep = wide_networks({WIDTHS}, {epochs}), deep_networks({POINTS})",
         slider=Slider("size", [f"{i + 1} of {len(wide)}" for i in range(len(wide))], 2),
@@ -229,13 +235,14 @@ def _deep(chapter: Chapter, quick: bool) -> None:
         "deep",
         Panel(
             figure,
-            "Test accuracy after one epoch over the depth: with looks_linear it stays high, with "
-            "he it falls to chance level.",
+            "Test accuracy after one epoch over the depth, with looks_linear and with he. At "
+            f"{depths[-1]} layers it is {deepest[0]} and {deepest[1]}.",
         ),
-        caption=f"""Networks with 64 ReLU units per layer, trained for one epoch on 6,000 digits by
-        gradient descent with the norm of the gradient clipped. At {depths[-1]} layers the test
-        accuracy is {deepest[0]} with looks_linear and {deepest[1]} with he. Chance level is
-        10 %.""",
+        caption=f"""Test accuracy over the number of layers, on a logarithmic axis, for the two
+        initializations. Networks with 64 ReLU units per layer, trained for one epoch on 6,000
+        digits by gradient descent with the norm of the gradient clipped. At {depths[-1]} layers the
+        test accuracy is {deepest[0]} with looks_linear and {deepest[1]} with he. Chance level is 10
+        %.""",
         code=(train_at_depth,),
         call=f'print(train_at_depth({depths[-1]}, "looks_linear"), '
         f'train_at_depth({depths[-1]}, "he"))',
@@ -248,3 +255,56 @@ def _deep(chapter: Chapter, quick: bool) -> None:
         """
     )
     chapter.output(cr.examples.deep_network(200, 1024).summary().totals())
+
+
+def terms_below(delta_above: Array, weight: Array, z: Array) -> Array:
+    delta = (delta_above @ weight) * (z > 0)
+    return delta
+
+
+def _exercises(chapter: Chapter) -> None:
+    network = cr.Sequential(cr.Linear(128), cr.ReLU(), cr.Linear(10), input_shape=(784,))
+    count = network.parameter_vector.size
+    widths = range(1, 11)
+    sizes = [
+        cr.Sequential(
+            cr.Linear(width), cr.ReLU(), cr.Linear(3), input_shape=(4,)
+        ).parameter_vector.size
+        for width in widths
+    ]
+    wanted = sizes[4]
+    random = np.random.default_rng(0)
+    above, weight, z = (random.normal(size=size) for size in ((2, 3), (3, 5), (2, 5)))
+    z[0, 0] = 0.0
+    expected = cr.ops.relu_backward(above @ weight, cr.ops.relu(z))
+    chapter.exercises(
+        Number(
+            """A network has 784 inputs, one hidden layer of 128 neurons and 10 outputs. Predict the
+            number of its parameters, the biases included.""",
+            (32, 43),
+            "Each neuron has one weight per input, and one bias.",
+            f"128 · (784 + 1) + 10 · (128 + 1) = {count:,}.",
+            answer=count,
+        ),
+        Setting(
+            f"""A network has 4 inputs, one hidden layer and 3 outputs. Set the width of the hidden
+            layer with which it has {wanted} parameters.""",
+            (43,),
+            "A hidden neuron adds its 4 weights and its bias, and one weight of each output.",
+            f"Each hidden neuron adds 4 + 1 + 3 = 8 parameters, and the outputs have 3 biases: "
+            f"8 · {widths[sizes.index(wanted)]} + 3 = {wanted}.",
+            label="hidden neurons",
+            names=[str(width) for width in widths],
+            answers=[sizes.index(wanted)],
+        ),
+        Line(
+            """Complete the line, so that it computes the error terms of a layer from those of the
+            layer above, with the ReLU between them.""",
+            (37,),
+            "The derivative of the rectifier is 1 for a positive $z$, and otherwise 0.",
+            "Error terms pass where $z$ is greater than 0.",
+            function=terms_below,
+            blank=">",
+            correct=np.array_equal(terms_below(above, weight, z), expected),
+        ),
+    )

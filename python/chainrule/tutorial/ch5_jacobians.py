@@ -6,6 +6,8 @@ import numpy as np
 
 import chainrule as cr
 
+from .._types import Array
+from .exercises import Line, Number, Setting
 from .heatmap import matrix_figure
 from .page import Chapter, Panel
 
@@ -57,6 +59,7 @@ def write(chapter: Chapter, quick: bool) -> None:
         small matrix products. The figures compare both results.
         """
     )
+    _exercises(chapter)
 
 
 def _factors(chapter: Chapter, layer: int) -> None:
@@ -87,9 +90,56 @@ def _factors(chapter: Chapter, layer: int) -> None:
         f"chain-{layer}",
         *panels,
         caption=f"""The Jacobians from the loss to the {count} weights of layer {layer}, for one
-        instance. Blue is positive, orange negative, and white zero. Each matrix has its own scale.
+        instance, in the order of (51), and their product. Blue is positive, orange negative, and a
+        pale cell zero. Each matrix has its own scale.
         The largest difference between the product of the {len(factors)} factors and the gradient
         of the training step is {factors.error:.1g}, relative to the largest element.""",
         code=(chain_factors,),
         call=f"print(chain_factors(layer={layer}))",
+    )
+
+
+def chain_rule(jacobian_of_g: Array, jacobian_of_f: Array) -> Array:
+    jacobian = jacobian_of_g @ jacobian_of_f
+    return jacobian
+
+
+def _exercises(chapter: Chapter) -> None:
+    network = cr.Sequential(cr.Linear(10), input_shape=(784,))
+    jacobian = cr.calculus.jacobian(network, np.zeros(784, dtype=np.float32))
+    z = np.array([-2.0, 0.0, 0.5, 3.0])
+    ones = int(np.count_nonzero(cr.calculus.layer_jacobian(cr.ReLU(), z)))
+    twice = cr.Sequential(cr.Softmax(), cr.Softmax(), input_shape=(4,), dtype="float64")
+    inner = cr.calculus.layer_jacobian(cr.Softmax(), z)
+    outer = cr.calculus.layer_jacobian(cr.Softmax(), cr.ops.softmax(z[None])[0])
+    expected = cr.calculus.jacobian(twice, z)
+    chapter.exercises(
+        Number(
+            """A network maps an image of 784 pixels to 10 outputs. Predict the number of elements
+            of its Jacobian.""",
+            (46,),
+            "There is one row per output and one column per input.",
+            f"{jacobian.shape[0]} rows of {jacobian.shape[1]} columns have {jacobian.size:,} "
+            "elements.",
+            answer=jacobian.size,
+        ),
+        Setting(
+            """A ReLU layer reads $z$ = (−2, 0, 0.5, 3). Set the number of ones in its Jacobian.""",
+            (16, 51),
+            "The derivative at exactly 0 is 0.",
+            f"Two elements of $z$ are positive, so {ones} elements of the diagonal are 1.",
+            label="ones",
+            names=[str(number) for number in range(5)],
+            answers=[ones],
+        ),
+        Line(
+            """`f` is the function that is applied first. Complete the line, so that it computes the
+            Jacobian of the composition.""",
+            (51,),
+            "The chain rule multiplies matrices.",
+            "The Jacobian of a composition is the matrix product of the Jacobians.",
+            function=chain_rule,
+            blank="@",
+            correct=np.allclose(chain_rule(outer, inner), expected),
+        ),
     )

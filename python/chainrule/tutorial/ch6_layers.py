@@ -10,7 +10,8 @@ import numpy as np
 import chainrule as cr
 
 from .._types import Array
-from ..plots.style import BLUE, GRAY, INK, ORANGE, new_figure, style_axes
+from ..plots.style import BLUE, GRAY, INK, ORANGE, PAPER, new_figure, style_axes
+from .exercises import Line, Number, Setting
 from .heatmap import colormap, draw_heatmap, matrix_figure
 from .page import Chapter, Panel, Slider
 from .svg import frame
@@ -115,6 +116,7 @@ def write(chapter: Chapter, quick: bool) -> None:
     chapter.equations(61, 62, 63)
     _pooling(chapter)
     _cross_entropy(chapter)
+    _exercises(chapter)
 
 
 def _softmax(chapter: Chapter) -> None:
@@ -129,6 +131,7 @@ def _softmax(chapter: Chapter) -> None:
     )
     chapter.equations(55, 56, 57)
     results = [softmax_and_jacobian(LOGITS, factor) for factor in FACTORS]
+    logits = ", ".join(f"{z:g}" for z in LOGITS).replace("-", "−")
     bars, heatmap = new_figure(3.9, 3.3), new_figure(3.9, 3.3)
     _bars(bars.subplots(), [y for y, _ in results])
     _softmax_jacobians(heatmap.subplots(), [jacobian for _, jacobian in results])
@@ -140,9 +143,10 @@ def _softmax(chapter: Chapter) -> None:
             "Heatmap of the five by five Jacobian: blue on the diagonal, orange elsewhere, and "
             "nearly zero everywhere when one probability is near 1.",
         ),
-        caption=f"""Softmax of the logits {", ".join(f"{z:g}" for z in LOGITS).replace("-", "−")},
-        multiplied by the factor of the slider. For equal logits the derivatives are large. When one
-        probability is near 1, the Jacobian is nearly zero, and so is the gradient.""",
+        caption=f"""Softmax of the logits {logits}, multiplied by the factor of the slider: the five
+        probabilities as bars, and the Jacobian, blue where positive and orange where negative. For
+        equal logits the derivatives are large. When one probability is near 1, the Jacobian is
+        nearly zero, and so is the gradient.""",
         code=(softmax_and_jacobian,),
         call=f"y, jacobian = softmax_and_jacobian({LOGITS}, factor={FACTORS[START]:g})",
         slider=Slider("factor", [f"{factor:g}" for factor in FACTORS], START),
@@ -184,7 +188,7 @@ def _softmax_jacobians(ax: Any, jacobians: Sequence[Array]) -> None:
             cmap=colormap(),
             vmin=-0.25,
             vmax=0.25,
-            edgecolors="white",
+            edgecolors=PAPER,
             linewidth=1.0,
             gid=frame(index),
         )
@@ -199,7 +203,7 @@ def _softmax_jacobians(ax: Any, jacobians: Sequence[Array]) -> None:
                 va="center",
                 fontsize=9,
                 gid=frame(index),
-                color="#fefefe" if abs(value) > 0.15 else "#212121",
+                color=PAPER if abs(value) > 0.17 else INK,
             )
     ax.set(
         xlim=(-0.5, size - 0.5),
@@ -243,7 +247,6 @@ def _convolution(chapter: Chapter) -> None:
         Panel(
             figure,
             "A handwritten digit, 28 by 28 pixels, with the window of the filter.",
-            themed=False,
             kind="input-image",
             label="digit $x$ 28 × 28",
         )
@@ -257,14 +260,13 @@ def _convolution(chapter: Chapter) -> None:
             ha="center",
             va="center",
             fontsize=9,
-            color="#fefefe" if abs(value) > 1 else "#212121",
+            color=PAPER if abs(value) > 1 else INK,
         )
     panels += [
         '<span class="operator">∗</span>',
         Panel(
             small,
             "The filter: positive weights left, zero in the middle, negative right.",
-            themed=False,
             label="filter $F$ 3 × 3",
         ),
         '<span class="operator">=</span>',
@@ -282,7 +284,6 @@ def _convolution(chapter: Chapter) -> None:
                 figure,
                 f"The result for stride {stride}, {rows} by {rows}: blue at right edges of a "
                 "stroke, orange at left edges.",
-                themed=False,
                 kind="output-map",
                 label=f"result $z$ {rows} × {rows}",
                 position=position,
@@ -307,9 +308,10 @@ def _convolution(chapter: Chapter) -> None:
     chapter.figure(
         "slide",
         *panels,
-        caption="""An edge filter is applied to a digit. Move the pointer over the digit or the
-        result to see the window and the element that it gives. The stride is the distance between
-        neighboring windows.""",
+        caption="""The digit, the edge filter, and the result of the convolution, blue where
+        positive and orange where negative. Move the pointer over the digit or the result to see the
+        window and the element that it gives. The stride is the distance between neighboring
+        windows.""",
         code=(load_digit, edge_filter, apply_filter),
         call=f"z = apply_filter(index={INDEX}, stride={STRIDES[0]})",
         slider=Slider("stride", [str(stride) for stride in STRIDES], 0),
@@ -340,9 +342,9 @@ def _jacobians(chapter: Chapter) -> None:
             label="max-pooling $\\partial p/\\partial x$ 9 × 36",
         ),
         caption=f"""The Jacobians of two layers for an image of 6 × 6, flattened to a vector of 36
-        elements. Left: a filter of 3 × 3. {share:.0f} % of the elements are nonzero, with only nine
-        distinct values. Right: max-pooling with windows of 2 × 2. Each row has a single 1, at the
-        maximum of its window.""",
+        elements. Blue is positive, orange negative, and a pale cell zero. Convolution: a filter of
+        3 × 3. {share:.0f} % of the elements are nonzero, with only nine distinct values.
+        Max-pooling: windows of 2 × 2. Each row has a single 1, at the maximum of its window.""",
         code=(layer_jacobians,),
         call="convolution, pooling = layer_jacobians()",
     )
@@ -363,7 +365,7 @@ def _pooling(chapter: Chapter) -> None:
             (maxima, "The same, with all values but the maximum of each window at zero.", "maxima"),
             (after, f"The result of pooling, {rows} by {rows}.", f"output $p$ {rows} × {rows}"),
         ):
-            panels.append(Panel(figure, alt, themed=False, label=label, position=position))
+            panels.append(Panel(figure, alt, label=label, position=position))
         share = 100.0 * rows * rows / a.size
         notes.append(
             f"**Windows of {window} × {window}**: {rows * rows} of {a.size} values remain "
@@ -372,8 +374,8 @@ def _pooling(chapter: Chapter) -> None:
     chapter.figure(
         "pool",
         *panels,
-        caption="""Left: the result of the filter after ReLU. Middle: the maximum of each window,
-        computed by the backward pass. Only these values receive a gradient. Right: the output of
+        caption="""Input: the result of the filter after ReLU. Maxima: the maximum of each window,
+        computed by the backward pass. Only these values receive a gradient. Output: the result of
         max-pooling.""",
         code=(load_digit, edge_filter, pool_digit),
         call=f"a, p, mask = pool_digit(index={INDEX}, window={WINDOWS[0]})",
@@ -426,10 +428,58 @@ def _cross_entropy(chapter: Chapter) -> None:
             "Their gradients: to the left that of the cross-entropy approaches minus 1, and that "
             "of the squared error approaches zero.",
         ),
-        caption="""Two classes; the logit of the wrong class is 0. At the left, the network is
+        caption="""Both losses, and their gradients with respect to the logit, over this logit.
+        There are two classes, and the logit of the wrong class is 0. At the left, the network is
         confident in the wrong class. There the squared error, computed after the softmax, has
         almost no gradient.""",
         code=(compare_losses,),
         call="z = np.linspace(-8, 8, 161)\n"
         "entropy, entropy_gradient, squared, squared_gradient = compare_losses(z)",
+    )
+
+
+def largest_values(z: Array) -> tuple[Array, Array]:
+    p, argmax = cr.ops.max_pool2d(z, 2)
+    return p, argmax
+
+
+def _exercises(chapter: Chapter) -> None:
+    image, weight = np.zeros((1, 28, 28, 1)), np.zeros((1, 5, 5, 1))
+    side = cr.ops.conv2d(image, weight, np.zeros(1), stride=2).shape[1]
+    chances = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+    losses = [
+        cr.ops.softmax_cross_entropy(np.log([[chance, 1.0 - chance]]), np.zeros(1, np.int64))[0][0]
+        for chance in chances
+    ]
+    wanted = 2
+    z = np.arange(16.0).reshape(1, 4, 4, 1)
+    chapter.exercises(
+        Number(
+            """A filter of 5 × 5 is applied to an image of 28 × 28 with stride 2, without padding.
+            Predict the number of rows of the result.""",
+            (60, 62),
+            "The top row of the window can be the first to the 24th row of the image. Every second "
+            "one is used.",
+            f"⌊(28 − 5) / 2⌋ + 1 = {side}.",
+            answer=side,
+        ),
+        Setting(
+            f"""Set the probability of the correct class with which the cross-entropy is
+            {losses[wanted]:.2f}.""",
+            (67,),
+            "The loss is minus the natural logarithm. For the probability 1/e = 0.37 it is 1.",
+            f"−log {chances[wanted]:g} = {losses[wanted]:.3f}.",
+            label="$\\hat{y}_c$",
+            names=[f"{chance:g}" for chance in chances],
+            answers=[wanted],
+        ),
+        Line(
+            """Complete the line, so that it keeps the maximum of each window of 2 × 2.""",
+            (63,),
+            "The operation of (63) is in the list of names below the equation.",
+            "`max_pool2d` also returns the argmax, which the backward pass requires.",
+            function=largest_values,
+            blank="max_pool2d",
+            correct=largest_values(z)[0].ravel().tolist() == [5.0, 7.0, 13.0, 15.0],
+        ),
     )

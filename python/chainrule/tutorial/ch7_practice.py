@@ -10,6 +10,7 @@ import numpy as np
 import chainrule as cr
 
 from ..plots.style import BLUE, GRAY, GREEN, INK, ORANGE, new_figure, style_axes
+from .exercises import Line, Number, Setting
 from .page import Chapter, Panel, Slider
 from .svg import frame
 
@@ -19,6 +20,8 @@ COUNT = 300
 L2_VALUES = (0.0, 0.0003, 0.001, 0.003, 0.01, 0.03)
 DROPOUT_RATES = (0.0, 0.25, 0.5, 0.75, 0.9)
 PRUNE_BELOW = 0.01
+# Both suffice for the validation loss to increase after its minimum.
+EPOCHS, QUICK_EPOCHS = 90, 30
 
 
 def train_batches(size: int | None, epochs: int, count: int) -> cr.History:
@@ -50,7 +53,7 @@ def overfit(count: int, l2: float, dropout: float, epochs: int) -> tuple[cr.Sequ
         network,
         (train.images[:count], train.labels[:count]),
         loss=cr.CrossEntropy(),
-        optimizer=cr.SGD(learning_rate=0.01, momentum=0.9, l2=l2),
+        optimizer=cr.SGD(learning_rate=0.02, momentum=0.9, l2=l2),
         batch_size=32,
         epochs=epochs,
         validation=test,
@@ -71,19 +74,23 @@ def write(chapter: Chapter, quick: bool) -> None:
     )
     _batches(chapter, quick)
     chapter.heading("Overfitting")
+    epochs = QUICK_EPOCHS if quick else EPOCHS
+    results = [overfit(COUNT, l2, 0.0, epochs) for l2 in L2_VALUES]
+    plain = results[0][1].epochs
     chapter.prose(
         f"""
         A network with more weights than instances can memorize its training set. The training loss
-        then falls to zero, while the validation loss reaches a minimum and increases again. The
-        next figures show this for a network with about 200,000 weights and only {COUNT} training
-        digits, with the test digits as validation set. The circle marks the epoch whose weights
-        `EarlyStopping` would restore.
+        then approaches zero, while the validation loss stops falling, and can increase again. The
+        next figures show the losses of a network with about 200,000 weights and only {COUNT}
+        training digits, with the test digits as validation set. Without regularization, the
+        training loss falls from {plain[0].train_loss:.3f} to {plain[-1].train_loss:.3f} in {epochs}
+        epochs. {loss_turn(results[0][1])} A circle marks the minimum: `EarlyStopping` would restore
+        the weights of this epoch.
 
         **L2 regularization**, (7) and (40), penalizes the large weights that memorization requires:
         """
     )
-    epochs = 12 if quick else 120
-    _l2(chapter, epochs)
+    _l2(chapter, results)
     chapter.prose(
         """
         **Dropout** sets each activation to zero with a given probability in training, at random in
@@ -92,6 +99,22 @@ def write(chapter: Chapter, quick: bool) -> None:
         """
     )
     _dropout(chapter, epochs)
+    _exercises(chapter, [history for _, history in results])
+
+
+def loss_turn(history: cr.History) -> str:
+    """Return a sentence on whether the validation loss increased after its minimum."""
+    losses = [epoch.validation_loss or 0.0 for epoch in history.epochs]
+    best = int(np.argmin(losses))
+    if losses[-1] < 1.01 * losses[best]:
+        return (
+            f"The validation loss is {losses[-1]:.3f} at the end, and {losses[best]:.3f} at its "
+            "minimum: it does not increase by more than 1 %."
+        )
+    return (
+        f"The validation loss falls to {losses[best]:.3f} in epoch {best + 1}, and increases to "
+        f"{losses[-1]:.3f} at the end."
+    )
 
 
 def _batches(chapter: Chapter, quick: bool) -> None:
@@ -118,18 +141,25 @@ def _batches(chapter: Chapter, quick: bool) -> None:
         style_axes(ax, grid=True)
         ax.legend(frameon=False, fontsize=9, labelcolor=INK)
     final = [100.0 * (history.epochs[-1].validation_accuracy or 0.0) for history in histories]
+    accuracy = ", ".join(f"{each:.1f} %" for each in final)
+    loss = ", ".join(f"{history.epochs[-1].train_loss:.2f}" for history in histories)
+    names = "full batch, 1024, 128 and 16"
     steps = [-(-count // (size or count)) for size in BATCHES]
     chapter.figure(
         "batches",
         Panel(
             losses,
-            "Training loss per epoch for four batch sizes: smaller batches reduce it faster.",
+            f"Training loss per epoch for four batch sizes. At the end, with {names}: {loss}.",
         ),
-        Panel(accuracies, "Test accuracy per epoch for the same batch sizes: smaller is better."),
-        caption=f"""The same network, {count:,} digits and learning rate 0.1, trained for {epochs}
-        epochs. The numbers of steps per epoch are {steps[0]}, {steps[1]}, {steps[2]} and
-        {steps[3]}. The final test accuracies are
-        {", ".join(f"{each:.1f} %" for each in final)}.""",
+        Panel(
+            accuracies,
+            f"Test accuracy per epoch for the same batch sizes. At the end, with {names}: "
+            f"{accuracy}.",
+        ),
+        caption=f"""Training loss and test accuracy per epoch, for four batch sizes. The same
+        network, {count:,} digits and learning rate 0.1, trained for {epochs} epochs. The numbers of
+        steps per epoch are {steps[0]}, {steps[1]}, {steps[2]} and {steps[3]}. With {names}, the
+        final training losses are {loss}, and the final test accuracies {accuracy}.""",
         code=(train_batches,),
         call=f"history = train_batches(size={BATCHES[2]}, epochs={epochs}, count={count})",
     )
@@ -173,14 +203,14 @@ def _summary(history: cr.History) -> str:
     )
 
 
-def _l2(chapter: Chapter, epochs: int) -> None:
+def _l2(chapter: Chapter, results: Sequence[tuple[cr.Sequential, cr.History]]) -> None:
     _, test = cr.data.digits()
-    results = [overfit(COUNT, l2, 0.0, epochs) for l2 in L2_VALUES]
+    epochs = len(results[0][1].epochs)
     curves, weights = new_figure(4.2, 3.4), new_figure(4.0, 3.4)
     _curves(curves.subplots(), [history for _, history in results])
     ax = weights.subplots()
     bins = np.linspace(-5.0, 0.0, 51)
-    notes = []
+    notes, changes, shares = [], [], []
     for index, (l2, (network, history)) in enumerate(zip(L2_VALUES, results, strict=True)):
         sizes = np.abs(network.parameters["1.weight"]).ravel()
         counts, _ = np.histogram(np.log10(np.maximum(sizes, 1e-5)), bins)
@@ -190,6 +220,8 @@ def _l2(chapter: Chapter, epochs: int) -> None:
         pruned = cr.calculus.prune(network, PRUNE_BELOW)
         accuracy = 100.0 * (cr.evaluate(network, test).accuracy or 0.0)
         total = sum(size for *_, size in pruned.layers)
+        changes.append(abs(accuracy - 100.0 * (history.epochs[-1].validation_accuracy or 0.0)))
+        shares.append(100.0 * float((sizes < PRUNE_BELOW).mean()))
         notes.append(
             f"**λ = {l2:g}**: {_summary(history)} `prune(network, {PRUNE_BELOW:g})` then sets "
             f"{pruned.count:,} of {total:,} weights to zero ({100 * pruned.count / total:.0f} %), "
@@ -204,15 +236,21 @@ def _l2(chapter: Chapter, epochs: int) -> None:
         "penalties",
         Panel(
             curves,
-            "Training and validation loss per epoch for the selected λ: without L2 the training "
-            "loss falls to zero and the validation loss rises again.",
+            "Training and validation loss per epoch for the selected λ. Without L2: "
+            f"{loss_turn(results[0][1])}",
         ),
         Panel(
-            weights, "Histogram of the absolute weights: a larger λ gives more weights near zero."
+            weights,
+            f"Histogram of the absolute weights. Below {PRUNE_BELOW:g} are {shares[0]:.0f} % of "
+            f"them without L2, and {shares[-1]:.0f} % with the largest λ.",
         ),
-        caption=f"""L2 regularization with {COUNT} digits. The dashed line in the histogram is at
-        {PRUNE_BELOW:g}. `prune` sets the smaller weights to zero, which hardly changes the
-        accuracy.""",
+        caption=f"""L2 regularization with {COUNT} digits. The plot "losses" has the training and
+        the validation loss for the selected λ, and a circle at the minimum of the validation loss.
+        The plot "weights after training" is a histogram of the absolute weights of layer 1. The
+        dashed line is at {PRUNE_BELOW:g}: {shares[0]:.0f} % of these weights are smaller without
+        L2, and {shares[-1]:.0f} % with λ = {L2_VALUES[-1]:g}. `prune` sets the smaller weights of
+        all layers to zero, which changes the accuracy by at most {max(changes):.1f} percentage
+        points.""",
         code=(overfit,),
         call=f"network, history = overfit({COUNT}, l2={L2_VALUES[3]:g}, dropout=0.0, "
         f"epochs={epochs})\nprint(cr.calculus.prune(network, {PRUNE_BELOW:g}))",
@@ -251,8 +289,11 @@ def _dropout(chapter: Chapter, epochs: int) -> None:
         "dropouts",
         Panel(curves, "Training and validation loss per epoch for the selected dropout rate."),
         Panel(comparison, "Validation loss of the last epoch, and its minimum, per dropout rate."),
-        caption=f"""Dropout with the same {COUNT} digits. The training loss is measured with dropout
-        and is therefore higher. The validation loss is the one to compare.""",
+        caption=f"""Dropout with the same {COUNT} digits. The plot "losses" has both losses for the
+        selected rate. The training loss is measured with dropout, and the validation loss without.
+        The plot "effect of the rate" has the validation loss of the last epoch and its minimum. The
+        lowest minimum is {min(lowest):.3f}, at the rate
+        {DROPOUT_RATES[lowest.index(min(lowest))]:g}; without dropout it is {lowest[0]:.3f}.""",
         code=(overfit,),
         call=f"network, history = overfit({COUNT}, l2=0.0, dropout={DROPOUT_RATES[2]:g}, "
         f"epochs={epochs})",
@@ -261,4 +302,46 @@ def _dropout(chapter: Chapter, epochs: int) -> None:
             f"**Rate {rate:g}**: {_summary(h)}"
             for rate, h in zip(DROPOUT_RATES, histories, strict=True)
         ],
+    )
+
+
+def patient_rule() -> cr.EarlyStopping:
+    stop = cr.EarlyStopping(patience=5)
+    return stop
+
+
+def _exercises(chapter: Chapter, histories: Sequence[cr.History]) -> None:
+    losses = [history.epochs[-1].validation_loss or 0.0 for history in histories]
+    best = int(np.argmin(losses))
+    steps = -(-6000 // 128)
+    chapter.exercises(
+        Number(
+            """A training set has 6,000 digits, and the batch size is 128. Predict the number of
+            steps of one epoch.""",
+            (6,),
+            "The last batch is smaller than the others, and is a step too.",
+            f"6,000 / 128 = {6000 / 128:.2f}, rounded up to {steps}.",
+            answer=steps,
+        ),
+        Setting(
+            """Set the $\\lambda$ with the lowest validation loss in the last epoch. The numbers
+            are below the figure on L2 regularization.""",
+            (7, 40),
+            "Move the slider of the figure, and compare the validation losses at the end.",
+            f"With λ = {L2_VALUES[best]:g} it is {losses[best]:.3f}, and without L2 "
+            f"{losses[0]:.3f}.",
+            label="$\\lambda$",
+            names=[f"{l2:g}" for l2 in L2_VALUES],
+            answers=[best],
+        ),
+        Line(
+            """Complete the line, so that training stops when the validation loss has not decreased
+            for five epochs, and restores the best weights.""",
+            (40,),
+            "The number of epochs that training waits. The first chapter names the rule.",
+            "Training stops after this many epochs without a lower validation loss.",
+            function=patient_rule,
+            blank="patience",
+            correct=patient_rule() == cr.EarlyStopping(5),
+        ),
     )

@@ -9,7 +9,8 @@ import numpy as np
 import chainrule as cr
 
 from .._types import Array
-from ..plots.style import new_figure
+from ..plots.style import INK, new_figure
+from .exercises import Line, Number, Setting
 from .heatmap import draw_heatmap
 from .page import Chapter, Panel
 
@@ -77,18 +78,21 @@ def write(chapter: Chapter, quick: bool) -> None:
     chapter.figure(
         "history",
         Panel(curves, "Loss and accuracy per epoch on training and validation set."),
-        caption="""Loss (left axis) and accuracy (right axis). The training values are means over
-        the epoch, with dropout. The validation values are measured after each epoch on a twelfth of
-        the digits, which is excluded from training.""",
+        caption="""Loss (blue, left axis) and accuracy (orange, right axis) per epoch: solid lines
+        for the training set, dashed lines for the validation set. The training values are means
+        over the epoch, with dropout. The validation values are measured after each epoch on a
+        twelfth of the digits, which is excluded from training.""",
         code=(train_classifier,),
         call=f"{call}\nhistory.plot()",
     )
     chapter.heading("Filters and feature maps")
+    start = cr.recipes.RECIPES["cnn"].network(seed=0).parameters["0.weight"]
+    change = np.linalg.norm(network.parameters["0.weight"] - start) / np.linalg.norm(start)
     chapter.prose(
-        """
+        f"""
         The filters of the first layer are initialized at random and are learned from the loss
-        alone. After training, many of them detect edges of one direction, strokes or ends of
-        strokes:
+        alone. Training changed them by {100 * change:.0f} % of their initial norm. A filter that is
+        positive on one side and negative on the other detects an edge of this direction:
         """
     )
     chapter.figure(
@@ -97,9 +101,9 @@ def write(chapter: Chapter, quick: bool) -> None:
             cr.plots.filters(network),
             "The 32 filters of the first layer, 3 by 3 weights each, blue for positive and orange "
             "for negative weights.",
-            themed=False,
         ),
-        caption="Blue weights are positive, orange ones negative. All filters share one scale.",
+        caption="""The 32 filters of the first layer after training, each with 3 × 3 weights. Blue
+        weights are positive, orange ones negative. All filters share the scale of the bar.""",
         code=(train_classifier,),
         call=f"{call}\ncr.plots.filters(network)",
     )
@@ -113,18 +117,23 @@ def write(chapter: Chapter, quick: bool) -> None:
         "confusion",
         Panel(
             confusion,
-            "Confusion matrix of the ten digits: nearly all predictions are on the diagonal.",
-            themed=False,
+            f"Confusion matrix of the ten digits: {100 * result.accuracy:.1f} % of the predictions "
+            "are on the diagonal.",
         ),
         caption="""The number of test images per true digit (row) and predicted digit (column).
-        Correct predictions are on the diagonal. Mistakes are shaded by their number.""",
+        Correct predictions are on the diagonal, in blue. Mistakes are orange, shaded by their
+        number. At the right of each row is the share of correct predictions.""",
         code=(train_classifier,),
         call=f"{call}\ncr.plots.confusion_matrix(result.confusion)",
     )
+    probabilities = network.predict_proba(test.images)
+    wrong = probabilities.argmax(axis=1) != test.labels
+    confident = int((probabilities[wrong].max(axis=1) > 0.9).sum())
     chapter.prose(
-        """
-        Some of the most confident mistakes are ambiguous images. Others show a weakness of the
-        network.
+        f"""
+        A high probability does not guarantee a correct prediction. In {confident} of the
+        {mistakes} mistakes, the probability of the predicted digit is above 90 %. Some of these
+        images are ambiguous. Others show a weakness of the network.
         """
     )
     chapter.figure(
@@ -133,12 +142,13 @@ def write(chapter: Chapter, quick: bool) -> None:
             cr.plots.mistakes(network, test, MISTAKES_PLOTTED),
             f"The {MISTAKES_PLOTTED} most confident mistakes, each with the true digit, the "
             "predicted digit and its probability.",
-            themed=False,
         ),
-        caption="The mistakes with the highest predicted probability.",
+        caption="""The mistakes with the highest predicted probability, the most confident first.
+        Above each image are the true digit, the predicted digit and its probability.""",
         code=(train_classifier,),
         call=f"{call}\ncr.plots.mistakes(network, cr.data.digits()[1], {MISTAKES_PLOTTED})",
     )
+    _exercises(chapter, network, result.confusion)
 
 
 def _mosaic(maps: Array, across: int, side: float) -> Any:
@@ -167,16 +177,15 @@ def _feature_maps(chapter: Chapter, network: cr.Sequential, call: str) -> None:
         Panel(
             _mosaic(first, 8, 3.9),
             "The 32 feature maps of the first layer for one digit: edges in several directions.",
-            themed=False,
             label="$a^{(1)}$: 32 maps of 26 × 26",
         ),
         Panel(
             _mosaic(pooled, 8, 3.9),
             "The 64 feature maps of the second layer after pooling, coarser and sparser.",
-            themed=False,
             label="$p^{(2)}$: 64 maps of 12 × 12",
         ),
-        caption=f"""Feature maps of one test digit: {first.shape[2]} maps after the first layer,
+        caption=f"""Feature maps of one test digit, in one scale per layer: the more blue, the
+        larger the activation. There are {first.shape[2]} maps after the first layer,
         {pooled.shape[2]} after the second layer and pooling.{note}""",
         code=(train_classifier, trace_digit),
         call=f'{call}\ntrace = trace_digit(network, {INDEX})\ntrace["a^(1)"], trace["p^(2)"]',
@@ -201,12 +210,11 @@ def _saliency(chapter: Chapter, network: cr.Sequential, call: str) -> None:
         figure.set_layout_engine("none")
         ax = figure.add_axes((0, 0, 1, 1))
         draw_heatmap(ax, row, limit)
-        ax.contour(test.images[INDEX, :, :, 0], levels=[110], colors="#222222", linewidths=0.7)
+        ax.contour(test.images[INDEX, :, :, 0], levels=[110], colors=INK, linewidths=0.7)
         panels.append(
             Panel(
                 figure,
                 f"Derivative of output {output} with respect to each pixel.",
-                themed=False,
                 label=f"output {output}",
             )
         )
@@ -219,4 +227,46 @@ def _saliency(chapter: Chapter, network: cr.Sequential, call: str) -> None:
         decreases it.""",
         code=(train_classifier, input_jacobian),
         call=f"{call}\njacobian = input_jacobian(network, {INDEX})",
+    )
+
+
+def digit_probabilities(network: cr.Sequential, images: Array) -> Array:
+    probabilities = network.predict_proba(images)
+    return probabilities
+
+
+def _exercises(chapter: Chapter, network: cr.Sequential, confusion: Array) -> None:
+    inputs = network.parameters["7.weight"].shape[1]
+    wrong = confusion.sum(axis=1) - np.diag(confusion)
+    worst = np.flatnonzero(wrong == wrong.max()).tolist()
+    images = cr.data.digits()[1].images[:2]
+    chapter.exercises(
+        Number(
+            """The image has 28 × 28 pixels. Two convolutions with filters of 3 × 3 follow, the
+            second with 64 filters, and max-pooling with windows of 2 × 2. Predict the number of
+            inputs of the dense layer that follows.""",
+            (60, 62),
+            "Without padding, a filter of 3 × 3 removes two rows and two columns.",
+            f"28 → 26 → 24 → 12 rows and columns, and 64 maps: 12 · 12 · 64 = {inputs:,}.",
+            answer=inputs,
+        ),
+        Setting(
+            """Set the digit of which the network misreads the most test images. The confusion
+            matrix has the numbers.""",
+            (65,),
+            "Add the orange cells of each row.",
+            f"{wrong[worst[0]]} images of the digit {worst[0]} are misread.",
+            label="true digit",
+            names=[str(digit) for digit in range(10)],
+            answers=worst,
+        ),
+        Line(
+            "Complete the line, so that it returns the probabilities of the ten digits.",
+            (55, 65),
+            "`predict` returns the logits. The other method applies the softmax too.",
+            "`predict_proba` applies the softmax to the logits.",
+            function=digit_probabilities,
+            blank="predict_proba",
+            correct=np.allclose(digit_probabilities(network, images).sum(axis=1), 1.0),
+        ),
     )

@@ -25,11 +25,34 @@ def inline(latex: str) -> str:
     return _convert(latex, "inline")
 
 
-def lines(latex: str) -> list[str]:
-    """Return a display equation as MathML, one element per line.
+# Brackets, and the signs before which a line may break if no bracket is open.
+_OPENING = r"\\left(?![a-z])\s*\\?.|\\begin\{\w+\}|\\\{|[{(\[]"
+_CLOSING = r"\\right(?![a-z])\s*\\?.|\\end\{\w+\}|\\\}|[})\]]"
+_BREAKS = r"[=+]|\\(?:in|leftarrow|quad|cdots)(?![a-z])"
 
-    Each line of an ``aligned`` environment is a separate element, so that a narrow page can
-    place them separately.
+
+def _parts(latex: str) -> list[str]:
+    """Return the parts of a line between which it may break."""
+    parts, start, depth = [], 0, 0
+    for match in re.finditer(f"(?P<open>{_OPENING})|(?P<close>{_CLOSING})|{_BREAKS}", latex):
+        depth += bool(match["open"]) - bool(match["close"])
+        is_break = depth == 0 and not match["close"]
+        if is_break and latex[start : match.start()].strip():
+            parts.append(latex[start : match.start()])
+            start = match.start()
+    return [*parts, latex[start:]]
+
+
+def _part(latex: str) -> str:
+    # At its start, an operator would otherwise have the spacing of a sign.
+    return re.sub(r"^(<math[^>]*><mrow>)<mo>", r'\1<mo form="infix">', _convert(latex, "block"))
+
+
+def lines(latex: str) -> list[str]:
+    """Return a display equation as MathML, one string per line of an ``aligned`` environment.
+
+    Each line consists of several ``<math>`` elements, so that a narrow page can break the line
+    before a relation or a sum.
 
     Raises
     ------
@@ -40,4 +63,4 @@ def lines(latex: str) -> list[str]:
     """
     whole = re.fullmatch(r"\\begin\{aligned\}(.*)\\end\{aligned\}", latex.strip(), re.DOTALL)
     parts = whole[1].replace("&", "").split(r"\\") if whole else [latex]
-    return [_convert(part.strip(), "block") for part in parts]
+    return ["".join(_part(part.strip()) for part in _parts(line)) for line in parts]

@@ -13,35 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from .. import calculus
 from . import mathml
+from .exercises import Exercise, exercises
 from .listing import highlighted, listing
-from .svg import svg
+from .markup import rich
+from .svg import dark_filter, page_color, svg
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from matplotlib.figure import Figure
 
-__all__ = ["Chapter", "Panel", "Slider", "page", "rich"]
-
-
-def rich(text: str) -> str:
-    """Return a paragraph as HTML.
-
-    The markup is $LaTeX$, `code`, *emphasis*, **strong**, and an equation number in parentheses
-    such as (37), which becomes a link to the equation.
-    """
-    parts = re.split(r"(\$[^$]+\$|`[^`]+`)", text)
-    for index, part in enumerate(parts):
-        if part.startswith("$"):
-            parts[index] = mathml.inline(part[1:-1])
-        elif part.startswith("`"):
-            parts[index] = f"<code>{html.escape(part[1:-1], quote=False)}</code>"
-        else:
-            part = html.escape(part, quote=False)
-            part = re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", part)
-            part = re.sub(r"\*([^*]+)\*", r"<em>\1</em>", part)
-            parts[index] = re.sub(r"\((\d\d?)\)", r'<a href="#eq-\1">(\1)</a>', part)
-    return "".join(parts)
+__all__ = ["Chapter", "Panel", "Slider", "page"]
 
 
 @dataclass(frozen=True)
@@ -54,8 +36,6 @@ class Panel:
         The matplotlib figure.
     alt : str
         Text alternative.
-    themed : bool
-        Whether its colors follow the page's color scheme. False for images.
     kind : str
         CSS classes.
     label : str
@@ -66,7 +46,6 @@ class Panel:
 
     picture: Figure
     alt: str
-    themed: bool = True
     kind: str = ""
     label: str = ""
     position: int | None = None
@@ -98,6 +77,13 @@ class Slider:
 def frames(position: int, start: int) -> str:
     """Return class and data attributes of an element that is visible at one slider position."""
     return f' frame{" on" * (position == start)}" data-from="{position}" data-to="{position}'
+
+
+def _page_style(match: re.Match[str]) -> str:
+    """Return a style attribute that replaces the color attributes of an SVG element."""
+    colors = re.findall(r'(\w+)="#(\w+)"', match[0])
+    long = [(kind, d if len(d) == 6 else "".join(2 * each for each in d)) for kind, d in colors]
+    return f'style="{"; ".join(page_color(f"#{digits}", kind) for kind, digits in long)}" '
 
 
 @dataclass
@@ -137,7 +123,9 @@ class Chapter:
         names: list[str] = []
         for number in numbers:
             equation = calculus.equation(number)
-            lines = "".join(f"<div>{line}</div>" for line in mathml.lines(equation.latex))
+            lines = "".join(
+                f'<div class="line">{line}</div>' for line in mathml.lines(equation.latex)
+            )
             label = html.escape(equation.title)
             rows.append(
                 f'<div class="row" id="eq-{number}"><div class="body" tabindex="0" role="group" '
@@ -195,8 +183,8 @@ class Chapter:
             if isinstance(panel, str):
                 shown.append(panel)
                 continue
-            picture = svg(panel.picture, f"{key}{index}", panel.alt, start, panel.themed)
-            kind = " ".join(["panel", *["plain"][panel.themed :], *panel.kind.split()])
+            picture = svg(panel.picture, f"{key}{index}", panel.alt, start)
+            kind = " ".join(["panel", *panel.kind.split()])
             label = f'<div class="label">{rich(panel.label)}</div>' if panel.label else ""
             visible = "" if panel.position is None else frames(panel.position, start)
             shown.append(f'<div class="{kind}{visible}">{label}{picture}</div>')
@@ -234,6 +222,10 @@ class Chapter:
             f'<pre tabindex="0"><code>{source}</code></pre></details></figcaption></figure>'
         )
 
+    def exercises(self, *items: Exercise) -> None:
+        """Add the exercises at the end of the chapter."""
+        self.blocks.append(exercises(self.key, items))
+
     def output(self, text: str) -> None:
         """Add printed output of the library."""
         self.blocks.append(
@@ -244,6 +236,7 @@ class Chapter:
         """Add a trace as a notebook shows it, in a scrollable box."""
         # Hide the thumbnails from screen readers: the text above each gives shape and range.
         table = trace._repr_html_().replace('role="img"', 'aria-hidden="true"')
+        table = re.sub(r'(?:\b(?:fill|stroke)="#[0-9a-f]+" ?)+', _page_style, table)
         self.blocks.append(f'<div class="trace" tabindex="0">{table}</div>')
 
     def html(self, markup: str) -> None:
@@ -255,6 +248,12 @@ class Chapter:
             f'<section id="{self.key}"><h2><span class="number">{self.number}</span> '
             f"{html.escape(self.title, quote=False)}</h2>{''.join(self.blocks)}</section>"
         )
+
+
+def _dark_colors(style: str) -> dict[str, str]:
+    """Return the colors of the dark scheme by CSS variable."""
+    dark = style[style.index("(prefers-color-scheme: dark)") :]
+    return dict(re.findall(r"--(\w+): (#[0-9a-f]{6});", dark[: dark.index("}")]))
 
 
 def page(title: str, lead: str, facts: Mapping[str, str], chapters: Sequence[Chapter]) -> str:
@@ -289,6 +288,9 @@ def page(title: str, lead: str, facts: Mapping[str, str], chapters: Sequence[Cha
         # An empty icon: the browser does not request one from a server.
         f'<link rel="icon" href="data:,"><title>{html.escape(title)}</title>\n'
         f"<style>\n{style}</style></head>\n<body>"
+        '<svg width="0" height="0" aria-hidden="true" style="position: absolute">'
+        '<filter id="palette" color-interpolation-filters="sRGB">'
+        f'<feColorMatrix values="{dark_filter(_dark_colors(style))}"/></filter></svg>'
         '<a class="skip" href="#main">Skip to content</a>'
         f'<header><h1>{html.escape(title)}</h1><div class="lead">{paragraphs}</div>'
         f'<dl class="facts">{rows}</dl></header>\n'

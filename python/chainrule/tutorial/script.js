@@ -1,5 +1,5 @@
 // The page is complete without this script: each figure then shows one static frame. The script
-// adds the sliders and moves the filter's window.
+// adds the sliders, moves the filter's window, and checks the exercises.
 (() => {
   "use strict";
   const root = document.documentElement;
@@ -82,20 +82,92 @@
     draw();
   }
 
-  // Reduce the font size of equations that are wider than the page: one size per group, and never
-  // below the smallest readable size. Equations that are still too wide scroll.
-  const smallest = 0.6;
+  // Reduce the font size of equations of which a part is wider than the page: one size per group,
+  // of at least 14 pixels. An equation that is still too wide scrolls.
+  const smallest = 14;
   const groups = [...document.querySelectorAll(".eq")];
   const fit = () => {
-    for (const group of groups) group.style.removeProperty("--fit");
-    const shares = groups.map((group) => Math.min(
-      ...[...group.querySelectorAll(".body")].map((body) => body.clientWidth / body.scrollWidth)));
-    groups.forEach((group, index) => {
-      if (shares[index] < 1) group.style.setProperty("--fit", Math.max(smallest, shares[index] * 0.99));
+    for (const group of groups) {
+      group.style.removeProperty("--fit");
+      for (const line of group.querySelectorAll(".broken")) line.classList.remove("broken");
+      const shares = [...group.querySelectorAll(".body")].map((body) => body.clientWidth / body.scrollWidth);
+      const share = Math.min(...shares);
+      if (share < 1) {
+        const size = parseFloat(getComputedStyle(group.querySelector("math")).fontSize);
+        group.style.setProperty("--fit", Math.min(1, Math.max(smallest / size, share * 0.99)));
+      }
+      // Indent the rest of a broken line, if there is room.
+      for (const line of group.querySelectorAll(".line")) {
+        const tops = [...line.children].map((part) => part.getBoundingClientRect());
+        line.classList.toggle("broken", tops.at(-1).top >= tops[0].bottom);
+        const body = line.parentElement;
+        if (body.scrollWidth > body.clientWidth) line.classList.remove("broken");
+      }
+    }
+  };
+
+  // Say below each box that is wider than the page that it scrolls.
+  const boxes = [...document.querySelectorAll(".eq .body, .scroll, .trace, pre")].map((box) => {
+    const hint = document.createElement("p");
+    hint.className = "hint";
+    hint.textContent = "scrolls sideways →";
+    hint.hidden = true;
+    (box.closest(".row") ?? box).after(hint);
+    return [box, hint];
+  });
+  const mark = () => {
+    const wide = boxes.map(([box]) => box.scrollWidth > box.clientWidth + 1);
+    boxes.forEach(([box, hint], index) => {
+      box.classList.toggle("wide", wide[index]);
+      hint.hidden = !wide[index];
     });
   };
-  fit();
-  addEventListener("resize", fit);
+  const layout = () => { fit(); mark(); };
+  layout();
+  addEventListener("resize", layout);
+  // A listing has a width only while it is open.
+  for (const each of document.querySelectorAll("details")) each.addEventListener("toggle", mark);
+
+  // Check the exercises: the right answers are part of the page.
+  const clean = (text) => text.replace(/\s+/g, "").replace(/[‘’“”']/g, '"').replaceAll("−", "-");
+  const numbers = (text) => {
+    // A comma is a decimal point, or separates thousands.
+    const parts = clean(text).replace(/%$/, "").split("/");
+    const read = (sign) => parts.map((part) => (part ? Number(part.replaceAll(",", sign)) : NaN))
+      .reduce((a, b) => a / b);
+    return [read("."), read("")].filter(Number.isFinite);
+  };
+  for (const form of document.querySelectorAll(".exercise")) {
+    const { kind, answer, within, answers, names, hint, solution } = JSON.parse(form.dataset.check);
+    const input = form.querySelector("input");
+    const output = form.querySelector("output");
+    const verdict = form.querySelector(".verdict");
+    const say = (result, text) => {
+      form.dataset.result = result;
+      verdict.innerHTML = text;
+    };
+    input.addEventListener("input", () => {
+      say("", "");
+      if (!output) return;
+      output.textContent = names[Number(input.value)];
+      input.setAttribute("aria-valuetext", output.textContent);
+    });
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      let right = false;
+      if (kind === "number") {
+        const values = numbers(input.value);
+        if (!values.length) return say("empty", "Write a number, such as 12, −0.5 or 1/3.");
+        right = values.some((value) => Math.abs(value - answer) <= within);
+      } else if (kind === "setting") {
+        right = answers.includes(Number(input.value));
+      } else {
+        if (!input.value.trim()) return say("empty", "Write the missing code.");
+        right = answers.some((each) => clean(each) === clean(input.value));
+      }
+      return right ? say("right", `Correct. ${solution}`) : say("wrong", `Not yet. ${hint}`);
+    });
+  }
 
   // For print, open all listings and show the static frame of each slider that was not moved.
   let opened = [];
@@ -105,7 +177,7 @@
   });
   addEventListener("beforeprint", () => {
     for (const figure of unmoved()) show(figure, Number(figure.dataset.static));
-    opened = [...document.querySelectorAll("main details:not([open])")];
+    opened = [...document.querySelectorAll("main details.call:not([open])")];
     for (const each of opened) each.open = true;
   });
   addEventListener("afterprint", () => {
