@@ -39,4 +39,29 @@ py::object elementwise_backward(Call& call, const py::object& dy_, const char* s
   return dx.object();
 }
 
+// Names of an activation's two functions, and of the array that its backward pass reads.
+struct ActivationNames {
+  const char *forward, *backward, *saved;
+};
+
+// Binds an activation without options. `forward` and `backward` run the kernels of one dtype.
+template <class Forward, class Backward>
+void bind_activation(py::module_& m, const ActivationNames& names, Forward forward,
+                     Backward backward) {
+  m.def(
+      names.forward,
+      [=](const py::object& x, const py::object& out) {
+        Call call(names.forward);
+        return elementwise(call, x, out, forward);
+      },
+      py::arg("x"), py::arg("out"));
+  m.def(
+      names.backward,
+      [=](const py::object& dy, const py::object& saved, const py::object& out) {
+        Call call(names.backward);
+        return elementwise_backward(call, dy, names.saved, saved, out, backward);
+      },
+      py::arg("dy"), py::arg(names.saved), py::arg("out"));
+}
+
 }  // namespace chainrule::bindings

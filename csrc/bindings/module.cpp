@@ -25,6 +25,9 @@ PYBIND11_MODULE(checked_core, m) {
   b::bind_linear(m);
   b::bind_relu(m);
   b::bind_leaky_relu(m);
+  b::bind_sigmoid(m);
+  b::bind_tanh(m);
+  b::bind_gelu(m);
   b::bind_softmax(m);
   b::bind_softmax_cross_entropy(m);
   b::bind_binary_cross_entropy(m);

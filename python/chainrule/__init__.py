@@ -34,6 +34,7 @@ from chainrule import cuda, ops
 from chainrule._optional import lazy_import
 from chainrule.nn.conversion import ConversionWarning
 from chainrule.nn.layers import (
+    GELU,
     Conv2d,
     Dropout,
     Flatten,
@@ -42,7 +43,9 @@ from chainrule.nn.layers import (
     Linear,
     MaxPool2d,
     ReLU,
+    Sigmoid,
     Softmax,
+    Tanh,
 )
 from chainrule.nn.losses import BinaryCrossEntropy, CrossEntropy, Huber, Loss, SquaredError
 from chainrule.nn.network import Sequential
@@ -76,6 +79,7 @@ if TYPE_CHECKING:
 __version__ = _core.version()
 
 __all__ = [
+    "GELU",
     "SGD",
     "Adam",
     "AdamW",
@@ -105,8 +109,10 @@ __all__ = [
     "ReLU",
     "ScaleWarning",
     "Sequential",
+    "Sigmoid",
     "Softmax",
     "SquaredError",
+    "Tanh",
     "backends",
     "calculus",
     "cuda",

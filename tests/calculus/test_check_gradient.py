@@ -18,6 +18,10 @@ KINDS: dict[str, tuple[tuple[int, ...], tuple[cr.Layer, ...]]] = {
     "linear": ((4,), (cr.Linear(3),)),
     "relu": ((4,), (cr.Linear(6), cr.ReLU(), cr.Linear(3))),
     "leaky": ((4,), (cr.Linear(6), cr.LeakyReLU(0.2), cr.Linear(3))),
+    "smooth": (
+        (4,),
+        (cr.Linear(6), cr.Sigmoid(), cr.Tanh(), cr.Linear(5), cr.GELU(), cr.Linear(3)),
+    ),
     "softmax": ((4,), (cr.Linear(5), cr.Softmax(), cr.Linear(3), cr.Softmax())),
     "convolution": ((5, 4, 2), (cr.Conv2d(3, 2, stride=2), *DENSE)),
     "padded": ((5, 4, 2), (cr.Conv2d(2, 3, padding="same"), *DENSE)),

@@ -344,8 +344,10 @@ def test_matplotlib_parses_every_line_of_latex() -> None:
     twice = cr.Sequential(
         cr.Linear(3), cr.ReLU(), cr.ReLU(), cr.Linear(2), cr.LeakyReLU(), input_shape=(2,), seed=1
     )
+    smooth = cr.Sequential(cr.Linear(2), cr.Sigmoid(), cr.Tanh(), cr.GELU(), input_shape=(2,))
     traces = [
         three_units(),
+        calculus.trace(smooth, [1.0, 2.0], [1.0, 2.0], cr.SquaredError()),
         calculus.trace(twice, [1.0, 2.0], [1.0, 2.0], cr.SquaredError()),
         calculus.trace(every_kind(), IMAGES, [0, 1, 2], cr.CrossEntropy(), training=True),
         calculus.trace(every_kind(), IMAGES[0], np.ones(4), cr.SquaredError()),
@@ -359,6 +361,28 @@ def test_matplotlib_parses_every_line_of_latex() -> None:
     for line in lines:
         plain = re.sub(r"\\tag\{.*?\}| \\\\$|\\!", "", line).replace("&", "")
         parser.parse(f"${plain}$")
+
+
+def test_formulas_of_smooth_activations() -> None:
+    net = cr.Sequential(
+        *(cr.Linear(2), cr.Sigmoid(), cr.Linear(2), cr.GELU(), cr.Linear(1), cr.Tanh()),
+        input_shape=(2,),
+        seed=1,
+    )
+    trace = calculus.trace(net, [1.0, 2.0], [0.5], cr.SquaredError())
+    formulas = {entry.key: entry.formula.text for entry in trace.entries}
+    assert formulas["a^(1)"] == "1 / (1 + exp(−z^(1)))"
+    assert formulas["a^(2)"] == "z^(2) ⊙ Φ(z^(2))"
+    assert formulas["y_hat"] == "tanh(z^(3))"
+    assert formulas["delta^(1)"] == "∂ℓ/∂a^(1) ⊙ a^(1) ⊙ (1 − a^(1))"
+    assert formulas["delta^(2)"] == "∂ℓ/∂a^(2) ⊙ (Φ(z^(2)) + z^(2) ⊙ Φ′(z^(2)))"
+    assert formulas["delta^(3)"] == "∂ℓ/∂ŷ ⊙ (1 − ŷ²)"
+    assert [trace.entry(name).equation for name in ("a^(1)", "delta^(1)")] == ["(33)", "(37)"]
+    a, gradient = trace["a^(1)"], trace["∂ℓ/∂a^(1)"]
+    np.testing.assert_allclose(trace["δ^(1)"], gradient * a * (1 - a), rtol=1e-14)
+    element = trace.entry("delta^(1)").details[(2,)]
+    assert element.text == "∂ℓ/∂a_2^(1) · a_2^(1) · (1 − a_2^(1))"
+    assert r"\Phi (" in trace.to_latex()
 
 
 def test_the_code_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:

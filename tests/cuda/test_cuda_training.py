@@ -36,6 +36,8 @@ def network(dtype: str = "float64", dropout: float = 0.25) -> cr.Sequential:
         cr.Flatten(),
         cr.Linear(11),
         cr.LeakyReLU(),
+        cr.Linear(7),
+        *(cr.Sigmoid(), cr.Tanh(), cr.GELU()),
         cr.Linear(5),
         input_shape=IMAGE,
         seed=3,

@@ -183,8 +183,9 @@ def test_classes_in_place_of_instances() -> None:
     """The message shows the class, and how to write an instance."""
     with raises(
         TypeError,
-        "Sequential: layer 0 must be a layer (Linear, Conv2d, MaxPool2d, ReLU, LeakyReLU, Softmax, "
-        "Dropout, Flatten), got <class 'chainrule.nn.layers.ReLU'>: write ReLU(...)",
+        "Sequential: layer 0 must be a layer (Linear, Conv2d, MaxPool2d, ReLU, LeakyReLU, Sigmoid, "
+        "Tanh, GELU, Softmax, Dropout, Flatten), got "
+        "<class 'chainrule.nn.layers.activations.ReLU'>: write ReLU(...)",
     ):
         cr.Sequential(cr.ReLU, input_shape=(3,))
     with pytest.raises(TypeError, match=r"loss must be .*CrossEntropy\(\).*, got <class "):

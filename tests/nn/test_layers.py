@@ -26,6 +26,9 @@ from chainrule.nn.layers import Layer
         (cr.ReLU(), "ReLU()"),
         (cr.LeakyReLU(), "LeakyReLU()"),
         (cr.LeakyReLU(0.2), "LeakyReLU(slope=0.2)"),
+        (cr.Sigmoid(), "Sigmoid()"),
+        (cr.Tanh(), "Tanh()"),
+        (cr.GELU(), "GELU()"),
         (cr.Softmax(), "Softmax()"),
         (cr.Dropout(0.25), "Dropout(0.25)"),
         (cr.Flatten(), "Flatten()"),
@@ -127,6 +130,11 @@ ROUND = [
     ((6,), [cr.Linear(4), cr.ReLU(), cr.Linear(3)]),
     ((6,), [cr.Linear(4), cr.LeakyReLU(0.1), cr.Linear(3), cr.LeakyReLU()]),
     ((6,), [cr.Linear(4), cr.Softmax(), cr.Linear(3), cr.Softmax()]),
+    (
+        (6,),
+        [cr.Tanh(), cr.Linear(5), cr.GELU(), cr.Linear(4), cr.Sigmoid(), cr.Linear(3), cr.Tanh()],
+    ),
+    ((6,), [cr.Linear(4), cr.ReLU(), cr.GELU(), cr.GELU(), cr.Dropout(0.5), cr.Linear(2)]),
     ((6, 5, 2), [cr.Conv2d(3, 3), cr.ReLU(), cr.Conv2d(2, 2, stride=2), cr.Flatten()]),
     ((6, 5, 2), [cr.Conv2d(3, 2, padding="same"), cr.MaxPool2d(3, stride=1), cr.Conv2d(2, 2)]),
     (

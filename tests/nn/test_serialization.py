@@ -23,6 +23,7 @@ LAYERS = (
     cr.MaxPool2d(2, stride=1),
     cr.Dropout(0.25),
     cr.Flatten(),
+    *(cr.Sigmoid(), cr.Tanh(), cr.GELU()),
     cr.Linear(4),
     cr.Softmax(),
 )

@@ -44,7 +44,7 @@ for results in (
     ops.conv2d_pooled_backward_weight(y, argmax, x, 1, 2),
     ops.softmax(rows), ops.log_softmax(rows), ops.softmax_backward(rows, rows),
     ops.softmax(np.empty((0, 2**61 - 1), "f4")),
-    ops.relu(rows), ops.leaky_relu(rows, 0.1), ops.dropout(rows, rate=0.5, seed=1),
+    ops.relu(rows), ops.gelu(rows), ops.leaky_relu(rows, 0.1), ops.dropout(rows, rate=0.5, seed=1),
     ops.matmul(rows, np.empty((0, 0), "f4")), ops.linear(rows, np.empty((0, 0), "f4")),
     ops.linear_backward(*2 * [np.empty((2**60, 0), "f4")], np.empty((0, 0), "f4")),
     ops.conv2d_backward_weight(*2 * [np.empty((0, 2**20, 2**20, 1), "f4")], (1, 1))[0][:0],

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cases import Conv, ConvPool, Pool, normal, seeded
+from cases import SMOOTH_ACTIVATIONS, Conv, ConvPool, Pool, normal, seeded
 from guard_pages import PAGE, copy_guarded, guarded
 
 SUPPORT = Path(__file__).resolve().parents[1] / "support"
@@ -37,6 +37,9 @@ def elementwise(dtype: Any) -> Iterator[Case]:
         yield "relu_backward", {"dy": x, "y": y}, {}
         yield "leaky_relu", {"x": x}, {"slope": 0.1}
         yield "leaky_relu_backward", {"dy": x, "x": y}, {"slope": 0.1}
+        for name, (saved, _) in SMOOTH_ACTIVATIONS.items():
+            yield name, {"x": x}, {}
+            yield f"{name}_backward", {"dy": x, saved: y}, {}
         yield "dropout", {"x": x}, {"rate": 0.3, "seed": 1}
         yield "squared_error", {"prediction": x, "target": y, "weight": z}, {"instances": 1}
         yield "huber", {"prediction": x, "target": y}, {"delta": 0.5}

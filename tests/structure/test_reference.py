@@ -52,10 +52,11 @@ def distinct(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def test_never_imports_the_package() -> None:
-    tree = ast.parse(Path(reference.__file__).read_text())
+    path = Path(reference.__file__)
     imported = {
         name.split(".")[0]
-        for node in ast.walk(tree)
+        for file in (path, path.with_name("reference_images.py"))
+        for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.Import | ast.ImportFrom)
         for name in (
             [alias.name for alias in node.names]
@@ -63,7 +64,7 @@ def test_never_imports_the_package() -> None:
             else [node.module or "."]
         )
     }
-    assert imported == {"__future__", "typing", "numpy"}
+    assert imported == {"__future__", "math", "typing", "numpy", "reference_images"}
 
 
 def test_matmul_by_hand() -> None:
@@ -111,6 +112,23 @@ def test_relu_and_leaky_relu_at_special_values() -> None:
     np.testing.assert_array_equal(
         reference.leaky_relu_backward(dy, x, 0.5), [1.5, 1.5, 1.5, 1.5, 3, 3, 1.5]
     )
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "tanh", "gelu"])
+def test_smooth_activations(rng: np.random.Generator, name: str) -> None:
+    forward, backward = getattr(reference, name), getattr(reference, f"{name}_backward")
+    x, dy = 2 * rng.normal(size=(4, 7)), rng.normal(size=(4, 7))
+    assert_gradient(backward(dy, x if name == "gelu" else forward(x)), forward, x, dy)
+
+
+def test_values_of_smooth_activations() -> None:
+    x = np.array([-np.inf, -1.0, 0.0, 1.0, np.inf])
+    one = 0.8413447460685429  # the normal distribution function at 1
+    np.testing.assert_allclose(reference.gelu(x), [0, one - 1, 0, one, np.inf], rtol=1e-14)
+    np.testing.assert_array_equal(reference.gelu_backward(np.ones(5), x)[[0, 2, 4]], [0, 0.5, 1])
+    y = reference.sigmoid(x)
+    np.testing.assert_array_equal(y, y.sum() / 2.5 - y[::-1])
+    np.testing.assert_allclose(reference.tanh(x), 2 * reference.sigmoid(2 * x) - 1, rtol=1e-14)
 
 
 def test_softmax(rng: np.random.Generator) -> None:

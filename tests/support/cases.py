@@ -296,6 +296,12 @@ LEAKY_SLOPES = [0.01, 0.0, 1.0, -0.5, 2.5]
 # One product with a slope that is rounded to the dtype.
 LEAKY_TERMS = 2
 
+# A smooth activation -> the argument of its backward pass besides dy, and the bound of its error in
+# units in the last place that its docstring states.
+SMOOTH_ACTIVATIONS = {"sigmoid": ("y", 4), "tanh": ("y", 4), "gelu": ("x", 8)}
+# Roundings of 0.5 units: the stated bound, and that of the reference.
+SMOOTH_TERMS = 20
+
 # Parameters of each kind of step. Without momentum, velocity may be None.
 SGD_STEPS: dict[str, dict[str, Any]] = {
     "plain": {"learning_rate": 0.1},

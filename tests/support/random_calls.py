@@ -19,6 +19,8 @@ from cases import (
     LEAKY_TERMS,
     SGD_STEPS,
     SGD_TERMS,
+    SMOOTH_ACTIVATIONS,
+    SMOOTH_TERMS,
     Conv,
     ConvPool,
     Pool,
@@ -249,6 +251,24 @@ def leaky_relu_backward(draw: Draw) -> Case:
     return Case(call, (LEAKY_TERMS,), of_results)
 
 
+def smooth_activation(op: str) -> list[Callable[[Draw], Case]]:
+    """Return the cases of a smooth activation and of its backward pass."""
+
+    def forward(draw: Draw) -> Case:
+        return Case(Call(op, draw.arrays(x=draw.shape())), (SMOOTH_TERMS,), of_results)
+
+    def backward(draw: Draw) -> Case:
+        def magnitudes(call: Call, _: Results) -> Results:
+            return (np.abs(call.arrays["dy"]) * (1 + np.abs(call.arrays[saved])) ** 2,)
+
+        shape, (saved, _) = draw.shape(), SMOOTH_ACTIVATIONS[op]
+        arrays = draw.arrays(**{"dy": shape, saved: shape})
+        return Case(Call(f"{op}_backward", arrays), (SMOOTH_TERMS,), magnitudes)
+
+    forward.__name__, backward.__name__ = op, f"{op}_backward"
+    return [forward, backward]
+
+
 def rows_of(draw: Draw) -> Shape:
     """Return random rows, some of them too long for the registers of a block."""
     if draw.integer(1, 8) == 1:
@@ -449,6 +469,7 @@ def adam(draw: Draw) -> Case:
 
 CASES: list[Callable[[Draw], Case]] = [
     *(matmul, linear, linear_backward, gather, relu, relu_backward),
+    *(case for op in SMOOTH_ACTIVATIONS for case in smooth_activation(op)),
     *(leaky_relu, leaky_relu_backward, softmax, log_softmax, softmax_backward),
     *(softmax_cross_entropy, binary_cross_entropy, squared_error, huber),
     *(conv2d, conv2d_backward_input, conv2d_backward_weight),

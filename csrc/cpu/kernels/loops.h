@@ -102,14 +102,14 @@ CR_INLINE void for_each_vector_unrolled(int64_t length, F f) {
 
 constexpr int64_t elementwise_range = 16'384, elementwise_multiple = 64;
 
-// y[i] = f(x[i]...), on several threads.
+// y[i] = f(x[i]...), on several threads. `cycles` is the time of f per element, if memory is fast.
 //
 // Captures are by value. With references the compiler reloads the pointers for every vector, and
 // gradient descent took twice as long.
-template <class T, class F, class... X>
+template <int64_t cycles = 1, class T, class F, class... X>
 void map(int64_t n, T* y, F f, const X*... x) {
   using V = Vec<T>;
-  parallel_for_ranges(n, elementwise_multiple, elementwise_range, 1,
+  parallel_for_ranges(n, elementwise_multiple, elementwise_range, cycles,
                       [=](int64_t begin, int64_t end) {
                         int64_t i = begin;
 #pragma GCC unroll 4

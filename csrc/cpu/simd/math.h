@@ -1,4 +1,4 @@
-// exp and log1p of a vector, for float and double, and log of a scalar.
+// exp, expm1 and log1p of a vector, for float and double, and log of a scalar.
 #pragma once
 
 #include "cpu/simd/vec.h"
@@ -39,28 +39,74 @@ struct InverseFactorials {
   }
 };
 
-// e^x = 2^k · e^r with |r| <= ln 2 / 2. In this range the error of the Taylor polynomial is below
-// the rounding error. NaN gives NaN. 2^k is applied as two factors, so subnormal results are
-// correct.
+// e^x = 2^k · e^r with |r| <= ln 2 / 2. In this range the error of a Taylor polynomial is below the
+// rounding error.
+template <class T>
+struct ReducedExponent {
+  Vec<T> r;
+  typename Vec<T>::Bits k;
+};
+
+// Reduces the exponent high + low, where low is small against high or 0.
+template <class T>
+CR_INLINE ReducedExponent<T> reduce_exponent(Vec<T> high, Vec<T> low) {
+  using C = ExpConstants<T>;
+  using V = Vec<T>;
+  const V shifted =
+      fma(high + low, V::set(static_cast<T>(1.4426950408889634074)), V::set(C::shifter));
+  const V k = shifted - V::set(C::shifter);
+  V r = fma(k, V::set(-C::ln2_high), high);
+  r = fma(k, V::set(-C::ln2_low), r);
+  return {r + low, bits(shifted) - bits(V::set(C::shifter))};
+}
+
+// (e^r without its first `first` terms) / r^first.
+template <int first, class T>
+CR_INLINE Vec<T> exp_series(Vec<T> r) {
+  constexpr InverseFactorials<T> inverse;
+  constexpr int degree = ExpConstants<T>::degree;
+  Vec<T> p = Vec<T>::set(inverse.value[degree]);
+#pragma GCC unroll 16
+  for (int i = degree - 1; i >= first; --i) p = fma(p, r, Vec<T>::set(inverse.value[i]));
+  return p;
+}
+
+// 2^k as two factors. After both are applied in turn, subnormal results are correct.
+template <class T>
+struct PowerOfTwo {
+  Vec<T> half, rest;
+};
+
+template <class T>
+CR_INLINE PowerOfTwo<T> power_of_two(typename Vec<T>::Bits k) {
+  using C = ExpConstants<T>;
+  const typename Vec<T>::Bits half = k >> 1;
+  const typename Vec<T>::Bits rest = k - half;
+  return {from_bits<T>((half + C::bias) << C::mantissa_bits),
+          from_bits<T>((rest + C::bias) << C::mantissa_bits)};
+}
+
+// NaN gives NaN.
 template <class T>
 CR_INLINE Vec<T> exp(Vec<T> x) {
   using C = ExpConstants<T>;
   using V = Vec<T>;
-  constexpr InverseFactorials<T> inverse;
   x = max(V::set(C::lowest), x);  // with this order of arguments NaN is kept
   x = min(V::set(C::highest), x);
-  const V shifted = fma(x, V::set(static_cast<T>(1.4426950408889634074)), V::set(C::shifter));
-  const V k = shifted - V::set(C::shifter);
-  V r = fma(k, V::set(-C::ln2_high), x);
-  r = fma(k, V::set(-C::ln2_low), r);
-  V p = V::set(inverse.value[C::degree]);
-#pragma GCC unroll 16
-  for (int i = C::degree - 1; i >= 0; --i) p = fma(p, r, V::set(inverse.value[i]));
-  const typename V::Bits exponent = bits(shifted) - bits(V::set(C::shifter));
-  const typename V::Bits half = exponent >> 1;
-  const typename V::Bits rest = exponent - half;
-  return p * from_bits<T>((half + C::bias) << C::mantissa_bits) *
-         from_bits<T>((rest + C::bias) << C::mantissa_bits);
+  const ReducedExponent<T> e = reduce_exponent(x, V::zero());
+  const PowerOfTwo<T> scale = power_of_two<T>(e.k);
+  return exp_series<0>(e.r) * scale.half * scale.rest;
+}
+
+// e^x - 1 for x <= 0, without cancellation: 2^k (e^r - 1) + (2^k - 1). NaN gives NaN.
+template <class T>
+CR_INLINE Vec<T> expm1(Vec<T> x) {
+  using V = Vec<T>;
+  const ReducedExponent<T> e = reduce_exponent(max(V::set(ExpConstants<T>::lowest), x), V::zero());
+  const PowerOfTwo<T> factors = power_of_two<T>(e.k);
+  const V scale = factors.half * factors.rest;
+  const V fraction = fma(e.r * e.r, exp_series<2>(e.r), e.r);
+  return fma(scale, fraction, scale - V::set(T(1)));
 }
 
 // log(1 + x) for x in [0, 1] = 2 atanh(s) with s = x / (2 + x) <= 1/3. All terms of the series

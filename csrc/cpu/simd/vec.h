@@ -146,6 +146,20 @@ CR_INLINE Vec<T> from_bits(typename Vec<T>::Bits b) {
   return r;
 }
 
+template <class T>
+constexpr typename Integer<T>::type sign_bit = typename Integer<T>::type{1} << (8 * sizeof(T) - 1);
+
+template <class T>
+CR_INLINE Vec<T> abs(Vec<T> a) {
+  return from_bits<T>(bits(a) & ~sign_bit<T>);
+}
+
+// Returns |a| with the sign of b.
+template <class T>
+CR_INLINE Vec<T> copy_sign(Vec<T> a, Vec<T> b) {
+  return from_bits<T>(bits(abs(a)) | (bits(b) & sign_bit<T>));
+}
+
 // Returns the pairwise sum of the lanes. The order is fixed, so the bits are reproducible.
 template <class T>
 CR_INLINE T reduce_sum(Vec<T> a) {

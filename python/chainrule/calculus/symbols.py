@@ -15,7 +15,20 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from .._types import Array
-from ..nn.layers import Conv2d, Dropout, Flatten, Layer, LeakyReLU, Linear, MaxPool2d, ReLU, Softmax
+from ..nn.layers import (
+    GELU,
+    Conv2d,
+    Dropout,
+    Flatten,
+    Layer,
+    LeakyReLU,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Sigmoid,
+    Softmax,
+    Tanh,
+)
 from ..nn.network import Sequential
 from ..nn.user_defined import reshapes_only
 
@@ -183,6 +196,7 @@ _NOTATIONS: dict[type[Layer], Notation] = {
     Conv2d: Notation("z", "(60)", "(60)", "(60)"),
     ReLU: Notation("a", "(33)", "(16)", "(37)"),
     LeakyReLU: Notation("a", "(33)", "(16)", "(37)"),
+    **dict.fromkeys((Sigmoid, Tanh, GELU), Notation("a", "(33)", "", "(37)")),
     Softmax: Notation("a", "(55)", "(56), (57)", "(56), (57)"),
     MaxPool2d: Notation("p", "(63)", "(63)", "(63)"),
     Dropout: Notation("a~", "", "", ""),
@@ -240,8 +254,10 @@ _LATEX_SIGNS = {
     "{": r"\{",
     "}": r"\}",
     "×": r" \times ",
+    "Φ": r"\Phi ",
+    "′": "'",
 }
-_LATEX_FUNCTIONS = {"max": r"\max", "min": r"\min", "log": r"\log"}
+_LATEX_FUNCTIONS = {name: rf"\{name}" for name in ("max", "min", "log", "exp", "tanh")}
 # Consecutive words with the spaces around them. LaTeX drops these spaces outside \text.
 _WORDS = re.compile(r"( ?[^\W\d_ᵀ]{2,}(?:,? [^\W\d_ᵀ]{2,})* ?)")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
@@ -10,6 +11,8 @@ import numpy as np
 from .._types import Array
 from .._validation import both
 from ..nn.layers import (
+    GELU,
+    Activation,
     Dropout,
     Flatten,
     Layer,
@@ -18,7 +21,9 @@ from ..nn.layers import (
     Linear,
     MaxPool2d,
     ReLU,
+    Sigmoid,
     Softmax,
+    Tanh,
 )
 from ..nn.losses import CrossEntropy, Loss, SquaredError
 from ..nn.network import Sequential
@@ -83,6 +88,12 @@ def _forward_formula(layer: Layer, x: Symbol, dropout: bool) -> Formula:
             return formula("max(0, ", x, ")")
         case LeakyReLU():
             return formula(x, " · (1 if ", x, f" > 0 else {layer.slope:g})")
+        case Sigmoid():
+            return formula("1 / (1 + exp(−", x, "))")
+        case Tanh():
+            return formula("tanh(", x, ")")
+        case GELU():
+            return formula(x, " · " if x.index else " ⊙ ", "Φ(", x, ")")
         case Softmax():
             return formula("softmax(", x, ")")
         case MaxPool2d():
@@ -98,12 +109,19 @@ def _forward_formula(layer: Layer, x: Symbol, dropout: bool) -> Formula:
 
 def _backward_formula(layer: Layer, dy: Symbol, x: Symbol, dropout: bool) -> Formula:
     """Return the formula of the input gradient of a layer without weights."""
+    y = replace(dy, derivative="")
+    times = " · " if x.index else " ⊙ "
     match layer:
         case ReLU():
-            times = " · " if x.index else " ⊙ "
             return formula(dy, times, "1{", x, " > 0}")
         case LeakyReLU():
             return formula(dy, " · (1 if ", x, f" > 0 else {layer.slope:g})")
+        case Sigmoid():
+            return formula(dy, times, y, times, "(1 − ", y, ")")
+        case Tanh():
+            return formula(dy, times, "(1 − ", y, "²)")
+        case GELU():
+            return formula(dy, times, "(Φ(", x, ") + ", x, times, "Φ′(", x, "))")
         case Softmax():
             return formula("(diag(a) − a aᵀ) ", dy)
         case MaxPool2d():
@@ -116,6 +134,9 @@ def _backward_formula(layer: Layer, dy: Symbol, x: Symbol, dropout: bool) -> For
 _TITLES: dict[type[Layer], str] = {
     ReLU: "the ReLU",
     LeakyReLU: "the leaky ReLU",
+    Sigmoid: "the sigmoid",
+    Tanh: "the tanh",
+    GELU: "the GELU",
     Softmax: "the softmax",
     MaxPool2d: "the max-pooling",
     Dropout: "the dropout",
@@ -170,7 +191,7 @@ class TraceBuilder:
         self.notation = loss_notation(loss)
         if not self.notation.link:
             last_layer = forward.network.layers[-1]
-            self.y_hat_is_alias = isinstance(last_layer, ReLU | LeakyReLU | Softmax)
+            self.y_hat_is_alias = isinstance(last_layer, Activation | Softmax)
         self.last = self.symbols[-1]
         if self.y_hat_is_alias:
             self.symbols = [*self.symbols[:-1], Y_HAT]
@@ -244,7 +265,7 @@ class TraceBuilder:
     def _without_weights(self, i: int, context: LayerContext) -> tuple[Formula, Details]:
         x = self.symbols[i]
         details: Details = {}
-        if context.y.ndim == 2 and isinstance(context.layer, ReLU | LeakyReLU):
+        if context.y.ndim == 2 and isinstance(context.layer, Activation):
             details = _element_formulas(
                 context.y.shape[1], lambda k: _forward_formula(context.layer, x.at(k), self.dropout)
             )
@@ -306,7 +327,7 @@ class TraceBuilder:
         if equation == "(37)" and self.symbols[i + 1] == Y_HAT:
             equation = "(36)"
         details: Details = {}
-        if context.y.ndim == 2 and isinstance(context.layer, ReLU | LeakyReLU):
+        if context.y.ndim == 2 and isinstance(context.layer, Activation):
             scalar = dy.layer is None and context.y.shape[1] == 1
             details = _element_formulas(
                 context.y.shape[1],

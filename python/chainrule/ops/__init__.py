@@ -60,6 +60,9 @@ operation                                  result
 `relu`, `leaky_relu`                       NaN for NaN; `relu` gives +0 for -0
 `relu_backward`                            dy where y is NaN, 0 where y is 0
 `leaky_relu_backward`                      slope·dy where x is NaN or 0
+`sigmoid`, `tanh`, `gelu`                  the limit for an infinite x; NaN for NaN
+`gelu_backward`                            0·dy where x is -inf, dy where x is inf
+`sigmoid_backward`, `tanh_backward`        as IEEE arithmetic
 `softmax`, `log_softmax`,                  exact for any finite row; a logit of -inf has
 `softmax_cross_entropy`                    probability 0; a row that contains NaN or +inf, or
                                            only -inf, becomes NaN
@@ -119,6 +122,14 @@ from ._products import (
     linear_backward,
     matmul,
 )
+from ._smooth_activations import (
+    gelu,
+    gelu_backward,
+    sigmoid,
+    sigmoid_backward,
+    tanh,
+    tanh_backward,
+)
 from ._training import (
     adam,
     gather,
@@ -138,6 +149,8 @@ __all__ = [
     "dropout",
     "dropout_backward",
     "gather",
+    "gelu",
+    "gelu_backward",
     "huber",
     "leaky_relu",
     "leaky_relu_backward",
@@ -150,8 +163,12 @@ __all__ = [
     "relu",
     "relu_backward",
     "sgd",
+    "sigmoid",
+    "sigmoid_backward",
     "softmax",
     "softmax_backward",
     "softmax_cross_entropy",
     "squared_error",
+    "tanh",
+    "tanh_backward",
 ]

@@ -25,12 +25,6 @@ constexpr int max_filter_contrast = 64;
 // rounding.
 constexpr double smallest_product = 0x1p-80;
 
-template <class T>
-CR_INLINE Vec<T> abs(Vec<T> a) {
-  using I = typename Integer<T>::type;
-  return from_bits<T>(bits(a) & std::numeric_limits<I>::max());
-}
-
 // The sum and the maximum of |x| over the pixels of a part of an image, for each group of channels.
 template <class T>
 struct GroupLevels {
