@@ -259,3 +259,26 @@ class TestScale:
         net = cr.Sequential(Scale(), cr.Linear(1), input_shape=(2,))
         assert self.fit(x, net) == []
         assert len(self.fit(x)) == 1
+
+
+def test_a_final_sigmoid_gives_probabilities() -> None:
+    for outputs in (1, 3):
+        plain = cr.Sequential(cr.Linear(outputs), input_shape=(3,), dtype="float64", seed=3)
+        net = cr.Sequential(
+            cr.Linear(outputs), cr.Sigmoid(), cr.Dropout(0.5), input_shape=(3,), dtype="float64",
+            seed=3,
+        )  # fmt: skip
+        multilabel = outputs > 1
+        got = net.predict_proba(X, multilabel=multilabel)
+        want = plain.predict_proba(X, multilabel=multilabel)
+        np.testing.assert_allclose(got, want, rtol=1e-12)
+        classes = net.predict_class(X)
+        assert np.array_equal(classes, plain.predict_class(X))
+        with pytest.raises(
+            ValueError, match=r"must end in logits, got Sigmoid\(\) as layer 1: remo"
+        ):
+            net.loss_and_gradient(X, np.zeros(len(X)), cr.BinaryCrossEntropy())
+    with pytest.raises(
+        ValueError, match="multilabel must be True for a network of several outputs"
+    ):
+        net.predict_proba(X)

@@ -156,6 +156,8 @@ class Architecture:
     final_softmax : int, or None
         Index of the `Softmax` whose probabilities are the network's output outside training. Later
         layers keep them: see `chainrule.nn.final_softmax`.
+    final_sigmoid : int, or None
+        The same for a `Sigmoid`.
     """
 
     layers: tuple[Layer, ...]
@@ -168,6 +170,7 @@ class Architecture:
     fused_relus: list[bool] = field(init=False, repr=False, compare=False)
     pooled_convolutions: dict[int, FusedPool] = field(init=False, repr=False, compare=False)
     final_softmax: int | None = field(init=False, repr=False, compare=False)
+    final_sigmoid: int | None = field(init=False, repr=False, compare=False)
     _layouts: dict[object, BufferLayout] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -181,6 +184,7 @@ class Architecture:
             fused_relus=find_fused_relus(self.layers),
             pooled_convolutions=find_pooled_convolutions(self.layers),
             final_softmax=final_softmax.find(self.layers, self.shapes),
+            final_sigmoid=final_softmax.find_sigmoid(self.layers),
             _layouts={},
         )
 
@@ -237,12 +241,13 @@ class Architecture:
         ------
         ValueError
             As `check_output`. Also if a subclass of `Softmax` has its own passes, or if
-            `BinaryCrossEntropy` would read a softmax.
+            `BinaryCrossEntropy` would read a softmax or the sigmoid that it includes.
         """
-        if isinstance(loss, BinaryCrossEntropy) and self.final_softmax is not None:
+        last = self.final_sigmoid if self.final_softmax is None else self.final_softmax
+        if isinstance(loss, BinaryCrossEntropy) and last is not None:
             raise ValueError(
-                f"BinaryCrossEntropy: the network must end in logits, got "
-                f"{self.layers[self.final_softmax]!r} as layer {self.final_softmax}: remove it"
+                f"BinaryCrossEntropy: the network must end in logits, got {self.layers[last]!r} as "
+                f"layer {last}: remove it. predict_proba returns probabilities"
             )
         if not loss.takes_logits:
             return

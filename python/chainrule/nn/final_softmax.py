@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .._types import Shape
-from .layers import Layer, LeakyReLU, MaxPool2d, ReLU, Softmax
+from .layers import Layer, LeakyReLU, MaxPool2d, ReLU, Sigmoid, Softmax
 from .losses import Loss
 from .user_defined import reshapes_only
 
@@ -43,6 +43,16 @@ def keeps_probabilities(layer: Layer) -> bool:
     if reshapes_only(layer, False) or type(layer) in (ReLU, LeakyReLU):
         return True
     return type(layer) is MaxPool2d and layer.window == 1 and layer.stride in (None, 1)
+
+
+def find_sigmoid(layers: Sequence[Layer]) -> int | None:
+    """Return the index of the sigmoid whose probabilities are the output, or None."""
+    for i in range(len(layers) - 1, -1, -1):
+        if isinstance(layers[i], Sigmoid):
+            return i
+        if not keeps_probabilities(layers[i]):
+            return None
+    return None
 
 
 def check_probabilities(

@@ -169,7 +169,7 @@ class Sequential(BaseNetwork):
 
         The output of a network with one output is the logit z of class 1, as `BinaryCrossEntropy`
         reads it. The two classes then have the probabilities 1 - σ(z) and σ(z), where
-        σ(z) = 1 / (1 + e^-z).
+        σ(z) = 1 / (1 + e^-z). Outputs of a final `Sigmoid` are probabilities as they are.
 
         Parameters
         ----------
@@ -190,7 +190,8 @@ class Sequential(BaseNetwork):
             As in `predict`. Also if the final softmax is computed at several positions that are
             flattened later: the rows then do not sum to 1. Also if only layers without parameters
             follow the last softmax, and one of them is not known to keep its probabilities. Also if
-            a softmax ends a network with one output, or is used with ``multilabel``.
+            a softmax ends a network with one output, or is used with ``multilabel``, and if a
+            sigmoid ends one with several outputs, and ``multilabel`` is False.
 
         Examples
         --------
@@ -214,9 +215,17 @@ class Sequential(BaseNetwork):
                 f"predict_proba: a network {rule} must end in logits, got a softmax, whose outputs "
                 f"sum to 1: remove it, and train with BinaryCrossEntropy()"
             )
+        has_sigmoid = self.architecture.final_sigmoid is not None
+        if has_sigmoid and not (multilabel or binary):
+            raise ValueError(
+                "predict_proba: multilabel must be True for a network of several outputs that ends "
+                "in Sigmoid(), whose outputs need not sum to 1, got False"
+            )
         output = self._predict("predict_proba", x, batch_size)
         if has_softmax:
             return output
+        if has_sigmoid:
+            return output if multilabel else np.concatenate([1 - output, output], axis=-1)
         if not (multilabel or binary):
             return ops.softmax(output)
         # The softmax of the logits 0 and z is 1 - σ(z) and σ(z), and accurate for any z.
@@ -226,8 +235,8 @@ class Sequential(BaseNetwork):
     def predict_class(self, x: ArrayLike, batch_size: int | None = None) -> Array:
         """Return the class of each instance: the index of the largest output.
 
-        A network with one output is a binary classifier. Its class is 1 if the output, a logit, is
-        positive, which means a probability above one half.
+        A network with one output is a binary classifier. Its class is 1 if the probability is above
+        one half: the output is then a positive logit, or above 0.5 after a final `Sigmoid`.
 
         Parameters
         ----------
@@ -267,7 +276,8 @@ class Sequential(BaseNetwork):
                 "predict_class: a network with one output must not end in a Softmax, which is "
                 "always 1, got one: remove the Softmax"
             )
-        return (output[..., 0] > 0).astype(np.int64)
+        threshold = 0 if self.architecture.final_sigmoid is None else 0.5
+        return (output[..., 0] > threshold).astype(np.int64)
 
     def _predict(self, operation: str, x: ArrayLike, batch_size: int | None) -> Array:
         array = self.accepted(operation, x)
