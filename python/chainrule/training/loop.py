@@ -26,6 +26,7 @@ from .epoch_cuda import CudaTrainStep
 from .evaluation import Evaluation
 from .history import Epoch, History
 from .input_scale import warn_about_scale
+from .instance_weights import ClassWeight, SampleWeight
 from .optimizers import Optimizer
 from .progress import Interrupt, Progress
 from .stopping import StoppingRule
@@ -55,6 +56,8 @@ def fit(
     seed: int | None = None,
     progress: bool = True,
     optimizer_state: bool | Mapping[str, Array] = False,
+    sample_weight: SampleWeight = None,
+    class_weight: ClassWeight = None,
 ) -> History:
     """Train a network on mini-batches, eq. (6) and (42).
 
@@ -98,6 +101,14 @@ def fit(
         state of an earlier call is continued: its momentum, or the moments and the step count of
         `Adam`. It is copied, so it stays as it is. The new state is kept too. A schedule starts
         anew in each call. False starts without momentum, and keeps nothing.
+    sample_weight : array_like (N,), at least 0
+        The weight of each instance. A weight of 3 has the effect of three copies. Losses are
+        weighted means. Weights of other validation data are 1. ``train_accuracy`` and
+        ``validation_accuracy`` count instances, without weights.
+    class_weight : dict of class to weight, or "balanced"
+        Multiplies the weight of each instance by that of its class, also in the validation data.
+        Classes that are missing in the dict have weight 1. "balanced" means N / (K · n) for a class
+        of n instances, with K classes in the data: all then have the same weight in all.
 
     Returns
     -------
@@ -143,6 +154,7 @@ def fit(
     training_data = TrainingData("fit", network, data, loss)
     network.architecture.check_loss(loss, dropout=True)
     warn_about_scale(network, training_data.x)
+    by_class = training_data.weigh("fit", sample_weight, class_weight, network.output_shape[-1])
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"fit: optimizer must be an optimizer such as SGD(0.1), got {optimizer!r}")
     rules: Sequence[StoppingRule] = _as_tuple(stop)
@@ -158,6 +170,11 @@ def fit(
         if validation_data is None:
             raise ValueError("fit: validation must be given for metrics, got None")
         measures = _metrics("fit", metrics, network, validation_data)
+    training_data.set_divisor("fit", network.dtype, order)
+    if validation_data is not None:
+        if by_class is not None and not isinstance(validation, numbers.Real):
+            validation_data.weigh_classes(by_class)
+        validation_data.set_divisor("fit: validation", network.dtype)
     count = len(order)
     batch = min(count, count if batch_size is None else integer("fit", "batch_size", batch_size, 1))
     batches = -(-count // batch)
@@ -334,6 +351,8 @@ def evaluate(
     batch_size: int | None = None,
     *,
     metrics: MetricLike | Iterable[MetricLike] | None = None,
+    sample_weight: SampleWeight = None,
+    class_weight: ClassWeight = None,
 ) -> Evaluation:
     """Measure loss, metrics and confusion matrix, without dropout, in one pass.
 
@@ -349,6 +368,8 @@ def evaluate(
     metrics : str or Metric, or several
         As in `fit`. None means those that fit the loss: accuracy, precision, recall and F1 of
         classes, the area under the ROC curve of two classes, RMSE, MAE and R² of numbers.
+    sample_weight, class_weight : as in `fit`
+        All results are weighted, as in scikit-learn. Only the confusion matrix counts instances.
 
     Returns
     -------
@@ -376,6 +397,8 @@ def evaluate(
     {'recall': 0.75}
     """
     checked = TrainingData("evaluate", network, data, loss)
+    checked.weigh("evaluate", sample_weight, class_weight, network.output_shape[-1])
+    checked.set_divisor("evaluate", network.dtype)
     measures = _metrics("evaluate", metrics, network, checked)
     classes, confusion = measures.task.classes, None
     if checked.classes is not None:
@@ -383,13 +406,15 @@ def evaluate(
             f"evaluate: the confusion matrix of {classes:,} classes needs", 8 * classes**2
         )
     measured = _measure(network, checked, batch_size, None, measures)
+    accuracy = measured.accuracy
     if checked.classes is not None:
+        if checked.weights is not None:
+            hits = measured.predicted == checked.classes
+            accuracy = float(np.average(hits, weights=checked.weights))
         pairs = checked.classes * classes + measured.predicted
         confusion = np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
         confusion = confusion.astype(np.int64, copy=False)
-    return Evaluation(
-        measured.loss, measured.accuracy, confusion, measured.metrics, measures.by_class()
-    )
+    return Evaluation(measured.loss, accuracy, confusion, measured.metrics, measures.by_class())
 
 
 def _metrics(
@@ -438,7 +463,10 @@ def _measure(
         if metrics is not None:
             metrics.update(data, rows, output, predicted)
         target = devices.to_device(network.device, data.target[rows])
-        user_defined.compare(loss, plan.output, target, plan.losses, plan.doutput)
+        weights = None
+        if data.relative_weights is not None:
+            weights = devices.to_device(network.device, data.relative_weights[rows])
+        user_defined.compare(loss, plan.output, target, plan.losses, plan.doutput, weights)
         total += float(devices.to_numpy(plan.losses).sum(dtype=np.float64))
     mean, accuracy = total / len(data), None
     if predicted is not None:
