@@ -481,13 +481,14 @@ def layout_parameters(
     return {name: vector.buffer(shape, dtype) for name, shape in shapes.items()}, vector.nbytes
 
 
-def step_extras(target: Shape, dtype: np.dtype[Any]) -> Extras:
+def step_extras(target: Shape, dtype: np.dtype[Any], weights: Array | None = None) -> Extras:
     """Return the buffers that a training step needs in addition to the network's own.
 
-    Per instance: its index, its target and its class.
+    Per instance: its index, its target, its class, and its weight if there are weights.
     """
-    return {
+    extras: dict[str, tuple[Shape, np.dtype[Any]]] = {
         "indices": ((), np.dtype(np.int64)),
         "target": (target, dtype),
         "classes": ((), np.dtype(np.int64)),
     }
+    return extras if weights is None else extras | {"weights": ((), weights.dtype)}

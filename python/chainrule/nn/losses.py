@@ -41,6 +41,17 @@ class Loss(ABC):
     >>> x, y = np.array([[1, 2]], np.float32), np.array([[1, 5]], np.float32)
     >>> net.loss_and_gradient(x, y, AbsoluteError())[0]
     3.0
+
+    With weights:
+
+    >>> class WeightedAbsoluteError(AbsoluteError):
+    ...     def compare(self, output, target, losses, doutput, weight=None, instances=None):
+    ...         scale = 1.0 if weight is None else weight[:, None]
+    ...         losses[...] = (scale * np.abs(output - target)).sum(axis=1)
+    ...         doutput[...] = scale * np.sign(output - target) / (instances or len(output))
+    >>> x, y = np.ones((2, 2), np.float32), np.array([[1, 5], [1, 1]], np.float32)
+    >>> cr.evaluate(net, (x, y), WeightedAbsoluteError(), sample_weight=[3, 1]).loss
+    3.0
     """
 
     # Whether training leaves out a final softmax, because the loss reads the softmax's input. See

@@ -449,8 +449,8 @@ def _options(training: Training) -> Options:
 
 def _summary(data: TrainingData) -> str:
     checksum = 0
-    for array in (data.x, data.target):
-        if array.size:
+    for array in (data.x, data.target, data.weights):
+        if array is not None and array.size:
             checksum = zlib.crc32(np.ascontiguousarray(array).data.cast("B"), checksum)
     shapes = f"x {data.x.dtype} {data.x.shape} and y {data.target.dtype} {data.target.shape}"
     return f"{shapes} of checksum {checksum:08x}"

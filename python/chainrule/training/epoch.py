@@ -121,7 +121,7 @@ class TrainStep:
     @staticmethod
     def extras(data: TrainingData) -> Extras:
         """Return the buffers of a step in addition to the network's own, per instance."""
-        return step_extras(data.target.shape[1:], data.target.dtype)
+        return step_extras(data.target.shape[1:], data.target.dtype, data.relative_weights)
 
     def run_epoch(self, order: Array, rates: Iterable[float]) -> Iterator[Sequence[StepResult]]:
         batch_size, instances, lock = self.batch_size, len(order), self.network.gradient_lock
@@ -144,6 +144,8 @@ class TrainStep:
         # mode="clip" because the default allocates a copy of `out`. The indices are in range.
         # Array methods, because NumPy's functions of the same names take 0.5 us more per call.
         data.target.take(indices, 0, extras["target"], "clip")
+        if data.relative_weights is not None:
+            data.relative_weights.take(indices, 0, extras["weights"], "clip")
         self._pass_number[...] = self.network.count_pass()
         if not self._is_recordable:
             self._run(plan)
@@ -164,8 +166,8 @@ class TrainStep:
     def _run(self, plan: Plan) -> None:
         ops.gather(self.data.x, plan.extras["indices"], out=plan.input)
         output = plan.forward(self._pass_number)
-        target = plan.extras["target"]
-        user_defined.compare(self.data.loss, output, target, plan.losses, plan.doutput)
+        target, weights = plan.extras["target"], plan.extras.get("weights")
+        user_defined.compare(self.data.loss, output, target, plan.losses, plan.doutput, weights)
         plan.backward()
 
     def parameters_are_finite(self) -> bool:

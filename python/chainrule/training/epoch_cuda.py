@@ -17,6 +17,7 @@ import numpy as np
 
 from .. import cuda, devices, ops
 from .._types import Array, Shape
+from ..nn import user_defined
 from ..nn.architecture import Extras
 from ..nn.losses import CrossEntropy
 from ..nn.network import Sequential
@@ -72,6 +73,9 @@ class CudaTrainStep:
         self._target = None
         if not isinstance(data.loss, CrossEntropy):
             self._target = devices.to_device("cuda", data.target)
+        self._weights = None
+        if data.relative_weights is not None:
+            self._weights = devices.to_device("cuda", data.relative_weights)
         self._plans = step_plans(network, data.loss, batch_size, count, self.extras(data))
         self._programs: dict[int, Program] = {}
         self._order = cuda.zeros(count, np.int64)
@@ -92,6 +96,8 @@ class CudaTrainStep:
         }
         if not isinstance(data.loss, CrossEntropy):
             extras["target"] = (data.target.shape[1:], data.target.dtype)
+        if data.relative_weights is not None:
+            extras["weights"] = ((), data.relative_weights.dtype)
         return extras
 
     def run_epoch(self, order: Array, rates: Iterable[float]) -> Iterator[Sequence[StepResult]]:
@@ -164,7 +170,10 @@ class CudaTrainStep:
         if self._target is not None:
             target = ops.gather(self._target, extras["indices"], out=extras["target"])
         output = plan.forward(devices.typed(self._pass_number))
-        self.data.loss.compare(output, target, plan.losses, plan.doutput)
+        weights = None
+        if self._weights is not None:
+            weights = ops.gather(self._weights, extras["indices"], out=extras["weights"])
+        user_defined.compare(self.data.loss, output, target, plan.losses, plan.doutput, weights)
         cuda.end_step(step, plan.losses, output)
         plan.backward()
         self.optimizer.apply()

@@ -25,6 +25,7 @@ from .epoch import DivergenceError, EpochRunner, TrainStep
 from .epoch_cuda import CudaTrainStep
 from .history import Epoch, History
 from .input_scale import warn_about_scale
+from .instance_weights import ClassWeight, SampleWeight
 from .measurement import Measurement, measure, selected_metrics
 from .optimizers import Optimizer
 from .progress import Interrupt, Progress
@@ -58,6 +59,8 @@ def fit(
     optimizer_state: bool | Mapping[str, Array] = False,
     checkpoint: PathLike | None = None,
     resume: PathLike | bool | None = None,
+    sample_weight: SampleWeight = None,
+    class_weight: ClassWeight = None,
 ) -> History:
     """Train a network on mini-batches, eq. (6) and (42).
 
@@ -107,6 +110,14 @@ def fit(
         state of an earlier call is continued: its momentum, or the moments and the step count of
         `Adam`. It is copied, so it stays as it is. The new state is kept too. A schedule starts
         anew in each call. False starts without momentum, and keeps nothing.
+    sample_weight : array_like (N,), at least 0
+        The weight of each instance. A weight of 3 has the effect of three copies. Losses are
+        weighted means. Weights of other validation data are 1. ``train_accuracy`` and
+        ``validation_accuracy`` count instances, without weights.
+    class_weight : dict of class to weight, or "balanced"
+        Multiplies the weight of each instance by that of its class, also in the validation data.
+        Classes that are missing in the dict have weight 1. "balanced" means N / (K · n) for a class
+        of n instances, with K classes in the data: all then have the same weight in all.
     checkpoint : path
         A file that is replaced before the first epoch and after each: parameters, the state of the
         optimizer and of the stopping rules, and the history. It is complete at any time, also if
@@ -170,6 +181,7 @@ def fit(
     training_data = TrainingData("fit", network, data, loss, y, conversions)
     network.architecture.check_loss(loss, dropout=True)
     warn_about_scale(network, training_data.x)
+    by_class = training_data.weigh("fit", sample_weight, class_weight, network.output_shape[-1])
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"fit: optimizer must be an optimizer such as SGD(0.1), got {optimizer!r}")
     rules: Sequence[StoppingRule] = _as_tuple(stop)
@@ -185,6 +197,11 @@ def fit(
         if validation_data is None:
             raise ValueError("fit: validation must be given for metrics, got None")
         measures = selected_metrics("fit", metrics, network, validation_data)
+    training_data.set_divisor("fit", network.dtype, order)
+    if validation_data is not None:
+        if by_class is not None and not isinstance(validation, numbers.Real):
+            validation_data.weigh_classes(by_class)
+        validation_data.set_divisor("fit: validation", network.dtype)
     count = len(order)
     batch = min(count, count if batch_size is None else integer("fit", "batch_size", batch_size, 1))
     batches = -(-count // batch)

@@ -16,6 +16,7 @@ from ..nn.architecture import Mode
 from ..nn.losses import Loss, predicted_classes
 from ..nn.network import Sequential
 from .evaluation import Evaluation
+from .instance_weights import ClassWeight, SampleWeight
 from .progress import Interrupt
 from .training_data import Data, TrainingData
 
@@ -31,6 +32,8 @@ def evaluate(
     batch_size: int | None = None,
     *,
     metrics: MetricLike | Iterable[MetricLike] | None = None,
+    sample_weight: SampleWeight = None,
+    class_weight: ClassWeight = None,
 ) -> Evaluation:
     """Measure loss, metrics and confusion matrix, without dropout, in one pass.
 
@@ -47,6 +50,8 @@ def evaluate(
     metrics : str or Metric, or several
         As in `fit`. None means those that fit the loss: accuracy, precision, recall and F1 of
         classes, the area under the ROC curve of two classes, RMSE, MAE and R² of numbers.
+    sample_weight, class_weight : as in `fit`
+        All results are weighted, as in scikit-learn. Only the confusion matrix counts instances.
 
     Returns
     -------
@@ -78,6 +83,8 @@ def evaluate(
             raise TypeError(f"evaluate: y must be targets if loss is given, got {y!r}")
         y, loss = None, y
     checked = TrainingData("evaluate", network, data, loss, y)
+    checked.weigh("evaluate", sample_weight, class_weight, network.output_shape[-1])
+    checked.set_divisor("evaluate", network.dtype)
     measures = selected_metrics("evaluate", metrics, network, checked)
     classes, confusion = measures.task.classes, None
     if checked.classes is not None:
@@ -85,13 +92,15 @@ def evaluate(
             f"evaluate: the confusion matrix of {classes:,} classes needs", 8 * classes**2
         )
     measured = measure(network, checked, batch_size, None, measures)
+    accuracy = measured.accuracy
     if checked.classes is not None:
+        if checked.weights is not None:
+            hits = measured.predicted == checked.classes
+            accuracy = float(np.average(hits, weights=checked.weights))
         pairs = checked.classes * classes + measured.predicted
         confusion = np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
         confusion = confusion.astype(np.int64, copy=False)
-    return Evaluation(
-        measured.loss, measured.accuracy, confusion, measured.metrics, measures.by_class()
-    )
+    return Evaluation(measured.loss, accuracy, confusion, measured.metrics, measures.by_class())
 
 
 def selected_metrics(
@@ -142,7 +151,10 @@ def measure(
         if metrics is not None:
             metrics.update(data, rows, output, predicted)
         target = devices.to_device(network.device, data.target[rows])
-        user_defined.compare(loss, plan.output, target, plan.losses, plan.doutput)
+        weights = None
+        if data.relative_weights is not None:
+            weights = devices.to_device(network.device, data.relative_weights[rows])
+        user_defined.compare(loss, plan.output, target, plan.losses, plan.doutput, weights)
         total += float(devices.to_numpy(plan.losses).sum(dtype=np.float64))
     mean, accuracy = total / len(data), None
     if predicted is not None:

@@ -12,6 +12,14 @@ from .._validation import imported
 from ..nn.conversion import Conversions
 from ..nn.losses import Loss, checked_loss, default_loss
 from ..nn.network import Sequential, checked_network
+from .instance_weights import (
+    ClassWeight,
+    SampleWeight,
+    checked_class_weight,
+    checked_sample_weight,
+    divided_by_mean,
+    require_weighted_loss,
+)
 
 # An object with `.images` and `.labels`, a pair (x, y), or x where y is another argument.
 Data: TypeAlias = Any
@@ -41,6 +49,10 @@ class TrainingData:
     classes : ndarray of int64 (N,), or None
         The true classes. None if the targets are not classes.
     loss : Loss
+    weights : ndarray of float64 (N,), or None
+        The weight of each instance. None means 1.
+    relative_weights : ndarray (N,), or None
+        The weights divided by their mean, of the network's dtype, after `set_divisor`.
 
     Raises
     ------
@@ -71,6 +83,8 @@ class TrainingData:
         self.target = found.target(loss, y, len(self.x), network.output_shape, network.dtype)
         self.classes = loss.classes(self.target)
         self.loss = loss
+        self.weights: Array | None = None
+        self.relative_weights: Array | None = None
         if len(self.x) == 0:
             raise ValueError(f"{operation}: data must have at least one instance, got 0")
         if conversions is None:
@@ -81,13 +95,61 @@ class TrainingData:
 
     @property
     def nbytes(self) -> int:
-        return int(self.x.nbytes + self.target.nbytes)
+        weights = 0 if self.relative_weights is None else self.relative_weights.nbytes
+        return int(self.x.nbytes + self.target.nbytes + weights)
+
+    def weigh(
+        self, operation: str, sample_weight: SampleWeight, class_weight: ClassWeight, outputs: int
+    ) -> Array | None:
+        """Set the weights of the instances. Return the weight of each class, or None.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `checked_sample_weight` and `checked_class_weight`.
+        """
+        if sample_weight is not None:
+            self.weights = checked_sample_weight(operation, sample_weight, len(self))
+        if class_weight is None:
+            return None
+        # One output distinguishes two classes.
+        by_class = checked_class_weight(operation, class_weight, self.classes, max(2, outputs))
+        self.weigh_classes(by_class)
+        return by_class
+
+    def weigh_classes(self, by_class: Array) -> None:
+        """Multiply the weight of each instance by that of its class."""
+        assert self.classes is not None, "class weights require classes"
+        weights = by_class[self.classes]
+        self.weights = weights if self.weights is None else self.weights * weights
+
+    def set_divisor(
+        self, operation: str, dtype: np.dtype[Any], indices: Array | None = None
+    ) -> None:
+        """Divide the weights by their mean over the instances at ``indices``. None means all.
+
+        Raises
+        ------
+        TypeError
+            If the loss does not take weights.
+        ValueError
+            If the weights of these instances are all 0.
+        """
+        if self.weights is None:
+            return
+        require_weighted_loss(operation, self.loss)
+        used = self.weights if indices is None else self.weights[indices]
+        relative = divided_by_mean(operation, used, dtype)
+        self.relative_weights = np.zeros(len(self), dtype)
+        self.relative_weights[slice(None) if indices is None else indices] = relative
 
     def subset(self, indices: Array) -> TrainingData:
         """Return a copy of the instances at ``indices``."""
         subset = object.__new__(TrainingData)
         subset.x, subset.target, subset.loss = self.x[indices], self.target[indices], self.loss
         subset.classes = None if self.classes is None else self.classes[indices]
+        subset.weights = None if self.weights is None else self.weights[indices]
+        subset.relative_weights = None
         return subset
 
     def split(self, fraction: float, seed: int) -> tuple[Array, Array]:

@@ -144,7 +144,8 @@ class Metrics:
         if self.task.kind == "labels":
             classes = data.target[rows].astype(np.int64)
             guesses = (output > 0).astype(np.int64)
-        batch = Predictions(output, data.target[rows], classes, guesses)
+        weights = None if data.weights is None else data.weights[rows]
+        batch = Predictions(output, data.target[rows], classes, guesses, weights)
         if self.counts is not None:
             self.counts.update(batch)
         for metric in self._metrics.values():
