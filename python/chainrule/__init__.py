@@ -62,7 +62,7 @@ from chainrule.training.evaluation import Evaluation
 from chainrule.training.history import History
 from chainrule.training.loop import evaluate, fit
 from chainrule.training.optimizers import SGD, Adam, AdamW
-from chainrule.training.schedules import Constant, Cosine, OneCycle
+from chainrule.training.schedules import Constant, Cosine, OneCycle, ReduceOnPlateau, Schedule
 from chainrule.training.stopping import EarlyStopping, GradientBelow
 
 if TYPE_CHECKING:
@@ -95,6 +95,8 @@ __all__ = [
     "OneCycle",
     "Program",
     "ReLU",
+    "ReduceOnPlateau",
+    "Schedule",
     "Sequential",
     "Softmax",
     "SquaredError",

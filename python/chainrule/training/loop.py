@@ -187,7 +187,7 @@ def fit(
             step = TrainStep(network, state, training_data, batch, count, stopping)
         else:
             step = CudaTrainStep(network, state, training_data, batch, count)
-        runner = EpochRunner(step, optimizer, epochs * batches, interrupt)
+        runner = EpochRunner(step, state, epochs * batches, interrupt)
         random = generator(seed, 2)
         history = History()
         with closing(Progress(epochs, batches, progress)) as report:
@@ -216,6 +216,7 @@ def fit(
                     )
                     history.epochs.append(record)
                     report.finish_epoch(record)
+                    state.after_epoch(record)
                     ended_by = [
                         rule
                         for rule, rule_state in zip(rules, stopping, strict=True)
