@@ -63,7 +63,12 @@ from chainrule.training.history import History
 from chainrule.training.loop import evaluate, fit
 from chainrule.training.optimizers import SGD, Adam, AdamW
 from chainrule.training.schedules import Constant, Cosine, OneCycle, ReduceOnPlateau, Schedule
-from chainrule.training.stopping import EarlyStopping, GradientBelow
+from chainrule.training.stopping import (
+    EarlyStopping,
+    GradientBelow,
+    StoppingRule,
+    TrainingLossPlateau,
+)
 
 if TYPE_CHECKING:
     from chainrule import calculus, data, plots, recipes
@@ -100,6 +105,8 @@ __all__ = [
     "Sequential",
     "Softmax",
     "SquaredError",
+    "StoppingRule",
+    "TrainingLossPlateau",
     "backends",
     "calculus",
     "cuda",

@@ -27,7 +27,7 @@ from .evaluation import Evaluation
 from .history import Epoch, History
 from .optimizers import Optimizer
 from .progress import Interrupt, Progress
-from .stopping import StoppingRule
+from .stopping import StoppingRule, ends, start_rules
 from .training_data import Data, TrainingData
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def fit(
         A fraction of the data that is held out, chosen by a seeded permutation, or other data.
         Validation data does not contribute to gradients. Its loss must be finite.
     stop : stopping rule, or several
-        `GradientBelow`, `EarlyStopping`.
+        `EarlyStopping`, `TrainingLossPlateau`, `GradientBelow`.
     callbacks : callable, or several
         Called as ``callback(network, history)`` after each epoch.
     metrics : str or Metric, or several, or None
@@ -181,7 +181,7 @@ def fit(
         state = optimizer.start(network)
         if isinstance(optimizer_state, Mapping):
             state.restore("fit: optimizer_state", optimizer_state)
-        stopping = [rule.start(network, state, validation_data is not None) for rule in rules]
+        stopping = start_rules(rules, network, state, validation_data is not None)
         step: TrainStep | CudaTrainStep
         if network.device == "cpu":
             step = TrainStep(network, state, training_data, batch, count, stopping)
@@ -220,7 +220,7 @@ def fit(
                     ended_by = [
                         rule
                         for rule, rule_state in zip(rules, stopping, strict=True)
-                        if rule_state.after_epoch(record)
+                        if ends(rule, rule_state, record)
                     ]
                     for callback in callbacks:
                         callback(network, history)
