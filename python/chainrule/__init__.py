@@ -68,8 +68,13 @@ from chainrule.training.input_scale import ScaleWarning
 from chainrule.training.loop import fit
 from chainrule.training.measurement import evaluate
 from chainrule.training.optimizers import SGD, Adam, AdamW
-from chainrule.training.schedules import Constant, Cosine, OneCycle
-from chainrule.training.stopping import EarlyStopping, GradientBelow
+from chainrule.training.schedules import Constant, Cosine, OneCycle, ReduceOnPlateau, Schedule
+from chainrule.training.stopping import (
+    EarlyStopping,
+    GradientBelow,
+    StoppingRule,
+    TrainingLossPlateau,
+)
 
 if TYPE_CHECKING:
     from chainrule import calculus, data, plots, recipes
@@ -107,12 +112,16 @@ __all__ = [
     "OneCycle",
     "Program",
     "ReLU",
+    "ReduceOnPlateau",
     "ScaleWarning",
+    "Schedule",
     "Sequential",
     "Sigmoid",
     "Softmax",
     "SquaredError",
+    "StoppingRule",
     "Tanh",
+    "TrainingLossPlateau",
     "backends",
     "calculus",
     "cuda",

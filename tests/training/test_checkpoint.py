@@ -76,8 +76,13 @@ ALL: dict[str, Any] = {
         {"epochs": 4, "shuffle": False, "batch_size": None},
         {"epochs": 4, "loss": cr.SquaredError()},
         {"epochs": 4, "validation": 0.3, "optimizer": cr.AdamW(0.01), "metrics": ["f1", "top1"]},
+        {
+            "epochs": 4,
+            "optimizer": cr.SGD(cr.ReduceOnPlateau(0.3, patience=1, tol=10), momentum=0.5),
+            "stop": cr.TrainingLossPlateau(1e-9, patience=9),
+        },
     ],
-    ids=["all", "plain", "numbers", "adam"],
+    ids=["all", "plain", "numbers", "adam", "plateau"],
 )  # fmt: skip
 def test_a_resumed_training_has_the_same_bits(
     tmp_path: Path, arguments: dict[str, Any], epoch: int, dtype: str

@@ -21,6 +21,8 @@ from ..nn.network import Sequential
 from ..nn.parameters import ParameterVector
 from ..program import Program
 from .gradient_norm import norm
+from .history import Epoch
+from .schedules import Schedule
 
 # The name of the number of steps among the exported arrays of a state.
 STEPS = "steps"
@@ -119,8 +121,11 @@ class Optimizer(ABC):
         """
         if not callable(self.learning_rate):
             return self.learning_rate
-        name = type(self).__name__
-        return number(name, "learning_rate", self.learning_rate(progress), 0)
+        return self.checked_rate(self.learning_rate(progress))
+
+    def checked_rate(self, value: object) -> float:
+        """Return a schedule's value as a float. Raise TypeError or ValueError as `rate` does."""
+        return number(type(self).__name__, "learning_rate", value, 0)
 
     def start(self, network: Sequential) -> OptimizerState:
         """Return the state of this optimizer before its first step on ``network``."""
@@ -164,6 +169,8 @@ class OptimizerState:
         The learning rate that `apply` reads.
     step_number : array of no dimensions, uint64, on the network's device
         The number of the step, from 1, that `apply` reads.
+    schedule : Schedule, or None
+        The schedule of this training, from `Schedule.begin`. None for a number or a function.
     is_recordable : bool
         Whether a `Program` can replay `apply`. A user-defined optimizer may compute in Python.
 
@@ -177,6 +184,12 @@ class OptimizerState:
         self.optimizer = optimizer
         self.is_recordable = bool(vars(type(optimizer)).get("records", False))
         self.steps = 0
+        given = optimizer.learning_rate
+        self.schedule = given.begin() if isinstance(given, Schedule) else None
+        if isinstance(given, Schedule) and not isinstance(self.schedule, Schedule):
+            raise TypeError(
+                f"{type(given).__name__}: begin must return a schedule, got {self.schedule!r}"
+            )
         self._gradient = network.dvector
         self._norm = cuda.Norm(self._gradient) if network.device != "cpu" else None
         self.learning_rate = devices.to_device(network.device, np.zeros(()))
@@ -207,6 +220,17 @@ class OptimizerState:
     def l2_of(self, name: str) -> float:
         """Return λ of the parameter ``name``: 0 for biases, eq. (40)."""
         return self.optimizer.l2 if name.endswith(".weight") else 0.0
+
+    def rate(self, progress: float) -> float:
+        """Return the learning rate at ``progress`` in [0, 1). See `Optimizer.rate`."""
+        if self.schedule is None:
+            return self.optimizer.rate(progress)
+        return self.optimizer.checked_rate(self.schedule(progress))
+
+    def after_epoch(self, record: Epoch) -> None:
+        """Pass the measurements of an epoch to the schedule."""
+        if self.schedule is not None:
+            self.schedule.after_epoch(record)
 
     def step(self, learning_rate: float) -> None:
         """Update the parameters once from the network's gradients, in place.

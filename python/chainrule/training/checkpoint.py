@@ -17,14 +17,13 @@ A file is untrusted data. An invalid one raises ValueError before the training i
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from numbers import Integral, Real
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -43,23 +42,19 @@ from .._files import (
 from .._types import Array
 from ..nn import serialization
 from ..nn.bounded_json import parse
-from ..nn.network import Sequential
 from ..nn.serialization import KEY_OF_CHECKPOINTS
 from .history import Epoch, History
-from .optimizers import Optimizer, OptimizerState
+from .optimizers import OptimizerState
 from .stopping import Saved, StoppingRule, StoppingState
-from .training_data import TrainingData
+from .training_options import Options, Training, option_texts
 
 FORMAT_VERSION = 1
 MAX_EPOCH = 2**31 - 1
 MAX_MESSAGE = 500  # characters: it can contain parts of the file
 MAX_HEX = 24  # characters of a float64
-MAX_OPTION = 300  # characters: longer ones are stored with a hash
 # The measurements of an epoch. `Epoch.epoch` is the row. The columns of metrics follow, by their
 # index, because a name can be any text.
 COLUMNS = tuple(field.name for field in fields(Epoch) if field.name not in ("epoch", "metrics"))
-
-Options: TypeAlias = dict[str, str]
 
 
 class OtherTrainingError(ValueError):
@@ -76,20 +71,8 @@ class Document(NamedTuple):
     ended_by: int
     columns: list[str]
     options: Options
+    schedule: Saved
     stop: list[Saved]
-
-
-class Training(NamedTuple):
-    """What a checkpoint compares."""
-
-    network: Sequential
-    data: TrainingData
-    validation: TrainingData | float | None
-    optimizer: Optimizer
-    rules: Sequence[StoppingRule]
-    epochs: int
-    # Further options, by name.
-    others: dict[str, object]
 
 
 class Checkpoints:
@@ -139,7 +122,7 @@ class Checkpoints:
             require_replaceable("fit: checkpoint", path)
             folder = os.path.dirname(previous_path("fit: checkpoint", path)) or "."
             os.stat(folder)
-        self.options = _options(self.training)
+        self.options = option_texts(self.training)
         names: Any = self.training.others["metrics"]
         self._metric_columns = {f"metric {i}": name for i, name in enumerate(names)}
 
@@ -213,10 +196,8 @@ class Checkpoints:
             "ended_by": [rule is ended_by for rule in self.rules].index(True) if ended_by else -1,
             "columns": columns,
             "options": self.options,
-            "stop": [
-                {name: _encoded(value) for name, value in state.export().items()}
-                for state in self.stopping
-            ],
+            "schedule": _encoded_state(self._schedule()),
+            "stop": [_encoded_state(state.export()) for state in self.stopping],
         }
         text = f"fit: {shown(self.path)}: memory must suffice to write, got too little"
         with explained_memory_errors(text):
@@ -225,6 +206,11 @@ class Checkpoints:
                 keep_previous("fit: checkpoint", self.path)
             replace_file("fit: checkpoint", self.path, parts)
             self._keeps_previous = True
+
+    def _schedule(self) -> Saved:
+        """Return the numbers of the learning rate's schedule, such as `ReduceOnPlateau`'s."""
+        schedule = self.optimizer.schedule
+        return {} if schedule is None else schedule.export()
 
     def _arrays(self) -> dict[str, Array]:
         """Return the arrays of the file except for the history, without empty ones."""
@@ -356,29 +342,31 @@ class Checkpoints:
             raise ValueError(f"columns must be unique, got {columns}")
         if not isinstance(options, dict) or not _is_list_of(str, list(options.values())):
             raise ValueError("options must be texts")
-        if options.get("stop") != self.options["stop"]:
+        if any(options.get(name) != self.options[name] for name in ("stop", "optimizer")):
             return document  # an error that names the option follows
         if type(document.ended_by) is not int or not -1 <= document.ended_by < len(self.rules):
             raise ValueError(f"ended_by must be the index of a rule, got {document.ended_by!r}")
-        return document._replace(stop=self._stop(document.stop))
+        return document._replace(
+            stop=self._stop(document.stop),
+            schedule=_decoded_state("schedule", document.schedule, self._schedule()),
+        )
 
     def _stop(self, found: Any) -> list[Saved]:
         """Return the numbers of the stopping rules, decoded."""
         if not _is_list_of(dict, found) or len(found) != len(self.stopping):
             raise ValueError(f"stop must have {len(self.stopping)} objects, got {found!r}")
-        result = []
-        for saved, state in zip(found, self.stopping, strict=True):
-            here = state.export()
-            if saved.keys() != here.keys():
-                raise ValueError(f"stop must have the keys {list(here)}, got {list(saved)}")
-            result.append({name: _decoded(name, saved[name], here[name]) for name in here})
-        return result
+        return [
+            _decoded_state("stop", saved, state.export())
+            for saved, state in zip(found, self.stopping, strict=True)
+        ]
 
     def _apply(self, document: Document, arrays: dict[str, Array]) -> None:
         for i, (state, saved) in enumerate(zip(self.stopping, document.stop, strict=True)):
             prefix = f"stop.{i}."
             read = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
             state.restore(saved | read)
+        if self.optimizer.schedule is not None:
+            self.optimizer.schedule.restore(document.schedule)
         if "parameters" in arrays:
             devices.write(self.network.vector, arrays["parameters"])
         for name, vector in self.optimizer.vectors.items():
@@ -412,6 +400,16 @@ def _encoded(value: Any) -> Any:
     return "array"
 
 
+def _encoded_state(state: Saved) -> Saved:
+    return {name: _encoded(value) for name, value in state.items()}
+
+
+def _decoded_state(owner: str, saved: Any, here: Saved) -> Saved:
+    if not isinstance(saved, dict) or saved.keys() != here.keys():
+        raise ValueError(f"{owner} must have the keys {list(here)}, got {saved!r}")
+    return {name: _decoded(name, saved[name], here[name]) for name in here}
+
+
 def _decoded(name: str, saved: Any, here: Any) -> Any:
     """Return the number that `_encoded` has encoded. ``here`` has its type."""
     is_integer, is_number = isinstance(here, Integral), isinstance(here, Real)
@@ -425,62 +423,3 @@ def _decoded(name: str, saved: Any, here: Any) -> Any:
     if saved == "array" and not is_number:
         return here  # replaced by the array, unless it is empty
     raise ValueError(f"{name} must be as this rule stores it, got {saved!r}")
-
-
-def _options(training: Training) -> Options:
-    """Return the options of a training as texts."""
-    network, optimizer = training.network, training.optimizer
-    layers = f"{', '.join(map(described, network.layers))} on {network.input_shape}"
-    held_out = training.validation
-    options: dict[str, object] = {
-        "network": f"{layers} in {network.dtype}",
-        "the network's seed": network.seed,
-        "data": _summary(training.data),
-        "validation": _summary(held_out) if isinstance(held_out, TrainingData) else held_out,
-        "loss": described(training.data.loss),
-        "optimizer": described(optimizer),
-        "stop": described(training.rules),
-        **training.others,
-    }
-    if callable(optimizer.learning_rate):
-        options["epochs, which the schedule depends on,"] = training.epochs
-    return {name: _short(str(value)) for name, value in options.items()}
-
-
-def _summary(data: TrainingData) -> str:
-    checksum = 0
-    for array in (data.x, data.target, data.weights):
-        if array is not None and array.size:
-            checksum = zlib.crc32(np.ascontiguousarray(array).data.cast("B"), checksum)
-    shapes = f"x {data.x.dtype} {data.x.shape} and y {data.target.dtype} {data.target.shape}"
-    return f"{shapes} of checksum {checksum:08x}"
-
-
-def described(value: Any) -> str:
-    """Return a text of an option that is the same in another process.
-
-    A function is described by its name, not by its code.
-    """
-    if isinstance(value, tuple | list):
-        return f"({', '.join(map(described, value))})"
-    name = getattr(value, "__qualname__", None)
-    if name is not None:
-        return f"{value.__module__}.{name}"
-    kind = type(value)
-    if is_dataclass(value):
-        parts = {field.name: getattr(value, field.name) for field in fields(value)}
-    elif getattr(kind, "__repr__") is object.__repr__:  # noqa: B009  # mypy compares the types
-        parts = getattr(value, "__dict__", {})
-    else:
-        return repr(value)
-    return f"{kind.__qualname__}({', '.join(f'{k}={described(v)}' for k, v in parts.items())})"
-
-
-def _short(text: str) -> str:
-    """Return at most `MAX_OPTION` printable ASCII characters, with a hash of what is missing."""
-    kept = "".join(c if " " <= c <= "~" and c != "\\" else "?" for c in text[:MAX_OPTION])
-    if kept == text:
-        return text
-    return (
-        f"{kept} ... (SHA-256 {hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:16]})"
-    )

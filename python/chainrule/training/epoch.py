@@ -17,7 +17,7 @@ from ..nn.losses import LOSSES, Loss
 from ..nn.network import Sequential
 from ..nn.plan import Plan
 from ..program import Program
-from .optimizers import Optimizer, OptimizerState
+from .optimizers import OptimizerState
 from .progress import Interrupt, Progress
 from .stopping import StoppingState, is_finite
 from .training_data import TrainingData
@@ -181,7 +181,7 @@ class EpochRunner:
     ----------
     step : Step
         `TrainStep` or `CudaTrainStep`.
-    optimizer : Optimizer
+    optimizer : OptimizerState
     total_steps : int
         Steps of all epochs. The progress of a schedule is relative to it.
     interrupt : Interrupt
@@ -195,7 +195,7 @@ class EpochRunner:
     """
 
     def __init__(
-        self, step: Step, optimizer: Optimizer, total_steps: int, interrupt: Interrupt
+        self, step: Step, optimizer: OptimizerState, total_steps: int, interrupt: Interrupt
     ) -> None:
         self.step, self.optimizer, self.interrupt = step, optimizer, interrupt
         self.total_steps, self.steps_done = total_steps, 0

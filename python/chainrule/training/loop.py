@@ -29,7 +29,7 @@ from .instance_weights import ClassWeight, SampleWeight
 from .measurement import Measurement, measure, selected_metrics
 from .optimizers import Optimizer
 from .progress import Interrupt, Progress
-from .stopping import StoppingRule
+from .stopping import StoppingRule, ends, start_rules
 from .training_data import Data, TrainingData
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def fit(
         one instance of each class remains to train on. Validation data does not contribute to
         gradients. Its loss must be finite.
     stop : stopping rule, or several
-        `GradientBelow`, `EarlyStopping`.
+        `EarlyStopping`, `TrainingLossPlateau`, `GradientBelow`.
     callbacks : callable, or several
         Called as ``callback(network, history)`` after each epoch. ``history.stop()`` ends training.
     metrics : str or Metric, or several, or None
@@ -230,13 +230,13 @@ def fit(
         state = optimizer.start(network)
         if isinstance(optimizer_state, Mapping):
             state.restore("fit: optimizer_state", optimizer_state)
-        stopping = [rule.start(network, state, validation_data is not None) for rule in rules]
+        stopping = start_rules(rules, network, state, validation_data is not None)
         step: TrainStep | CudaTrainStep
         if network.device == "cpu":
             step = TrainStep(network, state, training_data, batch, count, stopping)
         else:
             step = CudaTrainStep(network, state, training_data, batch, count)
-        runner = EpochRunner(step, optimizer, epochs * batches, interrupt)
+        runner = EpochRunner(step, state, epochs * batches, interrupt)
         random = generator(seed, 2)
         history, checkpoints, done, resumed_from = History(), None, 0, None
         if checkpoint is not None or resume not in (None, False):
@@ -283,10 +283,11 @@ def fit(
                     )
                     history.epochs.append(record)
                     report.finish_epoch(record)
+                    state.after_epoch(record)
                     ended_by = [
                         rule
                         for rule, rule_state in zip(rules, stopping, strict=True)
-                        if rule_state.after_epoch(record)
+                        if ends(rule, rule_state, record)
                     ]
                     for callback in callbacks:
                         callback(network, history)

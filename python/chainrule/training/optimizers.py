@@ -28,8 +28,8 @@ class SGD(Optimizer):
     Parameters
     ----------
     learning_rate : float, at least 0, or a schedule
-        A schedule is a callable from progress in [0, 1) to a float: `Constant`, `Cosine`,
-        `OneCycle`, or a function.
+        A schedule is `Constant`, `Cosine`, `OneCycle`, `ReduceOnPlateau`, one of your own, or a
+        function from progress in [0, 1) to a float.
     momentum : float in [0, 1)
     nesterov : bool
         Whether to use Nesterov's momentum. ``momentum`` must then be above 0.

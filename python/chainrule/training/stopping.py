@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -10,10 +11,11 @@ import numpy as np
 
 from .. import devices
 from .._types import Array
-from .._validation import integer, number, set_fields
+from .._validation import boolean, integer, number, set_fields
 from ..nn.network import Sequential
 from .history import Epoch
 from .optimizers import OptimizerState
+from .schedules import PlateauWatch
 
 # What a stopping rule stores in a checkpoint.
 Saved: TypeAlias = dict[str, Any]
@@ -65,7 +67,35 @@ class StoppingState(ABC):
 class StoppingRule(ABC):
     """Base class of the stopping rules: a frozen dataclass of arguments.
 
-    `fit` calls `start` once. One rule can therefore be used in several trainings.
+    `fit` calls `start` once, and then the methods of the `StoppingState` that it returned. One rule
+    can therefore be used in several trainings.
+
+    Examples
+    --------
+    Stop when the training loss is below a number:
+
+    >>> from dataclasses import dataclass
+    >>> import numpy as np
+    >>> import chainrule as cr
+    >>> from chainrule.training.stopping import StoppingState
+    >>> @dataclass(frozen=True)
+    ... class LossBelow(cr.StoppingRule):
+    ...     loss: float
+    ...
+    ...     def start(self, network, optimizer, has_validation):
+    ...         return LossBelowState(self.loss)
+    >>> class LossBelowState(StoppingState):
+    ...     def __init__(self, loss):
+    ...         self.loss = loss
+    ...
+    ...     def after_epoch(self, record):
+    ...         return record.train_loss < self.loss
+    >>> x = np.linspace(-1, 1, 9)[:, None]
+    >>> network = cr.Sequential(cr.Linear(1), input_shape=(1,), dtype="float64")
+    >>> history = cr.fit(network, (x, 3 * x), loss=cr.SquaredError(), optimizer=cr.SGD(0.5),
+    ...                  epochs=100, stop=LossBelow(0.01), progress=False)
+    >>> history.stopped_by, history.epochs[-1].train_loss < 0.01
+    ('LossBelow(loss=0.01)', True)
     """
 
     def extra_bytes(self, network: Sequential) -> int:
@@ -258,3 +288,87 @@ class _BestParameters(StoppingState):
 def is_finite(vector: Array) -> bool:
     """Return whether every element is finite, without a temporary of the vector's size."""
     return vector.size == 0 or bool(np.isfinite(vector.min()) and np.isfinite(vector.max()))
+
+
+def start_rules(
+    rules: Sequence[StoppingRule],
+    network: Sequential,
+    optimizer: OptimizerState,
+    has_validation: bool,
+) -> list[StoppingState]:
+    """Return the state of each rule. Raise TypeError for a rule that returns another object."""
+    states = [rule.start(network, optimizer, has_validation) for rule in rules]
+    for rule, state in zip(rules, states, strict=True):
+        if not isinstance(state, StoppingState):
+            raise TypeError(
+                f"{type(rule).__name__}: start must return a StoppingState, got {state!r}"
+            )
+    return states
+
+
+def ends(rule: StoppingRule, state: StoppingState, record: Epoch) -> bool:
+    """Return whether the rule ends the training. Raise TypeError if it returns no bool."""
+    return boolean(type(rule).__name__, "the result of after_epoch", state.after_epoch(record))
+
+
+@dataclass(frozen=True)
+class TrainingLossPlateau(StoppingRule):
+    """Stop when the training loss no longer falls. It needs no validation data.
+
+    Parameters
+    ----------
+    tol : float, at least 0
+        In units of the loss.
+    patience : int, at least 1
+        The number of epochs in a row in which the loss did not fall below the lowest one by more
+        than ``tol``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not a number, or out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import chainrule as cr
+    >>> x = np.linspace(-1, 1, 9)[:, None]
+    >>> network = cr.Sequential(cr.Linear(1), input_shape=(1,), dtype="float64")
+    >>> history = cr.fit(network, (x, 3 * x), loss=cr.SquaredError(), optimizer=cr.SGD(0.5),
+    ...                  epochs=1000, stop=cr.TrainingLossPlateau(1e-6, patience=3),
+    ...                  progress=False)
+    >>> history.stopped_by
+    'TrainingLossPlateau(tol=1e-06, patience=3)'
+    >>> len(history.epochs) < 100
+    True
+    """
+
+    tol: float = 1e-4
+    patience: int = 10
+
+    def __post_init__(self) -> None:
+        name = "TrainingLossPlateau"
+        set_fields(
+            self,
+            tol=number(name, "tol", self.tol, 0),
+            patience=integer(name, "patience", self.patience, 1),
+        )
+
+    def start(
+        self, network: Sequential, optimizer: OptimizerState, has_validation: bool
+    ) -> StoppingState:
+        return _Plateau(self)
+
+
+class _Plateau(StoppingState):
+    def __init__(self, rule: TrainingLossPlateau) -> None:
+        self.rule, self.watch = rule, PlateauWatch(rule.tol)
+
+    def after_epoch(self, record: Epoch) -> bool:
+        return self.watch.add(record.train_loss) >= self.rule.patience
+
+    def export(self) -> dict[str, Any]:
+        return self.watch.export()
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        self.watch.restore(saved)
