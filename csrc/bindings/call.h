@@ -138,7 +138,7 @@ class Call {
   ArrayView add(ArrayRef ref, bool is_output);
 
   // More than any operation has. A fixed array, because ArrayViews point to its elements.
-  static constexpr std::size_t max_arrays = 9;
+  static constexpr std::size_t max_arrays = 11;
 
   const char* op_;
   const Device* device_;

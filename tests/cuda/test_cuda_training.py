@@ -227,7 +227,10 @@ def test_weights_that_overflow() -> None:
     net.parameter_vector = np.zeros(2, np.float32)
     data = (np.full((1, 1), 1e10, np.float32), np.full((1, 1), 1e15, np.float32))
     options: dict[str, Any] = {"epochs": 1, "progress": False}
-    with pytest.raises(cr.DivergenceError, match="weights are not finite after epoch 1, batch 1"):
+    with (
+        pytest.warns(cr.ScaleWarning),
+        pytest.raises(cr.DivergenceError, match="weights are not finite after epoch 1, batch 1"),
+    ):
         cr.fit(net, data, loss=cr.SquaredError(), optimizer=cr.SGD(1e20), **options)
 
 

@@ -298,6 +298,11 @@ def sgd(
     return parameters - learning_rate * (g + momentum * v if nesterov else v), v
 
 
+def _bias_correction(beta: float, step: int) -> float:
+    """1 - beta^step, without cancellation: 1 - 0.999^2 as written loses three digits."""
+    return -float(np.expm1(step * np.log(beta))) if beta else 1.0
+
+
 def adam(
     parameters: Any,
     gradient: Any,
@@ -317,7 +322,7 @@ def adam(
     g = _f64(gradient) + 2 * l2 * parameters
     m = beta1 * _f64(first_moment) + (1 - beta1) * g
     v = beta2 * _f64(second_moment) + (1 - beta2) * g**2
-    corrected_m, corrected_v = m / (1 - beta1**step), v / (1 - beta2**step)
+    corrected_m, corrected_v = m / _bias_correction(beta1, step), v / _bias_correction(beta2, step)
     decay = learning_rate * weight_decay * parameters
     with np.errstate(divide="ignore", invalid="ignore"):
         update = learning_rate * corrected_m / (np.sqrt(corrected_v) + eps)
