@@ -6,8 +6,8 @@
 namespace chainrule {
 
 // Returns the number of rows of `output` (rows x columns) whose first maximum is at the row's
-// class. One column is the logit of class 1, against class 0: the prediction is 1 if it is positive.
-// A row whose class is out of range, or that contains NaN, is not correct.
+// class. One column is the logit of class 1, against class 0: the prediction is 1 if it is
+// positive. A row whose class is out of range, or that contains NaN, is not correct.
 template <class T>
 int64_t count_correct(const T* output, const int64_t* classes, int64_t rows,
                       int64_t columns) noexcept;

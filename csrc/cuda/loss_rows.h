@@ -41,10 +41,11 @@ struct LossRows {
     if constexpr (Formula::one_at_a_time) {
       LongSum<T> sum;
       const int64_t step = row.group.size();
+      int64_t terms = 0;  // counted, because a division of 64 bits takes many registers
 #pragma unroll 1
       for (int64_t i = row.group.rank(); i < columns; i += step) {
         sum.part = add(sum.part, Output{a[i], b[i]}, i);
-        sum.added(i / step + 1);
+        sum.added(++terms);
       }
       total = sum.total();
     } else {

@@ -61,11 +61,13 @@ from chainrule.system import (
     set_matmul_precision,
     set_num_threads,
 )
+from chainrule.training.base_metric import Metric
 from chainrule.training.epoch import DivergenceError
 from chainrule.training.evaluation import Evaluation
 from chainrule.training.history import Epoch, History
 from chainrule.training.input_scale import ScaleWarning
 from chainrule.training.loop import fit
+from chainrule.training.lr_find import lr_find
 from chainrule.training.measurement import evaluate
 from chainrule.training.optimizers import SGD, Adam, AdamW
 from chainrule.training.schedules import Constant, Cosine, OneCycle, ReduceOnPlateau, Schedule
@@ -78,8 +80,6 @@ from chainrule.training.stopping import (
 
 if TYPE_CHECKING:
     from chainrule import calculus, data, plots, recipes
-    from chainrule.training.lr_find import lr_find
-    from chainrule.training.metrics import Metric
 
 __version__ = _core.version()
 
@@ -147,21 +147,14 @@ __all__ = [
 load = Sequential.load
 
 _LAZY = ("calculus", "data", "examples", "plots", "recipes")
-# Names of modules that most programs do not need.
-_LAZY_NAMES = {
-    "Metric": "chainrule.training.metrics",
-    "lr_find": "chainrule.training.lr_find",
-}
 
 
 def __getattr__(name: str) -> Any:
     # Imported when first used: programs with their own data and no plots do not need them.
     if name in _LAZY:
         return lazy_import(f"chainrule.{name}")
-    if name in _LAZY_NAMES:
-        return getattr(lazy_import(_LAZY_NAMES[name]), name)
     raise AttributeError(f"module 'chainrule' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY, *_LAZY_NAMES})
+    return sorted({*globals(), *_LAZY})

@@ -5,7 +5,7 @@ pass, and keeps only sums or counts. `RocAuc` also keeps one score per instance.
 float64.
 """
 
-from .base import Metric, Predictions, Task
+from ..base_metric import Metric, Predictions, Task
 from .classification import F1, Accuracy, ClassCounts, Precision, Recall, RocAuc, TopK
 from .regression import MAE, R2, RMSE
 from .selection import MetricLike, Metrics

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..._types import Array
 from ..._validation import integer
-from .base import Metric, Predictions, Task, ratio, require_kind
+from ..base_metric import Metric, Predictions, Task, ratio, require_kind
 
 
 class _OfClasses(Metric):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..._types import Array
-from .base import Metric, Predictions, Task, require_kind
+from ..base_metric import Metric, Predictions, Task, require_kind
 
 
 class _OfValues(Metric):

@@ -11,8 +11,8 @@ import numpy as np
 
 from ..._types import Array, Shape
 from ...nn.losses import BinaryCrossEntropy
+from ..base_metric import Metric, Predictions, Task, name_of
 from ..evaluation import ClassScores
-from .base import Metric, Predictions, Task, name_of
 from .classification import F1, Accuracy, ClassCounts, Precision, Recall, RocAuc, TopK
 from .regression import MAE, R2, RMSE
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ..._types import Array, Shape
+from .._types import Array, Shape
 
 
 @dataclass(frozen=True)
