@@ -222,6 +222,15 @@ def test_a_checkpoint_of_another_training_is_refused(
     assert np.array_equal(net.parameter_vector, before)
 
 
+@pytest.mark.parametrize("metrics", ["recall", ["recall", "f1"], ()])
+def test_the_metrics_of_a_checkpoint_are_required(tmp_path: Path, metrics: Any) -> None:
+    options: dict[str, Any] = {"validation": 0.3}
+    train(network(), checkpoint=tmp_path / "run", metrics=["f1", "recall"], **options)
+    message = r"^fit: resume: metrics must be as in .*run, \('f1', 'recall'\), got \("
+    with pytest.raises(ValueError, match=message):
+        train(network(), resume=tmp_path / "run", metrics=metrics, **options)
+
+
 def test_a_schedule_fixes_the_epochs(tmp_path: Path) -> None:
     train(network(), checkpoint=tmp_path / "run", optimizer=cr.SGD(cr.Cosine(0.1)))
     with pytest.raises(ValueError, match="epochs, which the schedule depends on, must be as in"):

@@ -334,16 +334,16 @@ class Checkpoints:
         if document.epoch > MAX_EPOCH or max(integers[1:3]) >= 2**63:
             raise ValueError(f"epoch, passes and steps are out of range: {integers[:3]}")
         columns, options = document.columns, document.options
+        if not isinstance(options, dict) or not _is_list_of(str, list(options.values())):
+            raise ValueError("options must be texts")
+        if options != self.options:
+            return document  # an error that names the option follows
         required = {"train_loss", "learning_rate", "seconds"} if document.epoch else set()
         known = {*COLUMNS, *self._metric_columns}
         if not _is_list_of(str, columns) or not required <= set(columns) <= known:
             raise ValueError(f"columns must be of {COLUMNS}, got {columns!r}")
         if len(set(columns)) < len(columns):
             raise ValueError(f"columns must be unique, got {columns}")
-        if not isinstance(options, dict) or not _is_list_of(str, list(options.values())):
-            raise ValueError("options must be texts")
-        if any(options.get(name) != self.options[name] for name in ("stop", "optimizer")):
-            return document  # an error that names the option follows
         if type(document.ended_by) is not int or not -1 <= document.ended_by < len(self.rules):
             raise ValueError(f"ended_by must be the index of a rule, got {document.ended_by!r}")
         return document._replace(
