@@ -52,6 +52,7 @@ class FullStep:
         self.logits, self.dlogits, self.losses = zeros(batch, 5), zeros(batch, 5), zeros(batch)
         self.soft = [zeros(batch, 5) for _ in range(3)]
         self.squared = zeros(batch), zeros(batch, 5)
+        self.smooth = [zeros(batch, 5) for _ in range(6)]
         self.binary, self.hubers = (zeros(batch), zeros(batch, 5)), (zeros(batch), zeros(batch, 5))
         # Far below the rate of SGD: large logits have subnormal gradients, which a program flushes.
         self.adam_rate, self.count = np.array(1e-3), np.array(1, np.uint64)
@@ -88,6 +89,12 @@ class FullStep:
         ops.log_softmax(self.logits, out=self.soft[1])
         ops.softmax_backward(self.dlogits, self.soft[0], out=self.soft[2])
         ops.squared_error(self.soft[0], self.soft[1], out=self.squared)
+        for i, name in enumerate(("sigmoid", "tanh", "gelu")):
+            y, dx = self.smooth[2 * i : 2 * i + 2]
+            getattr(ops, name)(self.logits, out=y)
+            # The derivative of gelu is a function of its input, the others of their output.
+            read = self.logits if name == "gelu" else y
+            getattr(ops, f"{name}_backward")(self.dlogits, read, out=dx)
         ops.binary_cross_entropy(self.logits, self.soft[0], out=self.binary)
         ops.huber(self.soft[0], self.soft[1], out=self.hubers)
 
