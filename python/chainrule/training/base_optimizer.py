@@ -84,7 +84,7 @@ class Optimizer(ABC):
 
     @property
     def regularizes(self) -> bool:
-        """Whether weights are updated in another way than biases."""
+        """True if weights are updated in another way than biases."""
         return self.l2 != 0
 
     @abstractmethod

@@ -21,7 +21,7 @@ Options: TypeAlias = dict[str, str]
 
 
 class Training(NamedTuple):
-    """What a checkpoint compares."""
+    """The parts of a training that a checkpoint compares."""
 
     network: Sequential
     data: TrainingData
